@@ -1,0 +1,29 @@
+"""NuNet's Device Management Service: a daemon and a command line for a decentralised compute network.
+
+The packages, from top to bottom (each imports only those below it; ``import-linter`` holds that):
+
+===============  =====================================================================================
+``cli``          the ``nunet`` command: one file per command group, talks to the daemon over REST only
+``devnet``       a whole local network of real processes in one command
+``app``          the composition root: builds a running service from its settings
+``api``          the REST server
+``node``         the root actor: its behaviours, onboarding, the provider side
+``orchestrator`` deployments: state machine, bids, matching, commit, provisioning, journal
+``allocation``   the allocation actor and its lifecycle hooks
+``ensemble``     the job format: parse, validate, canonical JSON, manifest
+``executor``     the executor protocol and its backends
+``resources``    arithmetic, comparison, the resource manager
+``hardware``     probes of the machine
+``actor``        handles, envelopes, security context, dispatch
+``network``      the network protocol and its libp2p implementation
+``capability``   tokens, anchors, capability contexts
+``identity``     keys, DIDs, the keystore, trust
+``store``        the database
+``observe``      logging, events, metrics
+``config``       settings
+``types``        canonical JSON, units, shared wire types, the root of all errors
+``testing``      in-memory twins of the seams, shipped for tests
+===============  =====================================================================================
+"""
+
+__version__ = "0.1.0"

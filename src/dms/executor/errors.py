@@ -1,0 +1,59 @@
+"""Errors of executors.
+
+::
+
+    DMSError
+    └── ExecutorError
+        ├── ExecutionNotFound    no such execution here         (NotFound)
+        ├── AlreadyStarted       the id is taken                (Conflict)
+        ├── InvalidEngineSpec    parameters that cannot work    (BadInput)
+        ├── StartFailed          the backend refused
+        ├── Unsupported          the backend cannot do this     (BadInput)
+        └── ExecutorUnavailable  the backend does not answer    (Unavailable)
+"""
+
+from __future__ import annotations
+
+from dms.types.errors import BadInput, Conflict, DMSError, NotFound, Unavailable
+
+
+class ExecutorError(DMSError):
+    """The executor failed."""
+
+    code = "executor"
+
+
+class ExecutionNotFound(NotFound, ExecutorError):
+    """There is no such execution."""
+
+    code = "execution_not_found"
+
+
+class AlreadyStarted(Conflict, ExecutorError):
+    """execution is already started"""
+
+    code = "already_started"
+
+
+class InvalidEngineSpec(BadInput, ExecutorError):
+    """The engine parameters cannot work."""
+
+    code = "invalid_engine_spec"
+
+
+class StartFailed(ExecutorError):
+    """The workload could not be started."""
+
+    code = "start_failed"
+
+
+class Unsupported(BadInput, ExecutorError):
+    """This executor cannot do that."""
+
+    code = "unsupported"
+
+
+class ExecutorUnavailable(Unavailable, ExecutorError):
+    """The executor's backend does not answer."""
+
+    code = "executor_unavailable"

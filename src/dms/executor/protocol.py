@@ -1,0 +1,224 @@
+"""What every backend that runs workloads can do (``spec/execution.md`` 1)."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import Protocol
+
+from dms.types.resources import Resources, SpecConfig
+
+
+class ExecutionStatus(Enum):
+    """The life of one execution; texts as in ``spec/execution.md`` 1.3."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    PAUSED = "paused"
+    FAILED = "failed"
+    SUCCESS = "success"
+
+    @property
+    def is_final(self) -> bool:
+        """Whether it will not change any more."""
+        return self in (ExecutionStatus.FAILED, ExecutionStatus.SUCCESS)
+
+
+class EndReason(Enum):
+    """Why an execution ended: the truth behind its exit code."""
+
+    EXITED = "exited"
+    """By itself; see the exit code."""
+    TRAPPED = "trapped"
+    """A WebAssembly trap, or a fatal signal from inside."""
+    OUT_OF_MEMORY = "out_of_memory"
+    CPU_LIMIT = "cpu_limit"
+    """Its budget of processor time was used up."""
+    TIMED_OUT = "timed_out"
+    """Its wall-clock limit passed."""
+    CANCELLED = "cancelled"
+    """Somebody here asked for it."""
+    KILLED = "killed"
+    """From outside, not by us."""
+    INFRASTRUCTURE = "infrastructure"
+    """It could not be started or observed; exit code -1."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """A directory of the host inside the sandbox."""
+
+    source: Path
+    target: str
+    read_only: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PortBinding:
+    """A port of the host that leads into the sandbox; ``protocol`` is ``tcp`` or ``udp``."""
+
+    ip: str
+    host_port: int
+    executor_port: int
+    protocol: str = "tcp"
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutionRequest:
+    """Everything needed to run one workload once. Limits come from ``resources``; zero means the backend's default."""
+
+    job_id: str
+    execution_id: str
+    engine: SpecConfig
+    resources: Resources
+    results_dir: Path
+    """Private directory of this execution; ``stdout.log`` and ``stderr.log`` are written here."""
+    inputs: tuple[Mount, ...] = ()
+    outputs: tuple[Mount, ...] = ()
+    provision_scripts: tuple[tuple[str, bytes], ...] = ()
+    """(name, body) in the order in which they must run before the workload."""
+    ports: tuple[PortBinding, ...] = ()
+    gateway_ip: str = ""
+    allow_privileged: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutionResult:
+    """How it ended. The logs stay in files, so that their size does not matter here."""
+
+    exit_code: int
+    reason: EndReason
+    error_msg: str = ""
+    stdout_path: Path | None = None
+    stderr_path: Path | None = None
+
+    @property
+    def ok(self) -> bool:
+        """Ended by itself with exit code 0."""
+        return self.exit_code == 0 and self.reason is EndReason.EXITED
+
+    @property
+    def killed(self) -> bool:
+        """Ended by somebody else."""
+        return self.reason in (EndReason.KILLED, EndReason.CANCELLED)
+
+
+@dataclass(frozen=True, slots=True)
+class LogStreamRequest:
+    """Which logs: ``stream`` is ``stdout`` or ``stderr``; ``follow`` goes on until the execution ends; ``tail_bytes`` skips all but the end."""
+
+    execution_id: str
+    stream: str = "stdout"
+    follow: bool = False
+    tail_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ExecOutput:
+    """What a command inside the sandbox said."""
+
+    exit_code: int
+    stdout: bytes
+    stderr: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutionInfo:
+    """One execution that the backend knows, also after a restart of the program."""
+
+    execution_id: str
+    job_id: str
+    status: ExecutionStatus
+    engine: str
+    detail: dict[str, str] = field(default_factory=dict)
+    """Backend's own facts: container id, image, process id."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutorStats:
+    """Usage now: CPU in percent of one core and total nanoseconds, memory in bytes, network in bytes."""
+
+    cpu_percent: float = 0.0
+    cpu_total_ns: int = 0
+    memory_used_bytes: int = 0
+    memory_limit_bytes: int = 0
+    network_rx_bytes: int = 0
+    network_tx_bytes: int = 0
+
+
+class Executor(Protocol):
+    """One backend. Ids that it does not know raise :class:`~dms.executor.errors.ExecutionNotFound`."""
+
+    @property
+    def type(self) -> str:
+        """``docker``, ``wasm`` or ``null``: what an ensemble calls it."""
+        ...
+
+    async def validate(self, engine: SpecConfig) -> None:
+        """Check engine parameters without side effects.
+
+        :raises InvalidEngineSpec: they cannot work, with the reason.
+        """
+        ...
+
+    async def start(self, request: ExecutionRequest) -> None:
+        """Begin, and return while it runs. An execution that already runs under this id (after a restart of the
+        program) is adopted.
+
+        :raises AlreadyStarted: the id is active, or has ended, in this process.
+        :raises InvalidEngineSpec: the parameters cannot work.
+        :raises StartFailed: the backend refused.
+        """
+        ...
+
+    async def wait(self, execution_id: str) -> ExecutionResult:
+        """The end; any number of callers may wait, also after it."""
+        ...
+
+    async def cancel(self, execution_id: str, *, grace_s: float = 10.0) -> None:
+        """Ask it to stop, insist after ``grace_s``; returns when it has ended. Ended ones are left as they are."""
+        ...
+
+    async def pause(self, execution_id: str) -> None:
+        """Freeze.
+
+        :raises Unsupported: the backend cannot.
+        """
+        ...
+
+    async def resume(self, execution_id: str) -> None:
+        """Unfreeze."""
+        ...
+
+    async def remove(self, execution_id: str, *, grace_s: float = 10.0) -> None:
+        """Cancel if need be and forget; nothing of the sandbox is left. The results directory stays. Unknown ids are ignored."""
+        ...
+
+    def logs(self, request: LogStreamRequest) -> AsyncIterator[bytes]:
+        """Chunks of one log as they are written."""
+        ...
+
+    async def exec(self, execution_id: str, argv: tuple[str, ...]) -> ExecOutput:
+        """Run a command inside.
+
+        :raises Unsupported: the backend cannot.
+        """
+        ...
+
+    async def status(self, execution_id: str) -> ExecutionStatus:
+        """Where it is in its life."""
+        ...
+
+    async def stats(self, execution_id: str) -> ExecutorStats:
+        """Usage now; zeros after the end."""
+        ...
+
+    async def list(self) -> tuple[ExecutionInfo, ...]:
+        """All that this backend holds for us, those of an earlier process included."""
+        ...
+
+    async def cleanup(self) -> None:
+        """Remove everything that this executor ever made and that still exists."""
+        ...

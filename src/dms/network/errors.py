@@ -1,0 +1,54 @@
+"""Errors of the network.
+
+::
+
+    DMSError
+    └── NetworkError
+        ├── InvalidAddress      not a multiaddress of a peer          (BadInput)
+        ├── AddressInUse        another program listens there         (Conflict)
+        ├── AlreadyHandled      a protocol has one handler            (Conflict)
+        ├── MessageTooLarge     over the limit of a frame or topic    (BadInput)
+        └── PeerUnreachable     no way to the peer in time            (Unavailable)
+"""
+
+from __future__ import annotations
+
+from dms.types.errors import BadInput, Conflict, DMSError, Unavailable
+
+
+class NetworkError(DMSError):
+    """The network failed."""
+
+    code = "network"
+
+
+class InvalidAddress(BadInput, NetworkError):
+    """Not the address of a peer."""
+
+    code = "invalid_address"
+    default_hint = "write /ip4/<address>/tcp/<port>/p2p/<peer id>"
+
+
+class AddressInUse(Conflict, NetworkError):
+    """Another program listens on this address."""
+
+    code = "address_in_use"
+    default_hint = "stop the other program, or set another p2p.listen_address"
+
+
+class AlreadyHandled(Conflict, NetworkError):
+    """This protocol has a handler already."""
+
+    code = "already_handled"
+
+
+class MessageTooLarge(BadInput, NetworkError):
+    """message too large"""
+
+    code = "message_too_large"
+
+
+class PeerUnreachable(Unavailable, NetworkError):
+    """The peer cannot be reached."""
+
+    code = "peer_unreachable"

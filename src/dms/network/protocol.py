@@ -1,0 +1,161 @@
+"""The seam between the program and whatever carries its messages (``spec/network.md`` 1).
+
+Two implementations: :mod:`dms.network.libp2p` over real sockets, :mod:`dms.testing.network` in memory on the virtual
+clock. Nothing above this package knows which one runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from enum import Enum
+from typing import Protocol
+
+from dms.types.ids import PeerID
+
+MAX_MESSAGE_BYTES = 1 << 20
+"""A frame, its 8-byte length included (``spec/network.md`` 3)."""
+
+MessageHandler = Callable[[PeerID, bytes], Awaitable[None]]
+"""Called with the authenticated sender and one message; runs in a task of its own; whatever it raises is logged and dropped."""
+
+
+class Verdict(Enum):
+    """What a topic validator thinks of a message."""
+
+    ACCEPT = "accept"
+    IGNORE = "ignore"
+    """Drop silently: stale or not wanted now."""
+    REJECT = "reject"
+    """Drop and count against the peer that relayed it: malformed or forged."""
+
+
+TopicValidator = Callable[[PeerID, bytes], Verdict]
+"""Called with the peer that relayed the message; must not block and not raise."""
+
+PeerListener = Callable[["PeerEvent"], None]
+
+
+class PeerChange(Enum):
+    """What happened to a peer."""
+
+    CONNECTED = "connected"
+    IDENTIFIED = "identified"
+    """Its protocols are known now."""
+    DISCONNECTED = "disconnected"
+
+
+@dataclass(frozen=True, slots=True)
+class PeerEvent:
+    """A change in who is connected."""
+
+    change: PeerChange
+    peer: PeerID
+
+
+@dataclass(frozen=True, slots=True)
+class PeerInfo:
+    """A live connection: where the peer is, who opened it, its protocols, and its smoothed round trip in seconds."""
+
+    peer: PeerID
+    addresses: tuple[str, ...]
+    inbound: bool
+    protocols: tuple[str, ...] = ()
+    rtt_s: float | None = None
+
+
+class Network(Protocol):
+    """Messages between peers, broadcast on topics, and who is connected."""
+
+    @property
+    def peer_id(self) -> PeerID:
+        """Our own id."""
+        ...
+
+    @property
+    def listen_addresses(self) -> tuple[str, ...]:
+        """Full multiaddresses, each ending in ``/p2p/<own id>``; empty until running."""
+        ...
+
+    def run(self) -> AbstractAsyncContextManager[None]:
+        """Listen, and connect to the bootstrap peers in the background; everything ends with the context.
+
+        :raises AddressInUse: a listen address is taken.
+        """
+        ...
+
+    # point to point ------------------------------------------------------------------------------------------------
+
+    def handle(self, protocol: str, handler: MessageHandler) -> None:
+        """Receive the messages of one protocol id (``actor/<inbox>/messages/0.0.1``).
+
+        :raises AlreadyHandled: somebody does already.
+        """
+        ...
+
+    def unhandle(self, protocol: str) -> None:
+        """Stop receiving; unknown protocols are ignored."""
+        ...
+
+    async def send(self, peer: PeerID, protocol: str, data: bytes, *, timeout_s: float = 30.0) -> None:
+        """Send one message; to our own id it is delivered locally in a new task.
+
+        :raises MessageTooLarge: with its length it passes :data:`MAX_MESSAGE_BYTES`.
+        :raises PeerUnreachable: no connection, no address, no such protocol there, or no progress in time.
+        """
+        ...
+
+    # broadcast -----------------------------------------------------------------------------------------------------
+
+    async def subscribe(self, topic: str, handler: MessageHandler, validator: TopicValidator | None = None) -> int:
+        """Receive the messages of a topic, our own included (the handler gets the *publisher's* id); returns a number for :meth:`unsubscribe`."""
+        ...
+
+    async def unsubscribe(self, subscription: int) -> None:
+        """Stop receiving; with the last subscription the topic is left."""
+        ...
+
+    async def publish(self, topic: str, data: bytes) -> None:
+        """Send to everybody who subscribed to the topic; joins it if need be; paced so that bursts are not lost.
+
+        :raises MessageTooLarge: longer than the topic's limit.
+        """
+        ...
+
+    # peers ---------------------------------------------------------------------------------------------------------
+
+    async def connect(self, address: str, *, timeout_s: float = 10.0) -> PeerID:
+        """Dial a multiaddress that ends in ``/p2p/<id>``, or a bare peer id whose address is known.
+
+        :raises InvalidAddress: it cannot be parsed.
+        :raises PeerUnreachable: no answer before the deadline, or somebody else answered.
+        """
+        ...
+
+    async def disconnect(self, peer: PeerID) -> None:
+        """Close all connections to a peer; a peer that is not connected is ignored."""
+        ...
+
+    async def ping(self, peer: PeerID, *, timeout_s: float = 1.0) -> float:
+        """One round trip in seconds, measured by ourselves.
+
+        :raises PeerUnreachable: no answer in time. Own id: ``can't ping self``.
+        """
+        ...
+
+    def peers(self) -> tuple[PeerInfo, ...]:
+        """Live connections only."""
+        ...
+
+    def is_connected(self, peer: PeerID) -> bool:
+        """Whether a live connection exists."""
+        ...
+
+    def listen(self, listener: PeerListener) -> Callable[[], None]:
+        """Be told of changes; returns the function that ends it."""
+        ...
+
+    def counters(self) -> dict[str, int]:
+        """How often things happened since the start, by name: messages in, out, dropped and why."""
+        ...
