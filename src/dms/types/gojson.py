@@ -34,6 +34,7 @@ MAX_DEPTH = 64
 T = TypeVar("T")
 
 
+@typing.dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(msgspec.field,))
 class Wire(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
     """Base of all structures that travel or are signed; field order is the order on the wire.
 

@@ -1,0 +1,39 @@
+"""One thing that is wrong with an ensemble, told so that it can be mended: where, what, which value, and how."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+MAX_VALUE_CHARS = 60
+"""An offending value is shown up to here."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Where and what; ``line`` and ``column`` count from 1 and are 0 when unknown, ``path`` is like ``V1.nodes.n1``."""
+
+    path: str
+    reason: str
+    hint: str = ""
+    value: str = ""
+    """The offending value as written, shortened."""
+    file: str = ""
+    line: int = 0
+    column: int = 0
+
+    def located(self) -> str:
+        """``file:line:column: path: reason``, without what is unknown."""
+        place = self.file
+        if self.line:
+            place = f"{place}:{self.line}:{self.column}" if place else f"line {self.line}, column {self.column}"
+        return ": ".join(part for part in (place, self.path, self.reason) if part)
+
+    def __str__(self) -> str:
+        """In one line, with the hint in brackets."""
+        return f"{self.located()} ({self.hint})" if self.hint else self.located()
+
+
+def shorten(value: object) -> str:
+    """A value for a message: one line, at most :data:`MAX_VALUE_CHARS` characters."""
+    text = " ".join(str(value).split()) if isinstance(value, str) else str(value)
+    return text if len(text) <= MAX_VALUE_CHARS else text[: MAX_VALUE_CHARS - 1] + "…"
