@@ -1,0 +1,47 @@
+"""Errors of the configuration.
+
+::
+
+    DMSError
+    └── ConfigError                 the settings cannot be used                  (BadInput)
+        ├── ConfigUnreadable        no file there, or not JSON
+        ├── UnknownKey              a key that no setting has
+        ├── InvalidSetting          a key with a value of the wrong kind
+        └── SettingNotFound         asked for a key that does not exist          (NotFound)
+"""
+
+from __future__ import annotations
+
+from dms.types.errors import BadInput, NotFound
+
+
+class ConfigError(BadInput):
+    """The configuration cannot be used."""
+
+    code = "config"
+
+
+class ConfigUnreadable(ConfigError):
+    """The configuration file cannot be read."""
+
+    code = "config_unreadable"
+
+
+class UnknownKey(ConfigError):
+    """There is no such configuration key."""
+
+    code = "config_unknown_key"
+    default_hint = "`nunet config get` shows all keys"
+
+
+class InvalidSetting(ConfigError):
+    """A configuration value is of the wrong kind."""
+
+    code = "config_invalid"
+
+
+class SettingNotFound(NotFound, ConfigError):
+    """There is no such configuration key."""
+
+    code = "config_key_not_found"
+    default_hint = "`nunet config get` shows all keys"

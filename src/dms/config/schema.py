@@ -1,0 +1,200 @@
+"""The settings: every key, its type, its default and its bounds (``spec/platform.md`` 1.2).
+
+A key is the dotted path of a field: ``rest.port`` is ``Settings.rest.port``. Paths may begin with ``~`` or ``$HOME``.
+Types are strict, as the file is JSON: a port is a number, never a text.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+
+BOOTSTRAP_PEERS = tuple(
+    f"/dnsaddr/bootstrap.p2p.nunet.io/p2p/{peer}"
+    for peer in (
+        "12D3KooWHzew9HTYzywFuvTHGK5Yzoz7qAhMfxagtCvhvjheoBQ3",
+        "12D3KooWJMtMN1mTNRfgMqUygT7eSXamVzc9ihpSjeairm9PebmB",
+        "12D3KooWKjSodxxi7UfRHzuk7eGgUF49MoPUCJvtva9K12TqDDsi",
+    )
+)
+"""The public network's bootstrap peers."""
+
+RETIRED_BOOTSTRAP_IDS = (
+    "QmQ2irHa8aFTLRhkbkQCRrounE4MbttNp8ki7Nmys4F9NP",
+    "Qmf16N2ecJVWufa29XKLNyiBxKWqVPNZXjbL3JisPcGqTw",
+    "QmTkWP72uECwCsiiYDpCFeTrVeUM9huGTPsg3m6bHxYQFZ",
+)
+"""Bootstrap peers of earlier releases; found in a file, they give way to :data:`BOOTSTRAP_PEERS`."""
+
+LOG_LEVELS = ("DEBUG", "INFO", "WARN", "ERROR", "FATAL")
+
+MAX_PORT = 65535
+
+
+def _expand(path: Path, info: ValidationInfo) -> Path:
+    text, home = str(path), (info.context or {}).get("home") or Path.home()
+    for mark in ("~", "$HOME", "${HOME}"):
+        if text == mark or text.startswith(mark + "/"):
+            return Path(home, text[len(mark) :].lstrip("/"))
+    return path.absolute()
+
+
+Directory = Annotated[Path, Field(strict=False, validate_default=True), AfterValidator(_expand)]
+Addresses = Annotated[tuple[str, ...], Field(strict=False)]  # a list in the file
+Port = Annotated[int, Field(ge=0, le=MAX_PORT)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+
+class General(_Section):
+    """Who and where this node is."""
+
+    env: str = Field(default="production", description="name of the environment, such as production")
+    user_dir: Directory = Field(default=Path("~/.nunet"), description="keys and capability contexts")
+    work_dir: Directory = Field(default=Path("~/nunet"), description="jobs, volumes, deployments, database")
+    data_dir: Directory = Field(
+        default_factory=lambda known: Path(known.get("work_dir", "~/nunet")) / "data",
+        description="data; lies in work_dir unless set",
+    )
+    debug: bool = Field(default=False, description="log everything")
+    host_city: str = Field(default="", description="where this node says it is: city")
+    host_country: str = Field(default="", description="where this node says it is: ISO country code")
+    host_continent: str = Field(default="", description="where this node says it is: continent code")
+    port_available_range_from: int = Field(default=16384, ge=1, le=MAX_PORT, description="first host port for jobs")
+    port_available_range_to: int = Field(
+        default=MAX_PORT + 1,
+        ge=2,
+        le=MAX_PORT + 1,
+        description="end of the host ports for jobs, itself not offered",
+    )
+
+    @model_validator(mode="after")
+    def _range_is_not_empty(self) -> Self:
+        if self.port_available_range_from >= self.port_available_range_to:
+            raise ValueError("port_available_range_from must be below port_available_range_to")
+        return self
+
+
+class Rest(_Section):
+    """The local API."""
+
+    addr: str = Field(default="127.0.0.1", min_length=1, description="address that the API binds")
+    port: Port = Field(default=9999, description="port that the API binds; 0 takes any free one")
+
+
+class P2P(_Section):
+    """The peer-to-peer network."""
+
+    listen_address: Addresses = Field(
+        default=("/ip4/0.0.0.0/tcp/9000", "/ip4/0.0.0.0/udp/9000/quic-v1"), description="multiaddresses to listen on"
+    )
+    bootstrap_peers: Addresses = Field(default=BOOTSTRAP_PEERS, description="multiaddresses of peers to join by")
+    memory: Count = Field(default=1024, description="memory for connections, MB")
+    fd: Count = Field(default=512, description="file descriptors for connections")
+
+    @field_validator("listen_address", "bootstrap_peers")
+    @classmethod
+    def _are_multiaddresses(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for address in value:
+            if not address.startswith("/"):
+                raise ValueError(f'"{address}" is not a multiaddress; write it like /ip4/127.0.0.1/tcp/9000')
+        return value
+
+    @field_validator("bootstrap_peers")
+    @classmethod
+    def _without_retired_peers(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        kept = tuple(peer for peer in value if peer.rpartition("/")[2] not in RETIRED_BOOTSTRAP_IDS)
+        return kept if len(kept) == len(value) else tuple(dict.fromkeys(kept + BOOTSTRAP_PEERS))
+
+
+class Job(_Section):
+    """What jobs may do here."""
+
+    allow_privileged_docker: bool = Field(default=False, description="bid for jobs that want privileged containers")
+
+
+class Rotation(_Section):
+    """When log files are renewed and dropped."""
+
+    max_size_mb: Count = Field(default=100, description="size of one log file, MB")
+    max_backups: int = Field(default=3, ge=0, description="old log files that are kept")
+    max_age_days: int = Field(default=28, ge=0, description="age at which an old log file is dropped; 0 never")
+
+
+class Logging(_Section):
+    """The log."""
+
+    level: str = Field(default="INFO", description="DEBUG, INFO, WARN, ERROR or FATAL")
+    file: Directory = Field(
+        default=Path("~/nunet/logs/nunet-dms-logs.jsonl"), description="JSON lines; lies in work_dir/logs unless set"
+    )
+    rotation: Rotation = Rotation()
+
+    @field_validator("level")
+    @classmethod
+    def _is_a_level(cls, value: str) -> str:
+        level = {"WARNING": "WARN", "CRITICAL": "FATAL"}.get(value.upper(), value.upper())
+        if level not in LOG_LEVELS:
+            raise ValueError(f'"{value}" is not a level; use one of {", ".join(LOG_LEVELS)}')
+        return level
+
+
+class Observability(_Section):
+    """What the node tells about itself."""
+
+    logging: Logging = Logging()
+
+
+class Settings(_Section):
+    """All settings; build them with :func:`dms.config.load_settings`."""
+
+    general: General = Field(default_factory=General)
+    rest: Rest = Field(default_factory=Rest)
+    p2p: P2P = Field(default_factory=P2P)
+    job: Job = Field(default_factory=Job)
+    observability: Observability = Field(default_factory=Observability)
+
+    _source: Path | None = PrivateAttr(default=None)
+    _ignored: tuple[str, ...] = PrivateAttr(default=())
+
+    @property
+    def source(self) -> Path | None:
+        """The file that was read; ``None``: there is none, all is default, environment and flags."""
+        return self._source
+
+    @property
+    def ignored(self) -> tuple[str, ...]:
+        """Keys of the file that are accepted for compatibility and have no effect."""
+        return self._ignored
+
+    def get(self, key: str) -> Any:  # a setting, or the dict of a section
+        """The value of a dotted key; a section answers with a dict.
+
+        :raises SettingNotFound: no such key.
+        """
+        from dms.config.keys import missing  # which walks the classes of this module
+
+        value: Any = self
+        for name in key.lower().split("."):
+            if not isinstance(value, BaseModel) or name not in type(value).model_fields:
+                raise missing(key)
+            value = getattr(value, name)
+        return value.model_dump(mode="json") if isinstance(value, BaseModel) else value
+
+    def as_dict(self) -> dict[str, Any]:  # JSON
+        """The effective settings as nested JSON values."""
+        return self.model_dump(mode="json")
