@@ -53,7 +53,7 @@ def load_settings(
 def set_key(path: Path, key: str, value_text: str) -> Path | None:
     """Change one key of the file at ``path`` (made when missing) to what ``value_text`` stands for.
 
-    Only keys that were set are written. Answers with the copy that was kept where the file held what is not written again.
+    Only keys that were set are written. Answers with the copy kept of a file that held what is not written again.
 
     :raises SettingNotFound: no such key.
     :raises ConfigError: the value does not fit, or the file is not valid as it stands.

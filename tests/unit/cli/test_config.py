@@ -44,7 +44,7 @@ def test_get_without_a_file_shows_the_defaults(home: Path) -> None:
 
 def test_an_unknown_key_is_named(home: Path) -> None:
     for command in (["get", "rest.prot"], ["set", "rest.prot", "1"]):
-        with pytest.raises(SettingNotFound, match='^key "rest.prot" not found$'):
+        with pytest.raises(SettingNotFound, match=r'^key "rest\.prot" not found$'):
             runner.invoke(app, command, catch_exceptions=False)
     assert not (home / ".nunet").exists()
 

@@ -58,7 +58,7 @@ def test_an_empty_file_and_a_byte_order_mark_are_fine(tmp_path: Path) -> None:
 def test_flattening_lowers_keys_drops_null_and_refuses_doubles() -> None:
     here = Path("x")
     assert flatten({"A": {"B": 1, "c": None}, "d.e": [2]}, here) == {"a.b": 1, "d.e": [2]}
-    with pytest.raises(ConfigUnreadable, match="key a.b is there twice"):
+    with pytest.raises(ConfigUnreadable, match=r"key a\.b is there twice"):
         flatten({"a": {"b": 1}, "a.b": 2}, here)
     deep: dict[str, object] = {}
     for _ in range(30):

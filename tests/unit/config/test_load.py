@@ -1,4 +1,3 @@
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -179,7 +178,7 @@ def test_other_variables_of_the_program_and_empty_ones_are_no_settings(env: Mapp
 
 
 def test_a_bad_flag_is_named(env: Mapping[str, str]) -> None:
-    with pytest.raises(SettingNotFound, match='key "rest.prot" not found'):
+    with pytest.raises(SettingNotFound, match=r'key "rest\.prot" not found'):
         load_settings(overrides={"rest.prot": 1}, env=env)
     with pytest.raises(InvalidSetting, match=r"rest.port \(command line\)"):
         load_settings(overrides={"rest.port": -1}, env=env)
@@ -246,4 +245,4 @@ def test_a_failed_write_leaves_no_temporary_file(tmp_path: Path) -> None:
     target.mkdir()
     with pytest.raises(ConfigError):
         set_key(target, "rest.port", "5")
-    assert os.listdir(tmp_path) == ["dms_config.json"]
+    assert list(tmp_path.iterdir()) == [target]
