@@ -1,0 +1,38 @@
+# The one entry to everything: `make demo` after a fresh clone, `make check test` before every commit.
+.DEFAULT_GOAL := help
+.PHONY: help setup check test demo bench docs fmt clean lock
+
+BIN := .venv/bin
+ARGS ?=
+
+help: ## what there is to make
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' Makefile
+
+setup: ## leave a .venv with everything pinned by hash; at once when nothing changed (PYTHON=… chooses one)
+	@scripts/setup.sh
+
+check: setup ## lint, formatting, types, layers and hygiene; all of them run, all are reported
+	@scripts/check.sh
+
+test: setup ## the tests (ARGS='tests/unit/types -k units'); those for Docker and root: see CONTRIBUTING.md
+	@$(BIN)/python -m pytest --numprocesses=2 --dist=loadgroup $(ARGS)
+
+demo: setup ## a network of three nodes on this machine deploys an ensemble; leaves nothing behind
+	@$(BIN)/python scripts/demo.py $(ARGS)
+
+bench: setup ## the figures, as JSON
+	@$(BIN)/python -m bench $(ARGS)
+
+docs: ## build the manual into site/; a broken link fails
+	@scripts/setup.sh docs
+	@$(BIN)/zensical build --clean --strict
+
+fmt: setup ## format the code and mend what the linter can mend
+	@$(BIN)/ruff format
+	@$(BIN)/ruff check --fix
+
+lock: setup ## write requirements/ anew out of pyproject.toml (ARGS=--upgrade)
+	@scripts/lock.sh $(ARGS)
+
+clean: ## remove what the above made
+	rm -rf .venv site dist .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
