@@ -10,8 +10,10 @@ use_pip_settings() {
     [ "$#" -eq 0 ] || pip_config=$("$@" config list 2>/dev/null) || pip_config=''
 
     default_to UV_DEFAULT_INDEX "${UV_INDEX_URL:-$(pip_setting index-url "${PIP_INDEX_URL:-}")}"
-    default_to UV_INDEX "${UV_EXTRA_INDEX_URL:-$(pip_setting extra-index-url "${PIP_EXTRA_INDEX_URL:-}")}"
-    default_to UV_FIND_LINKS "$(pip_setting find-links "${PIP_FIND_LINKS:-}" | tr -s ' ' ',')"
+    # shellcheck disable=SC2046 # several, apart by spaces
+    default_to UV_INDEX "${UV_EXTRA_INDEX_URL:-$(reachable $(pip_setting extra-index-url "${PIP_EXTRA_INDEX_URL:-}"))}"
+    # shellcheck disable=SC2046
+    default_to UV_FIND_LINKS "$(reachable $(pip_setting find-links "${PIP_FIND_LINKS:-}") | tr -s ' ' ',')"
     default_to UV_INSECURE_HOST "$(pip_setting trusted-host "${PIP_TRUSTED_HOST:-}")"
     default_to UV_HTTP_TIMEOUT "$(pip_setting default-timeout "${PIP_DEFAULT_TIMEOUT:-}")"
     default_to SSL_CERT_FILE "$(pip_setting cert "${PIP_CERT:-}")"
@@ -30,6 +32,19 @@ pip_setting() {
         return
     fi
     printf '%s\n' "$pip_config" | sed -n "s/^[^=]*\.$1='\(.*\)'\$/\1/p" | head -n 1 | sed 's/\\n/ /g; s/^ *//; s/ *$//'
+}
+
+# reachable LOCATION…: prints those that are not folders missing from this machine; pip passes over them, uv fails.
+reachable() {
+    kept=''
+    for location in "$@"; do
+        case ${location#file://} in
+            *://*) ;;
+            *) [ -e "${location#file://}" ] || continue ;;
+        esac
+        kept="$kept $location"
+    done
+    printf '%s\n' "${kept# }"
 }
 
 # default_to NAME VALUE: exports NAME with VALUE where it has none yet and VALUE is something.
