@@ -1,0 +1,74 @@
+"""A single record with its history (``spec/platform.md`` 3.4): the newest version counts, older ones stay readable."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Generic, TypeVar
+
+import msgspec
+from sqlalchemy import Table, delete, insert, select
+
+from dms.store.database import Session, Store
+from dms.store.errors import RecordNotFound
+from dms.store.query import EVERYTHING, Query, statement
+from dms.store.repository import Record, record
+
+T = TypeVar("T", bound=msgspec.Struct)
+
+HISTORY = 100
+"""Versions that are kept."""
+
+
+class EntityRepository(Generic[T]):
+    """One record and its last :data:`HISTORY` versions."""
+
+    def __init__(self, store: Store, table: Table, type_: type[T], *, history: int = HISTORY) -> None:
+        self._store = store
+        self._table = table
+        self._type = type_
+        self._history = history
+
+    async def save(self, value: T) -> Record[T]:
+        """Store a new version."""
+        return await self._store.run(lambda session: self.save_on(session, value))
+
+    async def get(self) -> Record[T]:
+        """The newest version.
+
+        :raises RecordNotFound: there is none.
+        """
+        return await self._store.run(self.get_on)
+
+    async def clear(self) -> None:
+        """Remove all versions."""
+        await self._store.run(self.clear_on)
+
+    async def history(self, query: Query = EVERYTHING) -> tuple[Record[T], ...]:
+        """The versions that match, newest first unless the query says otherwise."""
+
+        def find(session: Session) -> tuple[Record[T], ...]:
+            rows = session.execute(statement(self._table, self._type, query, descending=True)).mappings()
+            return tuple(record(row, self._type, self._table.name) for row in rows)
+
+        return await self._store.run(find)
+
+    def save_on(self, session: Session, value: T) -> Record[T]:
+        """As :meth:`save`, within a transaction that goes on."""
+        key, now_ns = str(uuid.uuid4()), self._store.now_ns()
+        session.execute(
+            insert(self._table).values(id=key, created_at=now_ns, updated_at=now_ns, deleted_at=0, data=value)
+        )
+        kept = select(self._table.c.seq).order_by(self._table.c.seq.desc()).limit(self._history)
+        session.execute(delete(self._table).where(self._table.c.seq.not_in(kept)))
+        return Record(key, value, now_ns, now_ns)
+
+    def get_on(self, session: Session) -> Record[T]:
+        """As :meth:`get`, within a transaction that goes on."""
+        row = session.execute(statement(self._table, self._type, Query(limit=1), descending=True)).mappings().first()
+        if row is None:
+            raise RecordNotFound
+        return record(row, self._type, self._table.name)
+
+    def clear_on(self, session: Session) -> None:
+        """As :meth:`clear`, within a transaction that goes on."""
+        session.execute(delete(self._table))

@@ -1,0 +1,52 @@
+"""The first tables."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0001"
+down_revision = None
+branch_labels = None
+depends_on = None
+
+COLLECTIONS = (
+    "onboarding_config",
+    "onboarded_resources",
+    "resource_allocation",
+    "resource_commitment",
+    "deployments",
+    "allocations",
+    "bids",
+)
+
+
+def upgrade() -> None:
+    key = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+    for name in COLLECTIONS:
+        op.create_table(
+            name,
+            sa.Column("seq", key, primary_key=True, autoincrement=True),
+            sa.Column("id", sa.String(200), nullable=False, unique=True),
+            sa.Column("created_at", sa.BigInteger(), nullable=False),
+            sa.Column("updated_at", sa.BigInteger(), nullable=False),
+            sa.Column("deleted_at", sa.BigInteger(), nullable=False),
+            sa.Column("data", sa.JSON(), nullable=False),
+            sqlite_autoincrement=True,
+        )
+    op.create_table(
+        "deployment_journal",
+        sa.Column("id", key, primary_key=True, autoincrement=True),
+        sa.Column("ensemble_id", sa.String(200), nullable=False),
+        sa.Column("seq", sa.BigInteger(), nullable=False),
+        sa.Column("kind", sa.String(100), nullable=False),
+        sa.Column("payload", sa.JSON(), nullable=False),
+        sa.Column("at", sa.BigInteger(), nullable=False),
+        sa.UniqueConstraint("ensemble_id", "seq", name="deployment_journal_seq"),
+        sqlite_autoincrement=True,
+    )
+    op.create_index("deployment_journal_kind", "deployment_journal", ["kind"])
+
+
+def downgrade() -> None:
+    op.drop_table("deployment_journal")
+    for name in reversed(COLLECTIONS):
+        op.drop_table(name)

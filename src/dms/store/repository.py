@@ -1,0 +1,205 @@
+"""Collections of many records (``spec/platform.md`` 3.3).
+
+:class:`Repository` does one operation per transaction. Several operations that must happen together share a session::
+
+    await store.run(lambda session: (deployments.on(session).create(a), allocations.on(session).delete(b)))
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+import msgspec
+from sqlalchemy import Table, delete, func, insert, select, update
+
+from dms.store.database import Session, Store
+from dms.store.errors import BadRecord, InvalidData, RecordNotFound
+from dms.store.query import EVERYTHING, Query, statement
+from dms.types import gojson
+from dms.types.errors import BadJSON
+
+T = TypeVar("T", bound=msgspec.Struct)
+
+MAX_ID_LENGTH = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Record(Generic[T]):
+    """A stored value with what the store knows of it; times in nanoseconds since 1970."""
+
+    id: str
+    value: T
+    created_at_ns: int
+    updated_at_ns: int
+
+
+class Documents(Generic[T]):
+    """The records of one table within one transaction."""
+
+    def __init__(self, session: Session, table: Table, type_: type[T], now_ns: int) -> None:
+        self._session = session
+        self._table = table
+        self._type = type_
+        self._now_ns = now_ns
+
+    def create(self, value: T, record_id: str | None = None) -> Record[T]:
+        """Store a new record under ``record_id``, or under a new UUID.
+
+        :raises InvalidData: the id is taken, empty or too long, or the value has no JSON.
+        """
+        key = str(uuid.uuid4()) if record_id is None else record_id
+        if not 0 < len(key) <= MAX_ID_LENGTH:
+            raise InvalidData(f"invalid data given: an id has 1 to {MAX_ID_LENGTH} characters")
+        if self._session.execute(select(self._table.c.seq).where(self._table.c.id == key)).first() is not None:
+            raise InvalidData(f"invalid data given: there is a record {key} already")
+        self._session.execute(
+            insert(self._table).values(
+                id=key, created_at=self._now_ns, updated_at=self._now_ns, deleted_at=0, data=self._checked(value)
+            )
+        )
+        return Record(key, value, self._now_ns, self._now_ns)
+
+    def get(self, record_id: str) -> Record[T]:
+        """The record ``record_id``.
+
+        :raises RecordNotFound: there is none.
+        """
+        sql = select(self._table).where(self._table.c.id == record_id, self._table.c.deleted_at <= 0)
+        row = self._session.execute(sql).mappings().first()
+        if row is None:
+            raise RecordNotFound
+        return record(row, self._type, self._table.name)
+
+    def update(self, record_id: str, value: T) -> Record[T]:
+        """Replace the value of the record ``record_id``.
+
+        :raises RecordNotFound: there is none.
+        """
+        done = self._session.execute(
+            update(self._table)
+            .where(self._table.c.id == record_id, self._table.c.deleted_at <= 0)
+            .values(updated_at=self._now_ns, data=self._checked(value))
+        )
+        if done.rowcount == 0:
+            raise RecordNotFound
+        return self.get(record_id)
+
+    def put(self, record_id: str, value: T) -> Record[T]:
+        """Replace the value of the record ``record_id``, or create it."""
+        try:
+            return self.update(record_id, value)
+        except RecordNotFound:
+            return self.create(value, record_id)
+
+    def delete(self, record_id: str) -> None:
+        """Remove the record ``record_id`` for good.
+
+        :raises RecordNotFound: there is none.
+        """
+        sql = delete(self._table).where(self._table.c.id == record_id, self._table.c.deleted_at <= 0)
+        done = self._session.execute(sql)
+        if done.rowcount == 0:
+            raise RecordNotFound
+
+    def hide(self, record_id: str) -> None:
+        """Keep the record ``record_id`` in the database but show it no more; its id stays taken.
+
+        :raises RecordNotFound: there is none.
+        """
+        done = self._session.execute(
+            update(self._table)
+            .where(self._table.c.id == record_id, self._table.c.deleted_at <= 0)
+            .values(deleted_at=max(self._now_ns, 1))
+        )
+        if done.rowcount == 0:
+            raise RecordNotFound
+
+    def find(self, query: Query) -> Record[T]:
+        """The first record that matches.
+
+        :raises RecordNotFound: none does.
+        """
+        row = self._session.execute(statement(self._table, self._type, query).limit(1)).mappings().first()
+        if row is None:
+            raise RecordNotFound
+        return record(row, self._type, self._table.name)
+
+    def find_all(self, query: Query = EVERYTHING) -> tuple[Record[T], ...]:
+        """All records that match, none is fine."""
+        rows = self._session.execute(statement(self._table, self._type, query)).mappings()
+        return tuple(record(row, self._type, self._table.name) for row in rows)
+
+    def count(self, query: Query = EVERYTHING) -> int:
+        """How many records match."""
+        return self._session.execute(
+            select(func.count()).select_from(statement(self._table, self._type, query).subquery())
+        ).scalar_one()
+
+    def _checked(self, value: T) -> T:
+        if not isinstance(value, self._type):
+            raise InvalidData(f"invalid data given: a {type(value).__name__} is not a {self._type.__name__}")
+        return value
+
+
+class Repository(Generic[T]):
+    """The records of one table, each operation a transaction of its own; see :class:`Documents` for their meaning."""
+
+    def __init__(self, store: Store, table: Table, type_: type[T]) -> None:
+        self._store = store
+        self._table = table
+        self._type = type_
+
+    def on(self, session: Session) -> Documents[T]:
+        """The same operations within a transaction that goes on."""
+        return Documents(session, self._table, self._type, self._store.now_ns())
+
+    async def create(self, value: T, record_id: str | None = None) -> Record[T]:
+        """Store a new record under ``record_id``, or under a new UUID."""
+        return await self._store.run(lambda session: self.on(session).create(value, record_id))
+
+    async def get(self, record_id: str) -> Record[T]:
+        """The record ``record_id``."""
+        return await self._store.run(lambda session: self.on(session).get(record_id))
+
+    async def update(self, record_id: str, value: T) -> Record[T]:
+        """Replace the value of the record ``record_id``."""
+        return await self._store.run(lambda session: self.on(session).update(record_id, value))
+
+    async def put(self, record_id: str, value: T) -> Record[T]:
+        """Replace the value of the record ``record_id``, or create it."""
+        return await self._store.run(lambda session: self.on(session).put(record_id, value))
+
+    async def delete(self, record_id: str) -> None:
+        """Remove the record ``record_id`` for good."""
+        await self._store.run(lambda session: self.on(session).delete(record_id))
+
+    async def hide(self, record_id: str) -> None:
+        """Keep the record ``record_id`` in the database but show it no more."""
+        await self._store.run(lambda session: self.on(session).hide(record_id))
+
+    async def find(self, query: Query) -> Record[T]:
+        """The first record that matches."""
+        return await self._store.run(lambda session: self.on(session).find(query))
+
+    async def find_all(self, query: Query = EVERYTHING) -> tuple[Record[T], ...]:
+        """All records that match."""
+        return await self._store.run(lambda session: self.on(session).find_all(query))
+
+    async def count(self, query: Query = EVERYTHING) -> int:
+        """How many records match."""
+        return await self._store.run(lambda session: self.on(session).count(query))
+
+
+def record(row: Mapping[Any, Any], type_: type[T], table: str) -> Record[T]:
+    """A row as a record.
+
+    :raises BadRecord: its document is not of the type.
+    """
+    try:
+        value = gojson.decode(row["data"].encode(), type_)
+    except BadJSON as exc:
+        raise BadRecord(f"error parsing model: {table} {row['id']}: {exc}") from None
+    return Record(row["id"], value, row["created_at"], row["updated_at"])
