@@ -1,0 +1,34 @@
+"""What one capability path or topic implies (``spec/security.md`` 3.2).
+
+No wildcards and no normalisation: ``/a/`` and ``/a`` are different paths.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+
+ROOT_PATH = "/"
+
+
+def implies(held: str, wanted: str) -> bool:
+    """Whether ``held`` covers ``wanted``: equal, everything, or above it at a ``/``."""
+    return held in (wanted, ROOT_PATH) or wanted.startswith(held + "/")
+
+
+def any_implies(held: Collection[str], wanted: str) -> bool:
+    """Whether some path in ``held`` covers ``wanted``. With a set it costs no product of lengths."""
+    if not isinstance(held, frozenset):
+        return any(implies(path, wanted) for path in held)
+    if ROOT_PATH in held or wanted in held:
+        return True
+    slash = wanted.rfind("/")
+    while slash >= 0:
+        if wanted[:slash] in held:
+            return True
+        slash = wanted.rfind("/", 0, slash)
+    return False
+
+
+def all_implied(held: Collection[str], wanted: Iterable[str]) -> bool:
+    """Whether every path in ``wanted`` is covered by some path in ``held``."""
+    return all(any_implies(held, path) for path in wanted)

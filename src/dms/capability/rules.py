@@ -1,0 +1,126 @@
+"""Questions that a context asks about tokens (``spec/security.md`` 3.5).
+
+None of them verifies anything: a token must have passed :func:`dms.capability.token.verify` before its answers mean
+something.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from dms.capability.paths import all_implied, any_implies
+from dms.capability.token import Action, Token
+from dms.identity.ids import DID
+
+
+def is_anchored(token: Token, did: DID) -> bool:
+    """Whether ``did`` issued the token or one of its ancestors, at any level.
+
+    That is enough: everything below the level that ``did`` signed is narrower than what ``did`` signed, and what lies
+    above it can only have narrowed it further.
+    """
+    return did in token.issuers
+
+
+def anchor_depth(token: Token, did: DID) -> int | None:
+    """The level nearest to the root of the chain that ``did`` issued."""
+    levels = token.levels
+    for index in reversed(range(len(levels))):
+        if levels[index].iss == did:
+            return index
+    return None
+
+
+def is_self_signed(token: Token, did: DID) -> bool:
+    """Whether the root of the chain was issued by ``did``."""
+    return token.levels[-1].iss == did
+
+
+def allows_invocation(token: Token, subject: DID, audience: DID, cap: str) -> bool:
+    """Whether ``subject`` may invoke ``cap`` at ``audience``."""
+    body = token.body
+    return (
+        body.act == Action.INVOKE
+        and body.sub == subject
+        and (not body.aud or body.aud == audience)
+        and any_implies(body.caps, cap)
+    )
+
+
+def allows_broadcast(token: Token, subject: DID, topic: str, cap: str) -> bool:
+    """Whether ``subject`` may broadcast to ``cap`` on ``topic``."""
+    body = token.body
+    return (
+        body.act == Action.BROADCAST
+        and body.sub == subject
+        and not body.aud
+        and any_implies(body.topics, topic)
+        and any_implies(body.caps, cap)
+    )
+
+
+def allows_delegation(
+    token: Token,
+    action: str,
+    issuer: DID,
+    audience: DID,
+    topics: Collection[str],
+    expiry_ns: int,
+    caps: Collection[str],
+) -> bool:
+    """Whether ``issuer`` may rest a new token for ``action`` on this one (``spec/security.md`` 3.4 6e, 3.5).
+
+    A new *delegate* token must itself be usable, hence counts one level more.
+    """
+    body = token.body
+    return (
+        body.act == Action.DELEGATE
+        and not token.expires_before(expiry_ns)
+        and body.sub == issuer
+        and (not body.aud or body.aud == audience)
+        and all_implied(body.topics, topics)
+        and all_implied(body.caps, caps)
+        and remaining_depth(token) >= (2 if action == Action.DELEGATE else 1)
+    )
+
+
+def allows_action(token: Token, other: Token) -> bool:
+    """Whether this token, held as a side chain, lends its trust to ``other``, of which its subject issued some level."""
+    body, claimed = token.body, other.body
+    if body.act != Action.DELEGATE or token.expires_before(claimed.exp):
+        return False
+    depth = anchor_depth(other, body.sub)
+    if depth is None or (body.depth > 0 and depth > body.depth):
+        return False
+    return (
+        (not body.aud or body.aud == claimed.aud)
+        and all_implied(body.caps, claimed.cap or ())
+        and all_implied(body.topics, claimed.topic)
+    )
+
+
+def subsumes(token: Token, other: Token) -> bool:
+    """Whether ``other`` is useless beside this token: alike in action and parties, and narrower or equal in all else.
+
+    The chains count too: a token that rests on an organisation is not made useless by a self-signed one with more
+    capabilities.
+    """
+    body, rest = token.body, other.body
+    return (
+        (body.act, body.iss, body.sub, body.aud) == (rest.act, rest.iss, rest.sub, rest.aud)
+        and token.earliest_expiry_ns >= other.earliest_expiry_ns
+        and all_implied(body.caps, rest.cap or ())
+        and all_implied(body.topics, rest.topic)
+        and (body.depth == 0 or 0 < rest.depth <= body.depth)
+        and remaining_depth(token) >= remaining_depth(other)
+        and all(_is_nearer(anchor_depth(token, did), anchor_depth(other, did)) for did in other.issuers)
+    )
+
+
+def remaining_depth(token: Token) -> float:
+    """How many more levels the depth limits of the chain allow below this token; infinity without a limit."""
+    return min((level.depth - index for index, level in enumerate(token.levels) if level.depth), default=float("inf"))
+
+
+def _is_nearer(depth: int | None, other: int | None) -> bool:
+    return depth is not None and other is not None and depth <= other

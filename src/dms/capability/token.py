@@ -1,0 +1,385 @@
+"""Capability tokens: structure, encoding, signing and verification (``spec/security.md`` 3).
+
+A token says "``iss`` lets ``sub`` do ``cap`` at ``aud`` until ``exp``" and carries in ``chain`` the complete token on
+which the issuer's own authority rests. Anybody may issue a token without a chain: it is formally valid, and worth
+something only where its issuer is trusted (:mod:`dms.capability.context`). Each level narrows the one above it.
+
+Levels are counted from the presented token (0) upwards to the grant at the root of its chain.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Collection, Container
+from functools import cached_property, lru_cache
+from typing import Annotated, Final, NamedTuple
+
+import msgspec
+
+from dms.capability.errors import BadToken, BlobTooBig, CapabilityExpired, NotAuthorized
+from dms.capability.paths import all_implied
+from dms.identity.errors import SignatureFailed
+from dms.identity.ids import DID
+from dms.identity.trust import Provider, TrustContext
+from dms.types import gojson
+from dms.types.errors import BadJSON
+from dms.types.gojson import Wire
+
+SIGNATURE_PREFIX: Final = b"dms:token:"
+NONCE_BYTES: Final = 12
+MAX_BLOB_BYTES: Final = 16384
+"""Size of the token list of one message."""
+MAX_CHAIN: Final = 16
+"""Tokens in one chain, the presented one included."""
+MAX_UINT64: Final = 2**64 - 1
+_BLOB_CACHE: Final = 256
+
+UInt = Annotated[int, msgspec.Meta(ge=0)]
+
+
+class Action:
+    """What a token is for."""
+
+    DELEGATE: Final = "delegate"
+    INVOKE: Final = "invoke"
+    BROADCAST: Final = "broadcast"
+    REVOKE: Final = "revoke"
+
+
+_ACTIONS = frozenset({Action.DELEGATE, Action.INVOKE, Action.BROADCAST, Action.REVOKE})
+
+
+class TokenKey(NamedTuple):
+    """What names a token when it is revoked, discarded or removed: the nonce is the issuer's choice."""
+
+    issuer: DID
+    subject: DID
+    nonce: bytes
+
+
+class DMSToken(Wire, kw_only=True, dict=True):
+    """The body of a token; field order is the signed order."""
+
+    act: str
+    iss: DID
+    sub: DID
+    aud: DID
+    topic: tuple[str, ...] = ()
+    cap: tuple[str, ...] | None
+    nonce: bytes | None
+    exp: UInt
+    depth: UInt = 0
+    chain: Token | None = None
+    sig: bytes = b""
+
+    @property
+    def key(self) -> TokenKey:
+        """Its name."""
+        return TokenKey(self.iss, self.sub, self.nonce or b"")
+
+    @cached_property
+    def caps(self) -> frozenset[str]:
+        """The capability paths, none if null."""
+        return frozenset(self.cap or ())
+
+    @cached_property
+    def topics(self) -> frozenset[str]:
+        """The topics."""
+        return frozenset(self.topic)
+
+    @cached_property
+    def unsigned_json(self) -> bytes:
+        """Canonical JSON without ``sig``; the chain, last but one of the fields, is appended as it was encoded."""
+        head = gojson.encode(msgspec.structs.replace(self, chain=None, sig=b""))
+        if self.chain is None:
+            return head
+        return b'%b,"chain":%b}' % (head[:-1], self.chain.json)
+
+    @cached_property
+    def json(self) -> bytes:
+        """Canonical JSON with ``sig``."""
+        if not self.sig:
+            return self.unsigned_json
+        return b'%b,"sig":"%b"}' % (self.unsigned_json[:-1], gojson.b64(self.sig).encode("ascii"))
+
+    @cached_property
+    def fingerprint(self) -> bytes:
+        """SHA-256 of the canonical JSON with all signatures: equal for equal tokens only."""
+        return hashlib.sha256(self.json).digest()
+
+    def signed_bytes(self) -> bytes:
+        """What the signature covers."""
+        return SIGNATURE_PREFIX + self.unsigned_json
+
+
+class UCAN(Wire):
+    """Reserved; never valid."""
+
+
+class Token(Wire, dict=True):
+    """A token of one of several kinds, of which only ``dms`` exists.
+
+    A ``chain`` of JSON ``null`` is no chain, as Go reads it; an empty chain object is a bad token.
+    """
+
+    dms: DMSToken | None = None
+    ucan: UCAN | None = None
+
+    @cached_property
+    def levels(self) -> tuple[DMSToken, ...]:
+        """This token and its ancestors, the presented one first.
+
+        :raises BadToken: a level is empty, or there are more than :data:`MAX_CHAIN`.
+        """
+        levels: list[DMSToken] = []
+        token: Token | None = self
+        while token is not None:
+            if token.dms is None:
+                raise BadToken(
+                    "bad token: empty" if not levels else f"bad token: the chain is empty at level {len(levels)}"
+                )
+            if len(levels) == MAX_CHAIN:
+                raise BadToken(f"bad token: a chain of more than {MAX_CHAIN} tokens")
+            levels.append(token.dms)
+            token = token.dms.chain
+        return tuple(levels)
+
+    @property
+    def is_well_formed(self) -> bool:
+        """Whether :attr:`levels` exist."""
+        try:
+            return bool(self.levels)
+        except BadToken:
+            return False
+
+    @property
+    def body(self) -> DMSToken:
+        """The presented level.
+
+        :raises BadToken: empty.
+        """
+        return self.levels[0]
+
+    @property
+    def key(self) -> TokenKey:
+        """The name of the presented level."""
+        return self.levels[0].key
+
+    @cached_property
+    def issuers(self) -> frozenset[DID]:
+        """The issuers of all levels."""
+        return frozenset(level.iss for level in self.levels)
+
+    @cached_property
+    def earliest_expiry_ns(self) -> int:
+        """When the first level of the chain ends."""
+        return min(level.exp for level in self.levels)
+
+    def expires_before(self, time_ns: int) -> bool:
+        """Whether it, or any ancestor, is over at ``time_ns`` (``spec/security.md`` 3.3)."""
+        return time_ns > self.earliest_expiry_ns
+
+    @cached_property
+    def json(self) -> bytes:
+        """Canonical JSON, each level encoded once.
+
+        :raises BadToken: malformed.
+        """
+        for level in reversed(self.levels):  # from the root down, so that no recursion is deeper than one level
+            _ = level.json
+        return b'{"dms":%b}' % self.levels[0].json
+
+    @property
+    def fingerprint(self) -> bytes:
+        """SHA-256 of everything in it."""
+        _ = self.json
+        return self.levels[0].fingerprint
+
+    def __str__(self) -> str:
+        return self.json.decode("utf-8")
+
+
+class TokenList(Wire):
+    """Tokens as they travel; an empty list is ``{}``."""
+
+    tok: tuple[Token | None, ...] = ()
+
+    @classmethod
+    def of(cls, *tokens: Token) -> TokenList:
+        """A list of ``tokens``."""
+        return cls(tok=tokens)
+
+    @property
+    def tokens(self) -> tuple[Token, ...]:
+        """The tokens, nulls left out."""
+        return tuple(token for token in self.tok if token is not None)
+
+    def __len__(self) -> int:
+        return len(self.tok)
+
+    def __bool__(self) -> bool:
+        return bool(self.tok)
+
+
+NO_TOKENS: Final = TokenList()
+
+
+def encode_token_list(tokens: TokenList) -> bytes:
+    """The JSON of a list; no limit is checked here, lists in files may be long."""
+    if not tokens.tok:
+        return b"{}"
+    return b'{"tok":[%b]}' % b",".join(token.json if token is not None else b"null" for token in tokens.tok)
+
+
+@lru_cache(maxsize=_BLOB_CACHE)
+def decode_token_list(blob: bytes) -> TokenList:
+    """Parse the token list of a message; no bytes at all are an empty list.
+
+    :raises BlobTooBig: more than :data:`MAX_BLOB_BYTES`.
+    :raises BadToken: not a list of tokens.
+    """
+    if len(blob) > MAX_BLOB_BYTES:
+        raise BlobTooBig(f"capability blob too big: {len(blob)} bytes, {MAX_BLOB_BYTES} are allowed")
+    return _decode(blob or b"{}", TokenList)
+
+
+def decode_token(data: bytes) -> Token:
+    """Parse one token.
+
+    :raises BlobTooBig: more than :data:`MAX_BLOB_BYTES`.
+    :raises BadToken: not a token.
+    """
+    if len(data) > MAX_BLOB_BYTES:
+        raise BlobTooBig(f"capability blob too big: {len(data)} bytes, {MAX_BLOB_BYTES} are allowed")
+    token = _decode(data, Token)
+    _ = token.levels
+    return token
+
+
+def _decode(data: bytes, type_: type[gojson.T]) -> gojson.T:
+    try:
+        return gojson.decode(data, type_)
+    except BadJSON as exc:
+        raise BadToken(f"bad token: {exc.message}") from None
+
+
+def issue(
+    provider: Provider,
+    action: str,
+    subject: DID,
+    audience: DID,
+    topics: Collection[str],
+    caps: Collection[str],
+    expiry_ns: int,
+    *,
+    depth: int = 0,
+    parent: Token | None = None,
+    nonce: bytes | None = None,
+) -> Token:
+    """Sign a token as ``provider.did``; whether its rules hold is the caller's business (``spec/security.md`` 3.6).
+
+    :raises BadToken: no capabilities, or an expiry or depth that is no unsigned 64-bit number.
+    """
+    if not caps:
+        raise BadToken("bad token: no capabilities", hint="a token without capabilities conveys nothing")
+    if not (0 <= expiry_ns <= MAX_UINT64 and 0 <= depth <= MAX_UINT64):
+        raise BadToken("bad token: expiry or depth out of range")
+    body = DMSToken(
+        act=action,
+        iss=provider.did,
+        sub=subject,
+        aud=audience,
+        topic=tuple(topics),
+        cap=tuple(caps),
+        nonce=secrets.token_bytes(NONCE_BYTES) if nonce is None else nonce,
+        exp=expiry_ns,
+        depth=depth,
+        chain=parent,
+    )
+    return Token(dms=msgspec.structs.replace(body, sig=provider.sign(body.signed_bytes())))
+
+
+def issue_revocation(provider: Provider, victim: Token) -> Token:
+    """Revoke ``victim``, which ``provider`` must have issued (``spec/security.md`` 3.7).
+
+    :raises NotAuthorized: somebody else issued it.
+    """
+    body = victim.body
+    if body.iss != provider.did:
+        raise NotAuthorized("not authorized: only the issuer can revoke a token", hint=f"{body.iss} issued it")
+    revocation = DMSToken(
+        act=Action.REVOKE, iss=body.iss, sub=body.sub, aud=DID(), cap=body.cap, nonce=body.nonce, exp=body.exp
+    )
+    return Token(dms=msgspec.structs.replace(revocation, sig=provider.sign(revocation.signed_bytes())))
+
+
+def verify(token: Token, trust: TrustContext, now_ns: int, revoked: Container[TokenKey] = frozenset()) -> None:
+    """Check that a token is formally valid now (``spec/security.md`` 3.4); whom to trust is not its question.
+
+    Signatures of a chain that was verified before are not computed again; time and revocation are.
+
+    :raises BadToken: malformed, an unknown action, no capabilities, or a chain that is too long.
+    :raises CapabilityExpired: it or an ancestor is over, or it outlives its parent.
+    :raises NotAuthorized: too deep, revoked, or wider than its parent.
+    :raises SignatureFailed: a signature does not fit.
+    """
+    levels = token.levels
+    if token.expires_before(now_ns):
+        raise CapabilityExpired
+    if levels[0].act == Action.REVOKE:
+        _verify_signature(levels[0], trust)
+        return
+    for index, level in enumerate(levels):
+        _check_shape(level)
+        if 0 < level.depth < index:
+            raise NotAuthorized(f"not authorized: max depth exceeded: level {index} allows {level.depth}")
+        if level.key in revoked:
+            raise NotAuthorized(f"not authorized: revoked by {level.iss}")
+    _ = token.json  # every level, from the root down
+    known = _first_verified(levels, trust)
+    for index in reversed(range(known)):
+        if index + 1 < len(levels):
+            _check_link(levels[index], levels[index + 1])
+        _verify_signature(levels[index], trust)
+    for level in levels[:known]:
+        if level.act == Action.DELEGATE:
+            trust.remember(level.fingerprint)
+
+
+def _check_shape(level: DMSToken) -> None:
+    if level.act not in _ACTIONS or level.act == Action.REVOKE:
+        raise BadToken(f"bad token: unexpected action {level.act[:32]!r}")
+    if not level.cap:
+        raise BadToken("bad token: no capabilities")
+    if level.exp > MAX_UINT64 or level.depth > MAX_UINT64:
+        raise BadToken("bad token: expiry or depth out of range")
+
+
+def _first_verified(levels: tuple[DMSToken, ...], trust: TrustContext) -> int:
+    """The lowest level that, with all above it, was verified before; the number of levels if none was."""
+    for index, level in enumerate(levels):
+        if level.act == Action.DELEGATE and trust.remembers(level.fingerprint):
+            return index
+    return len(levels)
+
+
+def _check_link(child: DMSToken, parent: DMSToken) -> None:
+    """Rules 6a, b, d and e between neighbours; over a whole chain they make every level narrower than all above it."""
+    if parent.act != Action.DELEGATE:
+        raise NotAuthorized(f"not authorized: rests on a token that is for {parent.act}, not delegate")
+    if child.exp > parent.exp:
+        raise CapabilityExpired("capability expired: it outlives the token that it rests on")
+    if child.iss != parent.sub:
+        raise NotAuthorized(f"not authorized: {child.iss} rests on a token that was given to {parent.sub}")
+    if parent.aud and parent.aud != child.aud:
+        raise NotAuthorized(f"not authorized: {parent.iss} granted it for use at {parent.aud} only")
+    if not all_implied(parent.topics, child.topic):
+        raise NotAuthorized(f"not authorized: topics beyond those that {parent.iss} granted")
+    if not all_implied(parent.caps, child.cap or ()):
+        raise NotAuthorized(f"not authorized: capabilities beyond those that {parent.iss} granted")
+
+
+def _verify_signature(level: DMSToken, trust: TrustContext) -> None:
+    if not trust.anchor(level.iss).verify(level.signed_bytes(), level.sig):
+        raise SignatureFailed(f"signature verification failed: token issued by {level.iss}")

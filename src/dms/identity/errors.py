@@ -1,0 +1,145 @@
+"""Errors of keys, identities and the keystore; texts as scripts know them (``spec/security.md`` 1.13, 2).
+
+::
+
+    DMSError
+    └── IdentityError
+        ├── InvalidDID              not did:<method>:<identifier>               (BadInput)
+        ├── InvalidKey              bytes that are no key                       (BadInput)
+        │   ├── InvalidKeyType      a kind of key that is unknown here
+        │   └── UnexpectedKeyType   a kind that may not sign messages
+        ├── InvalidPeerID           not a peer id that contains its key         (BadInput)
+        ├── SignatureFailed         a signature does not fit                    (Denied)
+        ├── NoProvider              no private key for this DID is open         (NotFound)
+        ├── NoAnchorMethod          a DID method that cannot be resolved here   (BadInput)
+        └── KeystoreError
+            ├── BadName             a name that cannot be a file name           (BadInput)
+            ├── KeyNotFound         no key of this name                         (NotFound)
+            ├── EmptyPassphrase     nothing given                               (BadInput)
+            ├── PassphraseFailed    no usable passphrase was entered            (BadInput)
+            ├── BadKeyFile          the file is damaged or foreign              (BadInput)
+            │   ├── VersionMismatch
+            │   └── CipherMismatch
+            └── WrongPassphrase     the passphrase does not open the key        (Denied)
+"""
+
+from __future__ import annotations
+
+from dms.types.errors import BadInput, Denied, DMSError, NotFound
+
+
+class IdentityError(DMSError):
+    """The identity cannot be used."""
+
+    code = "identity"
+
+
+class InvalidDID(BadInput, IdentityError):
+    """invalid DID"""
+
+    code = "invalid_did"
+    default_hint = "a DID looks like did:key:z6Mk…; `nunet key did NAME` prints yours"
+
+
+class InvalidKey(BadInput, IdentityError):
+    """invalid key"""
+
+    code = "invalid_key"
+
+
+class InvalidKeyType(InvalidKey):
+    """invalid key type"""
+
+    code = "invalid_key_type"
+
+
+class UnexpectedKeyType(InvalidKey):
+    """unexpected key type"""
+
+    code = "unexpected_key_type"
+    default_hint = "actors and peers use Ed25519 or Secp256k1 keys"
+
+
+class InvalidPeerID(BadInput, IdentityError):
+    """The peer id does not contain a public key."""
+
+    code = "invalid_peer_id"
+    default_hint = "peer ids of nodes start with 12D3KooW or 16Uiu2HAm"
+
+
+class SignatureFailed(Denied, IdentityError):
+    """signature verification failed"""
+
+    code = "bad_signature"
+
+
+class NoProvider(NotFound, IdentityError):
+    """no provider"""
+
+    code = "no_provider"
+    default_hint = "the private key of this DID is not open in this process"
+
+
+class NoAnchorMethod(BadInput, IdentityError):
+    """no anchor method"""
+
+    code = "no_anchor_method"
+    default_hint = "only did:key can be resolved"
+
+
+class KeystoreError(IdentityError):
+    """The keystore failed."""
+
+    code = "keystore"
+
+
+class BadName(BadInput, KeystoreError):
+    """The name cannot be used."""
+
+    code = "bad_name"
+    default_hint = "use letters, digits, '-', '_' and '.'; no path separators, no '..', no leading '.'"
+
+
+class KeyNotFound(NotFound, KeystoreError):
+    """key not found on this node"""
+
+    code = "key_not_found"
+
+
+class EmptyPassphrase(BadInput, KeystoreError):
+    """passphrase is empty"""
+
+    code = "empty_passphrase"
+    default_hint = "set DMS_PASSPHRASE or type one when asked"
+
+
+class PassphraseFailed(BadInput, KeystoreError):
+    """user failed to input passphrase"""
+
+    code = "passphrase_failed"
+    default_hint = "set DMS_PASSPHRASE where nobody can type"
+
+
+class BadKeyFile(BadInput, KeystoreError):
+    """failed to decode key"""
+
+    code = "bad_key_file"
+
+
+class VersionMismatch(BadKeyFile):
+    """version mismatch"""
+
+    code = "key_version_mismatch"
+
+
+class CipherMismatch(BadKeyFile):
+    """cipher mismatch"""
+
+    code = "key_cipher_mismatch"
+
+
+class WrongPassphrase(Denied, KeystoreError):
+    """mac mismatch"""
+
+    code = "wrong_passphrase"
+    default_hint = "the passphrase is wrong, or the key file is damaged"
