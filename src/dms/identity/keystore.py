@@ -45,6 +45,8 @@ MAX_FILE_BYTES: Final = 65536
 MAX_SCRYPT_BYTES: Final = 512 * 2**20
 """Memory (128·N·r) that a key file may ask for; our own files need half of it."""
 MAX_SCRYPT_P: Final = 16
+MAX_SCRYPT_WORK: Final = 2**30
+"""128·N·r·p, which is what the time grows with: about two seconds."""
 _MAC_BYTES: Final = 32
 _MAX_DERIVED_BYTES: Final = 1024
 _SUFFIX: Final = ".json"
@@ -236,7 +238,8 @@ def _hex(text: str, what: str, length: int | None = None) -> bytes:
 
 def _derive(passphrase: bytes, salt: bytes, params: _KdfParams) -> tuple[bytes, bytes]:
     n, r, p = params.n, params.r, params.p
-    if not (n > 1 and n & (n - 1) == 0 and r > 0 and 128 * n * r <= MAX_SCRYPT_BYTES and 0 < p <= MAX_SCRYPT_P):
+    sane = n > 1 and n & (n - 1) == 0 and r > 0 and 0 < p <= MAX_SCRYPT_P
+    if not sane or 128 * n * r > MAX_SCRYPT_BYTES or 128 * n * r * p > MAX_SCRYPT_WORK:
         raise BadKeyFile(f"failed to process key: scrypt parameters n={n}, r={r}, p={p} are out of bounds")
     if not DERIVED_BYTES <= params.dklen <= _MAX_DERIVED_BYTES:
         raise BadKeyFile(f"failed to process key: dklen={params.dklen} is out of bounds")
