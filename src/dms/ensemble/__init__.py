@@ -3,6 +3,11 @@
 :mod:`~dms.ensemble.config`        the canonical structures
 :mod:`~dms.ensemble.ids`           identifiers of ensembles and allocations
 :mod:`~dms.ensemble.requirements`  what a node of an ensemble asks of a machine
+:mod:`~dms.ensemble.loading`       a user's file, with all problems and their lines
+:mod:`~dms.ensemble.arrival`       what arrives at a node
+:mod:`~dms.ensemble.manifest`      the state of a deployment, as told to users
+:mod:`~dms.ensemble.schema`        the format as JSON schema
+:mod:`~dms.ensemble.format`        the format as a table; :mod:`~dms.ensemble.rules`: how its parts fit together
 :mod:`~dms.ensemble.problem`       one thing that is wrong, with its place and a hint
 :mod:`~dms.ensemble.errors`        the errors
 """

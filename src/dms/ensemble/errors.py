@@ -3,9 +3,10 @@
 ::
 
     DMSError
-    └── EnsembleError                (BadInput)
-        ├── InvalidEnsemble          the description has problems; carries all of them
-        └── InvalidID                text that is not an identifier of an ensemble or an allocation
+    └── EnsembleError
+        ├── InvalidEnsemble          the description has problems; carries all of them           (BadInput)
+        ├── InvalidID                not the identifier of an ensemble or an allocation          (BadInput)
+        └── EnsembleFileNotFound     there is no such file                                       (NotFound)
 """
 
 from __future__ import annotations
@@ -13,23 +14,25 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from dms.ensemble.problem import Problem
-from dms.types.errors import BadInput
+from dms.types.errors import BadInput, DMSError, NotFound
 
 
-class EnsembleError(BadInput):
-    """The ensemble is not valid."""
+class EnsembleError(DMSError):
+    """The ensemble cannot be used."""
 
     code = "ensemble"
 
 
-class InvalidEnsemble(EnsembleError):
+class InvalidEnsemble(BadInput, EnsembleError):
     """invalid ensemble config"""
 
     code = "invalid_ensemble"
 
-    def __init__(self, problems: Iterable[Problem]) -> None:
+    def __init__(self, problems: Iterable[Problem], warnings: Iterable[Problem] = ()) -> None:
         self.problems: tuple[Problem, ...] = tuple(problems)
         """Everything that is wrong, in the order of the document."""
+        self.warnings: tuple[Problem, ...] = tuple(warnings)
+        """What would be accepted, such as unknown keys; often it explains the problems."""
         if not self.problems:
             super().__init__()
             return
@@ -38,7 +41,13 @@ class InvalidEnsemble(EnsembleError):
         super().__init__(message, hint=first.hint)
 
 
-class InvalidID(EnsembleError):
+class InvalidID(BadInput, EnsembleError):
     """This is not the id of an ensemble or an allocation."""
 
     code = "invalid_id"
+
+
+class EnsembleFileNotFound(NotFound, EnsembleError):
+    """There is no such ensemble file."""
+
+    code = "ensemble_file_not_found"

@@ -22,11 +22,14 @@ class Problem:
     column: int = 0
 
     def located(self) -> str:
-        """``file:line:column: path: reason``, without what is unknown."""
+        """``file:line:column: path: reason`` and the value, without what is unknown."""
         place = self.file
         if self.line:
             place = f"{place}:{self.line}:{self.column}" if place else f"line {self.line}, column {self.column}"
-        return ": ".join(part for part in (place, self.path, self.reason) if part)
+        reason = self.reason
+        if self.value and self.value not in reason:
+            reason += f", not {self.value!r}" if " must " in f" {reason}" and " not " not in reason else f": {self.value!r}"
+        return ": ".join(part for part in (place, self.path, reason) if part)
 
     def __str__(self) -> str:
         """In one line, with the hint in brackets."""

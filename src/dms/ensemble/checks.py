@@ -1,0 +1,53 @@
+"""What members of one object demand of each other. Called once all members of the object are sound."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from dms.ensemble.reading import Reader
+from dms.ensemble.tree import Mapping
+
+_VOLUME_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
+
+
+def check_wasm(values: dict[str, Any], tree: Mapping, path: str, r: Reader) -> None:
+    """Exactly one way to the program, and no file below another."""
+    if ("module" in values) == ("module_path" in values):
+        reason = "exactly one of module and module_path must be given"
+        r.fail(tree, path, reason, hint="write module: ${file:prog.wasm}")
+    files = set(values.get("files", ()))
+    for file in sorted(files):
+        parents = (file[:end] for end in range(1, len(file)) if file[end] == "/")
+        if any(parent in files for parent in parents):
+            r.fail_at(f"{path}.files.{file}", "lies below another file")
+
+
+def check_key(values: dict[str, Any], tree: Mapping, path: str, r: Reader) -> None:
+    """Only SSH keys know where to go by themselves."""
+    if values["type"] != "ssh" and "dest" not in values:
+        r.fail(tree, f"{path}.dest", "is required unless the type is ssh", hint="write the path in the sandbox")
+
+
+def check_healthcheck(values: dict[str, Any], tree: Mapping, path: str, r: Reader) -> None:
+    """What each type asks with."""
+    if values["type"] == "http" and "endpoint" not in values:
+        r.fail(tree, f"{path}.endpoint", "is required for http")
+    if values["type"] == "command" and not values.get("exec"):
+        r.fail(tree, f"{path}.exec", "is required for command", hint='write exec: ["program", "argument"]')
+
+
+def check_volume(values: dict[str, Any], tree: Mapping, path: str, r: Reader) -> None:
+    """Where each type comes from."""
+    source = values.get("src", "")
+    if values["type"] == "local" and not (source.startswith("/") or _VOLUME_NAME.fullmatch(source)):
+        reason = "must be an absolute path or a name" if source else "is required for local"
+        r.fail(tree, f"{path}.src", reason, value=source)
+    if values["type"] == "glusterfs" and not values.get("servers"):
+        r.fail(tree, f"{path}.servers", "is required for glusterfs")
+
+
+def check_location(values: dict[str, Any], tree: Mapping, path: str, r: Reader) -> None:
+    """A city says nothing without its country."""
+    if "city" in values and "country" not in values:
+        r.fail(tree, f"{path}.country", "is required when a city is given", hint="two letters, such as DE")

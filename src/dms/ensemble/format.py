@@ -1,0 +1,412 @@
+"""The format itself: every key, what it may hold, and what it is for (``spec/ensemble.md`` 2).
+
+To add a field: add it here, in :mod:`~dms.ensemble.config`, and, when it refers to something else, a rule in
+:mod:`~dms.ensemble.rules`. Reading, suggestions and the JSON schema follow from this table.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from dms.ensemble.checks import (
+    check_healthcheck,
+    check_key,
+    check_location,
+    check_volume,
+    check_wasm,
+)
+from dms.ensemble.containers import Lazy, ListOf, MapOf, Member, Object
+from dms.ensemble.dialect import (
+    CONTINENTS,
+    Edge,
+    Environment,
+    Execution,
+    HealthCheck,
+    Keys,
+    Remembered,
+    ResourcesOrTemplate,
+    Templates,
+    Volumes,
+    continent_code,
+    version_name,
+)
+from dms.ensemble.kinds import Bool, Bytes, Duration, Integer, Number, Text, frequency, size
+
+LABEL: Final = r"[a-zA-Z0-9](?:[a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?"
+DNS_NAME: Final = rf"{LABEL}(?:\.{LABEL})*"
+FILE_NAME: Final = r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,63}"
+_PATH_PART: Final = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
+IMAGE: Final = (
+    r"(?:[a-zA-Z0-9](?:[a-zA-Z0-9.-]*[a-zA-Z0-9])?(?::\d{1,5})?/)?"
+    rf"{_PATH_PART}(?:/{_PATH_PART})*(?::\w[\w.-]{{0,127}})?(?:@sha256:[0-9a-f]{{64}})?"
+)
+MAX_DNS_NAME_CHARS: Final = 253
+MAX_TEXT_CHARS: Final = 128 * 1024
+"""One argument or environment variable; kernels take no more."""
+
+TEXT = Text(may_be_empty=True)
+FILLED = Text()
+TEXTS = ListOf(TEXT, what="text")
+
+NODE_RECOVERY = ("stay_down", "restart", "redeploy")
+ALLOCATION_RECOVERY = ("stay_down", "one_for_one", "one_for_all", "rest_for_one")
+EXECUTORS = ("docker", "wasm", "null", "firecracker", "containerd")
+
+NAME = Text(
+    pattern=LABEL,
+    max_chars=63,
+    what="a valid name",
+    advice="use letters, digits and dashes, at most 63; it becomes part of a host name",
+)
+SCRIPT_NAME = Text(pattern=FILE_NAME, what="a valid name", advice="use letters, digits, dots, dashes and underscores")
+LABEL_KEY = Text()
+
+CPU = Object(
+    {
+        "cores": Member(Number("cpu.cores", decimals=2), "cores, such as 0.5; two decimals count", required=True),
+        "clock_speed": Member(frequency("cpu.clock_speed"), "lowest clock; GHz without a unit"),
+        "model": Member(TEXT, "model, as information"),
+        "vendor": Member(TEXT, "vendor, as information"),
+        "threads": Member(Integer(), "threads, as information"),
+        "architecture": Member(TEXT, "x86_64, aarch64 …; must be the provider's"),
+        "cache_size": Member(size("cpu.cache_size"), "cache, as information; GiB without a unit"),
+    },
+    is_untagged=True,
+)
+RAM = Object(
+    {
+        "size": Member(
+            size("ram.size", must_be_positive=True), "memory, such as 512MiB; GiB without a unit", required=True
+        ),
+        "clock_speed": Member(frequency("ram.clock_speed"), "clock, as information; GHz without a unit"),
+        "type": Member(TEXT, "type, as information"),
+    },
+    is_untagged=True,
+)
+DISK = Object(
+    {
+        "size": Member(
+            size("disk.size", must_be_positive=True), "storage, such as 1GiB; GiB without a unit", required=True
+        ),
+        "model": Member(TEXT, "model, as information"),
+        "vendor": Member(TEXT, "vendor, as information"),
+        "type": Member(TEXT, "type, as information"),
+        "interface": Member(TEXT, "interface, as information"),
+        "read_speed": Member(Integer(), "bytes per second, as information"),
+        "write_speed": Member(Integer(), "bytes per second, as information"),
+    },
+    is_untagged=True,
+)
+GPU = Object(
+    {
+        "index": Member(Integer(), "number on the provider; better left out"),
+        "vendor": Member(FILLED, "NVIDIA, AMD/ATI or Intel"),
+        "pci_address": Member(TEXT, "address on the provider; better left out"),
+        "model": Member(FILLED, "model, such as RTX 3080"),
+        "vram": Member(size("vram"), "lowest memory of the card; GiB without a unit"),
+        "uuid": Member(TEXT, "a certain card; better left out"),
+    },
+    is_untagged=True,
+)
+RESOURCES = Object(
+    {
+        "cpu": Member(CPU, "processor: cores", required=True),
+        "gpus": Member(ListOf(GPU, what="card", takes_single=True), "graphics processors", aliases=("gpu",)),
+        "ram": Member(RAM, "memory: size", required=True),
+        "disk": Member(DISK, "storage: size", required=True),
+    },
+    is_untagged=True,
+    definition="resources",
+)
+
+ENVIRONMENT = Environment(
+    Text(
+        pattern=r"[a-zA-Z_][a-zA-Z0-9_]*=[\s\S]*",
+        max_chars=MAX_TEXT_CHARS,
+        what="KEY=VALUE",
+        advice="the key begins with a letter and holds letters, digits and underscores",
+    ),
+    name=Text(
+        pattern=r"[a-zA-Z_][a-zA-Z0-9_]*", what="a valid name of a variable", advice="letters, digits, underscores"
+    ),
+)
+IMAGE_NAME = Text(
+    pattern=IMAGE, what="a valid image name", advice="write [registry/]name[:tag][@sha256:digest], in lower case"
+)
+_CONTAINER = {
+    "image": Member(IMAGE_NAME, "image: [registry/]name[:tag]", required=True),
+    "entrypoint": Member(TEXTS, "in place of the image's entry point"),
+    "cmd": Member(TEXTS, "arguments of the entry point"),
+    "environment": Member(ENVIRONMENT, "variables, as a map or a list of KEY=VALUE"),
+    "working_directory": Member(TEXT, "directory in which it starts"),
+}
+DOCKER = Object(
+    _CONTAINER
+    | {
+        "privileged": Member(Bool(), "all rights on the machine; the provider must allow it"),
+        "restart_policy": Member(
+            Text(choices=("no", "on-failure", "always", "unless-stopped"), what="a restart policy"),
+            "no, on-failure, always or unless-stopped",
+        ),
+        "registry_auth": Member(
+            Object(
+                {
+                    "username": Member(FILLED, "name at the registry", required=True),
+                    "password": Member(FILLED, "password; travels in clear inside the ensemble", required=True),
+                }
+            ),
+            "login at the registry",
+        ),
+        "user": Member(TEXT, "owner of delivered keys; root unless given"),
+    }
+)
+CONTAINERD = Object(
+    _CONTAINER
+    | {
+        "runtime": Member(
+            Text(choices=("io.containerd.runc.v2", "io.containerd.kata.v2"), what="a runtime"), "how it is isolated"
+        )
+    }
+)
+FIRECRACKER = Object(
+    {
+        "kernel_image": Member(FILLED, "kernel: path on the provider", required=True),
+        "root_file_system": Member(FILLED, "root file system: path on the provider", required=True),
+        "kernel_args": Member(TEXT, "command line of the kernel"),
+        "initrd_path": Member(TEXT, "initial RAM disk: path on the provider", also=("initrd",)),
+        "mmds_message": Member(TEXT, "content of the metadata service"),
+    }
+)
+WASM = Object(
+    {
+        "module": Member(Bytes(), "the program: ${file:prog.wasm}"),
+        "module_path": Member(
+            Text(pattern=r"/[\s\S]*", max_chars=4096, what="an absolute path"), "or where the provider has it"
+        ),
+        "args": Member(TEXTS, "arguments, the first is argv[1]"),
+        "environment": Member(ENVIRONMENT, "variables, as a map or a list of KEY=VALUE"),
+        "stdin": Member(TEXT, "text on standard input"),
+        "fuel": Member(Integer(minimum=1), "limit of executed instructions, about"),
+        "timeout": Member(Duration(stays_text=True), "limit of wall-clock time, such as 90s"),
+        "max_cpu_s": Member(Number("max_cpu_s"), "limit of processor time in seconds"),
+        "files": Member(
+            MapOf(
+                Bytes(),
+                Text(
+                    pattern=r"(?:/(?!\.{1,2}(?:/|$))[^/\0]{1,255})+",
+                    max_chars=1024,
+                    what="a path inside the sandbox",
+                    advice="begin with /, without . and .. and a final /",
+                ),
+            ),
+            "files inside the sandbox: absolute path to content",
+        ),
+    },
+    check=check_wasm,
+    constraint={"oneOf": [{"required": ["module"]}, {"required": ["module_path"]}]},
+)
+NULL = Object({"duration": Member(Duration(stays_text=True), "how long it runs")})
+EXECUTION = Execution(
+    {"docker": DOCKER, "wasm": WASM, "null": NULL, "firecracker": FIRECRACKER, "containerd": CONTAINERD}
+)
+
+KEY = Object(
+    {
+        "type": Member(Text(choices=("ssh", "gpg"), what="a type of key"), "ssh or gpg", required=True),
+        "file": Member(FILLED, "content of the key: ${file:…}", required=True),
+        "dest": Member(FILLED, "path in the sandbox; ssh keys go to the user's authorized keys without it"),
+    },
+    check=check_key,
+)
+HEALTH_CHECK = Object(
+    {
+        "type": Member(Text(choices=("command", "http"), what="a healthcheck type"), "command or http", required=True),
+        "exec": Member(ListOf(TEXT, minimum=1, what="text"), "command inside the sandbox"),
+        "endpoint": Member(
+            Text(pattern=r"https?://\S+", max_chars=2048, what="an http URL", advice="write http://host:port/path"),
+            "URL asked from the provider",
+        ),
+        "response": Member(
+            Object(
+                {
+                    "type": Member(TEXT, "string"),
+                    "value": Member(TEXT, "text that the answer must contain (command) or be (http)"),
+                }
+            ),
+            "expected answer",
+        ),
+        "interval": Member(Duration(), "time between two checks, such as 30s"),
+    },
+    check=check_healthcheck,
+)
+VOLUME = Object(
+    {
+        "type": Member(
+            Text(choices=("local", "glusterfs"), what="a type of volume"), "local or glusterfs", required=True
+        ),
+        "mount_destination": Member(
+            FILLED, "path in the sandbox", required=True, aliases=("path", "mountpoint", "mount_point")
+        ),
+        "read_only": Member(Bool(), "whether it can be written to"),
+        "name": Member(TEXT, "name of a glusterfs volume"),
+        "src": Member(FILLED, "local: absolute path on the provider, or a name"),
+        "servers": Member(ListOf(FILLED, what="host"), "hosts of glusterfs"),
+        "client_private_key": Member(TEXT, "TLS key", aliases=("ssl_key",)),
+        "client_pem": Member(TEXT, "TLS certificate", aliases=("ssl_cert",)),
+        "client_ca": Member(TEXT, "TLS authority", aliases=("ssl_ca",)),
+    },
+    check=check_volume,
+)
+ALLOCATION = Object(
+    {
+        "type": Member(
+            Text(choices=("task", "service"), what="a type of allocation"),
+            "task (ends by itself) or service (runs until shut down)",
+            required=True,
+        ),
+        "executor": Member(
+            Text(choices=EXECUTORS, what="an executor"),
+            "docker, wasm or null; the same as execution.type",
+            required=True,
+        ),
+        "resources": Member(
+            ResourcesOrTemplate(RESOURCES), "cpu, ram and disk, or the name of a template in resources", required=True
+        ),
+        "execution": Member(EXECUTION, "type, and beside it the parameters of the executor", required=True),
+        "dns_name": Member(
+            Text(
+                pattern=DNS_NAME,
+                max_chars=MAX_DNS_NAME_CHARS,
+                what="a valid DNS name",
+                advice="use letters, digits and dashes, parted by dots",
+            ),
+            "name in the private network; the allocation's name unless given",
+        ),
+        "keys": Member(Keys(KEY), "keys to deliver: type, file, dest"),
+        "provision": Member(ListOf(SCRIPT_NAME, what="script"), "names in scripts, run in this order before it starts"),
+        "healthcheck": Member(HealthCheck(HEALTH_CHECK), "how to see whether it is well", aliases=("health_check",)),
+        "volume": Member(Volumes(VOLUME), "storage that it sees", aliases=("volumes",)),
+        "failure_recovery": Member(
+            Text(choices=ALLOCATION_RECOVERY, what="a way to recover"), f"one of {', '.join(ALLOCATION_RECOVERY)}"
+        ),
+        "depends_on": Member(ListOf(NAME, what="name"), "allocations of the same node that start before"),
+    },
+    definition="allocation",
+)
+
+LOCATION = Object(
+    {
+        "continent": Member(
+            Text(choices=tuple(CONTINENTS), what="a continent", fold=continent_code),
+            "AF, AN, AS, EU, NA, OC or SA",
+            aliases=("region",),
+        ),
+        "country": Member(Text(pattern=r"[A-Za-z]{2}", what="a country code", advice="use two letters"), "two letters"),
+        "city": Member(FILLED, "name; needs country"),
+        "asn": Member(Integer(minimum=1, maximum=2**32 - 1), "number of the autonomous system"),
+        "isp": Member(FILLED, "name of the network's provider"),
+    },
+    minimum=1,
+    check=check_location,
+    constraint={"dependentRequired": {"city": ["country"]}},
+    definition="location",
+)
+PORT = Object(
+    {
+        "public": Member(
+            Integer(minimum=1025, maximum=65535, extra=frozenset({0})),
+            "port of the provider; 0 or nothing lets it choose",
+        ),
+        "private": Member(Integer(minimum=1, maximum=65535), "port of the allocation", required=True),
+        "allocation": Member(NAME, "allocation of this node", required=True),
+        "protocol": Member(Text(choices=("tcp", "udp"), what="a protocol"), "tcp (unless given) or udp"),
+    }
+)
+NODE = Object(
+    {
+        "allocations": Member(ListOf(NAME, minimum=1, what="name"), "names of its allocations", required=True),
+        "ports": Member(ListOf(PORT, what="port"), "ports that are open to the world"),
+        "location": Member(
+            Object(
+                {
+                    "accept": Member(ListOf(LOCATION, what="place"), "one of these must match"),
+                    "reject": Member(ListOf(LOCATION, what="place"), "none of these may match"),
+                }
+            ),
+            "where the machine may be",
+        ),
+        "peer": Member(Text(pattern=r"\S+", what="a peer id"), "id of the one machine that shall run it"),
+        "redundancy": Member(Integer(maximum=100), "number of standby copies"),
+        "failure_recovery": Member(
+            Text(choices=NODE_RECOVERY, what="a way to recover"), f"one of {', '.join(NODE_RECOVERY)}"
+        ),
+    },
+    definition="node",
+)
+SUPERVISOR: Object = Object(
+    {
+        "strategy": Member(
+            Text(choices=("OneForOne", "AllForOne", "RestForOne"), what="a strategy"),
+            "OneForOne, AllForOne or RestForOne",
+            required=True,
+        ),
+        "allocations": Member(ListOf(NAME, what="name"), "who is supervised"),
+        "children": Member(ListOf(Lazy(lambda: SUPERVISOR), what="supervisor"), "supervisors below"),
+    },
+    definition="supervisor",
+)
+DID = Text(pattern=r"did:\S+", what="a DID", advice="a DID begins with did:", max_chars=2048)
+CONTRACT = Object(
+    {
+        "did": Member(DID, "DID of the contract", required=True),
+        "host": Member(DID, "DID of the contract's host", required=True),
+        "provider": Member(DID, "DID of the provider"),
+        "requestor": Member(DID, "DID of the requestor"),
+    }
+)
+
+V1 = Object(
+    {
+        # what allocations refer to comes first
+        "keys": Member(Remembered(MapOf(FILLED, LABEL_KEY), "root_keys"), "public SSH keys by name"),
+        "scripts": Member(Remembered(MapOf(Bytes(), SCRIPT_NAME), "root_scripts"), "scripts by name: ${file:setup.sh}"),
+        "allocations": Member(
+            MapOf(ALLOCATION, NAME, minimum=1, when_empty="at least one allocation must be defined"),
+            "the workloads by name",
+            required=True,
+        ),
+        "nodes": Member(
+            MapOf(NODE, NAME, minimum=1, when_empty="at least one node must be defined"),
+            "places on machines by name, each with its allocations",
+            required=True,
+        ),
+        "edges": Member(ListOf(Edge(NAME), what="edge"), "bounds between two nodes", also=("edge_constraints",)),
+        "supervisor": Member(SUPERVISOR, "who is restarted with whom"),
+        "escalation_strategy": Member(
+            Text(choices=("redeploy", "teardown"), what="an escalation strategy"), "redeploy or teardown"
+        ),
+        "subnet": Member(
+            Object({"join": Member(Bool(), "whether the orchestrator's own node becomes a member")}),
+            "the private network",
+        ),
+        "exclude_peers": Member(ListOf(FILLED, what="peer id"), "machines that must not be used"),
+        "metadata": Member(MapOf(TEXT, LABEL_KEY), "free labels"),
+        "contracts": Member(MapOf(CONTRACT, LABEL_KEY), "contracts under which it runs"),
+    }
+)
+"""The canonical root, inside its version envelope."""
+
+FILE = Object(
+    {
+        "version": Member(
+            Text(choices=("V1",), what="a version of this format", fold=version_name),
+            'write version: "V1"',
+            required=True,
+        ),
+        "resources": Member(Templates("resource_templates"), "templates of resources by name"),
+        "volumes": Member(Templates("volume_templates"), "templates of volumes by name"),
+    }
+    | dict(V1.members),
+    free_keys=r"^x-",
+)
+"""What a person writes; keys that begin with ``x-``, and those that bear an anchor, are theirs."""

@@ -1,0 +1,214 @@
+"""What the parts of an ensemble demand of each other (``spec/ensemble.md`` 7).
+
+The rules take the canonical form as parsed JSON, in which parts that have problems of their own are missing; they look
+at what is there, note problems by path, and never raise. They are the same for a user's file and for what arrives at a
+node.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dms.ensemble.ids import standby_name
+from dms.ensemble.problem import shorten
+from dms.ensemble.reading import Reader, did_you_mean
+
+ROOT = "V1"
+"""Where every path begins."""
+
+
+def apply_rules(v1: dict[str, Any], r: Reader) -> None:
+    """Note every breach."""
+    allocations: dict[str, dict[str, Any]] = v1.get("allocations") or {}
+    nodes: dict[str, dict[str, Any]] = v1.get("nodes") or {}
+    _unique(allocations, f"{ROOT}.allocations", r)
+    _unique(nodes, f"{ROOT}.nodes", r)
+    _dns_names(allocations, r)
+    for name, allocation in allocations.items():
+        _allocation(allocation, f"{ROOT}.allocations.{name}", v1.get("scripts") or {}, r)
+    homes = _homes(nodes, allocations, r)
+    _dependencies(allocations, homes, r)
+    for name, node in nodes.items():
+        _ports(node, f"{ROOT}.nodes.{name}", allocations, r)
+        _architecture(node, f"{ROOT}.nodes.{name}", allocations, r)
+        _standbys(name, node, nodes, r)
+    for index, edge in enumerate(v1.get("edges") or ()):
+        _edge(edge, f"{ROOT}.edges[{index}]", nodes, r)
+    if v1.get("supervisor"):
+        _supervisor(v1["supervisor"], f"{ROOT}.supervisor", allocations, r)
+
+
+def with_defaults(v1: dict[str, Any]) -> dict[str, Any]:
+    """The canonical form with what is taken when nothing is said."""
+    for name, allocation in (v1.get("allocations") or {}).items():
+        allocation.setdefault("dns_name", name)
+        allocation.setdefault("failure_recovery", "stay_down")
+    for node in (v1.get("nodes") or {}).values():
+        node.setdefault("failure_recovery", "stay_down")
+    return v1
+
+
+def _unique(names: dict[str, Any], path: str, r: Reader) -> None:
+    seen: dict[str, str] = {}
+    for name in names:
+        other = seen.setdefault(name.lower(), name)
+        if other != name:
+            r.fail_at(f"{path}.{name}", f"differs from {other!r} in case only; names of hosts ignore case", value=name)
+
+
+def _dns_names(allocations: dict[str, dict[str, Any]], r: Reader) -> None:
+    seen: dict[str, str] = {}
+    for name, allocation in allocations.items():
+        dns_name = allocation.get("dns_name", name)
+        other = seen.setdefault(dns_name.lower(), name)
+        if other != name and other.lower() != name.lower():
+            path = f"{ROOT}.allocations.{name}" + (".dns_name" if "dns_name" in allocation else "")
+            r.fail_at(path, f"the DNS name {dns_name!r} belongs to {other!r} already", value=dns_name)
+
+
+def _allocation(allocation: dict[str, Any], path: str, scripts: dict[str, Any], r: Reader) -> None:
+    executor, type_ = allocation.get("executor"), (allocation.get("execution") or {}).get("type")
+    if executor and type_ and executor != type_:
+        reason = f"the executor is {executor!r}, but execution.type is {type_!r}"
+        r.fail_at(f"{path}.executor", reason, hint="both must be the same", value=executor)
+    for index, script in enumerate(allocation.get("provision") or ()):
+        if script not in scripts:
+            hint = did_you_mean(script, scripts) or "define it under scripts"
+            r.fail_at(f"{path}.provision[{index}]", f"referenced script {script!r} not found", hint=hint, value=script)
+    if executor != "wasm":
+        return
+    if allocation.get("provision"):
+        hint = "prepare the input with files, or use docker"
+        r.fail_at(f"{path}.provision", "WebAssembly programs cannot be provisioned by scripts", hint=hint)
+    if (allocation.get("healthcheck") or {}).get("type") == "command":
+        reason = "no command can run inside a WebAssembly program"
+        r.fail_at(f"{path}.healthcheck", reason, hint="leave the health check out")
+
+
+def _homes(nodes: dict[str, dict[str, Any]], allocations: dict[str, Any], r: Reader) -> dict[str, str]:
+    """The node of each allocation."""
+    homes: dict[str, str] = {}
+    for node, config in nodes.items():
+        for index, name in enumerate(config.get("allocations") or ()):
+            path = f"{ROOT}.nodes.{node}.allocations[{index}]"
+            if name not in allocations:
+                if not _is_broken(f"{ROOT}.allocations.{name}", r):
+                    reason = f"there is no allocation {name!r}"
+                    r.fail_at(path, reason, hint=did_you_mean(name, allocations), value=name)
+            elif name in homes:
+                where = "this node" if homes[name] == node else f"node {homes[name]!r}"
+                r.fail_at(path, f"the allocation {name!r} is in {where} already", value=name)
+            else:
+                homes[name] = node
+    if not nodes:
+        return homes
+    for name in allocations:
+        if name not in homes and not any(p.path.startswith(f"{ROOT}.nodes") for p in r.problems):
+            hint = "add its name to the allocations of a node"
+            r.fail_at(f"{ROOT}.allocations.{name}", "belongs to no node", hint=hint)
+    return homes
+
+
+def _dependencies(allocations: dict[str, dict[str, Any]], homes: dict[str, str], r: Reader) -> None:
+    edges: dict[str, list[str]] = {}
+    for name, allocation in allocations.items():
+        for index, other in enumerate(allocation.get("depends_on") or ()):
+            path = f"{ROOT}.allocations.{name}.depends_on[{index}]"
+            if other == name:
+                r.fail_at(path, "an allocation cannot depend on itself", value=other)
+            elif other not in allocations:
+                if not _is_broken(f"{ROOT}.allocations.{other}", r):
+                    reason = f"there is no allocation {other!r}"
+                    r.fail_at(path, reason, hint=did_you_mean(other, allocations), value=other)
+            elif homes.get(name) and homes.get(other) and homes[name] != homes[other]:
+                reason = f"{other!r} is in node {homes[other]!r}, not in {homes[name]!r}"
+                r.fail_at(path, reason, hint="only allocations of one node have an order", value=other)
+            else:
+                edges.setdefault(name, []).append(other)
+    cycle = _cycle(edges)
+    if cycle:
+        reason = f"cyclic dependencies detected in allocations: {' → '.join(cycle)}"
+        r.fail_at(f"{ROOT}.allocations.{cycle[0]}.depends_on", reason)
+
+
+def _cycle(edges: dict[str, list[str]]) -> list[str]:
+    """Some cycle, its first member repeated at the end; nothing when there is none."""
+    done: set[str] = set()
+    for start in edges:
+        trail: list[str] = []
+        ahead = [iter((start,))]
+        while ahead:
+            name = next(ahead[-1], None)
+            if name is None:
+                ahead.pop()
+                if trail:
+                    done.add(trail.pop())
+                continue
+            if name in trail:
+                return [*trail[trail.index(name) :], name]
+            if name not in done:
+                trail.append(name)
+                ahead.append(iter(edges.get(name, ())))
+    return []
+
+
+def _ports(node: dict[str, Any], path: str, allocations: dict[str, dict[str, Any]], r: Reader) -> None:
+    seen: dict[int, int] = {}
+    members = node.get("allocations") or ()
+    for index, port in enumerate(node.get("ports") or ()):
+        where, public, name = f"{path}.ports[{index}]", port.get("public", 0), port.get("allocation")
+        if public and seen.setdefault(public, index) != index:
+            reason = f"the public port {public} is used by ports[{seen[public]}] already"
+            r.fail_at(f"{where}.public", reason, hint="write public: 0 to let the provider choose", value=public)
+        if name is None or _is_broken(f"{path}.allocations", r):
+            continue
+        if name not in members:
+            reason = f"the allocation {name!r} is not in this node"
+            r.fail_at(f"{where}.allocation", reason, hint=did_you_mean(name, members), value=name)
+        elif allocations.get(name, {}).get("executor") == "wasm":
+            reason = "WebAssembly programs cannot listen on ports"
+            r.fail_at(f"{where}.allocation", reason, hint="use docker for that", value=name)
+
+
+def _architecture(node: dict[str, Any], path: str, allocations: dict[str, dict[str, Any]], r: Reader) -> None:
+    wanted: dict[str, str] = {}
+    for name in node.get("allocations") or ():
+        architecture = ((allocations.get(name) or {}).get("resources") or {}).get("cpu", {}).get("architecture")
+        if architecture:
+            wanted.setdefault(architecture, name)
+    if len(wanted) > 1:
+        what = " and ".join(f"{name!r} wants {architecture}" for architecture, name in list(wanted.items())[:2])
+        r.fail_at(path, f"no machine has two architectures: {what}", hint="put them into different nodes")
+
+
+def _standbys(name: str, node: dict[str, Any], nodes: dict[str, Any], r: Reader) -> None:
+    for number in range(1, node.get("redundancy", 0) + 1):
+        standby = standby_name(name, number)
+        if standby in nodes:
+            r.fail_at(
+                f"{ROOT}.nodes.{standby}", f"this is the name of a standby of {name!r}", hint="choose another name"
+            )
+
+
+def _edge(edge: dict[str, Any], path: str, nodes: dict[str, Any], r: Reader) -> None:
+    source, target = edge.get("s"), edge.get("t")
+    if source is not None and source == target:
+        r.fail_at(path, "an edge needs two different nodes", value=source)
+    for key, name in (("s", source), ("t", target)):
+        if name is not None and name not in nodes and not _is_broken(f"{ROOT}.nodes.{name}", r):
+            reason = f"there is no node {shorten(name)!r}"
+            r.fail_at(f"{path}.{key}", reason, hint=did_you_mean(name, nodes), value=name)
+
+
+def _supervisor(supervisor: dict[str, Any], path: str, allocations: dict[str, Any], r: Reader) -> None:
+    for index, name in enumerate(supervisor.get("allocations") or ()):
+        if name not in allocations and not _is_broken(f"{ROOT}.allocations.{name}", r):
+            reason = f"there is no allocation {name!r}"
+            r.fail_at(f"{path}.allocations[{index}]", reason, hint=did_you_mean(name, allocations), value=name)
+    for index, child in enumerate(supervisor.get("children") or ()):
+        _supervisor(child, f"{path}.children[{index}]", allocations, r)
+
+
+def _is_broken(path: str, r: Reader) -> bool:
+    """Whether something there has a problem of its own; then its absence is no second one."""
+    return any(p.path == path or p.path.startswith((f"{path}.", f"{path}[")) for p in r.problems)
