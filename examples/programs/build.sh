@@ -1,8 +1,8 @@
 #!/bin/sh
-# Builds every .c file of this directory into a .wasm file beside it (WASI preview 1).
+# Builds every .c file of this directory into a .wasm file beside it (WASI preview 1), or of the directory given.
 # The same compiler gives the same bytes.
 set -eu
-cd "$(dirname "$0")"
+cd "${1:-$(dirname "$0")}"
 
 packages="clang lld wasi-libc libclang-rt-14-dev-wasm32"
 if ! command -v clang >/dev/null || ! command -v wasm-ld >/dev/null || [ ! -e /usr/include/wasm32-wasi/stdio.h ]; then

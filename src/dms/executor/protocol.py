@@ -107,7 +107,8 @@ class ExecutionResult:
 
 @dataclass(frozen=True, slots=True)
 class LogStreamRequest:
-    """Which logs: ``stream`` is ``stdout`` or ``stderr``; ``follow`` goes on until the execution ends; ``tail_bytes`` skips all but the end."""
+    """Which logs: ``stream`` is ``stdout`` or ``stderr``; ``follow`` goes on until the execution ends; ``tail_bytes``
+    skips all but the end."""
 
     execution_id: str
     stream: str = "stdout"
@@ -193,7 +194,8 @@ class Executor(Protocol):
         ...
 
     async def remove(self, execution_id: str, *, grace_s: float = 10.0) -> None:
-        """Cancel if need be and forget; nothing of the sandbox is left. The results directory stays. Unknown ids are ignored."""
+        """Cancel if need be and forget; nothing of the sandbox is left. The results directory stays. Unknown ids are
+        ignored."""
         ...
 
     def logs(self, request: LogStreamRequest) -> AsyncIterator[bytes]:

@@ -1,0 +1,21 @@
+"""Running workloads: the executor protocol and its backends (``spec/execution.md`` 1, 2).
+
+===================  =================================================================================
+``protocol``         what every backend can do: requests, results, statuses, :class:`~.protocol.Executor`
+``errors``           the tree of errors
+``execution``        what backends share: the table of executions, waiting, logs that grow
+``params``           reading engine parameters: types, sizes, one clear line when they are wrong
+``registry``         which backends work on this machine, and why the others do not
+``wasm``             WebAssembly: one process per program
+``wasm_params``      … its engine parameters
+``wasm_process``     … its processes: start, find again after a restart, signals
+``wasm_runner``      … what runs inside such a process (standard library only)
+``wasm_abi``         … the part of Wasmtime's C interface that it uses
+``docker``           containers of a Docker engine
+``docker_params``    … its engine parameters and how a request becomes a container
+``docker_api``       … HTTP on the engine's Unix socket
+``null``             a backend that does nothing, for nodes without one and for tests
+===================  =================================================================================
+
+Nothing is imported here: ``wasm_runner`` belongs to this package and must start fast.
+"""

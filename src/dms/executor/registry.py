@@ -1,0 +1,89 @@
+"""Which executors work on this machine (``spec/execution.md`` 1.7): one that does not is skipped, with the reason."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import trio
+
+from dms.executor.errors import ExecutorError
+from dms.executor.protocol import Executor
+
+PROBE_TIMEOUT_S = 15.0
+"""How long one backend may take to say that it is there."""
+
+
+@dataclass(frozen=True, slots=True)
+class AvailableExecutors:
+    """What was found."""
+
+    executors: dict[str, Executor] = field(default_factory=dict)
+    """By type: ``wasm``, ``docker``, ``null``."""
+    missing: dict[str, str] = field(default_factory=dict)
+    """Type → why it is not there, in one line."""
+
+
+async def available_executors(
+    nursery: trio.Nursery,
+    state_dir: Path,
+    *,
+    executor_id: str,
+    enabled: Iterable[str] = ("wasm", "docker"),
+    allowed_module_dirs: Iterable[Path] = (),
+    docker_host: str = "",
+    allow_privileged_docker: bool = False,
+) -> AvailableExecutors:
+    """Try each backend of ``enabled``; they find again what an earlier process left running.
+
+    ``nursery`` holds their background tasks: cancelling it leaves workloads running. ``state_dir`` belongs to the
+    executors alone. ``executor_id`` tells the containers of this node from those of others on one Docker engine, so
+    it must be the same after a restart. ``docker_host`` is ``unix:///…``; empty means ``DOCKER_HOST`` or the usual
+    socket.
+    """
+    found = AvailableExecutors()
+
+    async def open_wasm() -> Executor:
+        from dms.executor.wasm import WasmExecutor  # noqa: PLC0415  backends are imported when they are wanted
+
+        return await WasmExecutor.open(nursery, state_dir / "wasm", allowed_module_dirs=allowed_module_dirs)
+
+    async def open_docker() -> Executor:
+        from dms.executor.docker import DockerExecutor  # noqa: PLC0415
+
+        return await DockerExecutor.open(
+            nursery,
+            state_dir / "docker",
+            executor_id=executor_id,
+            host=docker_host,
+            allow_privileged=allow_privileged_docker,
+        )
+
+    async def open_null() -> Executor:
+        from dms.executor.null import NullExecutor  # noqa: PLC0415
+
+        return NullExecutor(nursery)
+
+    known: dict[str, Callable[[], Awaitable[Executor]]] = {
+        "wasm": open_wasm,
+        "docker": open_docker,
+        "null": open_null,
+    }
+
+    async def attempt(type_: str) -> None:
+        if type_ not in known:
+            found.missing[type_] = f"there is no such executor; there are {', '.join(known)}"
+            return
+        try:
+            with trio.fail_after(PROBE_TIMEOUT_S):
+                found.executors[type_] = await known[type_]()
+        except ExecutorError as exc:
+            found.missing[type_] = exc.message
+        except (OSError, trio.TooSlowError) as exc:
+            found.missing[type_] = str(exc) or "it does not answer"
+
+    async with trio.open_nursery() as probes:
+        for type_ in dict.fromkeys(enabled):
+            probes.start_soon(attempt, type_)
+    return found
