@@ -109,7 +109,10 @@ class Network(Protocol):
     # broadcast -----------------------------------------------------------------------------------------------------
 
     async def subscribe(self, topic: str, handler: MessageHandler, validator: TopicValidator | None = None) -> int:
-        """Receive the messages of a topic, our own included (the handler gets the *publisher's* id); returns a number for :meth:`unsubscribe`."""
+        """Receive the messages of a topic, our own included; returns a number for :meth:`unsubscribe`.
+
+        The handler gets the *publisher's* id, the validator that of the peer which relayed the message.
+        """
         ...
 
     async def unsubscribe(self, subscription: int) -> None:

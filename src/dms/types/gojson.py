@@ -290,7 +290,9 @@ def _go_float(value: float) -> bytes:
     mantissa, _, exponent = repr(value).partition("e")
     if not exponent:
         mantissa, _, exponent = f"{value:e}".partition("e")
-    return f"{mantissa.removesuffix('.0')}e{exponent[0] if exponent[0] in '+-' else '+'}{exponent.lstrip('+-').lstrip('0') or '0'}".encode()
+    sign = "-" if exponent.startswith("-") else "+"
+    digits = exponent.lstrip("+-0") or "0"
+    return f"{mantissa.removesuffix('.0')}e{sign}{digits}".encode()
 
 
 def b64(data: bytes) -> str:

@@ -1,0 +1,95 @@
+"""What an actor answers to: names, what they require, and the message as a handler sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from dms.actor.envelope import Envelope
+from dms.actor.handle import Handle
+from dms.types.ids import Capability, PeerID
+
+P = TypeVar("P")
+
+
+@dataclass(frozen=True, slots=True)
+class Message(Generic[P]):
+    """A verified, authorised message with its payload decoded."""
+
+    envelope: Envelope
+    payload: P
+
+    @property
+    def sender(self) -> Handle:
+        """Who sent it; its DID is bound to the tokens that authorised it."""
+        return self.envelope.from_
+
+    @property
+    def peer(self) -> PeerID:
+        """The host it came from."""
+        return self.envelope.from_.addr.host
+
+    @property
+    def expiry_ns(self) -> int:
+        """Until when the sender waits, UNIX nanoseconds."""
+        return self.envelope.opt.exp
+
+
+Handler = Callable[[Message[Any]], Awaitable[object]]
+"""Returns the reply's payload, or ``None`` for no reply. Payload types differ from behaviour to behaviour, hence Any."""
+
+ErrorReply = Callable[[str], object]
+"""Builds the behaviour's own error payload from a one-line text."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Behaviour:
+    """One name that an actor answers to.
+
+    ``capabilities``: any one of them admits the sender (default: the name itself). ``topic``: also reachable by
+    broadcast. ``expiry_ns``: wall clock, 0 = for ever. ``one_shot``: gone after the first message it admits.
+    """
+
+    name: str
+    handler: Handler
+    payload: Any
+    capabilities: tuple[Capability, ...]
+    topic: str = ""
+    expiry_ns: int = 0
+    one_shot: bool = False
+    error_reply: ErrorReply | None = None
+
+
+class Behaviours:
+    """A registry with exact matching; registering a name again replaces it (``spec/security.md`` 5.6)."""
+
+    def __init__(self) -> None:
+        self._by_name: dict[str, Behaviour] = {}
+
+    def __iter__(self) -> Iterator[Behaviour]:
+        return iter(tuple(self._by_name.values()))
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._by_name
+
+    def add(self, behaviour: Behaviour) -> None:
+        """Register."""
+        self._by_name[behaviour.name] = behaviour
+
+    def remove(self, name: str) -> None:
+        """Forget; unknown names are ignored."""
+        self._by_name.pop(name, None)
+
+    def find(self, name: str, now_ns: int) -> Behaviour | None:
+        """The behaviour of that name, unless it has expired (then it is forgotten)."""
+        found = self._by_name.get(name)
+        if found is not None and found.expiry_ns and found.expiry_ns < now_ns:
+            del self._by_name[name]
+            return None
+        return found
+
+    def sweep(self, now_ns: int) -> None:
+        """Forget what has expired."""
+        for name in [b.name for b in self._by_name.values() if b.expiry_ns and b.expiry_ns < now_ns]:
+            del self._by_name[name]

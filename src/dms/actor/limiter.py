@@ -1,0 +1,88 @@
+"""How many handlers may run at once, so that nobody can occupy a node (``spec/security.md`` 5.7).
+
+``allow`` only looks, early and cheap, before a signature is checked; ``acquire`` counts. The gap between the two
+leaves room for what was admitted just before.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TypeVar
+
+from dms.actor.errors import RateLimited
+from dms.types.ids import PeerID
+
+K = TypeVar("K")
+
+PUBLIC_PREFIX = "/public/"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Handlers running at once: of public behaviours, of broadcasts, per topic, and per sending host."""
+
+    public_allow: int = 4096
+    public_acquire: int = 4112
+    broadcast_allow: int = 1024
+    broadcast_acquire: int = 1040
+    topic: int = 128
+    per_host: int = 256
+
+    def __post_init__(self) -> None:
+        positive = min(self.public_allow, self.broadcast_allow, self.topic, self.per_host) > 0
+        if not positive or self.public_acquire < self.public_allow or self.broadcast_acquire < self.broadcast_allow:
+            raise ValueError("limits must be positive, and acquire at least as large as allow")
+
+
+class Limiter:
+    """Counts running handlers; shared by all actors of a process."""
+
+    def __init__(self, limits: Limits | None = None, *, own_host: PeerID | None = None) -> None:
+        self._limits = limits or Limits()
+        self._own_host = own_host
+        self._public = 0
+        self._broadcast = 0
+        self._topics: Counter[str] = Counter()
+        self._hosts: Counter[PeerID] = Counter()
+
+    def allow(self, host: PeerID, behaviour: str, topic: str = "") -> bool:
+        """Whether there is room for one more."""
+        limits = self._limits
+        if host != self._own_host and self._hosts[host] >= limits.per_host:
+            return False
+        if topic:
+            return self._broadcast < limits.broadcast_allow and self._topics[topic] < limits.topic
+        return not behaviour.startswith(PUBLIC_PREFIX) or self._public < limits.public_allow
+
+    @contextmanager
+    def acquire(self, host: PeerID, behaviour: str, topic: str = "") -> Iterator[None]:
+        """Count one handler while the context lasts.
+
+        :raises RateLimited: there is no room.
+        """
+        public = not topic and behaviour.startswith(PUBLIC_PREFIX)
+        full = self._broadcast >= self._limits.broadcast_acquire if topic else False
+        if full or (public and self._public >= self._limits.public_acquire):
+            raise RateLimited
+        self._hosts[host] += 1
+        self._broadcast += bool(topic)
+        self._public += public
+        if topic:
+            self._topics[topic] += 1
+        try:
+            yield
+        finally:
+            self._broadcast -= bool(topic)
+            self._public -= public
+            _decrement(self._hosts, host)
+            if topic:
+                _decrement(self._topics, topic)
+
+
+def _decrement(counter: Counter[K], key: K) -> None:
+    counter[key] -= 1
+    if counter[key] <= 0:
+        del counter[key]

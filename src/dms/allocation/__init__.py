@@ -1,0 +1,7 @@
+"""The allocation: one workload on one machine, as an actor with a life of its own.
+
+:mod:`~dms.allocation.machine`     its states, pure
+:mod:`~dms.allocation.allocation`  the actor that carries them out
+:mod:`~dms.allocation.hooks`       what surrounds the workload, one concern per module
+:mod:`~dms.allocation.messages`    what it answers to
+"""

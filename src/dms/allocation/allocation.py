@@ -1,0 +1,275 @@
+"""The allocation actor: one workload on this machine, driven by its state machine (``spec/orchestration.md`` 6)."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import trio
+
+from dms.actor.actor import Actor
+from dms.actor.behaviour import Message
+from dms.actor.handle import Handle
+from dms.allocation import messages
+from dms.allocation.errors import HookFailed
+from dms.allocation.hooks.hook import Hook
+from dms.allocation.machine import (
+    Action,
+    AllocationState,
+    AllocationView,
+    Ended,
+    Event,
+    Shutdown,
+    Start,
+    StartFailed,
+    Stop,
+    step,
+)
+from dms.executor.errors import ExecutionNotFound
+from dms.executor.protocol import EndReason, ExecutionRequest, ExecutionResult, Executor, PortBinding
+from dms.observe import get_logger
+from dms.types.errors import DMSError
+from dms.types.gojson import Wire
+from dms.types.ids import AllocationID, Capability, EnsembleID
+from dms.types.resources import Resources, SpecConfig
+
+SHUTDOWN_GRACE_S = 5.0
+"""How long a workload may take to stop when asked, before it is killed."""
+
+log = get_logger(__name__)
+
+
+class AllocationSpec(Wire):
+    """What must run, and for whom: everything a restart needs. ``ports`` are public → private."""
+
+    id: AllocationID
+    ensemble_id: EnsembleID
+    node_id: str
+    type: str
+    executor: str
+    resources: Resources
+    execution: SpecConfig
+    orchestrator: Handle
+    created_ns: int
+    provision: tuple[tuple[str, bytes], ...] = ()
+    ports: dict[str, int] = msgspec.field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What an allocation needs from its node."""
+
+    executor: Executor
+    results_dir: Path
+    hooks: Sequence[Hook]
+    save: Callable[[Allocation], Awaitable[None]]
+    """Puts spec and state on disk; returns once they are there."""
+    report: Callable[[Allocation, AllocationState], Awaitable[None]]
+    """Tells the orchestrator of a change from the given state."""
+    release: Callable[[Allocation], Awaitable[None]]
+    """Frees resources and ports."""
+    allow_privileged: bool = False
+
+
+class Allocation:
+    """One workload. Decisions are :func:`dms.allocation.machine.step`'s; this class carries them out, one at a time."""
+
+    def __init__(
+        self,
+        spec: AllocationSpec,
+        actor: Actor,
+        surroundings: Surroundings,
+        *,
+        view: AllocationView | None = None,
+        execution_id: str = "",
+    ) -> None:
+        self.spec = spec
+        self.actor = actor
+        self.view = view or AllocationView()
+        self.execution_id = execution_id or f"{spec.id}-1"
+        self.over = trio.Event()
+        """Set once the state is final and everything is released."""
+        self._surroundings = surroundings
+        self._lock = trio.Lock()
+        self._quiet = False
+        self._starting: trio.CancelScope | None = None
+        self._register()
+
+    @property
+    def results_dir(self) -> Path:
+        """Where its logs lie."""
+        return self._surroundings.results_dir
+
+    # commands ------------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Run it. Twice is once.
+
+        :raises DMSError: it could not be started; the state is failed then.
+        """
+        failure = await self._apply(Start())
+        if failure is not None:
+            raise failure
+
+    async def stop(self) -> None:
+        """End the workload and keep the reservation."""
+        await self._apply(Stop())
+
+    async def shutdown(self, reason: str = "", *, quiet: bool = False) -> None:
+        """End everything; returns when all is released. ``quiet``: the orchestrator asked, it need not be told."""
+        self._quiet = self._quiet or quiet
+        if self._starting is not None:
+            self._starting.cancel()
+        await self._apply(Shutdown(reason))
+
+    def shutdown_soon(self, reason: str) -> None:
+        """The same, from inside a hook."""
+        self.actor.start_soon(self.shutdown, reason)
+
+    async def destroy(self) -> None:
+        """It will never run again: leave nothing behind."""
+        await self._surroundings.executor.remove(self.execution_id, grace_s=SHUTDOWN_GRACE_S)
+        await self._hooks("destroy")
+
+    async def resume(self) -> None:
+        """After a restart of the node: adopt the workload if it still runs, or learn how it ended."""
+        if self.view.state is not AllocationState.RUNNING:
+            return
+        failure = await self._execute(self._request())
+        if failure is not None:
+            await self._apply(Ended(_lost(failure.message)))
+
+    async def stats(self) -> messages.Stats:
+        """What it uses now."""
+        if self.view.state is not AllocationState.RUNNING:
+            return messages.Stats()
+        sample = await self._surroundings.executor.stats(self.execution_id)
+        return messages.Stats(
+            cpu_percent=sample.cpu_percent,
+            cpu_total_ns=sample.cpu_total_ns,
+            memory_used_bytes=sample.memory_used_bytes,
+            memory_limit_bytes=sample.memory_limit_bytes,
+            network_rx_bytes=sample.network_rx_bytes,
+            network_tx_bytes=sample.network_tx_bytes,
+        )
+
+    # the shell -----------------------------------------------------------------------------------------------------
+
+    async def _apply(self, event: Event) -> DMSError | None:
+        """One event: the new state is on disk before its actions are carried out."""
+        async with self._lock:
+            before = self.view.state
+            self.view, actions = step(self.view, event)
+            if not actions:
+                return None
+            await self._surroundings.save(self)
+            failure: DMSError | None = None
+            for action in actions:
+                match action:
+                    case Action.EXECUTE:
+                        failure = await self._execute(self._request())
+                        if failure is not None:
+                            break
+                    case Action.CANCEL:
+                        await self._hooks("prekill")
+                        await self._surroundings.executor.remove(self.execution_id, grace_s=SHUTDOWN_GRACE_S)
+                        await self._hooks("postrun")
+                    case Action.REPORT:
+                        if not self._quiet:
+                            await self._surroundings.report(self, before)
+                    case Action.RELEASE:
+                        await self._release()
+        if failure is None:
+            return None
+        await self._apply(StartFailed(failure.message))
+        return failure
+
+    async def _execute(self, request: ExecutionRequest) -> DMSError | None:
+        """Start the workload, or adopt the one that runs already under this id; the error if that failed."""
+        with trio.CancelScope() as self._starting:
+            try:
+                for hook in self._surroundings.hooks:
+                    await hook.prerun(self)
+                await self._surroundings.executor.start(request)
+            except DMSError as exc:
+                return exc
+            finally:
+                self._starting = None
+            await self._hooks("poststart")
+            self.actor.start_soon(self._await_end, self.execution_id)
+            return None
+        return HookFailed("shut down while it was being started")
+
+    async def _await_end(self, execution_id: str) -> None:
+        try:
+            result = await self._surroundings.executor.wait(execution_id)
+        except ExecutionNotFound:
+            return  # removed while we waited: whoever did that tells the rest
+        if execution_id != self.execution_id:
+            return
+        await self._hooks("postrun")
+        await self._apply(Ended(result))
+
+    async def _release(self) -> None:
+        try:
+            await self._surroundings.executor.remove(self.execution_id, grace_s=SHUTDOWN_GRACE_S)
+        finally:
+            await self._surroundings.release(self)
+            self.over.set()
+
+    async def _hooks(self, phase: str) -> None:
+        """Run one phase of every hook; those after the start may fail without harm."""
+        for hook in self._surroundings.hooks:
+            try:
+                await getattr(hook, phase)(self)
+            except Exception:
+                log.exception("hook_failed", allocation=self.spec.id, hook=type(hook).__name__, phase=phase)
+
+    def _request(self) -> ExecutionRequest:
+        return ExecutionRequest(
+            job_id=self.spec.id,
+            execution_id=self.execution_id,
+            engine=self.spec.execution,
+            resources=self.spec.resources,
+            results_dir=self._surroundings.results_dir,
+            provision_scripts=self.spec.provision,
+            ports=tuple(PortBinding("0.0.0.0", int(public), private) for public, private in self.spec.ports.items()),
+            allow_privileged=self._surroundings.allow_privileged,
+        )
+
+    # behaviours ----------------------------------------------------------------------------------------------------
+
+    def _register(self) -> None:
+        caps = [Capability(messages.NAMESPACE)]
+        self.actor.on(messages.START, self._on_start, payload=messages.StartRequest, capabilities=caps)
+        self.actor.on(messages.RESTART, self._on_restart, payload=dict[str, object] | None, capabilities=caps)
+        self.actor.on(messages.STATS, self._on_stats, payload=dict[str, object] | None, capabilities=caps)
+
+    async def _on_start(self, message: Message[messages.StartRequest]) -> messages.StartReply:
+        try:
+            await self.start()
+        except DMSError as exc:
+            return messages.StartReply(ok=False, error=exc.message, code=exc.code)
+        return messages.StartReply(ok=True)
+
+    async def _on_restart(self, message: Message[object]) -> messages.StartReply:
+        try:
+            await self.stop()
+            number = int(self.execution_id.rpartition("-")[2]) + 1
+            self.execution_id = f"{self.spec.id}-{number}"
+            await self.start()
+        except DMSError as exc:
+            return messages.StartReply(ok=False, error=exc.message, code=exc.code)
+        return messages.StartReply(ok=True)
+
+    async def _on_stats(self, message: Message[object]) -> messages.StatsReply:
+        try:
+            return messages.StatsReply(ok=True, stats=await self.stats())
+        except DMSError as exc:
+            return messages.StatsReply(ok=False, error=exc.message)
+
+
+def _lost(message: str) -> ExecutionResult:
+    return ExecutionResult(exit_code=-1, reason=EndReason.INFRASTRUCTURE, error_msg=f"lost in a restart: {message}")

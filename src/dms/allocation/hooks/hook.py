@@ -1,0 +1,31 @@
+"""The points in an allocation's life at which a concern may act."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from dms.allocation.allocation import Allocation
+
+
+class Hook:
+    """Does nothing at any point; a hook overrides what it needs.
+
+    Every method may be called twice (``prerun`` and ``poststart`` again for a workload that is adopted after a restart)
+    or without its counterpart, and must cope. Only ``prerun`` may refuse, by raising a :class:`~dms.types.errors.DMSError`.
+    """
+
+    async def prerun(self, allocation: Allocation) -> None:
+        """Before the executor starts."""
+
+    async def poststart(self, allocation: Allocation) -> None:
+        """The workload runs (also after it was adopted)."""
+
+    async def prekill(self, allocation: Allocation) -> None:
+        """It will be ended now."""
+
+    async def postrun(self, allocation: Allocation) -> None:
+        """It has ended, whichever way."""
+
+    async def destroy(self, allocation: Allocation) -> None:
+        """The allocation will never run again; leave nothing behind."""

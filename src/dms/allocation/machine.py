@@ -1,0 +1,126 @@
+"""The life of one allocation, as a pure state machine (``spec/orchestration.md`` 6.1).
+
+::
+
+    pending ──start──▶ running ──ends with code 0──▶ completed
+       │                  ├──────ends otherwise────▶ failed
+       │                  ├──────stop──────────────▶ stopped ──start──▶ running
+       └──────────────────┴──────shutdown──────────▶ terminated
+
+Events come in, the next state and the actions to perform come out; the shell performs them and feeds back what happened.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from dms.executor.protocol import EndReason, ExecutionResult
+
+
+class AllocationState(Enum):
+    """Where an allocation is; texts as on the wire."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    STOPPED = "stopped"
+    FAILED = "failed"
+    COMPLETED = "completed"
+    TERMINATED = "terminated"
+
+    @property
+    def is_final(self) -> bool:
+        """Whether nothing more will happen to it."""
+        return self in (AllocationState.FAILED, AllocationState.COMPLETED, AllocationState.TERMINATED)
+
+
+class Action(Enum):
+    """What the shell must do."""
+
+    EXECUTE = "execute"
+    """Run the pre-start hooks and start the executor."""
+    CANCEL = "cancel"
+    """Ask the executor to end it."""
+    REPORT = "report"
+    """Tell the orchestrator of the new state."""
+    RELEASE = "release"
+    """Free resources and everything else that it held."""
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """The orchestrator wants it to run."""
+
+
+@dataclass(frozen=True, slots=True)
+class StartFailed:
+    """The executor refused, or a hook failed."""
+
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The execution is over."""
+
+    result: ExecutionResult
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """End the execution, keep the reservation."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shutdown:
+    """End everything."""
+
+    reason: str = ""
+
+
+Event = Start | StartFailed | Ended | Stop | Shutdown
+
+
+@dataclass(frozen=True, slots=True)
+class AllocationView:
+    """State and how it came about; ``exit_code`` is ``None`` while nothing has ended."""
+
+    state: AllocationState = AllocationState.PENDING
+    error: str = ""
+    exit_code: int | None = None
+    reason: str = ""
+    killed: bool = False
+
+
+def step(view: AllocationView, event: Event) -> tuple[AllocationView, tuple[Action, ...]]:
+    """Apply an event. Events that come late or twice change nothing and ask for nothing."""
+    state = view.state
+    if state.is_final:
+        return view, ()
+    match event:
+        case Start():
+            if state is AllocationState.RUNNING:
+                return view, ()
+            return AllocationView(AllocationState.RUNNING), (Action.EXECUTE, Action.REPORT)
+        case StartFailed(error):
+            failed = AllocationView(AllocationState.FAILED, error, -1, EndReason.INFRASTRUCTURE.value)
+            return failed, (Action.REPORT, Action.RELEASE)
+        case Ended(result):
+            return _ended(view, result)
+        case Stop():
+            if state is not AllocationState.RUNNING:
+                return view, ()
+            return AllocationView(AllocationState.STOPPED), (Action.CANCEL, Action.REPORT)
+        case Shutdown(reason):
+            ended = AllocationView(AllocationState.TERMINATED, reason, view.exit_code, view.reason, view.killed)
+            actions = (Action.CANCEL, Action.REPORT, Action.RELEASE)
+            return ended, actions if state is AllocationState.RUNNING else actions[1:]
+
+
+def _ended(view: AllocationView, result: ExecutionResult) -> tuple[AllocationView, tuple[Action, ...]]:
+    if view.state is not AllocationState.RUNNING:
+        return view, ()
+    state = AllocationState.COMPLETED if result.ok else AllocationState.FAILED
+    error = "" if result.ok else (result.error_msg or f"exit code {result.exit_code}")
+    ended = AllocationView(state, error, result.exit_code, result.reason.value, result.killed)
+    return ended, (Action.REPORT, Action.RELEASE)

@@ -1,0 +1,167 @@
+"""The provider's answer to a bid request: whether, for which nodes, and why not (``spec/orchestration.md`` 4.1).
+
+The rules are pure; :class:`Bidder` applies them to this machine and remembers what it offered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from typing import Protocol
+
+from dms.actor.actor import Actor
+from dms.actor.behaviour import Message
+from dms.ensemble.requirements import location_matches
+from dms.identity.ids import ActorID
+from dms.node.errors import NoBid
+from dms.observe import get_logger
+from dms.orchestrator import messages
+from dms.orchestrator.bid import sign_bid
+from dms.resources.arithmetic import fits
+from dms.resources.comparison import unmet
+from dms.types.errors import DMSError
+from dms.types.ids import EnsembleID, PeerID
+from dms.types.resources import Location, Resources
+
+BID_LIFETIME_S = 300.0
+MAX_REMEMBERED = 10_000
+MAX_NODE_REQUESTS = 1_000
+"""Of one message; a longer list is cut, not refused."""
+NS_PER_S = 10**9
+
+log = get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Offerings:
+    """What this machine has at the moment of a request. ``machine`` is what was onboarded, ``free`` what is left of it."""
+
+    peer: PeerID
+    executors: frozenset[str]
+    machine: Resources
+    free: Resources
+    location: Location
+    free_static: frozenset[int] | None = None
+    """Which of the requested static ports are free; ``None`` when none were asked for."""
+    dynamic_ports: int = 0
+    allow_privileged: bool = False
+
+
+def refusal(request: messages.NodeRequest, offer: Offerings, excluded: Iterable[PeerID]) -> str:
+    """Why this machine will not host the node; empty when it will."""
+    if offer.peer in set(excluded):
+        return "this peer is excluded"
+    if not location_matches(request.location, offer.location):
+        return "the location does not match"
+    missing = [e for e in request.executors or () if e not in offer.executors]
+    if missing:
+        return f"no executor {', '.join(missing)}"
+    if request.general.privileged_docker and not offer.allow_privileged:
+        return "privileged containers are not allowed here"
+    lacking = unmet(offer.machine, request.resources)
+    if lacking:
+        return f"the machine lacks {'; '.join(str(item) for item in lacking)}"
+    if not fits(offer.free, request.resources):
+        return "not enough free resources now"
+    static = request.public_ports.static or ()
+    if any(port not in (offer.free_static or frozenset()) for port in static):
+        return "ports are already allocated"
+    if request.public_ports.dynamic > offer.dynamic_ports:
+        return "dynamic ports not available"
+    return ""
+
+
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """What was offered to an ensemble: to which orchestrator, the nodes, and until when (UNIX nanoseconds)."""
+
+    orchestrator: ActorID
+    nodes: frozenset[str]
+    expiry_ns: int
+
+
+class Machine(Protocol):
+    """Where the bidder learns what it may offer."""
+
+    async def offerings(self, static_ports: Collection[int]) -> Offerings | None:
+        """What there is now; ``None`` when nothing may be offered (not onboarded, or still recovering)."""
+        ...
+
+
+class Bidder:
+    """Answers bid requests for this machine."""
+
+    def __init__(self, actor: Actor, machine: Machine) -> None:
+        self._actor = actor
+        self._machine = machine
+        self._bids: dict[EnsembleID, Remembered] = {}
+        self._answered: dict[tuple[EnsembleID, str], int] = {}
+
+    def check(self, ensemble: EnsembleID, node: str, orchestrator: ActorID) -> int:
+        """The expiry of our bid for a node (UNIX nanoseconds).
+
+        :raises NoBid: this orchestrator got none, or it has expired.
+        """
+        bid = self._bids.get(ensemble)
+        if bid is None or node not in bid.nodes or bid.orchestrator != orchestrator:
+            raise NoBid(f"no bid requests for ensemble id: {ensemble}")
+        if bid.expiry_ns < self._actor.security.now_ns():
+            raise NoBid(f"the bid for ensemble id {ensemble} has expired")
+        return bid.expiry_ns
+
+    def forget(self, ensemble: EnsembleID) -> None:
+        """Drop what was offered to an ensemble."""
+        self._bids.pop(ensemble, None)
+
+    def sweep(self) -> None:
+        """Forget what has expired."""
+        now_ns = self._actor.security.now_ns()
+        self._bids = {k: b for k, b in self._bids.items() if b.expiry_ns >= now_ns}
+        self._answered = {k: expiry_ns for k, expiry_ns in self._answered.items() if expiry_ns >= now_ns}
+
+    async def on_request(self, message: Message[messages.BidRequest]) -> None:
+        """Reply once per node that fits; silence otherwise."""
+        request = message.payload
+        key = (request.id, request.nonce)
+        if not request.id or key in self._answered or len(self._answered) >= MAX_REMEMBERED:
+            return
+        now_ns = self._actor.security.now_ns()
+        expiry_ns = now_ns + int(BID_LIFETIME_S * NS_PER_S)
+        self._answered[key] = expiry_ns
+        wanted = [entry.v1 for entry in (request.request or ())[:MAX_NODE_REQUESTS]]
+        static = {port for node in wanted for port in node.public_ports.static or ()}
+        offer = await self._machine.offerings(static)
+        if offer is None:
+            return
+        accepted = []
+        for node in wanted:
+            why_not = refusal(node, offer, request.peer_exclusion or ())
+            if why_not:
+                log.info("no_bid", ensemble=request.id, node=node.node_id, reason=why_not)
+            else:
+                accepted.append(node.node_id)
+        if not accepted:
+            return
+        requester = message.sender.id
+        known = self._bids.get(request.id)
+        if known is not None and known.orchestrator != requester:
+            return  # an id that somebody else uses
+        nodes = frozenset(accepted) | (known.nodes if known else frozenset())
+        self._bids[request.id] = Remembered(requester, nodes, expiry_ns)
+        for node_id in accepted:
+            bid = sign_bid(
+                self._actor.security.key,
+                ensemble=request.id,
+                node_id=node_id,
+                handle=self._actor.handle,
+                location=offer.location,
+                addresses=self._actor.network.listen_addresses,
+                nonce=request.nonce,
+                expiry_ns=expiry_ns,
+                free=offer.free,
+            )
+            try:
+                await self._actor.reply(message.envelope, bid)
+            except DMSError as exc:
+                log.info("bid_not_delivered", ensemble=request.id, node=node_id, error=exc.message)
+                return

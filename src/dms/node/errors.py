@@ -1,0 +1,38 @@
+"""Errors of the node; texts as in the original where scripts may look for them.
+
+::
+
+    DMSError
+    └── NodeError
+        ├── NoBid                 commit without a bid of ours, or too late   (Conflict)
+        ├── NotCommitted          allocate without a commit                   (Conflict)
+        └── ExecutorMissing       this machine lacks the executor             (Unavailable)
+"""
+
+from __future__ import annotations
+
+from dms.types.errors import Conflict, DMSError, Unavailable
+
+
+class NodeError(DMSError):
+    """The node failed."""
+
+    code = "node"
+
+
+class NoBid(Conflict, NodeError):
+    """no bid requests for this ensemble"""
+
+    code = "no_bid"
+
+
+class NotCommitted(Conflict, NodeError):
+    """allocation not committed"""
+
+    code = "not_committed"
+
+
+class ExecutorMissing(Unavailable, NodeError):
+    """This machine lacks the executor."""
+
+    code = "executor_missing"

@@ -1,0 +1,343 @@
+"""The allocations that this node runs for others: made, served, reported, ended, and found again after a restart."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import trio
+
+from dms.actor.actor import Actor
+from dms.actor.handle import Handle
+from dms.allocation.allocation import Allocation, AllocationSpec, Surroundings
+from dms.allocation.hooks.grants import GrantsHook
+from dms.allocation.hooks.liveness import LivenessHook
+from dms.allocation.hooks.results_dir import PERSIST_LOGS_S, ResultsDirHook
+from dms.allocation.machine import AllocationState, AllocationView
+from dms.executor.protocol import Executor
+from dms.identity.ids import ActorID
+from dms.identity.keys import PrivateKey
+from dms.node.errors import ExecutorMissing
+from dms.node.reservations import Reservation, Reservations
+from dms.observe import get_logger
+from dms.orchestrator import messages
+from dms.resources.manager import ResourceManager
+from dms.resources.ports import PortAllocator
+from dms.store import Documents, Session, Store
+from dms.store.schema import allocations as table
+from dms.types.errors import DMSError
+from dms.types.gojson import Wire
+from dms.types.ids import AllocationID, EnsembleID
+
+PUSH_TIMEOUT_S = 20.0
+PUSH_TRIES = 10
+"""Of the report of an end; the waits between them double up to a minute. After that the orchestrator learns it from silence."""
+MAX_PUSH_WAIT_S = 60.0
+PENDING_LIFETIME_S = 900.0
+"""How long an allocation may wait for its start."""
+NS_PER_S = 10**9
+
+log = get_logger(__name__)
+
+
+class HostedRecord(Wire):
+    """One allocation on disk."""
+
+    spec: AllocationSpec
+    state: str
+    execution_id: str
+    error: str = ""
+    exit_code: int | None = None
+    reason: str = ""
+    killed: bool = False
+    is_reported: bool = False
+    ended_ns: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class HostingOptions:
+    """Times in seconds, and what workloads may do."""
+
+    liveness_interval_s: float = 30.0
+    persist_logs_s: float = PERSIST_LOGS_S
+    allow_privileged: bool = False
+
+
+class Hosting:
+    """All allocations of this node."""
+
+    def __init__(
+        self,
+        root: Actor,
+        store: Store,
+        resources: ResourceManager,
+        ports: PortAllocator,
+        reservations: Reservations,
+        executors: Mapping[str, Executor],
+        *,
+        jobs_dir: Path,
+        child_key: Callable[[str], PrivateKey],
+        options: HostingOptions,
+    ) -> None:
+        self._root = root
+        self._store = store
+        self._resources = resources
+        self._ports = ports
+        self._reservations = reservations
+        self._executors = executors
+        self._jobs_dir = jobs_dir
+        self._child_key = child_key
+        self._options = options
+        self._hosted: dict[AllocationID, Allocation] = {}
+        self._records: dict[AllocationID, HostedRecord] = {}
+
+    def __iter__(self) -> Iterator[Allocation]:
+        return iter(tuple(self._hosted.values()))
+
+    def find(self, ensemble: EnsembleID, name: str) -> Allocation | None:
+        """An allocation of an ensemble by its id, or by the ``<node>.<allocation>`` or ``<allocation>`` in it."""
+        for id_, allocation in self._hosted.items():
+            if allocation.spec.ensemble_id != ensemble:
+                continue
+            key = id_.removeprefix(f"{ensemble}_")
+            if name in (id_, key, key.rpartition(".")[2]):
+                return allocation
+        return None
+
+    def of(self, ensemble: EnsembleID, orchestrator: ActorID) -> tuple[Allocation, ...]:
+        """The allocations of one ensemble of one orchestrator."""
+        return tuple(
+            a
+            for a in self._hosted.values()
+            if a.spec.ensemble_id == ensemble and a.spec.orchestrator.id == orchestrator
+        )
+
+    async def allocate(self, reservation: Reservation, order: messages.AllocationOrder) -> Handle:
+        """Turn a reservation into an allocation; on disk when this returns.
+
+        :raises ExecutorMissing: this machine cannot run it.
+        """
+        if order.executor not in self._executors:
+            raise ExecutorMissing(f"this machine has no executor {order.executor}")
+        scripts = order.provision_scripts
+        names = order.provision_order or tuple(sorted(scripts))
+        spec = AllocationSpec(
+            id=reservation.allocation_id,
+            ensemble_id=reservation.ensemble_id,
+            node_id=reservation.node_id,
+            type=order.type,
+            executor=order.executor,
+            resources=reservation.resources,
+            execution=order.execution,
+            orchestrator=reservation.orchestrator,
+            created_ns=self._root.security.now_ns(),
+            provision=tuple((name, scripts[name]) for name in names if name in scripts),
+            ports=reservation.ports,
+        )
+        allocation = await self._make(spec, AllocationView(), "")
+        await self._save(allocation)
+        await self._reservations.consume(reservation)
+        return allocation.actor.handle
+
+    async def restore(self) -> None:
+        """After a restart: adopt what runs, learn how the rest ended, report what was not yet reported."""
+        records = await self._store.run(lambda session: self._documents(session).find_all())
+        for record in (r.value for r in records):
+            spec, state = record.spec, AllocationState(record.state)
+            if spec.executor not in self._executors:
+                log.error("executor_gone", allocation=spec.id, executor=spec.executor)
+                continue
+            self._records[spec.id] = record
+            await self._reservations.forget(spec.id)
+            view = AllocationView(state, record.error, record.exit_code, record.reason, record.killed)
+            allocation = await self._make(spec, view, record.execution_id)
+            if state.is_final:
+                await self._free(spec.id)
+                if not record.is_reported:
+                    self._root.start_soon(self._report_end, allocation)
+                self._root.start_soon(self._retire, allocation)
+                continue
+            self._ports.restore(spec.id, [int(port) for port in spec.ports])
+            if self._resources.is_committed(spec.id):
+                await self._resources.allocate(spec.id)
+            await allocation.resume()
+        await self._remove_strays()
+
+    async def sweep(self) -> None:
+        """End what was allocated long ago and never started: its orchestrator is gone."""
+        oldest_ns = self._root.security.now_ns() - int(PENDING_LIFETIME_S * NS_PER_S)
+        for allocation in self:
+            if allocation.view.state is AllocationState.PENDING and allocation.spec.created_ns < oldest_ns:
+                await allocation.shutdown("it was never started")
+
+    async def discard(self, allocation: Allocation) -> None:
+        """End an allocation that its orchestrator gave back, and leave nothing of it."""
+        await allocation.shutdown("reverted", quiet=True)
+        await self._destroy(allocation, keep_logs_s=0.0)
+
+    # making --------------------------------------------------------------------------------------------------------
+
+    async def _make(self, spec: AllocationSpec, view: AllocationView, execution_id: str) -> Allocation:
+        actor = await self._root.create_child(spec.id, self._child_key(spec.id))
+        results_dir = self._jobs_dir / spec.id
+        grants = GrantsHook(self._root.security, actor.security.id, spec.orchestrator.did, spec.ensemble_id)
+        hooks = (
+            ResultsDirHook(results_dir),
+            LivenessHook(self._push_liveness, interval_s=self._options.liveness_interval_s),
+        )
+        surroundings = Surroundings(
+            executor=self._executors[spec.executor],
+            results_dir=results_dir,
+            hooks=hooks,
+            save=self._save,
+            report=self._report,
+            release=self._on_release,
+            allow_privileged=self._options.allow_privileged,
+        )
+        allocation = Allocation(spec, actor, surroundings, view=view, execution_id=execution_id)
+        self._hosted[spec.id] = allocation
+        actor.start_soon(grants.keep, allocation)
+        grants.grant()
+        return allocation
+
+    async def _remove_strays(self) -> None:
+        """Workloads of an earlier life that no allocation owns."""
+        owned = {a.execution_id for a in self._hosted.values() if not a.view.state.is_final}
+        for executor in self._executors.values():
+            for info in await executor.list():
+                if info.execution_id not in owned and not info.status.is_final:
+                    log.warning("stray_execution_removed", execution=info.execution_id, executor=executor.type)
+                    await executor.remove(info.execution_id)
+
+    # surroundings --------------------------------------------------------------------------------------------------
+
+    async def _save(self, allocation: Allocation) -> None:
+        view, known = allocation.view, self._records.get(allocation.spec.id)
+        ended_ns = known.ended_ns if known else 0
+        if view.state.is_final and not ended_ns:
+            ended_ns = self._root.security.now_ns()
+        await self._put(
+            HostedRecord(
+                spec=allocation.spec,
+                state=view.state.value,
+                execution_id=allocation.execution_id,
+                error=view.error,
+                exit_code=view.exit_code,
+                reason=view.reason,
+                killed=view.killed,
+                is_reported=known.is_reported if known else False,
+                ended_ns=ended_ns,
+            )
+        )
+
+    async def _put(self, record: HostedRecord) -> None:
+        self._records[record.spec.id] = record
+        await self._store.run(lambda session: self._documents(session).put(record.spec.id, record))
+
+    async def _on_release(self, allocation: Allocation) -> None:
+        await self._free(allocation.spec.id)
+        self._root.start_soon(self._retire, allocation)
+
+    async def _free(self, allocation_id: AllocationID) -> None:
+        self._ports.release(allocation_id)
+        if self._resources.is_allocated(allocation_id):
+            await self._resources.deallocate(allocation_id)
+        elif self._resources.is_committed(allocation_id):
+            await self._resources.uncommit(allocation_id)
+
+    async def _retire(self, allocation: Allocation) -> None:
+        record = self._records[allocation.spec.id]
+        age_s = max(0.0, (self._root.security.now_ns() - record.ended_ns) / NS_PER_S)
+        await self._destroy(allocation, keep_logs_s=max(0.0, self._options.persist_logs_s - age_s))
+
+    async def _destroy(self, allocation: Allocation, *, keep_logs_s: float) -> None:
+        await trio.sleep(keep_logs_s)
+        if self._hosted.get(allocation.spec.id) is not allocation:
+            return
+        del self._hosted[allocation.spec.id]
+        self._records.pop(allocation.spec.id, None)
+        await allocation.destroy()
+        await self._store.run(lambda session: _delete(self._documents(session), allocation.spec.id))
+        await allocation.actor.aclose()
+
+    # what the orchestrator is told -----------------------------------------------------------------------------------
+
+    async def _report(self, allocation: Allocation, before: AllocationState) -> None:
+        if allocation.view.state.is_final:
+            self._root.start_soon(self._report_end, allocation)
+        else:
+            self._root.start_soon(self._report_change, allocation, before, allocation.view.state)
+
+    async def _report_change(self, allocation: Allocation, before: AllocationState, after: AllocationState) -> None:
+        change = messages.StatusChange(
+            allocation_id=allocation.spec.id,
+            old_status=before.value,
+            new_status=after.value,
+            timestamp=self._root.security.now_ns(),
+            reason=allocation.view.error,
+        )
+        await self._push(allocation, messages.allocation_status(allocation.spec.ensemble_id), change)
+
+    async def _report_end(self, allocation: Allocation) -> None:
+        """Until it is acknowledged, for a while."""
+        view = allocation.view
+        ended = messages.TaskTermination(
+            allocation_id=allocation.spec.id,
+            status=view.state.value,
+            error=messages.EndError(
+                err=view.error, exit_code=view.exit_code or 0, killed=view.killed, reason=view.reason
+            ),
+        )
+        for attempt in range(PUSH_TRIES):
+            answer = await self._push(allocation, messages.task_termination(allocation.spec.ensemble_id), ended)
+            record = self._records.get(allocation.spec.id)
+            if record is None:
+                return
+            if answer is not None:
+                await self._put(_reported(record))
+                return
+            await trio.sleep(min(2.0**attempt, MAX_PUSH_WAIT_S))
+
+    async def _push_liveness(self, allocation: Allocation, number: int) -> bool | None:
+        stats = await allocation.stats()
+        sign = messages.Liveness(
+            allocation_id=allocation.spec.id,
+            status=allocation.view.state.value,
+            timestamp=self._root.security.now_ns(),
+            sequence_number=number,
+            resource_usage=messages.ResourceUsage(
+                cpu_usage_percent=stats.cpu_percent,
+                memory_used_bytes=stats.memory_used_bytes,
+                memory_limit_bytes=stats.memory_limit_bytes,
+                network_rx_bytes=stats.network_rx_bytes,
+                network_tx_bytes=stats.network_tx_bytes,
+            ),
+        )
+        return await self._push(allocation, messages.allocation_liveness(allocation.spec.ensemble_id), sign)
+
+    async def _push(self, allocation: Allocation, behaviour: str, payload: object) -> bool | None:
+        """What the orchestrator says, or ``None`` if it does not answer."""
+        try:
+            reply = await allocation.actor.invoke(
+                allocation.spec.orchestrator, behaviour, payload, messages.Reply, timeout_s=PUSH_TIMEOUT_S
+            )
+        except DMSError as exc:
+            log.info("push_failed", allocation=allocation.spec.id, behaviour=behaviour, error=exc.message)
+            return None
+        return reply.ok
+
+    def _documents(self, session: Session) -> Documents[HostedRecord]:
+        return Documents(session, table, HostedRecord, self._store.now_ns())
+
+
+def _delete(documents: Documents[HostedRecord], id_: str) -> None:
+    try:
+        documents.delete(id_)
+    except DMSError:
+        return  # it never got there
+
+
+def _reported(record: HostedRecord) -> HostedRecord:
+    return msgspec.structs.replace(record, is_reported=True)

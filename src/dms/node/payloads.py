@@ -1,0 +1,320 @@
+"""Payloads of a node's own behaviours (``spec/orchestration.md`` 2). Keys are the original's; ours are marked."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from dms.ensemble.config import EnsembleConfig
+from dms.types.gojson import Wire
+from dms.types.resources import Resources
+
+Nil = dict[str, Any] | None
+"""A request without content; whatever is sent instead is ignored."""
+
+
+class Hello(Wire):
+    """Who answers."""
+
+    did: str = msgspec.field(name="DID")
+
+
+class PublicStatus(Wire):
+    """Whether the node offers resources, and what it has."""
+
+    status: str = msgspec.field(name="Status")
+    resources: Resources = msgspec.field(name="Resources")
+
+
+# peers ---------------------------------------------------------------------------------------------------------------
+
+
+class ConnectionInfo(Wire):
+    """Ours: one live connection; the round trip in milliseconds, 0 when it was not measured."""
+
+    id: str
+    addresses: tuple[str, ...]
+    direction: str
+    rtt_ms: float
+
+
+class PeersList(Wire):
+    """Connected peers; ours: how."""
+
+    peers: tuple[str, ...] = msgspec.field(name="Peers")
+    connections: tuple[ConnectionInfo, ...] = msgspec.field(name="Connections")
+
+
+class PeerSelf(Wire):
+    """Our id and our addresses, joined by commas."""
+
+    id: str
+    listen_addr: str
+
+
+class PingRequest(Wire):
+    """Whom to ping."""
+
+    host: str = msgspec.field(name="Host")
+
+
+class PingReply(Wire):
+    """The round trip in milliseconds."""
+
+    error: str = msgspec.field(name="Error")
+    rtt: float = msgspec.field(name="RTT")
+
+
+class ConnectRequest(Wire):
+    """A multiaddress ending in ``/p2p/<id>``, or an id."""
+
+    address: str = msgspec.field(name="Address")
+
+
+class ConnectReply(Wire):
+    """``CONNECTED``, or why not."""
+
+    status: str = msgspec.field(name="Status")
+    error: str = msgspec.field(name="Error")
+
+
+# onboarding, resources, hardware -------------------------------------------------------------------------------------
+
+
+class OnboardingConfig(Wire):
+    """Whether the machine takes part, and with what."""
+
+    is_onboarded: bool = False
+    onboarded_resources: Resources = msgspec.field(default_factory=Resources)
+
+
+class OnboardRequest(Wire):
+    """What to offer."""
+
+    no_gpu: bool = msgspec.field(name="NoGPU", default=False)
+    gpus: str = msgspec.field(name="GPUs", default="")
+    config: OnboardingConfig = msgspec.field(name="Config", default_factory=OnboardingConfig)
+
+
+class OnboardReply(Wire):
+    """What is offered now, or why it cannot be."""
+
+    success: bool
+    error: str
+    config: OnboardingConfig
+
+
+class OffboardReply(Wire):
+    """Whether the machine has left."""
+
+    success: bool
+    error: str
+
+
+class OnboardingStatus(Wire):
+    """Whether the machine takes part."""
+
+    onboarded: bool
+    error: str
+
+
+class ResourcesReply(Wire):
+    """Resources of one kind: allocated, free, onboarded, of the machine, or in use."""
+
+    ok: bool = msgspec.field(name="OK")
+    resources: Resources = msgspec.field(name="Resources")
+    error: str = ""
+
+
+class HostedAllocation(Wire):
+    """One allocation that this node runs for somebody; times RFC 3339."""
+
+    id: str
+    type: str
+    resources: Resources
+    orchestrator: str
+    status: str
+    executor: str
+    execution_id: str
+    using_ports: tuple[int, ...]
+    created_at: str
+    started_at: str
+
+
+class HostedAllocations(Wire):
+    """All of them."""
+
+    allocations: tuple[HostedAllocation, ...]
+    error: str = ""
+
+
+# deployments ---------------------------------------------------------------------------------------------------------
+
+
+class NewDeployment(Wire):
+    """An ensemble to deploy."""
+
+    ensemble: EnsembleConfig = msgspec.field(name="Ensemble")
+
+
+class NewDeploymentReply(Wire):
+    """``OK`` and the id, or ``ERROR`` and why."""
+
+    status: str = msgspec.field(name="Status")
+    ensemble_id: str = msgspec.field(name="EnsembleID")
+    error: str = msgspec.field(name="Error", default="")
+    hint: str = msgspec.field(name="Hint", default="")
+
+
+class ListRequest(Wire):
+    """Which deployments; times RFC 3339, ``sort_by`` a field, ``-`` in front for descending."""
+
+    metadata: dict[str, str] = msgspec.field(default_factory=dict)
+    limit: int = 0
+    offset: int = 0
+    status: tuple[str, ...] | None = ()
+    created_after: str = ""
+    created_before: str = ""
+    updated_after: str = ""
+    updated_before: str = ""
+    sort_by: str = ""
+
+
+class ListedDeployment(Wire):
+    """One deployment; times RFC 3339, empty while there is none."""
+
+    orchestrator_id: str
+    status: str
+    created_at: str
+    updated_at: str
+    completed_at: str
+    metadata: dict[str, str]
+    error: str = ""
+
+
+class ListReply(Wire):
+    """A page of deployments."""
+
+    deployments: tuple[ListedDeployment, ...]
+    total: int
+    has_more: bool
+    next_offset: int
+    error: str = ""
+
+
+class DeploymentRequest(Wire):
+    """One deployment. ``EnsembleID`` is what some behaviours of the original call it."""
+
+    id: str = ""
+    ensemble_id: str = msgspec.field(name="EnsembleID", default="")
+    orchestrator_id: str = ""
+    include_usage: bool = False
+    include_logs: bool = False
+    allocation_names: tuple[str, ...] | None = ()
+
+    @property
+    def any_id(self) -> str:
+        """The id, whatever it was called."""
+        return self.id or self.ensemble_id or self.orchestrator_id
+
+
+class AllocationInfo(Wire):
+    """One allocation as the orchestrator knows it; times RFC 3339."""
+
+    allocation_id: str
+    status: str
+    node_id: str
+    peer: str
+    type: str
+    error: str = ""
+    reason: str = ""
+    exit_code: int | None = None
+    ports: dict[str, int] = msgspec.field(default_factory=dict)
+    started_at: str = ""
+    ended_at: str = ""
+
+
+class StatusReply(Wire):
+    """Where a deployment is; allocations by ``<node>.<allocation>``."""
+
+    status: str
+    error: str
+    allocation_info: dict[str, AllocationInfo] = msgspec.field(default_factory=dict)
+    allocation_usage: dict[str, Any] = msgspec.field(default_factory=dict)
+
+
+class ManifestReply(Wire):
+    """What was made of the ensemble."""
+
+    manifest: Any  # the manifest of dms.ensemble, or null
+    error: str
+
+
+class InfoReply(Wire):
+    """Status and manifest together."""
+
+    id: str
+    status: str
+    error: str
+    manifest: Any  # as above
+    allocations: dict[str, AllocationInfo]
+
+
+class EventsRequest(Wire):
+    """Ours: what happened to a deployment after entry ``after``; waits up to ``wait_ms`` for something new."""
+
+    id: str
+    after: int = 0
+    wait_ms: int = 0
+
+
+class DeploymentEvent(Wire):
+    """One entry of a deployment's journal; ``at`` in UNIX nanoseconds."""
+
+    seq: int
+    at: int
+    kind: str
+    detail: dict[str, Any]
+
+
+class EventsReply(Wire):
+    """The entries, and where the deployment is now."""
+
+    events: tuple[DeploymentEvent, ...]
+    status: str
+    error: str
+
+
+class LogsRequest(Wire):
+    """Logs of one allocation. With ``stream`` (ours) a piece comes back; without, files are written on this node."""
+
+    ensemble_id: str = msgspec.field(name="EnsembleID")
+    allocation: str = msgspec.field(name="AllocationName")
+    stream: str = ""
+    offset: int = 0
+    max_bytes: int = 0
+
+
+class LogsReply(Wire):
+    """Where the files lie; ours: the bytes of the stream from ``offset``, ``eof`` when no more will come."""
+
+    written_to: str = msgspec.field(name="LogsWrittenTo", default="")
+    error: str = msgspec.field(name="Error", default="")
+    data: bytes = b""
+    next_offset: int = 0
+    eof: bool = False
+
+
+class PruneRequest(Wire):
+    """Which ended deployments to forget: those before a time or an age (``6s``, ``1d``, RFC 3339, a date), or all."""
+
+    before: str = ""
+    all: bool = False
+
+
+class OKReply(Wire):
+    """The lower-case plain answer."""
+
+    ok: bool
+    error: str

@@ -1,0 +1,67 @@
+"""Peers of a node: ``/dms/node/peers/*`` (``spec/orchestration.md`` 2.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from dms.actor.actor import Actor
+from dms.actor.behaviour import Message
+from dms.network.protocol import Network
+from dms.node import payloads as p
+from dms.types.errors import DMSError
+from dms.types.ids import PeerID
+
+NAMESPACE = "/dms/node/peers"
+PING_TIMEOUT_S = 1.0
+CONNECT_TIMEOUT_S = 10.0
+
+
+class PeerBehaviours:
+    """Who is connected, how far away, and connecting to more."""
+
+    def __init__(self, network: Network) -> None:
+        self._network = network
+
+    def register(self, actor: Actor) -> None:
+        """Answer on ``actor``."""
+        table: tuple[tuple[str, Callable[[Message[Any]], Awaitable[object]], Any], ...] = (
+            ("list", self._list, p.Nil),
+            ("self", self._self, p.Nil),
+            ("ping", self._ping, p.PingRequest),
+            ("connect", self._connect, p.ConnectRequest),
+        )
+        for name, handler, payload in table:
+            actor.on(f"{NAMESPACE}/{name}", handler, payload=payload)
+
+    async def _list(self, _message: Message[Any]) -> p.PeersList:
+        connections = self._network.peers()
+        return p.PeersList(
+            peers=tuple(dict.fromkeys(c.peer for c in connections)),
+            connections=tuple(
+                p.ConnectionInfo(
+                    id=c.peer,
+                    addresses=c.addresses,
+                    direction="inbound" if c.inbound else "outbound",
+                    rtt_ms=round((c.rtt_s or 0.0) * 1000, 3),
+                )
+                for c in connections
+            ),
+        )
+
+    async def _self(self, _message: Message[Any]) -> p.PeerSelf:
+        return p.PeerSelf(id=self._network.peer_id, listen_addr=",".join(self._network.listen_addresses))
+
+    async def _ping(self, message: Message[p.PingRequest]) -> p.PingReply:
+        try:
+            rtt_s = await self._network.ping(PeerID(message.payload.host), timeout_s=PING_TIMEOUT_S)
+        except DMSError as exc:
+            return p.PingReply(error=exc.message, rtt=0.0)
+        return p.PingReply(error="", rtt=round(rtt_s * 1000, 3))
+
+    async def _connect(self, message: Message[p.ConnectRequest]) -> p.ConnectReply:
+        try:
+            await self._network.connect(message.payload.address, timeout_s=CONNECT_TIMEOUT_S)
+        except DMSError as exc:
+            return p.ConnectReply(status="", error=exc.message)
+        return p.ConnectReply(status="CONNECTED", error="")

@@ -1,0 +1,208 @@
+"""The provider's side of a deployment: bid, commit, allocate, revert, logs, shutdown (``spec/orchestration.md`` 4)."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+import trio
+
+from dms.actor.actor import Actor
+from dms.actor.behaviour import Message
+from dms.allocation.allocation import Allocation
+from dms.executor.protocol import Executor
+from dms.identity.ids import ActorID
+from dms.node.bidding import Bidder, Offerings
+from dms.node.hosting import Hosting
+from dms.node.reservations import Reservations
+from dms.observe import get_logger
+from dms.orchestrator import messages
+from dms.orchestrator.logs import MAX_PIECE_BYTES, read_piece
+from dms.resources.manager import ResourceManager
+from dms.resources.ports import PortAllocator
+from dms.types.errors import DMSError
+from dms.types.ids import AllocationID, EnsembleID
+from dms.types.resources import Location
+
+SWEEP_INTERVAL_S = 60.0
+WHOLE_LOG_BYTES = 128 * 1024
+"""Of the end of each log, when it is asked for whole."""
+
+log = get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderOptions:
+    """Where this machine says that it is, and what workloads may do."""
+
+    location: Location
+    allow_privileged: bool = False
+
+
+class Provider:
+    """Hosts allocations for orchestrators that hold the capability."""
+
+    def __init__(
+        self,
+        root: Actor,
+        resources: ResourceManager,
+        ports: PortAllocator,
+        reservations: Reservations,
+        hosting: Hosting,
+        executors: Mapping[str, Executor],
+        options: ProviderOptions,
+    ) -> None:
+        self._root = root
+        self._resources = resources
+        self._ports = ports
+        self._reservations = reservations
+        self._hosting = hosting
+        self._executors = executors
+        self._options = options
+        self._recovered = False
+        self._locks: dict[EnsembleID, trio.Lock] = {}
+        self.bidder = Bidder(root, self)
+
+    def register(self) -> None:
+        """Answer on the root actor."""
+        self._root.on(
+            messages.BID_REQUEST,
+            self.bidder.on_request,
+            payload=messages.BidRequest,
+            topic=messages.BID_REQUEST_TOPIC,
+        )
+        self._root.on(messages.COMMIT, self._on_commit, payload=messages.CommitRequest)
+        self._root.on(messages.ALLOCATE, self._on_allocate, payload=messages.AllocateRequest)
+        self._root.on(messages.REVERT, self._on_revert, payload=messages.RevertRequest)
+
+    async def restore(self) -> None:
+        """After a restart, and before any bid: find again what was promised and what runs."""
+        await self._reservations.load()
+        await self._hosting.restore()
+        for allocation in self._hosting:
+            self._register_ensemble(allocation.spec.ensemble_id)
+        self._recovered = True
+
+    async def keep_tidy(self) -> None:
+        """Give back what expired, every minute."""
+        while True:
+            await trio.sleep(SWEEP_INTERVAL_S)
+            self.bidder.sweep()
+            expired = await self._reservations.sweep()
+            if expired:
+                log.info("reservations_expired", count=expired)
+            await self._hosting.sweep()
+            self._locks = {k: lock for k, lock in self._locks.items() if lock.locked()}
+
+    async def offerings(self, static_ports: Collection[int]) -> Offerings | None:
+        """What this machine has now; ``None`` when it offers nothing."""
+        onboarded = self._resources.onboarded_or_none()
+        if not self._recovered or onboarded is None:
+            return None
+        return Offerings(
+            peer=self._root.network.peer_id,
+            executors=frozenset(self._executors),
+            machine=onboarded,
+            free=self._resources.free(),
+            location=self._options.location,
+            free_static=frozenset(port for port in static_ports if self._ports.is_free(port)),
+            dynamic_ports=self._ports.free_count(),
+            allow_privileged=self._options.allow_privileged,
+        )
+
+    # behaviours ----------------------------------------------------------------------------------------------------
+
+    async def _on_commit(self, message: Message[messages.CommitRequest]) -> messages.CommitReply:
+        request = message.payload
+        try:
+            async with self._lock(request.ensemble_id):
+                expiry_ns = self.bidder.check(request.ensemble_id, request.node_id, message.sender.id)
+                held = await self._reservations.commit(request, message.sender, expiry_ns)
+        except DMSError as exc:
+            return messages.CommitReply(ok=False, error=exc.message)
+        return messages.CommitReply(ok=True, port_mapping=held.ports, expiry_ns=held.expiry_ns)
+
+    async def _on_allocate(self, message: Message[messages.AllocateRequest]) -> messages.AllocateReply:
+        request, sender = message.payload, message.sender.id
+        handles = {}
+        try:
+            async with self._lock(request.ensemble_id):
+                for id_, order in request.allocations.items():
+                    existing = self._hosting.find(request.ensemble_id, id_)
+                    if existing is not None and existing.spec.orchestrator.id == sender:
+                        handles[id_] = existing.actor.handle
+                        continue
+                    reservation = self._reservations.get(AllocationID(id_), sender)
+                    handles[id_] = await self._hosting.allocate(reservation, order)
+                self._register_ensemble(request.ensemble_id)
+        except DMSError as exc:
+            return messages.AllocateReply(ok=False, error=exc.message)
+        return messages.AllocateReply(ok=True, allocations=handles)
+
+    async def _on_revert(self, message: Message[messages.RevertRequest]) -> messages.Reply:
+        request, sender = message.payload, message.sender.id
+        only = set(request.allocation_ids or ())
+        async with self._lock(request.ensemble_id):
+            for reservation in self._reservations.of(request.ensemble_id, sender):
+                if not only or reservation.allocation_id in only:
+                    await self._reservations.release(reservation)
+            for allocation in self._hosting.of(request.ensemble_id, sender):
+                if not only or allocation.spec.id in only:
+                    await self._hosting.discard(allocation)
+            if not only:
+                self.bidder.forget(request.ensemble_id)
+                self._unregister_if_empty(request.ensemble_id)
+        return messages.Reply(ok=True)
+
+    def _register_ensemble(self, ensemble: EnsembleID) -> None:
+        async def on_logs(message: Message[messages.AllocationLogsRequest]) -> messages.AllocationLogsReply:
+            return await self._logs(ensemble, message.payload, message.sender.id)
+
+        async def on_shutdown(message: Message[messages.ShutdownAllocationRequest]) -> messages.Reply:
+            allocation = self._hosting.find(ensemble, message.payload.allocation_id)
+            if allocation is not None and allocation.spec.orchestrator.id == message.sender.id:
+                await allocation.shutdown("shut down by its orchestrator", quiet=True)
+            return messages.Reply(ok=True)
+
+        self._root.on(
+            messages.ensemble_logs(ensemble),
+            on_logs,
+            payload=messages.AllocationLogsRequest,
+            error_reply=lambda error: messages.AllocationLogsReply(error=error),
+        )
+        self._root.on(messages.ensemble_shutdown(ensemble), on_shutdown, payload=messages.ShutdownAllocationRequest)
+
+    def _unregister_if_empty(self, ensemble: EnsembleID) -> None:
+        if not any(a.spec.ensemble_id == ensemble for a in self._hosting):
+            self._root.off(messages.ensemble_logs(ensemble))
+            self._root.off(messages.ensemble_shutdown(ensemble))
+
+    async def _logs(
+        self, ensemble: EnsembleID, request: messages.AllocationLogsRequest, sender: ActorID
+    ) -> messages.AllocationLogsReply:
+        allocation = self._hosting.find(ensemble, request.allocation)
+        if allocation is None or allocation.spec.orchestrator.id != sender:
+            return messages.AllocationLogsReply(error=f"allocation not found: {request.allocation}")
+        if request.stream in ("stdout", "stderr"):
+            size = request.max_bytes if request.max_bytes > 0 else MAX_PIECE_BYTES
+            return await _piece(allocation, request.stream, request.offset, size)
+        out = await _tail(allocation, "stdout")
+        err = await _tail(allocation, "stderr")
+        if not out and not err:
+            return messages.AllocationLogsReply(error="the logs are empty")
+        return messages.AllocationLogsReply(stdout=out, stderr=err)
+
+    def _lock(self, ensemble: EnsembleID) -> trio.Lock:
+        return self._locks.setdefault(ensemble, trio.Lock())
+
+
+async def _piece(allocation: Allocation, stream: str, offset: int, size: int) -> messages.AllocationLogsReply:
+    # whether it is over must be known before the file is read, or the last lines could be missed
+    is_over = allocation.view.state.is_final
+    return await trio.to_thread.run_sync(read_piece, allocation.results_dir / f"{stream}.log", offset, size, is_over)
+
+
+async def _tail(allocation: Allocation, stream: str) -> bytes:
+    whole = await _piece(allocation, stream, 0, 0)
+    piece = await _piece(allocation, stream, max(0, whole.total_size - WHOLE_LOG_BYTES), WHOLE_LOG_BYTES)
+    return piece.data

@@ -1,0 +1,145 @@
+"""What is reserved here and for whom, until it becomes an allocation or expires (``spec/orchestration.md`` 4.2).
+
+A reservation holds resources and ports. It is on disk before it is acknowledged, and a restart finds it again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+
+from dms.actor.handle import Handle
+from dms.identity.ids import ActorID
+from dms.node.errors import NotCommitted
+from dms.orchestrator.messages import CommitRequest
+from dms.resources.manager import ResourceManager
+from dms.resources.ports import PortAllocator
+from dms.store import Documents, Session, Store
+from dms.store.schema import reservations as table
+from dms.types.errors import DMSError
+from dms.types.gojson import Wire
+from dms.types.ids import AllocationID, EnsembleID
+from dms.types.resources import Resources
+
+
+class Reservation(Wire):
+    """One reservation; ``ports`` are public → private, ``expiry_ns`` in UNIX nanoseconds."""
+
+    allocation_id: AllocationID
+    ensemble_id: EnsembleID
+    node_id: str
+    orchestrator: Handle
+    resources: Resources
+    expiry_ns: int
+    ports: dict[str, int] = msgspec.field(default_factory=dict)
+
+
+class Reservations:
+    """The reservations of this node."""
+
+    def __init__(
+        self, store: Store, resources: ResourceManager, ports: PortAllocator, *, clock_ns: Callable[[], int]
+    ) -> None:
+        self._store = store
+        self._resources = resources
+        self._ports = ports
+        self._clock_ns = clock_ns
+        self._held: dict[AllocationID, Reservation] = {}
+
+    async def load(self) -> None:
+        """After a restart: those on disk whose resources are still committed."""
+        for record in await self._store.run(lambda session: self._documents(session).find_all()):
+            held = record.value
+            if not self._resources.is_committed(held.allocation_id):
+                await self.forget(held.allocation_id)
+                continue
+            self._held[held.allocation_id] = held
+            self._ports.restore(held.allocation_id, [int(port) for port in held.ports])
+
+    def get(self, allocation_id: AllocationID, orchestrator: ActorID) -> Reservation:
+        """What is held for this allocation of this orchestrator.
+
+        :raises NotCommitted: nothing.
+        """
+        held = self._held.get(allocation_id)
+        if held is None or held.orchestrator.id != orchestrator:
+            raise NotCommitted(f"allocation not committed: {allocation_id}")
+        return held
+
+    def of(self, ensemble: EnsembleID, orchestrator: ActorID) -> tuple[Reservation, ...]:
+        """All that is held for one ensemble of one orchestrator."""
+        return tuple(r for r in self._held.values() if r.ensemble_id == ensemble and r.orchestrator.id == orchestrator)
+
+    async def commit(self, request: CommitRequest, orchestrator: Handle, expiry_ns: int) -> Reservation:
+        """Reserve; the same request again gets the same answer.
+
+        :raises DMSError: no resources, or no ports.
+        """
+        allocation_id = AllocationID(request.allocation_id)
+        held = self._held.get(allocation_id)
+        if held is not None and held.orchestrator.id == orchestrator.id:
+            return held
+        resources = _bare(request)
+        static = [int(public) for public in request.port_mapping]
+        dynamic = self._ports.reserve(allocation_id, static, len(request.dynamic_ports))
+        try:
+            await self._resources.commit(allocation_id, resources, expiry_ns)
+        except BaseException:
+            self._ports.release(allocation_id)
+            raise
+        ports = dict(request.port_mapping) | {
+            str(public): private for public, private in zip(dynamic, request.dynamic_ports, strict=True)
+        }
+        held = Reservation(
+            allocation_id=allocation_id,
+            ensemble_id=request.ensemble_id,
+            node_id=request.node_id,
+            orchestrator=orchestrator,
+            resources=resources,
+            expiry_ns=expiry_ns,
+            ports=ports,
+        )
+        await self._store.run(lambda session: self._documents(session).put(allocation_id, held))
+        self._held[allocation_id] = held
+        return held
+
+    async def consume(self, reservation: Reservation) -> None:
+        """It has become an allocation: resources and ports stay taken, under the same id."""
+        await self._resources.allocate(reservation.allocation_id)
+        await self.forget(reservation.allocation_id)
+
+    async def release(self, reservation: Reservation) -> None:
+        """Give everything back."""
+        self._ports.release(reservation.allocation_id)
+        if self._resources.is_committed(reservation.allocation_id):
+            await self._resources.uncommit(reservation.allocation_id)
+        await self.forget(reservation.allocation_id)
+
+    async def sweep(self) -> int:
+        """Give back what has expired; how many that were."""
+        now_ns = self._clock_ns()
+        expired = [r for r in self._held.values() if r.expiry_ns < now_ns]
+        for reservation in expired:
+            await self.release(reservation)
+        return len(expired)
+
+    async def forget(self, allocation_id: AllocationID) -> None:
+        """Drop the record only: what it held is somebody else's now."""
+        self._held.pop(allocation_id, None)
+
+        def transact(session: Session) -> None:
+            try:
+                self._documents(session).delete(allocation_id)
+            except DMSError:
+                return  # it never got there
+
+        await self._store.run(transact)
+
+    def _documents(self, session: Session) -> Documents[Reservation]:
+        return Documents(session, table, Reservation, self._store.now_ns())
+
+
+def _bare(request: CommitRequest) -> Resources:
+    wanted = request.resources
+    return Resources(cpu=wanted.cpu, gpus=wanted.gpus, ram=wanted.ram, disk=wanted.disk)

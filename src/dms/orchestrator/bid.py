@@ -1,0 +1,198 @@
+"""A bid: a peer's signed offer to host one ensemble node (``spec/orchestration.md`` 3.2).
+
+The inner object is the original's, byte for byte: its signature covers ``dms-bid-`` and its canonical JSON with
+``"Signature":null``, made with the peer's key. It says nothing about *when* and *how much*, so ours adds a second
+signed part which the original ignores: the round's nonce, the expiry and the capacity that the peer has left. With
+that one peer can offer to host several nodes and the orchestrator knows how many fit.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from dms.actor.handle import Handle
+from dms.identity.ids import ActorID, public_key_of_peer
+from dms.identity.keys import PrivateKey
+from dms.orchestrator.errors import InvalidBid
+from dms.types import gojson
+from dms.types.errors import DMSError
+from dms.types.gojson import Wire
+from dms.types.ids import EnsembleID, PeerID
+from dms.types.resources import Location, Resources
+
+BID_PREFIX = b"dms-bid-"
+OFFER_PREFIX = b"dms-bid-offer-"
+
+
+class BidLocation(Wire):
+    """Where the peer says that it is; every key is always written."""
+
+    continent: str
+    country: str
+    city: str
+    asn: int
+    isp: str
+
+
+class EarlyBidLocation(Wire):
+    """The same, of the 0.5 era."""
+
+    region: str
+    country: str
+    city: str
+    asn: int
+    isp: str
+
+
+class BidV1(Wire):
+    """The offer as the original knows it."""
+
+    ensemble_id: EnsembleID = msgspec.field(name="EnsembleID")
+    node_id: str = msgspec.field(name="NodeID")
+    peer: PeerID = msgspec.field(name="Peer")
+    pub_address: tuple[str, ...] | None = msgspec.field(name="PubAddress")
+    promise_bid: bool = msgspec.field(name="PromiseBid")
+    location: BidLocation = msgspec.field(name="Location")
+    handle: Handle = msgspec.field(name="Handle")
+    signature: bytes | None = msgspec.field(name="Signature")
+
+
+class EarlyBidV1(Wire):
+    """The offer of the 0.5 era."""
+
+    ensemble_id: EnsembleID = msgspec.field(name="EnsembleID")
+    node_id: str = msgspec.field(name="NodeID")
+    peer: PeerID = msgspec.field(name="Peer")
+    location: EarlyBidLocation = msgspec.field(name="Location")
+    handle: Handle = msgspec.field(name="Handle")
+    signature: bytes | None = msgspec.field(name="Signature")
+
+
+class Offer(Wire):
+    """Ours: for which round, until when (UNIX nanoseconds), and what the peer has free for all its nodes together."""
+
+    nonce: str
+    expiry_ns: int
+    free: Resources
+    signature: bytes | None
+
+
+class BidMessage(Wire):
+    """The payload of a bid."""
+
+    v1: BidV1 = msgspec.field(name="V1")
+    offer: Offer | None = msgspec.field(name="Offer", default=None)
+
+
+class _AnyBidMessage(Wire):
+    v1: Any = msgspec.field(name="V1")  # one of two eras
+    offer: Offer | None = msgspec.field(name="Offer", default=None)
+
+
+class Bid(Wire):
+    """A verified bid, as the matching sees it. ``free`` is ``None`` when the peer did not say."""
+
+    node_id: str
+    peer: PeerID
+    handle: Handle
+    location: Location = msgspec.field(default_factory=Location)
+    addresses: tuple[str, ...] = ()
+    free: Resources | None = None
+    expiry_ns: int = 0
+
+
+def sign_bid(
+    key: PrivateKey,
+    *,
+    ensemble: EnsembleID,
+    node_id: str,
+    handle: Handle,
+    location: Location,
+    addresses: tuple[str, ...],
+    nonce: str,
+    expiry_ns: int,
+    free: Resources,
+) -> BidMessage:
+    """Make and sign an offer by the node whose key this is."""
+    bid = BidV1(
+        ensemble_id=ensemble,
+        node_id=node_id,
+        peer=handle.addr.host,
+        pub_address=addresses,
+        promise_bid=False,
+        location=BidLocation(
+            continent=location.continent,
+            country=location.country,
+            city=location.city,
+            asn=location.asn,
+            isp=location.isp,
+        ),
+        handle=handle,
+        signature=None,
+    )
+    signature = key.sign(BID_PREFIX + gojson.encode(bid))
+    offer = Offer(nonce=nonce, expiry_ns=expiry_ns, free=free, signature=None)
+    return BidMessage(
+        v1=msgspec.structs.replace(bid, signature=signature),
+        offer=msgspec.structs.replace(offer, signature=key.sign(_offer_bytes(signature, offer))),
+    )
+
+
+def verify_bid(data: bytes, *, ensemble: EnsembleID, nonce: str, now_ns: int) -> Bid:
+    """Parse and check a bid of any era.
+
+    :raises InvalidBid: for another ensemble or round, expired, a signature that does not fit the peer, or a handle
+        that is not the peer's.
+    """
+    try:
+        message = gojson.decode(data, _AnyBidMessage)
+        early = isinstance(message.v1, dict) and not any(k.lower() == "promisebid" for k in message.v1)
+        v1 = gojson.convert(message.v1, EarlyBidV1 if early else BidV1)
+        key = public_key_of_peer(v1.peer)
+    except DMSError as exc:
+        raise InvalidBid(f"failed to decode bid: {exc.message}") from None
+    if v1.ensemble_id != ensemble:
+        raise InvalidBid("bid for another ensemble")
+    unsigned = msgspec.structs.replace(v1, signature=None)
+    if not key.verify(BID_PREFIX + gojson.encode(unsigned), v1.signature or b""):
+        raise InvalidBid("signature verification failed")
+    if v1.handle.id != ActorID.of(key) or v1.handle.addr.host != v1.peer:
+        raise InvalidBid("the handle in the bid is not that of its peer")
+    if isinstance(v1, BidV1) and v1.promise_bid:
+        raise InvalidBid("promise bids are not supported")
+    if isinstance(v1, EarlyBidV1):
+        place = Location(
+            continent=v1.location.region,
+            country=v1.location.country,
+            city=v1.location.city,
+            asn=v1.location.asn,
+            isp=v1.location.isp,
+        )
+        return Bid(node_id=v1.node_id, peer=v1.peer, handle=v1.handle, location=place)
+    where = v1.location
+    bid = Bid(
+        node_id=v1.node_id,
+        peer=v1.peer,
+        handle=v1.handle,
+        location=Location(
+            continent=where.continent, country=where.country, city=where.city, asn=where.asn, isp=where.isp
+        ),
+        addresses=v1.pub_address or (),
+    )
+    offer = message.offer
+    if offer is None:
+        return bid
+    bare = msgspec.structs.replace(offer, signature=None)
+    if not key.verify(_offer_bytes(v1.signature or b"", bare), offer.signature or b""):
+        raise InvalidBid("signature verification of the offer failed")
+    if offer.nonce != nonce:
+        raise InvalidBid("bid for another round")
+    if offer.expiry_ns < now_ns:
+        raise InvalidBid("bid has expired")
+    return msgspec.structs.replace(bid, free=offer.free, expiry_ns=offer.expiry_ns)
+
+
+def _offer_bytes(bid_signature: bytes, offer: Offer) -> bytes:
+    return OFFER_PREFIX + bid_signature + gojson.encode(offer)

@@ -1,0 +1,354 @@
+"""One deployment alive: carries out what the machine says and feeds it what happens.
+
+A single loop takes events one after another. Each is written to the journal together with the state that follows from
+it, and only then are the instructions carried out, in a task beside the loop, so that a shutdown can interrupt them.
+"""
+
+from __future__ import annotations
+
+import math
+import secrets
+from pathlib import Path
+
+import trio
+
+from dms.actor.actor import Actor
+from dms.actor.behaviour import Message
+from dms.allocation.machine import AllocationState
+from dms.ensemble.config import EnsembleConfig
+from dms.identity.ids import did_of
+from dms.observe import get_logger
+from dms.orchestrator import effects, messages
+from dms.orchestrator.errors import DeploymentNotRunning
+from dms.orchestrator.journal import DeploymentRecord, Journal
+from dms.orchestrator.logs import LogShelf
+from dms.orchestrator.machine import (
+    Allocate,
+    AllocatesDone,
+    AllocationEnded,
+    Begun,
+    BidsCollected,
+    CollectBids,
+    Commit,
+    CommitsDone,
+    Event,
+    FetchLogs,
+    Finish,
+    Instruction,
+    Revert,
+    ShutdownAll,
+    ShutdownDone,
+    ShutdownRequested,
+    StartAll,
+    StartsDone,
+    Supervise,
+    resume,
+    step,
+)
+from dms.orchestrator.state import AllocationRecord, DeploymentState, Phase
+from dms.types.errors import DMSError
+from dms.types.ids import Capability, EnsembleID
+
+GRANT_LIFETIME_S = 3600.0
+GRANT_RENEWAL_S = GRANT_LIFETIME_S / 2
+LIVENESS_TIMEOUT_S = 100.0
+"""Three signs of life at the usual 30 s may be missed before an allocation counts as lost."""
+NS_PER_S = 10**9
+
+log = get_logger(__name__)
+
+
+class Deployment:
+    """An orchestrator: an actor that owns one ensemble."""
+
+    def __init__(
+        self,
+        record: DeploymentRecord,
+        actor: Actor,
+        journal: Journal,
+        *,
+        logs: LogShelf,
+        liveness_timeout_s: float = LIVENESS_TIMEOUT_S,
+    ) -> None:
+        self.id: EnsembleID = record.id
+        self.config: EnsembleConfig = record.config
+        self.state: DeploymentState = record.state
+        self.actor = actor
+        self.changed = trio.Event()
+        """Set and replaced with every step; wait on it to follow the deployment."""
+        self._journal = journal
+        self._logs = logs
+        self._liveness_timeout_s = liveness_timeout_s
+        self._context = effects.Context(self.id, self.config, actor, self._note)
+        self._inbox_send, self._inbox = trio.open_memory_channel[Event](math.inf)
+        self._work: trio.CancelScope | None = None
+        self._seen: dict[str, float] = {}
+        self._fetching: set[str] = set()
+
+    # what others see -----------------------------------------------------------------------------------------------
+
+    async def read_log(self, key: str, stream: str, offset: int, max_bytes: int) -> messages.AllocationLogsReply:
+        """A piece of a log, from this node if it was copied already, else from the provider.
+
+        :raises DMSError: the provider cannot be reached, or has no such log.
+        """
+        if self._logs.is_complete(self.id, key):
+            return await self._logs.read(self.id, key, stream, offset, max_bytes)
+        if self.state.allocations[key].handle is None:
+            return messages.AllocationLogsReply(offset=offset, next_offset=offset)
+        return await effects.read_log(self._context, self.state, key, stream, offset, max_bytes)
+
+    async def fetch_logs(self, key: str) -> Path:
+        """Copy the logs as they are now to this node; the folder.
+
+        :raises DMSError: the provider cannot be reached.
+        """
+        was_over = self.state.allocations[key].is_over
+        folder = self._logs.folder(self.id, key)
+        if not self._logs.is_complete(self.id, key):
+            await effects.fetch_logs(self._context, self.state, key, folder)
+            if was_over:
+                self._logs.mark_complete(self.id, key)
+        return folder
+
+    async def request_shutdown(self) -> None:
+        """End it in whatever phase it is; returns once that is on disk.
+
+        :raises DeploymentNotRunning: it has ended already.
+        """
+        if self.state.phase.is_final:
+            raise DeploymentNotRunning(f"deployment is not running: it is {self.state.phase.value}")
+        before = self.changed
+        self._post(ShutdownRequested(at_ns=self._now()))
+        while self.state.phase not in (Phase.SHUTTING_DOWN, Phase.COMPLETED, Phase.FAILED):
+            await before.wait()
+            before = self.changed
+
+    # life ----------------------------------------------------------------------------------------------------------
+
+    async def run(self, *, is_restored: bool = False) -> None:
+        """Drive it to its end; the actor stops with it."""
+        self._register()
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._keep_grants)
+                if is_restored:
+                    self.state, instructions = resume(self.state, self._now())
+                    await self._journal.write(self.id, self.config, self.state, "restored", {})
+                    self._announce()
+                    self._carry_out(nursery, instructions)
+                else:
+                    self._post(Begun(at_ns=self._now()))
+                while not await self._take_one(nursery):
+                    pass
+                nursery.cancel_scope.cancel()
+        finally:
+            self.actor.stop()
+
+    async def _take_one(self, nursery: trio.Nursery) -> bool:
+        """One event; whether it was the last."""
+        event = await self._inbox.receive()
+        after, instructions = step(self.state, self.config, event)
+        if after is self.state and not instructions:
+            return False
+        before, self.state = self.state, after
+        await self._journal.write_event(self.id, self.config, event, before, after)
+        self._announce()
+        if isinstance(event, ShutdownRequested) and self._work is not None:
+            self._work.cancel()
+        if any(isinstance(i, Finish) for i in instructions):
+            await self._finish(instructions)
+            return True
+        self._carry_out(nursery, instructions)
+        return False
+
+    def _carry_out(self, nursery: trio.Nursery, instructions: tuple[Instruction, ...]) -> None:
+        """Logs and supervision run beside; the rest in order, in a scope that a shutdown can cancel."""
+        main: list[Instruction] = []
+        for instruction in instructions:
+            match instruction:
+                case FetchLogs(key):
+                    nursery.start_soon(self._fetch_quietly, key)
+                case Supervise():
+                    nursery.start_soon(self._watch)
+                case _:
+                    main.append(instruction)
+        if main:
+            nursery.start_soon(self._perform_all, main)
+
+    async def _perform_all(self, instructions: list[Instruction]) -> None:
+        with trio.CancelScope() as self._work:
+            for instruction in instructions:
+                await self._perform(instruction)
+
+    async def _perform(self, instruction: Instruction) -> None:
+        match instruction:
+            case CollectBids(number):
+                await self._note("bids_requested", {"round": number})
+                bids = await effects.collect_bids(self._context, self.state, secrets.token_hex(12))
+                self._post(BidsCollected(at_ns=self._now(), round=number, bids=bids))
+            case Commit():
+                self._grant_providers()
+                results = await effects.commit_all(self._context, self.state)
+                self._post(CommitsDone(at_ns=self._now(), results=results))
+            case Allocate():
+                self._post(
+                    AllocatesDone(at_ns=self._now(), results=await effects.allocate_all(self._context, self.state))
+                )
+            case StartAll():
+                self._grant_providers()
+                self._post(StartsDone(at_ns=self._now(), results=await effects.start_all(self._context, self.state)))
+            case Revert(bids):
+                await effects.revert(self._context, bids)
+            case ShutdownAll():
+                unreached = await effects.shutdown_all(self._context, self.state)
+                self._post(ShutdownDone(at_ns=self._now(), unreached=unreached))
+            case _:
+                raise AssertionError(instruction)
+
+    async def _finish(self, instructions: tuple[Instruction, ...]) -> None:
+        for instruction in instructions:
+            if isinstance(instruction, Revert):
+                await effects.revert(self._context, instruction.assignment)
+        async with trio.open_nursery() as nursery:
+            for key, record in self.state.allocations.items():
+                if record.handle is not None:
+                    nursery.start_soon(self._fetch_quietly, key)
+        self._announce()
+
+    # what providers push -------------------------------------------------------------------------------------------
+
+    def _register(self) -> None:
+        caps = [Capability(f"/dms/orchestrator/{self.id}")]
+        self.actor.on(
+            messages.task_termination(self.id),
+            self._on_termination,
+            payload=messages.TaskTermination,
+            capabilities=caps,
+        )
+        self.actor.on(
+            messages.allocation_liveness(self.id), self._on_liveness, payload=messages.Liveness, capabilities=caps
+        )
+        self.actor.on(
+            messages.allocation_status(self.id), self._on_status, payload=messages.StatusChange, capabilities=caps
+        )
+
+    async def _on_termination(self, message: Message[messages.TaskTermination]) -> messages.Reply:
+        record = self._record_of(message)
+        if record is None:
+            return messages.Reply(ok=False, error="not an allocation of this deployment")
+        ended = message.payload
+        self._post(
+            AllocationEnded(
+                at_ns=self._now(),
+                key=record.key,
+                status=_known_status(ended.status),
+                error=ended.error.err,
+                reason=ended.error.reason,
+                exit_code=ended.error.exit_code,
+            )
+        )
+        return messages.Reply(ok=True)
+
+    async def _on_liveness(self, message: Message[messages.Liveness]) -> messages.Reply:
+        record = self._record_of(message)
+        if record is None or record.is_over:
+            return messages.Reply(ok=False, error="not a running allocation of this deployment")
+        self._seen[record.key] = trio.current_time()
+        return messages.Reply(ok=True)
+
+    async def _on_status(self, message: Message[messages.StatusChange]) -> messages.Reply:
+        record = self._record_of(message)
+        if record is None:
+            return messages.Reply(ok=False, error="not an allocation of this deployment")
+        self._seen[record.key] = trio.current_time()
+        change = message.payload
+        await self._note(
+            "allocation_status",
+            {"allocation": record.key, "from": change.old_status, "to": change.new_status, "reason": change.reason},
+        )
+        return messages.Reply(ok=True)
+
+    def _record_of(
+        self, message: Message[messages.TaskTermination] | Message[messages.Liveness] | Message[messages.StatusChange]
+    ) -> AllocationRecord | None:
+        """The allocation that a push is about; only the allocation's own actor may speak for it."""
+        for record in self.state.allocations.values():
+            if record.id == message.payload.allocation_id and record.handle is not None:
+                return record if record.handle.id == message.sender.id else None
+        return None
+
+    # supervision ---------------------------------------------------------------------------------------------------
+
+    async def _watch(self) -> None:
+        """An allocation of which nothing is heard for too long counts as failed."""
+        now = trio.current_time()
+        for key in self.state.allocations:
+            self._seen.setdefault(key, now)
+        while True:
+            await trio.sleep(self._liveness_timeout_s / 4)
+            for key, record in self.state.allocations.items():
+                silence_s = trio.current_time() - self._seen[key]
+                if record.is_over or silence_s < self._liveness_timeout_s:
+                    continue
+                error = f"no sign of life from {record.peer} for {silence_s:.0f} s"
+                self._post(
+                    AllocationEnded(
+                        at_ns=self._now(),
+                        key=key,
+                        status=AllocationState.FAILED.value,
+                        error=error,
+                        reason=effects.LOST,
+                    )
+                )
+
+    async def _fetch_quietly(self, key: str) -> None:
+        if key in self._fetching:
+            return
+        self._fetching.add(key)
+        try:
+            await self.fetch_logs(key)
+        except (DMSError, OSError) as exc:
+            await self._note("logs_not_fetched", {"allocation": key, "reason": str(exc)})
+        finally:
+            self._fetching.discard(key)
+
+    # bookkeeping ---------------------------------------------------------------------------------------------------
+
+    def _grant_providers(self) -> None:
+        """Let the chosen providers push to us (``spec/orchestration.md`` 2.8)."""
+        for did in {bid.handle.did for bid in self.state.assignment.values()}:
+            self.actor.security.grant(
+                did,
+                did_of(self.actor.security.id.public_key()),
+                [Capability(f"/dms/orchestrator/{self.id}")],
+                int(GRANT_LIFETIME_S * NS_PER_S),
+            )
+
+    async def _keep_grants(self) -> None:
+        while True:
+            self._grant_providers()
+            await trio.sleep(GRANT_RENEWAL_S)
+
+    async def _note(self, kind: str, detail: dict[str, object]) -> None:
+        await self._journal.write(self.id, self.config, None, kind, detail)
+        self._announce()
+
+    def _announce(self) -> None:
+        self.changed.set()
+        self.changed = trio.Event()
+
+    def _post(self, event: Event) -> None:
+        self._inbox_send.send_nowait(event)
+
+    def _now(self) -> int:
+        return self.actor.security.now_ns()
+
+
+def _known_status(status: str) -> str:
+    """Whatever a provider calls it, an end is one of ours."""
+    try:
+        known = AllocationState(status)
+    except ValueError:
+        return AllocationState.FAILED.value
+    return known.value if known.is_final else AllocationState.FAILED.value

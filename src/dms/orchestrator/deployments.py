@@ -1,0 +1,200 @@
+"""All deployments that this node orchestrates (``spec/orchestration.md`` 2.4, 7.2)."""
+
+from __future__ import annotations
+
+import math
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+import trio
+
+from dms.actor.actor import Actor
+from dms.ensemble.config import EnsembleConfig
+from dms.ensemble.ids import new_ensemble_id
+from dms.ensemble.validation import validate_config
+from dms.identity.keys import PrivateKey
+from dms.observe import get_logger
+from dms.orchestrator.deployment import LIVENESS_TIMEOUT_S, Deployment
+from dms.orchestrator.errors import DeploymentNotFound, DeploymentNotRunning, DeploymentTooShort, InvalidDeployment
+from dms.orchestrator.journal import DeploymentRecord, Journal, JournalEntry, record_of
+from dms.orchestrator.logs import LogShelf
+from dms.orchestrator.machine import begin
+from dms.orchestrator.messages import AllocationLogsReply
+from dms.types.errors import NotFound
+from dms.types.ids import EnsembleID
+
+MIN_DEPLOYMENT_S = 59.0
+RESERVE_S = 15.0
+"""Kept back from the time that the user gave: the deployment's own deadline is that much earlier."""
+NS_PER_S = 10**9
+
+log = get_logger(__name__)
+
+
+class Deployments:
+    """Submits, finds, restores and forgets deployments."""
+
+    def __init__(
+        self,
+        root: Actor,
+        journal: Journal,
+        *,
+        logs: LogShelf,
+        child_key: Callable[[str], PrivateKey],
+        liveness_timeout_s: float = LIVENESS_TIMEOUT_S,
+        random_uuid: Callable[[], uuid.UUID] = uuid.uuid4,
+    ) -> None:
+        self._root = root
+        self._journal = journal
+        self._logs = logs
+        self._child_key = child_key
+        self._liveness_timeout_s = liveness_timeout_s
+        self._random_uuid = random_uuid
+        self._live: dict[EnsembleID, Deployment] = {}
+        self._records: dict[EnsembleID, DeploymentRecord] = {}
+
+    async def restore(self) -> None:
+        """After a restart: go on with what had not ended, remember the rest as history."""
+        for record in await self._journal.load():
+            self._records[record.id] = record
+            if not record.state.phase.is_final:
+                log.info("deployment_restored", ensemble=record.id, status=record.status)
+                await self._launch(record, is_restored=True)
+
+    async def submit(self, config: EnsembleConfig, expiry_ns: int) -> EnsembleID:
+        """Accept an ensemble; returns once that is on disk. ``expiry_ns`` is when the user's patience ends.
+
+        :raises InvalidDeployment: it cannot be deployed, with the first reason.
+        :raises DeploymentTooShort: less than 59 s were given.
+        """
+        now_ns = self._root.security.now_ns()
+        check_deployable(config)
+        if expiry_ns - now_ns < MIN_DEPLOYMENT_S * NS_PER_S:
+            raise DeploymentTooShort
+        ensemble = new_ensemble_id(self._root.network.peer_id, self._random_uuid())
+        deadline_ns = expiry_ns - math.ceil(RESERVE_S * NS_PER_S)
+        state = begin(ensemble, config, now_ns=now_ns, deadline_ns=deadline_ns)
+        record = record_of(ensemble, config, state)
+        await self._journal.write(ensemble, config, state, "submitted", {"metadata": config.v1.metadata})
+        self._records[ensemble] = record
+        await self._launch(record, is_restored=False)
+        return ensemble
+
+    def get(self, ensemble: EnsembleID) -> DeploymentRecord:
+        """The present record of a deployment.
+
+        :raises DeploymentNotFound: there is none with this id.
+        """
+        live = self._live.get(ensemble)
+        if live is not None:
+            return record_of(live.id, live.config, live.state)
+        record = self._records.get(ensemble)
+        if record is None:
+            raise DeploymentNotFound(f"deployment not found: {ensemble}")
+        return record
+
+    def live(self, ensemble: EnsembleID) -> Deployment:
+        """A deployment that has not ended.
+
+        :raises DeploymentNotFound: there is none with this id.
+        :raises DeploymentNotRunning: it has ended.
+        """
+        record = self.get(ensemble)
+        found = self._live.get(ensemble)
+        if found is None:
+            raise DeploymentNotRunning(f"deployment is not running: it is {record.status}")
+        return found
+
+    async def read_log(
+        self, ensemble: EnsembleID, key: str, stream: str, offset: int, max_bytes: int
+    ) -> AllocationLogsReply:
+        """A piece of an allocation's log, wherever it is now.
+
+        :raises DMSError: it is nowhere to be had.
+        """
+        live = self._live.get(ensemble)
+        if live is not None:
+            return await live.read_log(key, stream, offset, max_bytes)
+        self._check_kept(ensemble, key)
+        return await self._logs.read(ensemble, key, stream, offset, max_bytes)
+
+    async def fetch_logs(self, ensemble: EnsembleID, key: str) -> Path:
+        """Have the logs of an allocation on this node; the folder.
+
+        :raises DMSError: they are nowhere to be had.
+        """
+        live = self._live.get(ensemble)
+        if live is not None:
+            return await live.fetch_logs(key)
+        self._check_kept(ensemble, key)
+        return self._logs.folder(ensemble, key)
+
+    def _check_kept(self, ensemble: EnsembleID, key: str) -> None:
+        if not self._logs.is_complete(ensemble, key):
+            raise NotFound(f"there are no logs of {key}", hint="it never ran, or its provider could not be reached")
+
+    def all(self) -> tuple[DeploymentRecord, ...]:
+        """Every deployment, oldest first."""
+        return tuple(self.get(ensemble) for ensemble in self._records)
+
+    async def events(self, ensemble: EnsembleID, after: int) -> tuple[JournalEntry, ...]:
+        """What happened to a deployment, from sequence number ``after`` on."""
+        self.get(ensemble)
+        return await self._journal.events(ensemble, after)
+
+    async def wait_for_change(self, ensemble: EnsembleID, timeout_s: float) -> None:
+        """Return when something happens to a live deployment, or after ``timeout_s``."""
+        live = self._live.get(ensemble)
+        if live is not None:
+            with trio.move_on_after(timeout_s):
+                await live.changed.wait()
+
+    async def delete(self, ensemble: EnsembleID) -> None:
+        """Forget one that has ended, with its events and logs.
+
+        :raises DeploymentNotRunning: it has not ended; shut it down first.
+        """
+        record = self.get(ensemble)
+        if ensemble in self._live:
+            raise DeploymentNotRunning(
+                f"the deployment is {record.status}", hint=f"end it first: nunet shutdown {ensemble}"
+            )
+        await self._journal.delete(ensemble)
+        self._records.pop(ensemble, None)
+        await self._logs.remove(ensemble)
+
+    async def _launch(self, record: DeploymentRecord, *, is_restored: bool) -> None:
+        actor = await self._root.create_child(record.id, self._child_key(record.id))
+        deployment = Deployment(
+            record, actor, self._journal, logs=self._logs, liveness_timeout_s=self._liveness_timeout_s
+        )
+        self._live[record.id] = deployment
+        self._root.start_soon(self._run, deployment, is_restored)
+
+    async def _run(self, deployment: Deployment, is_restored: bool) -> None:  # noqa: FBT001  start_soon passes no keywords
+        try:
+            await deployment.run(is_restored=is_restored)
+            log.info("deployment_ended", ensemble=deployment.id, status=deployment.state.phase.value)
+        finally:
+            self._records[deployment.id] = record_of(deployment.id, deployment.config, deployment.state)
+            self._live.pop(deployment.id, None)
+
+
+def check_deployable(config: EnsembleConfig) -> None:
+    """What the node checks on arrival, whatever the client did.
+
+    :raises InvalidDeployment: the first problem, and how many more there are.
+    """
+    problems = [p for p in validate_config(config) if not p.is_warning]
+    if problems:
+        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        raise InvalidDeployment(
+            f"invalid ensemble config: {problems[0]}{more}", hint="check it with nunet validate FILE"
+        )
+    if config.v1.edges:
+        raise InvalidDeployment(
+            "edge constraints are not enforced by this version", hint="leave edge_constraints out of the ensemble"
+        )
+    if any(node.redundancy for node in config.v1.nodes.values()):
+        raise InvalidDeployment("standby nodes are not provided by this version", hint="leave redundancy out")

@@ -1,0 +1,393 @@
+"""What a deployment asks of others: bids, reservations, starts, logs, the end. No decisions are taken here.
+
+Each function talks to the peers of an assignment side by side, with a deadline each, and returns what they said; a
+peer that does not answer is an answer too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import trio
+
+from dms.actor.actor import Actor
+from dms.actor.behaviour import Message
+from dms.actor.handle import handle_of_peer
+from dms.allocation import messages as allocation_messages
+from dms.ensemble.config import EnsembleConfig, LocationConstraints
+from dms.ensemble.ids import allocation_key
+from dms.ensemble.requirements import node_executors, node_needs_privilege, node_ports, node_resources, start_layers
+from dms.orchestrator import messages
+from dms.orchestrator.bid import Bid, verify_bid
+from dms.orchestrator.errors import InvalidBid
+from dms.orchestrator.machine import BID_WINDOW_S, Allocated, Committed, Started, wanted_nodes
+from dms.orchestrator.matching import Unmatched, match
+from dms.orchestrator.state import AllocationRecord, DeploymentState
+from dms.types import gojson
+from dms.types.errors import DMSError
+from dms.types.ids import EnsembleID, PeerID
+
+QUIET_S = 0.12
+"""Once every node has a feasible bid, wait until no further bid came for this long."""
+MAX_BIDS_PER_NODE = 8
+COMMIT_TIMEOUT_S = 3.0
+ALLOCATE_TIMEOUT_S = 5.0
+START_TIMEOUT_S = 300.0
+"""Pulling an image happens inside the start."""
+SHUTDOWN_TIMEOUT_S = 15.0
+SHUTDOWN_TRIES = 3
+LOG_CHUNK_BYTES = 512 * 1024
+LOG_TIMEOUT_S = 30.0
+MAX_FETCHED_LOG_BYTES = 64 * 1024 * 1024
+
+HOPELESS = frozenset({"invalid_engine_spec", "unsupported"})
+"""Error codes of a start that would fail on every machine."""
+
+T = TypeVar("T")
+Note = Callable[[str, dict[str, object]], Awaitable[None]]
+"""Writes something worth knowing into the deployment's events."""
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """Whose effects these are."""
+
+    ensemble: EnsembleID
+    config: EnsembleConfig
+    actor: Actor
+    note: Note
+
+
+# bids ----------------------------------------------------------------------------------------------------------------
+
+
+async def collect_bids(ctx: Context, state: DeploymentState, nonce: str) -> tuple[Bid, ...]:
+    """One round: ask, and listen until the window closes, or all is found and the network has gone quiet."""
+    wanted = wanted_nodes(ctx.config)
+    per_node: dict[str, dict[PeerID, Bid]] = {w.node_id: {} for w in wanted}
+    pinned = {w.node_id: w.pinned for w in wanted}
+    arrived = trio.Event()
+
+    async def on_bid(message: Message[Any]) -> None:
+        nonlocal arrived
+        try:
+            bid = verify_bid(
+                message.envelope.msg, ensemble=ctx.ensemble, nonce=nonce, now_ns=ctx.actor.security.now_ns()
+            )
+            _check_bid(bid, message, per_node, pinned, state.excluded)
+        except InvalidBid as exc:
+            await ctx.note("bid_refused", {"peer": message.peer, "reason": exc.message})
+            return
+        is_new = bid.peer not in per_node[bid.node_id]
+        per_node[bid.node_id][bid.peer] = bid
+        arrived.set()
+        arrived = trio.Event()
+        if is_new:
+            await ctx.note("bid_received", describe_bid(bid))
+
+    ctx.actor.on(messages.BID, on_bid)
+    try:
+        with trio.move_on_after(BID_WINDOW_S):
+            await _request_bids(ctx, state, nonce)
+            while True:
+                found = [bid for bids in per_node.values() for bid in bids.values()]
+                if isinstance(match(wanted, found), Unmatched):
+                    await arrived.wait()
+                    continue
+                with trio.move_on_after(QUIET_S) as quiet:
+                    await arrived.wait()
+                if quiet.cancelled_caught:
+                    break
+    finally:
+        ctx.actor.off(messages.BID)
+    return tuple(bid for bids in per_node.values() for bid in bids.values())
+
+
+def describe_bid(bid: Bid) -> dict[str, object]:
+    """A bid for people."""
+    out: dict[str, object] = {"node": bid.node_id, "peer": bid.peer}
+    if bid.free is not None:
+        out |= {"free_cores": bid.free.cpu.cores, "free_ram_bytes": bid.free.ram.size}
+    if bid.location.country:
+        out["country"] = bid.location.country
+    return out
+
+
+def _check_bid(
+    bid: Bid,
+    message: Message[Any],
+    per_node: dict[str, dict[PeerID, Bid]],
+    pinned: dict[str, PeerID],
+    excluded: tuple[PeerID, ...],
+) -> None:
+    if bid.peer != message.peer or bid.handle.did != message.sender.did:
+        raise InvalidBid("the bid is not that of its sender")
+    if bid.node_id not in per_node:
+        raise InvalidBid(f"unknown node {bid.node_id}")
+    if pinned[bid.node_id] and bid.peer != pinned[bid.node_id]:
+        raise InvalidBid(f"node {bid.node_id} is pinned to another peer")
+    if bid.peer in excluded:
+        raise InvalidBid("this peer is excluded")
+    bids = per_node[bid.node_id]
+    if len(bids) >= MAX_BIDS_PER_NODE and bid.peer not in bids:
+        raise InvalidBid(f"there are enough bids for node {bid.node_id}")
+
+
+async def _request_bids(ctx: Context, state: DeploymentState, nonce: str) -> None:
+    excluded = tuple(dict.fromkeys((*ctx.config.v1.exclude_peers, *state.excluded)))
+    open_nodes = [w.node_id for w in wanted_nodes(ctx.config) if not w.pinned]
+    async with trio.open_nursery() as nursery:
+        if open_nodes:
+            request = _bid_request(ctx, open_nodes, nonce, excluded)
+            nursery.start_soon(_publish_request, ctx, request)
+        by_peer: dict[PeerID, list[str]] = {}
+        for wanted in wanted_nodes(ctx.config):
+            if wanted.pinned:
+                by_peer.setdefault(wanted.pinned, []).append(wanted.node_id)
+        for peer, nodes in by_peer.items():
+            nursery.start_soon(_ask_peer, ctx, peer, _bid_request(ctx, nodes, nonce, ()))
+
+
+async def _publish_request(ctx: Context, request: messages.BidRequest) -> None:
+    await ctx.actor.publish(
+        messages.BID_REQUEST_TOPIC, messages.BID_REQUEST, request, timeout_s=BID_WINDOW_S, reply_to=messages.BID
+    )
+
+
+async def _ask_peer(ctx: Context, peer: PeerID, request: messages.BidRequest) -> None:
+    try:
+        await ctx.actor.send(
+            handle_of_peer(peer), messages.BID_REQUEST, request, timeout_s=BID_WINDOW_S, reply_to=messages.BID
+        )
+    except DMSError as exc:
+        await ctx.note("peer_unreachable", {"peer": peer, "reason": exc.message})
+
+
+def _bid_request(ctx: Context, nodes: Iterable[str], nonce: str, excluded: tuple[PeerID, ...]) -> messages.BidRequest:
+    return messages.BidRequest(
+        id=ctx.ensemble,
+        nonce=nonce,
+        request=tuple(messages.VersionedNodeRequest(v1=_node_request(ctx.config, node)) for node in nodes),
+        peer_exclusion=excluded,
+    )
+
+
+def _node_request(config: EnsembleConfig, node: str) -> messages.NodeRequest:
+    static, dynamic = node_ports(config, node)
+    return messages.NodeRequest(
+        node_id=node,
+        executors=node_executors(config, node),
+        resources=node_resources(config, node),
+        location=config.v1.nodes[node].location or LocationConstraints(),
+        public_ports=messages.PublicPorts(static=static, dynamic=dynamic),
+        general=messages.GeneralRequirements(privileged_docker=node_needs_privilege(config, node)),
+    )
+
+
+# commit and allocate -------------------------------------------------------------------------------------------------
+
+
+async def commit_all(ctx: Context, state: DeploymentState) -> dict[str, Committed]:
+    """Ask every chosen peer to reserve for each of its allocations; all at once."""
+    timeout_s = COMMIT_TIMEOUT_S * max(1, len(state.allocations))
+
+    async def commit(record: AllocationRecord) -> Committed:
+        allocation = ctx.config.v1.allocations[record.name]
+        ports = [p for p in ctx.config.v1.nodes[record.node_id].ports if p.allocation == record.name]
+        request = messages.CommitRequest(
+            ensemble_id=ctx.ensemble,
+            allocation_id=record.id,
+            node_id=record.node_id,
+            resources=gojson.convert(
+                gojson.to_builtins(allocation.resources) | {"allocationID": record.id}, messages.CommitResources
+            ),
+            port_mapping={str(p.public): p.private for p in ports if p.public},
+            dynamic_ports=tuple(p.private for p in ports if not p.public),
+        )
+        handle = state.assignment[record.node_id].handle
+        try:
+            reply = await ctx.actor.invoke(handle, messages.COMMIT, request, messages.CommitReply, timeout_s=timeout_s)
+        except DMSError as exc:
+            return Committed(ok=False, error=exc.message)
+        return Committed(ok=reply.ok, error=reply.error, ports=reply.port_mapping or request.port_mapping)
+
+    return await _each({key: (lambda r=record: commit(r)) for key, record in state.allocations.items()})
+
+
+async def allocate_all(ctx: Context, state: DeploymentState) -> dict[str, Allocated]:
+    """Have every chosen peer make its allocations; all at once."""
+
+    async def allocate(node: str, bid: Bid) -> Allocated:
+        records = [r for r in state.allocations.values() if r.node_id == node]
+        request = messages.AllocateRequest(
+            ensemble_id=ctx.ensemble, node_id=node, allocations={r.id: _order(ctx.config, r.name) for r in records}
+        )
+        try:
+            reply = await ctx.actor.invoke(
+                bid.handle,
+                messages.ALLOCATE,
+                request,
+                messages.AllocateReply,
+                timeout_s=ALLOCATE_TIMEOUT_S * max(1, len(records)),
+            )
+        except DMSError as exc:
+            return Allocated(ok=False, error=exc.message)
+        return Allocated(ok=reply.ok, error=reply.error, handles=reply.allocations)
+
+    return await _each({node: (lambda n=node, b=bid: allocate(n, b)) for node, bid in state.assignment.items()})
+
+
+def _order(config: EnsembleConfig, name: str) -> messages.AllocationOrder:
+    allocation = config.v1.allocations[name]
+    return messages.AllocationOrder(
+        type=allocation.type,
+        executor=allocation.executor,
+        resources=allocation.resources,
+        execution=allocation.execution,
+        provision_scripts={script: config.v1.scripts[script] for script in allocation.provision},
+        provision_order=allocation.provision,
+    )
+
+
+async def revert(ctx: Context, bids: Iterable[Bid]) -> None:
+    """Have peers give back everything; whoever cannot be reached lets it expire."""
+    handles = {bid.peer: bid.handle for bid in bids}
+
+    async def tell(peer: PeerID) -> None:
+        request = messages.RevertRequest(ensemble_id=ctx.ensemble)
+        try:
+            await ctx.actor.invoke(
+                handles[peer], messages.REVERT, request, messages.Reply, timeout_s=SHUTDOWN_TIMEOUT_S
+            )
+        except DMSError as exc:
+            await ctx.note("revert_unanswered", {"peer": peer, "reason": exc.message})
+
+    await _each({peer: (lambda p=peer: tell(p)) for peer in handles})
+
+
+# start and end -------------------------------------------------------------------------------------------------------
+
+
+async def start_all(ctx: Context, state: DeploymentState) -> dict[str, Started]:
+    """Start the nodes side by side and, inside each, layer by layer of ``depends_on``; a failed layer ends its node."""
+    results: dict[str, Started] = {}
+
+    async def start_node(node: str) -> None:
+        for layer in start_layers(ctx.config, node):
+            names = [state.allocations[allocation_key(node, name)] for name in layer]
+            done = await _each({record.key: (lambda r=record: _start(ctx, r)) for record in names})
+            results.update(done)
+            if not all(started.ok for started in done.values()):
+                return
+
+    async with trio.open_nursery() as nursery:
+        for node in ctx.config.v1.nodes:
+            nursery.start_soon(start_node, node)
+    return results
+
+
+async def _start(ctx: Context, record: AllocationRecord) -> Started:
+    if record.handle is None:
+        return Started(ok=False, error="it was never allocated")
+    if record.is_over:
+        return Started(ok=True)
+    request = allocation_messages.StartRequest(port_mapping=record.ports)
+    try:
+        reply = await ctx.actor.invoke(
+            record.handle, allocation_messages.START, request, allocation_messages.StartReply, timeout_s=START_TIMEOUT_S
+        )
+    except DMSError as exc:
+        return Started(ok=False, error=exc.message)
+    return Started(ok=reply.ok, error=reply.error, is_hopeless=reply.code in HOPELESS)
+
+
+async def shutdown_all(ctx: Context, state: DeploymentState) -> tuple[str, ...]:
+    """End every allocation that has not ended; the keys of those whose provider could not be reached."""
+    unreached: list[str] = []
+
+    async def end(record: AllocationRecord) -> None:
+        bid = state.assignment.get(record.node_id)
+        if bid is None:
+            return
+        request = messages.ShutdownAllocationRequest(allocation_id=record.id)
+        for attempt in range(SHUTDOWN_TRIES):
+            try:
+                await ctx.actor.invoke(
+                    bid.handle,
+                    messages.ensemble_shutdown(ctx.ensemble),
+                    request,
+                    messages.Reply,
+                    timeout_s=SHUTDOWN_TIMEOUT_S,
+                )
+                return
+            except DMSError as exc:
+                await ctx.note(
+                    "shutdown_unanswered", {"allocation": record.key, "peer": bid.peer, "reason": exc.message}
+                )
+                await trio.sleep(2.0**attempt)
+        unreached.append(record.key)
+
+    running = [r for r in state.allocations.values() if not r.is_over and r.handle is not None]
+    await _each({record.key: (lambda r=record: end(r)) for record in running})
+    reserved_only = {r.node_id for r in state.allocations.values() if r.handle is None}
+    await revert(ctx, [bid for node, bid in state.assignment.items() if node in reserved_only])
+    return tuple(sorted(unreached))
+
+
+# logs ----------------------------------------------------------------------------------------------------------------
+
+
+async def read_log(
+    ctx: Context, state: DeploymentState, key: str, stream: str, offset: int, max_bytes: int
+) -> messages.AllocationLogsReply:
+    """A piece of a log from the provider.
+
+    :raises DMSError: it cannot be reached, or has no such log.
+    """
+    record = state.allocations[key]
+    bid = state.assignment[record.node_id]
+    request = messages.AllocationLogsRequest(
+        allocation=record.id, stream=stream, offset=offset, max_bytes=min(max_bytes, LOG_CHUNK_BYTES)
+    )
+    reply = await ctx.actor.invoke(
+        bid.handle, messages.ensemble_logs(ctx.ensemble), request, messages.AllocationLogsReply, timeout_s=LOG_TIMEOUT_S
+    )
+    if reply.error:
+        raise DMSError(reply.error)
+    return reply
+
+
+async def fetch_logs(ctx: Context, state: DeploymentState, key: str, directory: Path) -> None:
+    """Copy both logs of an allocation into ``directory`` (made with mode 0700), whole or not at all.
+
+    :raises DMSError: the provider cannot be reached.
+    """
+    await trio.Path(directory).mkdir(mode=0o700, parents=True, exist_ok=True)
+    for stream in ("stdout", "stderr"):
+        target, partial = directory / f"{stream}.log", directory / f".{stream}.partial"
+        offset = 0
+        with partial.open("wb") as file:
+            while offset < MAX_FETCHED_LOG_BYTES:
+                piece = await read_log(ctx, state, key, stream, offset, LOG_CHUNK_BYTES)
+                file.write(piece.data)
+                if piece.next_offset <= offset:
+                    break
+                offset = piece.next_offset
+        partial.chmod(0o600)
+        partial.replace(target)
+
+
+async def _each(tasks: dict[Any, Callable[[], Awaitable[T]]]) -> dict[Any, T]:
+    """Run all side by side; the results by the same keys."""
+    results: dict[Any, T] = {}
+
+    async def run(key: object, task: Callable[[], Awaitable[T]]) -> None:
+        results[key] = await task()
+
+    async with trio.open_nursery() as nursery:
+        for key, task in tasks.items():
+            nursery.start_soon(run, key, task)
+    return results

@@ -1,0 +1,54 @@
+"""Errors of orchestration; texts as in the original where scripts may look for them.
+
+::
+
+    DMSError
+    └── OrchestratorError
+        ├── InvalidBid              a bid that cannot be used                (BadInput)
+        ├── InvalidDeployment       an ensemble that cannot be deployed here (BadInput)
+        ├── DeploymentTooShort      not enough time was given                (BadInput)
+        ├── DeploymentNotFound      no deployment with this id               (NotFound)
+        └── DeploymentNotRunning    it is not in a state for this            (Conflict)
+"""
+
+from __future__ import annotations
+
+from dms.types.errors import BadInput, Conflict, DMSError, NotFound
+
+
+class OrchestratorError(DMSError):
+    """The orchestrator failed."""
+
+    code = "orchestrator"
+
+
+class InvalidBid(BadInput, OrchestratorError):
+    """The bid cannot be used."""
+
+    code = "invalid_bid"
+
+
+class InvalidDeployment(BadInput, OrchestratorError):
+    """This ensemble cannot be deployed."""
+
+    code = "invalid_deployment"
+
+
+class DeploymentTooShort(BadInput, OrchestratorError):
+    """requested deployment time too short"""
+
+    code = "deployment_too_short"
+    default_hint = "give the deployment at least 1 minute, for instance with --timeout 2m"
+
+
+class DeploymentNotFound(NotFound, OrchestratorError):
+    """deployment not found"""
+
+    code = "deployment_not_found"
+    default_hint = "nunet get deployments lists those that this node knows"
+
+
+class DeploymentNotRunning(Conflict, OrchestratorError):
+    """deployment is not running"""
+
+    code = "deployment_not_running"

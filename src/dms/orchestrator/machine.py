@@ -1,0 +1,415 @@
+"""The deployment as a pure state machine: events in, new state and instructions out (``spec/orchestration.md`` 5.3).
+
+::
+
+    Preparing ─▶ Generating ─▶ Committing ─▶ Provisioning ─▶ Running ─▶ Completed / Failed
+        ▲             │             │              │             │
+        └──── no match, refusal, failure: revert ──┘             ▼
+        (until the deadline, then Failed)                  ShuttingDown ─▶ Completed
+
+The shell writes each event and the state that follows from it to disk in one transaction *before* it carries out the
+instructions, so that after a crash :func:`resume` tells what is still to be done. Every instruction may therefore be
+carried out twice; providers take it the same way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import msgspec
+
+from dms.actor.handle import Handle
+from dms.allocation.machine import AllocationState
+from dms.ensemble.config import EnsembleConfig
+from dms.ensemble.ids import allocation_id
+from dms.ensemble.requirements import node_resources
+from dms.orchestrator.bid import Bid
+from dms.orchestrator.matching import Unmatched, Wanted, match
+from dms.orchestrator.state import AllocationRecord, DeploymentState, Phase
+from dms.types.gojson import Wire
+from dms.types.ids import EnsembleID
+
+MAX_PROVISION_ATTEMPTS = 3
+"""Starting may fail for a reason of one machine; after this many machines it is the ensemble's fault."""
+
+BID_WINDOW_S = 5.0
+NS_PER_S = 10**9
+
+
+# events --------------------------------------------------------------------------------------------------------------
+
+
+class Begun(Wire, tag="begun", tag_field="event"):
+    """The deployment was accepted."""
+
+    at_ns: int
+
+
+class BidsCollected(Wire, tag="bids_collected", tag_field="event"):
+    """A round is over."""
+
+    at_ns: int
+    round: int
+    bids: tuple[Bid, ...]
+
+
+class Committed(Wire):
+    """One allocation's reservation, or why there is none."""
+
+    ok: bool
+    error: str = ""
+    ports: dict[str, int] = msgspec.field(default_factory=dict)
+
+
+class CommitsDone(Wire, tag="commits_done", tag_field="event"):
+    """All providers answered, or did not in time; by ``<node>.<allocation>``."""
+
+    at_ns: int
+    results: dict[str, Committed]
+
+
+class Allocated(Wire):
+    """One node's allocations, or why there are none; handles by allocation id."""
+
+    ok: bool
+    error: str = ""
+    handles: dict[str, Handle] = msgspec.field(default_factory=dict)
+
+
+class AllocatesDone(Wire, tag="allocates_done", tag_field="event"):
+    """The second phase is over; by node."""
+
+    at_ns: int
+    results: dict[str, Allocated]
+
+
+class Started(Wire):
+    """Whether one allocation runs; ``is_hopeless``: it would fail on every machine."""
+
+    ok: bool
+    error: str = ""
+    is_hopeless: bool = False
+
+
+class StartsDone(Wire, tag="starts_done", tag_field="event"):
+    """All allocations were told to start, or the first failed; by ``<node>.<allocation>``."""
+
+    at_ns: int
+    results: dict[str, Started]
+
+
+class AllocationEnded(Wire, tag="allocation_ended", tag_field="event"):
+    """A provider reports the end of an allocation, or nothing was heard of it for too long."""
+
+    at_ns: int
+    key: str
+    status: str
+    error: str = ""
+    reason: str = ""
+    exit_code: int | None = None
+
+
+class ShutdownRequested(Wire, tag="shutdown_requested", tag_field="event"):
+    """The user wants it to end."""
+
+    at_ns: int
+
+
+class ShutdownDone(Wire, tag="shutdown_done", tag_field="event"):
+    """Providers were told; ``unreached`` could not be."""
+
+    at_ns: int
+    unreached: tuple[str, ...] = ()
+
+
+Event = (
+    Begun
+    | BidsCollected
+    | CommitsDone
+    | AllocatesDone
+    | StartsDone
+    | AllocationEnded
+    | ShutdownRequested
+    | ShutdownDone
+)
+
+
+# instructions --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class CollectBids:
+    """Ask for bids and answer with :class:`BidsCollected`."""
+
+    round: int
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """Reserve at all chosen peers and answer with :class:`CommitsDone`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Allocate:
+    """Turn reservations into allocations and answer with :class:`AllocatesDone`."""
+
+
+@dataclass(frozen=True, slots=True)
+class StartAll:
+    """Start what does not run, layer by layer, and answer with :class:`StartsDone`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Revert:
+    """Have the peers of this assignment give back everything; no answer."""
+
+    assignment: tuple[Bid, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Supervise:
+    """Watch for signs of life."""
+
+
+@dataclass(frozen=True, slots=True)
+class FetchLogs:
+    """Copy an ended allocation's logs to this node."""
+
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class ShutdownAll:
+    """End everything that has not ended and answer with :class:`ShutdownDone`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """Nothing more will happen."""
+
+
+Instruction = CollectBids | Commit | Allocate | StartAll | Revert | Supervise | FetchLogs | ShutdownAll | Finish
+Step = tuple[DeploymentState, tuple[Instruction, ...]]
+
+
+# the machine ---------------------------------------------------------------------------------------------------------
+
+
+def begin(ensemble: EnsembleID, config: EnsembleConfig, *, now_ns: int, deadline_ns: int) -> DeploymentState:
+    """The state before anything happened."""
+    records = {}
+    for node_id, node in sorted(config.v1.nodes.items()):
+        for name in node.allocations:
+            record = AllocationRecord(
+                id=allocation_id(ensemble, node_id, name),
+                node_id=node_id,
+                name=name,
+                type=config.v1.allocations[name].type,
+            )
+            records[record.key] = record
+    return DeploymentState(
+        phase=Phase.PREPARING, deadline_ns=deadline_ns, created_ns=now_ns, updated_ns=now_ns, allocations=records
+    )
+
+
+def wanted_nodes(config: EnsembleConfig) -> tuple[Wanted, ...]:
+    """What the ensemble's nodes need, for the matching."""
+    return tuple(
+        Wanted(node_id, node_resources(config, node_id), node.peer) for node_id, node in sorted(config.v1.nodes.items())
+    )
+
+
+def step(state: DeploymentState, config: EnsembleConfig, event: Event) -> Step:
+    """Apply one event. What comes late, twice or does not fit the phase changes nothing."""
+    if state.phase.is_final and not isinstance(event, AllocationEnded):
+        return state, ()
+    after, instructions = _step(state, config, event)
+    if after is not state:
+        after = _with(after, updated_ns=event.at_ns)
+    return after, instructions
+
+
+def resume(state: DeploymentState, now_ns: int) -> Step:
+    """After a restart: what is to be done from the stored state on (``spec/orchestration.md`` 7.2)."""
+    match state.phase:
+        case Phase.PREPARING | Phase.GENERATING:
+            return _next_round(state, now_ns, "interrupted by a restart")
+        case Phase.COMMITTING:
+            return _retry(state, now_ns, "interrupted by a restart", blamed=())
+        case Phase.PROVISIONING:
+            return state, (StartAll(),)
+        case Phase.RUNNING:
+            return state, (Supervise(),)
+        case Phase.SHUTTING_DOWN:
+            return state, (ShutdownAll(),)
+        case _:
+            return state, ()
+
+
+def _step(state: DeploymentState, config: EnsembleConfig, event: Event) -> Step:
+    phase = state.phase
+    match event:
+        case Begun():
+            return _with(state, round=1), (CollectBids(1),)
+        case BidsCollected() if phase is Phase.PREPARING and event.round == state.round:
+            return _on_bids(state, config, event)
+        case CommitsDone() if phase is Phase.COMMITTING:
+            return _on_commits(state, event)
+        case AllocatesDone() if phase is Phase.COMMITTING:
+            return _on_allocates(state, event)
+        case StartsDone() if phase is Phase.PROVISIONING:
+            return _on_starts(state, event)
+        case AllocationEnded():
+            return _on_ended(state, event)
+        case ShutdownRequested():
+            return _with(state, phase=Phase.SHUTTING_DOWN), (ShutdownAll(),)
+        case ShutdownDone() if phase is Phase.SHUTTING_DOWN:
+            return _on_shutdown(state, event)
+        case _:
+            return state, ()
+
+
+def _on_bids(state: DeploymentState, config: EnsembleConfig, event: BidsCollected) -> Step:
+    result = match(wanted_nodes(config), event.bids)
+    if isinstance(result, Unmatched):
+        return _next_round(state, event.at_ns, str(result))
+    records = {key: _with_record(record, peer=result[record.node_id].peer) for key, record in state.allocations.items()}
+    chosen = _with(state, phase=Phase.COMMITTING, assignment=dict(result), allocations=records, error="")
+    return chosen, (Commit(),)
+
+
+def _on_commits(state: DeploymentState, event: CommitsDone) -> Step:
+    refused = {key: r.error for key, r in sorted(event.results.items()) if not r.ok}
+    missing = [key for key in state.allocations if key not in event.results]
+    if refused or missing:
+        why = "; ".join(f"{key}: {error}" for key, error in refused.items()) or f"{', '.join(missing)}: no answer"
+        return _retry(state, event.at_ns, why, blamed=(*refused, *missing))
+    records = {key: _with_record(record, ports=event.results[key].ports) for key, record in state.allocations.items()}
+    return _with(state, allocations=records), (Allocate(),)
+
+
+def _on_allocates(state: DeploymentState, event: AllocatesDone) -> Step:
+    failed = {node: r.error for node, r in sorted(event.results.items()) if not r.ok}
+    handles = {id_: handle for r in event.results.values() for id_, handle in r.handles.items()}
+    missing = [record.key for record in state.allocations.values() if record.id not in handles]
+    if failed or missing:
+        why = "; ".join(f"{node}: {error}" for node, error in failed.items()) or f"{', '.join(missing)}: not allocated"
+        blamed = [key for key, record in state.allocations.items() if record.node_id in failed] or missing
+        return _retry(state, event.at_ns, why, blamed=blamed)
+    records = {key: _with_record(record, handle=handles[record.id]) for key, record in state.allocations.items()}
+    provisioning = _with(state, phase=Phase.PROVISIONING, allocations=records, attempts=state.attempts + 1)
+    return provisioning, (StartAll(),)
+
+
+def _on_starts(state: DeploymentState, event: StartsDone) -> Step:
+    failed = {key: r for key, r in sorted(event.results.items()) if not r.ok}
+    if failed:
+        why = "; ".join(f"{key}: {r.error}" for key, r in failed.items())
+        if any(r.is_hopeless for r in failed.values()) or state.attempts >= MAX_PROVISION_ATTEMPTS:
+            return _fail(state, event.at_ns, f"failed to provision deployment: {why}")
+        return _retry(state, event.at_ns, why, blamed=tuple(failed))
+    records = {
+        key: record
+        if record.is_over
+        else _with_record(record, status=AllocationState.RUNNING.value, started_ns=event.at_ns)
+        for key, record in state.allocations.items()
+    }
+    running = _with(state, phase=Phase.RUNNING, allocations=records, error="")
+    return _settle(running, event.at_ns, (Supervise(),))
+
+
+def _on_ended(state: DeploymentState, event: AllocationEnded) -> Step:
+    record = state.allocations.get(event.key)
+    if record is None or record.is_over or state.phase in (Phase.PREPARING, Phase.GENERATING):
+        return state, ()
+    if not AllocationState(event.status).is_final:
+        return state, ()
+    ended = _with_record(
+        record,
+        status=event.status,
+        error=event.error,
+        reason=event.reason,
+        exit_code=event.exit_code,
+        ended_ns=event.at_ns,
+    )
+    after = _with(state, allocations=state.allocations | {event.key: ended})
+    fetch = (FetchLogs(event.key),)
+    if state.phase is not Phase.RUNNING:
+        return after, fetch
+    return _settle(after, event.at_ns, fetch)
+
+
+def _on_shutdown(state: DeploymentState, event: ShutdownDone) -> Step:
+    records = {
+        key: record
+        if record.is_over
+        else _with_record(record, status=AllocationState.TERMINATED.value, ended_ns=event.at_ns)
+        for key, record in state.allocations.items()
+    }
+    error = f"could not reach {', '.join(event.unreached)}" if event.unreached else ""
+    done = _with(state, phase=Phase.COMPLETED, allocations=records, error=error, completed_ns=event.at_ns)
+    return done, (Finish(),)
+
+
+def _settle(state: DeploymentState, at_ns: int, instructions: tuple[Instruction, ...]) -> Step:
+    """When everything has ended the deployment has: truthfully, as failed if any part of it failed."""
+    failed = [r for r in state.allocations.values() if r.status == AllocationState.FAILED.value]
+    error = "; ".join(f"{r.key}: {r.error}" for r in failed)
+    if not all(record.is_over for record in state.allocations.values()):
+        return _with(state, error=error), instructions
+    ended = _with(state, phase=Phase.FAILED if failed else Phase.COMPLETED, error=error, completed_ns=at_ns)
+    kept = tuple(i for i in instructions if not isinstance(i, Supervise))
+    return ended, (*kept, Finish())
+
+
+def _next_round(state: DeploymentState, at_ns: int, why: str) -> Step:
+    if at_ns + int(BID_WINDOW_S * NS_PER_S) > state.deadline_ns:
+        return _fail(state, at_ns, f"failed to create deployment: {why}")
+    again = _with(_unassigned(state), phase=Phase.PREPARING, round=state.round + 1, error=why)
+    return again, (CollectBids(again.round),)
+
+
+def _retry(state: DeploymentState, at_ns: int, why: str, *, blamed: Iterable[str]) -> Step:
+    peers = {str(state.allocations[key].peer) for key in blamed if key in state.allocations}
+    failures = dict(state.failures)
+    for peer in peers - {""}:
+        failures[peer] = failures.get(peer, 0) + 1
+    revert = Revert(_reservations(state))
+    after, instructions = _next_round(_with(state, failures=failures), at_ns, why)
+    if after.phase is Phase.FAILED:
+        return after, instructions  # _fail reverts
+    return after, (revert, *instructions)
+
+
+def _fail(state: DeploymentState, at_ns: int, error: str) -> Step:
+    revert = _reservations(state)
+    records = {
+        key: record
+        if record.is_over
+        else _with_record(record, status=AllocationState.FAILED.value, error="not deployed", ended_ns=at_ns)
+        for key, record in state.allocations.items()
+    }
+    failed = _with(state, phase=Phase.FAILED, error=error, completed_ns=at_ns, allocations=records)
+    return failed, (Revert(revert), Finish()) if revert else (Finish(),)
+
+
+def _reservations(state: DeploymentState) -> tuple[Bid, ...]:
+    return tuple(bid for _, bid in sorted(state.assignment.items()))
+
+
+def _unassigned(state: DeploymentState) -> DeploymentState:
+    """Back to the beginning: nothing is reserved anywhere and nothing has run."""
+    records = {
+        key: AllocationRecord(id=record.id, node_id=record.node_id, name=record.name, type=record.type)
+        for key, record in state.allocations.items()
+    }
+    return _with(state, assignment={}, allocations=records)
+
+
+def _with(state: DeploymentState, **changes: object) -> DeploymentState:
+    return msgspec.structs.replace(state, **changes)
+
+
+def _with_record(record: AllocationRecord, **changes: object) -> AllocationRecord:
+    return msgspec.structs.replace(record, **changes)

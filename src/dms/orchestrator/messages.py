@@ -1,0 +1,254 @@
+"""Payloads between orchestrators and providers (``spec/orchestration.md`` 3).
+
+Names are the original's, capitalised where it has none of its own; keys of ours that it does not know are marked. The
+newest form is written; what is read ignores case and unknown keys.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from dms.actor.handle import Handle
+from dms.ensemble.config import LocationConstraints
+from dms.types.gojson import Wire
+from dms.types.ids import EnsembleID, PeerID
+from dms.types.resources import Resources, SpecConfig
+
+BID_REQUEST_TOPIC = "/nunet/deployment"
+BID_REQUEST = "/dms/deployment/request"
+BID = "/dms/deployment/bid"
+COMMIT = "/dms/deployment/commit"
+ALLOCATE = "/dms/deployment/allocate"
+REVERT = "/dms/deployment/revert"
+
+
+def ensemble_logs(ensemble: EnsembleID) -> str:
+    """Behaviour of the provider's root actor: read an allocation's logs."""
+    return f"/dms/ensemble/{ensemble}/allocation/logs"
+
+
+def ensemble_shutdown(ensemble: EnsembleID) -> str:
+    """Behaviour of the provider's root actor: end one allocation."""
+    return f"/dms/ensemble/{ensemble}/allocation/shutdown"
+
+
+def task_termination(ensemble: EnsembleID) -> str:
+    """Behaviour of the orchestrator: an allocation ended."""
+    return f"/dms/orchestrator/{ensemble}/task-termination"
+
+
+def allocation_liveness(ensemble: EnsembleID) -> str:
+    """Behaviour of the orchestrator: an allocation lives."""
+    return f"/dms/orchestrator/{ensemble}/allocation/liveness"
+
+
+def allocation_status(ensemble: EnsembleID) -> str:
+    """Behaviour of the orchestrator: an allocation changed its state."""
+    return f"/dms/orchestrator/{ensemble}/allocation/status"
+
+
+# bids ----------------------------------------------------------------------------------------------------------------
+
+
+class PublicPorts(Wire):
+    """Ports that a node needs: given numbers, and how many more of the provider's choice."""
+
+    static: tuple[int, ...] | None = msgspec.field(name="Static", default=())
+    dynamic: int = msgspec.field(name="Dynamic", default=0)
+
+
+class GeneralRequirements(Wire):
+    """What a provider must permit."""
+
+    privileged_docker: bool = msgspec.field(name="PrivilegedDocker", default=False)
+
+
+class NodeRequest(Wire):
+    """What one ensemble node needs; resources are the sum over its allocations."""
+
+    node_id: str = msgspec.field(name="NodeID")
+    executors: tuple[str, ...] | None = msgspec.field(name="Executors", default=())
+    resources: Resources = msgspec.field(name="Resources", default_factory=Resources)
+    location: LocationConstraints = msgspec.field(name="Location", default_factory=LocationConstraints)
+    public_ports: PublicPorts = msgspec.field(name="PublicPorts", default_factory=PublicPorts)
+    general: GeneralRequirements = msgspec.field(name="GeneralRequirements", default_factory=GeneralRequirements)
+    contracts: dict[str, object] = msgspec.field(name="Contracts", default_factory=dict)
+
+
+class VersionedNodeRequest(Wire):
+    """The version envelope of a node request."""
+
+    v1: NodeRequest = msgspec.field(name="V1")
+
+
+class BidRequest(Wire):
+    """Asks for bids for the unassigned nodes of one ensemble; each round has its own nonce."""
+
+    id: EnsembleID = msgspec.field(name="ID")
+    nonce: str = msgspec.field(name="Nonce", default="")
+    request: tuple[VersionedNodeRequest, ...] | None = msgspec.field(name="Request")
+    peer_exclusion: tuple[PeerID, ...] | None = msgspec.field(name="PeerExclusion", default=())
+
+
+# commit, allocate, revert --------------------------------------------------------------------------------------------
+
+
+class CommitResources(Resources):
+    """Resources reserved for one allocation."""
+
+    allocation_id: str = msgspec.field(name="allocationID", default="")
+
+
+class CommitRequest(Wire):
+    """Reserve for one allocation. ``AllocationName`` holds the full allocation id; a public port below 1 is dynamic."""
+
+    ensemble_id: EnsembleID = msgspec.field(name="EnsembleID")
+    allocation_id: str = msgspec.field(name="AllocationName")
+    node_id: str = msgspec.field(name="NodeID")
+    resources: CommitResources = msgspec.field(name="Resources")
+    port_mapping: dict[str, int] = msgspec.field(name="PortMapping", default_factory=dict)
+    dynamic_ports: tuple[int, ...] = msgspec.field(name="DynamicPorts", default=())
+    """Ours: private ports whose public port the provider chooses."""
+
+
+class CommitReply(Wire):
+    """Whether it is reserved; ours: until when, and the public → private ports that were chosen."""
+
+    ok: bool = msgspec.field(name="OK")
+    error: str = msgspec.field(name="Error", default="")
+    port_mapping: dict[str, int] = msgspec.field(name="PortMapping", default_factory=dict)
+    expiry_ns: int = msgspec.field(name="Expiry", default=0)
+
+
+class AllocationOrder(Wire):
+    """One allocation as the provider must make it. ``ProvisionOrder`` is ours: maps have no order."""
+
+    type: str = msgspec.field(name="Type", default="")
+    executor: str = msgspec.field(name="Executor", default="")
+    resources: Resources = msgspec.field(name="Resources", default_factory=Resources)
+    execution: SpecConfig = msgspec.field(name="Execution", default_factory=SpecConfig)
+    provision_scripts: dict[str, bytes] = msgspec.field(name="ProvisionScripts", default_factory=dict)
+    provision_order: tuple[str, ...] = msgspec.field(name="ProvisionOrder", default=())
+
+
+class AllocateRequest(Wire):
+    """Turn the reservations of one node into allocations."""
+
+    ensemble_id: EnsembleID = msgspec.field(name="EnsembleID")
+    node_id: str = msgspec.field(name="NodeID")
+    allocations: dict[str, AllocationOrder] = msgspec.field(name="Allocations", default_factory=dict)
+
+
+class AllocateReply(Wire):
+    """The handles of the new allocation actors, by allocation id."""
+
+    ok: bool = msgspec.field(name="OK")
+    error: str = msgspec.field(name="Error", default="")
+    allocations: dict[str, Handle] = msgspec.field(name="Allocations", default_factory=dict)
+
+
+class RevertRequest(Wire):
+    """Give back whatever was reserved or allocated; idempotent."""
+
+    ensemble_id: EnsembleID = msgspec.field(name="EnsembleID")
+    allocation_ids: tuple[str, ...] | None = msgspec.field(name="AllocsByName", default=())
+
+
+class Reply(Wire):
+    """The plain answer of most behaviours."""
+
+    ok: bool = msgspec.field(name="OK")
+    error: str = msgspec.field(name="Error", default="")
+
+
+class ShutdownAllocationRequest(Wire):
+    """End one allocation and free what it holds."""
+
+    allocation_id: str = msgspec.field(name="AllocationID")
+
+
+class AllocationLogsRequest(Wire):
+    """A piece of a log. Without ``stream`` the end of both logs comes back whole (``spec/orchestration.md`` 6.6)."""
+
+    allocation: str = msgspec.field(name="AllocName")
+    stream: str = ""
+    ack: int = 0
+    offset: int = 0
+    max_bytes: int = 0
+
+
+class AllocationLogsReply(Wire):
+    """Either ``Stdout`` and ``Stderr``, or the bytes of one stream from ``offset``; ``eof`` when no more will come."""
+
+    stdout: bytes = msgspec.field(name="Stdout", default=b"")
+    stderr: bytes = msgspec.field(name="Stderr", default=b"")
+    error: str = msgspec.field(name="Error", default="")
+    offset: int = 0
+    next_offset: int = 0
+    total_size: int = 0
+    eof: bool = False
+    data: bytes = b""
+
+
+# what providers push -------------------------------------------------------------------------------------------------
+
+
+class EndError(Wire):
+    """Why an allocation did not end well; ``reason`` is ours: a code of ``dms.executor.protocol.EndReason``."""
+
+    err: str = ""
+    exit_code: int = 0
+    killed: bool = False
+    reason: str = ""
+
+
+class TaskTermination(Wire):
+    """An allocation ended. The logs are fetched in pieces; ``stdout`` and ``stderr`` may stay empty."""
+
+    allocation_id: str
+    status: str
+    error: EndError = msgspec.field(default_factory=EndError)
+    stdout: bytes = b""
+    stderr: bytes = b""
+
+
+class ResourceUsage(Wire):
+    """What an allocation uses now."""
+
+    cpu_usage_percent: float = 0.0
+    memory_used_bytes: int = 0
+    memory_limit_bytes: int = 0
+    network_rx_bytes: int = 0
+    network_tx_bytes: int = 0
+
+
+class Health(Wire):
+    """The last health check; ``check_type`` is ``none``, ``self`` or ``executor``."""
+
+    healthy: bool = True
+    last_check_time: int = 0
+    message: str = ""
+    check_type: str = "none"
+
+
+class Liveness(Wire):
+    """A sign of life; ``timestamp`` in UNIX nanoseconds."""
+
+    allocation_id: str
+    status: str
+    timestamp: int
+    sequence_number: int
+    health_check_enabled: bool = False
+    health: Health = msgspec.field(default_factory=Health)
+    resource_usage: ResourceUsage = msgspec.field(default_factory=ResourceUsage)
+    version: str = "0.1"
+
+
+class StatusChange(Wire):
+    """An allocation went from one state to another."""
+
+    allocation_id: str
+    old_status: str
+    new_status: str
+    timestamp: int
+    reason: str = ""

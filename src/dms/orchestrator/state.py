@@ -1,0 +1,100 @@
+"""What is known of one deployment: a value that is stored whole with every step (``spec/orchestration.md`` 5.2, 7.1)."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+import msgspec
+
+from dms.actor.handle import Handle
+from dms.allocation.machine import AllocationState
+from dms.ensemble.ids import allocation_key
+from dms.orchestrator.bid import Bid
+from dms.types.gojson import Wire
+from dms.types.ids import AllocationID, PeerID
+
+
+class Phase(Enum):
+    """Where a deployment is; texts as on the wire."""
+
+    PREPARING = "Preparing"
+    """Collecting bids."""
+    GENERATING = "Generating"
+    """Searching an assignment."""
+    COMMITTING = "Committing"
+    """Reserving at the chosen peers."""
+    PROVISIONING = "Provisioning"
+    """Starting the allocations."""
+    RUNNING = "Running"
+    FAILED = "Failed"
+    SHUTTING_DOWN = "ShuttingDown"
+    COMPLETED = "Completed"
+
+    @property
+    def is_final(self) -> bool:
+        """Whether nothing more will happen."""
+        return self in (Phase.FAILED, Phase.COMPLETED)
+
+    @property
+    def is_creating(self) -> bool:
+        """Whether it is on its way to running."""
+        return self in (Phase.PREPARING, Phase.GENERATING, Phase.COMMITTING, Phase.PROVISIONING)
+
+
+PHASE_NUMBERS = {phase: number for number, phase in enumerate(Phase)}
+"""The original's integers: 0 Preparing … 7 Completed."""
+
+
+class AllocationRecord(Wire):
+    """One allocation as the orchestrator knows it; ``ports`` are public → private."""
+
+    id: AllocationID
+    node_id: str
+    name: str
+    type: str
+    peer: PeerID = PeerID("")
+    handle: Handle | None = None
+    status: str = AllocationState.PENDING.value
+    error: str = ""
+    reason: str = ""
+    exit_code: int | None = None
+    ports: dict[str, int] = msgspec.field(default_factory=dict)
+    started_ns: int = 0
+    ended_ns: int = 0
+
+    @property
+    def key(self) -> str:
+        """Its name in the manifest."""
+        return allocation_key(self.node_id, self.name)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it has ended."""
+        return AllocationState(self.status).is_final
+
+
+class DeploymentState(Wire):
+    """Everything that a restart needs. Times are UNIX nanoseconds; ``deadline_ns`` bounds the creation only."""
+
+    phase: Phase
+    deadline_ns: int
+    created_ns: int
+    updated_ns: int = 0
+    completed_ns: int = 0
+    error: str = ""
+    round: int = 0
+    attempts: int = 0
+    """How often provisioning was tried."""
+    assignment: dict[str, Bid] = msgspec.field(default_factory=dict)
+    allocations: dict[str, AllocationRecord] = msgspec.field(default_factory=dict)
+    failures: dict[str, int] = msgspec.field(default_factory=dict)
+    """Peers that did not do what they bid for, and how often."""
+
+    @property
+    def excluded(self) -> tuple[PeerID, ...]:
+        """Peers not asked again in this deployment."""
+        return tuple(PeerID(peer) for peer, times in sorted(self.failures.items()) if times >= MAX_PEER_FAILURES)
+
+
+MAX_PEER_FAILURES = 2
+"""A peer that broke its bid this often is left out; once may be bad luck."""
