@@ -1,0 +1,26 @@
+"""What the node tells about itself: logs, events, counters.
+
+:mod:`~dms.observe.log`       structured logging: :func:`get_logger`, :func:`configure_logging`
+:mod:`~dms.observe.redact`    secrets stay out of it
+:mod:`~dms.observe.rotation`  the log file and its compressed predecessors
+:mod:`~dms.observe.limit`     at most one line per key and second about bad input
+:mod:`~dms.observe.events`    :class:`EventBus`: events within the process
+:mod:`~dms.observe.counters`  named counters
+"""
+
+from dms.observe.counters import Counters
+from dms.observe.events import Event, EventBus, Subscription
+from dms.observe.limit import LimitedLogger, OncePerPeriod
+from dms.observe.log import Logger, configure_logging, get_logger
+
+__all__ = [
+    "Counters",
+    "Event",
+    "EventBus",
+    "LimitedLogger",
+    "Logger",
+    "OncePerPeriod",
+    "Subscription",
+    "configure_logging",
+    "get_logger",
+]
