@@ -28,7 +28,9 @@ class Problem:
             place = f"{place}:{self.line}:{self.column}" if place else f"line {self.line}, column {self.column}"
         reason = self.reason
         if self.value and self.value not in reason:
-            reason += f", not {self.value!r}" if " must " in f" {reason}" and " not " not in reason else f": {self.value!r}"
+            reason += (
+                f", not {self.value!r}" if " must " in f" {reason}" and " not " not in reason else f": {self.value!r}"
+            )
         return ": ".join(part for part in (place, self.path, reason) if part)
 
     def __str__(self) -> str:
