@@ -1,0 +1,305 @@
+"""Writes the pages of the manual that are lists of what the code defines: settings, the ensemble format,
+errors, commands.
+
+    scripts/reference.py            writes docs/reference/{configuration,ensemble,errors,cli}.md
+    scripts/reference.py --check    fails when one of them is not what it would write (`make check`)
+
+A setting's default, an error's hint and a command's help stand in one place, the code; these pages cannot go stale.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import typer.main
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+import dms
+from dms.config.schema import Settings
+from dms.ensemble import format as ensemble_format
+from dms.ensemble.containers import Object
+from dms.types.errors import DMSError
+
+PAGES = Path(__file__).resolve().parent.parent / "docs" / "reference"
+NOTE = "<!-- Written by scripts/reference.py out of the code: change it there. -->"
+
+CONFIGURATION = f"""
+# Configuration
+
+{NOTE}
+
+The file is `dms_config.json`, plain JSON; comments are read and never written. The first that exists is taken:
+`./dms_config.json`, then `~/.nunet/`, then `nunet/` in the user's configuration directory, then `/etc/nunet/`. Files
+are not merged with each other. `nunet --config FILE` replaces the search.
+
+What is given wins in this order: flag, environment, file, default. The environment variable of a key is its name in
+capitals with `DMS_` before it and `_` for dots: `rest.port` is `DMS_REST_PORT`. Unknown keys and values of the wrong
+type are errors that name the key and where it came from.
+
+`nunet config get [KEY]` shows what is in force, `nunet config set KEY VALUE` changes the file.
+"""
+
+VARIABLES = """
+## Variables that are no keys
+
+| Variable | Meaning |
+|---|---|
+| `DMS_PASSPHRASE` | the passphrase of every keystore file; without it the terminal is asked |
+| `EDITOR` | what `nunet config edit` opens |
+"""
+
+EDGES = """
+## Edges: `edges[]`
+
+`{edges: [ONE, OTHER], rtt: 80, bw: 5000000}`: the round trip between two nodes takes at most `rtt` milliseconds, and at
+least `bw` bits per second fit through.
+"""
+
+ERRORS = f"""
+# Errors
+
+{NOTE}
+
+What a command prints when it fails, and what stands under `code` in JSON. A message may be more specific than the
+general one given here. *Retry* marks errors that may pass by themselves. See also [exit codes](exit-codes.md).
+"""
+
+ENSEMBLE = f"""
+# Ensemble format
+
+{NOTE}
+
+YAML, or JSON, which is a part of it. [Write an ensemble](../how-to/write-an-ensemble.md) shows how the parts fit
+together; `nunet validate FILE` reports everything that is wrong at once, with line and remedy, and
+`nunet validate --schema` prints the JSON schema for editors.
+
+- **Names** of allocations and nodes become parts of host names: letters, digits and dashes, at most 63. Case does not
+  tell them apart.
+- **Sizes** are numbers with a unit: `B`, `KB` `MB` `GB` `TB` (powers of 1000), `KiB` `MiB` `GiB` `TiB` (powers of
+  1024); without one they are GiB. **Clocks** take `MHz` and `GHz`; without a unit they are GHz. **Durations** are
+  written `90s` or `1h30m`.
+- **Placeholders** work in every text: `${{NAME}}` or `${{env:NAME}}` is a variable of your environment, `${{file:path}}`
+  the content of a file beside the ensemble or below it, `${{X:-default}}` has a default, and `$${{` is `${{` itself.
+- **Keys of your own** begin with `x-`; keys that carry a YAML anchor are left alone as well. Any other unknown key is
+  reported with the nearest known one.
+
+*Required* keys are marked with **•**.
+"""
+
+COMMANDS = f"""
+# Commands
+
+{NOTE}
+
+`nunet COMMAND --help` says the same. Failures: [exit codes](exit-codes.md).
+"""
+
+
+def main(arguments: list[str]) -> int:
+    """Writes or checks the pages; returns the exit status."""
+    pages: dict[str, Callable[[], Iterator[str]]] = {
+        "configuration.md": configuration,
+        "ensemble.md": ensemble,
+        "errors.md": errors,
+        "cli.md": commands,
+    }
+    stale = []
+    for name, lines in pages.items():
+        text = "\n".join(lines()).rstrip() + "\n"
+        path = PAGES / name
+        if path.exists() and path.read_text() == text:
+            continue
+        stale.append(name)
+        if "--check" not in arguments:
+            path.write_text(text)
+            print(f"wrote docs/reference/{name}")
+    if stale and "--check" in arguments:
+        print(f"docs/reference: not up to date: {', '.join(stale)}; run: make docs")
+        return 1
+    print("reference: up to date")
+    return 0
+
+
+# --- settings ----------------------------------------------------------------------------------------------------
+
+
+def configuration() -> Iterator[str]:
+    """Every key with type, default and meaning."""
+    yield CONFIGURATION.strip()
+    for name, field in Settings.model_fields.items():
+        section = field.annotation
+        if not (isinstance(section, type) and issubclass(section, BaseModel)):
+            raise TypeError(f"{name} is not a section")
+        yield from ("", f"## {name}", "", (section.__doc__ or "").strip(), "")
+        yield from ("| Key | Default | Meaning |", "|---|---|---|")
+        yield from _rows(section, name)
+    yield VARIABLES.rstrip()
+
+
+def _rows(section: type[BaseModel], prefix: str) -> Iterator[str]:
+    for name, field in section.model_fields.items():
+        inner = field.annotation
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            yield from _rows(inner, f"{prefix}.{name}")
+        else:
+            yield f"| `{prefix}.{name}` | {_default(field)} | {_cell(field.description or '')} |"
+
+
+def _default(field: FieldInfo) -> str:
+    value = field.default
+    if field.default_factory is not None:
+        value = field.get_default(call_default_factory=True, validated_data={})
+    if isinstance(value, tuple):
+        return "<br>".join(f"`{each}`" for each in value)
+    if isinstance(value, bool):
+        return f"`{str(value).lower()}`"
+    return f"`{value}`" if value not in ("", None) else "empty"
+
+
+# --- ensemble format ---------------------------------------------------------------------------------------------
+
+
+def ensemble() -> Iterator[str]:
+    """Every key of the job format, part by part."""
+    f = ensemble_format
+    parts = {
+        "The file": f.FILE,
+        "Allocation: `allocations.NAME`": f.ALLOCATION,
+        "Execution, type `wasm`": f.WASM,
+        "Execution, type `docker`": f.DOCKER,
+        "Execution, type `null`": f.NULL,
+        "Execution, type `firecracker`": f.FIRECRACKER,
+        "Execution, type `containerd`": f.CONTAINERD,
+        "Resources: `cpu`": f.CPU,
+        "Resources: `ram`": f.RAM,
+        "Resources: `disk`": f.DISK,
+        "Resources: `gpus[]`": f.GPU,
+        "Health check: `healthcheck`": f.HEALTH_CHECK,
+        "Delivered keys: `keys[]`": f.KEY,
+        "Volumes: `volume[]`": f.VOLUME,
+        "Node: `nodes.NAME`": f.NODE,
+        "Ports: `ports[]`": f.PORT,
+        "Places: `location.accept[]`, `location.reject[]`": f.LOCATION,
+        "Supervisor: `supervisor`": f.SUPERVISOR,
+        "Contracts: `contracts.NAME`": f.CONTRACT,
+    }
+    yield ENSEMBLE.strip()
+    for title, part in parts.items():
+        yield from ("", f"## {title}", "", "| Key | | Meaning |", "|---|---|---|", *_members(part))
+        if part is f.NODE:
+            yield EDGES.rstrip()
+
+
+def _members(part: Object) -> Iterator[str]:
+    for name, member in part.members.items():
+        names = ", ".join(f"`{each}`" for each in (name, *member.also))
+        yield f"| {names} | {'•' if member.required else ''} | {_cell(member.doc)} |"
+
+
+# --- errors ------------------------------------------------------------------------------------------------------
+
+
+def errors() -> Iterator[str]:
+    """Every error with code, exit code, message and hint, by package."""
+    yield ERRORS.strip()
+    for module, classes in sorted(_errors_by_package().items()):
+        yield from ("", f"## {module}", "", "| Code | Exit | Retry | Message | Hint |", "|---|---|---|---|---|")
+        for kind in sorted(classes, key=lambda kind: (kind.exit_code, kind.code)):
+            message = (kind.__doc__ or "").strip().splitlines()[0]
+            retry = "yes" if kind.retryable else ""
+            yield f"| `{kind.code}` | {kind.exit_code} | {retry} | {_cell(message)} | {_cell(kind.default_hint)} |"
+
+
+def _errors_by_package() -> dict[str, set[type[DMSError]]]:
+    for module in pkgutil.walk_packages(dms.__path__, "dms."):
+        if module.name.endswith(".errors"):
+            importlib.import_module(module.name)
+    found: dict[str, set[type[DMSError]]] = {}
+    for kind in _descendants(DMSError):
+        package = kind.__module__.removeprefix("dms.").removesuffix(".errors")
+        found.setdefault("general" if package == "types" else package, set()).add(kind)
+    return found
+
+
+def _descendants(kind: type[DMSError]) -> Iterator[type[DMSError]]:
+    yield kind
+    for child in kind.__subclasses__():
+        yield from _descendants(child)
+
+
+# --- commands ----------------------------------------------------------------------------------------------------
+
+
+def commands() -> Iterator[str]:
+    """Every command with its arguments, options and examples."""
+    from dms.cli.main import app
+
+    root = typer.main.get_command(app)
+    yield COMMANDS.strip()
+    yield from _command(root, root.context_class(root, info_name="nunet"))
+
+
+# typer carries its own copy of click under a private name, so its commands and contexts have no type to write here.
+def _command(command: Any, context: Any) -> Iterator[str]:
+    """One command and, for a group, all below it."""
+    if command.hidden:
+        return
+    usage = " ".join(command.collect_usage_pieces(context))
+    yield from (
+        "",
+        f"## {context.command_path}",
+        "",
+        f"`{context.command_path} {usage}`",
+        "",
+        _prose(command.help or ""),
+    )
+    options = [parameter for parameter in command.params if not getattr(parameter, "hidden", False)]
+    if options:
+        yield from ("", "| | Default | |", "|---|---|---|")
+    for parameter in options:
+        yield f"| {_names(parameter)} | {_initial(parameter)} | {_cell(getattr(parameter, 'help', '') or '')} |"
+    if hasattr(command, "list_commands"):
+        for name in command.list_commands(context):
+            child = command.get_command(context, name)
+            yield from _command(child, child.context_class(child, info_name=name, parent=context))
+
+
+def _names(parameter: Any) -> str:
+    if parameter.param_type_name == "argument":
+        return f"`{parameter.human_readable_name.upper()}`"
+    return ", ".join(f"`{name}`" for name in (*parameter.opts, *parameter.secondary_opts))
+
+
+def _initial(parameter: Any) -> str:
+    default = parameter.default
+    if parameter.required:
+        return "required"
+    if callable(default) or default in (None, "", False, ()) or "UNSET" in repr(default):
+        return ""
+    return f"`{getattr(default, 'value', default)}`"
+
+
+def _prose(text: str) -> str:
+    """Help text as Markdown: what is indented below "Examples:" becomes a block of code."""
+    text = inspect.cleandoc(text.replace("\b", "").replace("\f", ""))
+    before, mark, after = text.partition("Examples:")
+    if not mark:
+        return before.strip()
+    examples, _, rest = inspect.cleandoc("\n" + after).partition("\n\n")
+    block = "\n".join(("```console", *(f"$ {line.strip()}" for line in examples.splitlines() if line.strip()), "```"))
+    return "\n\n".join(part for part in (before.strip(), block, rest.strip()) if part)
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.replace("|", "\\|").split())
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

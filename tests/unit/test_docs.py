@@ -1,0 +1,63 @@
+"""The manual and the papers: examples are valid, links lead somewhere, commands exist."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from dms.ensemble.loading import parse_ensemble
+
+ROOT = Path(__file__).resolve().parents[2]
+PAPERS = sorted([*ROOT.glob("*.md"), *ROOT.glob("contributing/*.md"), *ROOT.glob("docs/**/*.md")])
+SMALLEST_MODULE = b"\0asm\1\0\0\0"
+
+_LINK = re.compile(r"(?<!!)\[[^]]*\]\(([^)\s]+)\)")
+_FENCE = re.compile(r"^( *)```(\w*)\n(.*?)^\1```", re.MULTILINE | re.DOTALL)
+
+
+def _name(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def _blocks(language: str) -> Iterator[tuple[str, str]]:
+    for paper in PAPERS:
+        for match in _FENCE.finditer(paper.read_text()):
+            if match[2] == language:
+                yield f"{_name(paper)}:{paper.read_text()[: match.start()].count(chr(10)) + 1}", match[3]
+
+
+def _anchors(paper: Path) -> set[str]:
+    headings = re.findall(r"^#+ +(.*)$", _FENCE.sub("", paper.read_text()), re.MULTILINE)
+    words = (re.sub(r"[^\w\- ]", "", heading.lower()) for heading in headings)
+    return {word.strip().replace(" ", "-") for word in words}
+
+
+@pytest.mark.parametrize("paper", PAPERS, ids=_name)
+def test_links_lead_to_files_and_headings_that_exist(paper: Path) -> None:
+    text = _FENCE.sub("", paper.read_text())
+    for link in _LINK.findall(text):
+        if re.match(r"\w+:", link):
+            continue
+        target, _, anchor = link.partition("#")
+        path = (paper.parent / target) if target else paper
+        assert path.exists(), f"{_name(paper)}: {link}"
+        assert not anchor or anchor in _anchors(path), f"{_name(paper)}: {link}"
+
+
+@pytest.mark.parametrize(
+    "block", [pytest.param(text, id=where) for where, text in _blocks("yaml") if text.startswith("version:")]
+)
+def test_ensembles_in_the_manual_are_valid(block: str, tmp_path: Path) -> None:
+    for name in re.findall(r"\$\{file:([^}]+)\}", block):
+        content = SMALLEST_MODULE if name.endswith(".wasm") else b"some text"
+        (tmp_path / name).write_bytes(content)
+    loaded = parse_ensemble(block.encode(), file="manual", base=tmp_path, env={})
+    assert not loaded.warnings
+
+
+def test_the_manual_names_no_page_twice_and_every_page_once() -> None:
+    listed = re.findall(r'"([\w/-]+\.md)"', (ROOT / "zensical.toml").read_text())
+    assert sorted(listed) == sorted(str(page.relative_to(ROOT / "docs")) for page in ROOT.glob("docs/**/*.md"))

@@ -1,0 +1,40 @@
+"""Every promise in SPECIFICATION.md names a test that exists."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+SPECIFICATION = ROOT / "SPECIFICATION.md"
+
+_LINK = re.compile(r"\[(?P<name>[^]]+)\]\((?P<path>(?:tests|bench)/[^)#]+)\)")
+_ROW = re.compile(r"^\| (?!Promise|---)(?P<promise>[^|]+)\|(?P<held_by>[^|]+)\|$", re.MULTILINE)
+
+
+def _names(path: Path) -> set[str]:
+    return {
+        node.name
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
+    }
+
+
+LINKS = [(match["name"].strip("`"), match["path"]) for match in _LINK.finditer(SPECIFICATION.read_text())]
+
+
+@pytest.mark.parametrize(("name", "path"), LINKS)
+def test_the_test_that_holds_a_promise_exists(name: str, path: str) -> None:
+    assert (ROOT / path).is_file()
+    if path.endswith(".py") and name != Path(path).name:
+        assert name in _names(ROOT / path)
+
+
+def test_every_promise_names_what_holds_it() -> None:
+    rows = list(_ROW.finditer(SPECIFICATION.read_text()))
+    assert rows
+    for row in rows:
+        assert _LINK.search(row["held_by"]), f"nothing holds: {row['promise'].strip()}"
