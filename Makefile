@@ -23,8 +23,9 @@ demo: setup ## a network of three nodes on this machine deploys an ensemble; lea
 bench: setup ## the figures, as JSON
 	@$(BIN)/python -m bench $(ARGS)
 
-docs: ## build the manual into site/; a broken link fails
+docs: ## write the reference anew and build the manual into site/; a broken link fails
 	@scripts/setup.sh docs
+	@$(BIN)/python scripts/reference.py
 	@$(BIN)/zensical build --clean --strict
 
 fmt: setup ## format the code and mend what the linter can mend

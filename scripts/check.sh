@@ -16,6 +16,7 @@ check lint .venv/bin/ruff check
 check formatting .venv/bin/ruff format --check
 check types .venv/bin/mypy src tests scripts bench
 check layers .venv/bin/lint-imports
+check reference .venv/bin/python scripts/reference.py --check
 check hygiene .venv/bin/python scripts/hygiene.py
 
 if [ -n "$failed" ]; then
