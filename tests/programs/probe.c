@@ -32,9 +32,10 @@ int main(int argc, char **argv) {
     if (!strcmp(what, "trap"))
         abort();
     if (!strcmp(what, "recurse")) {
-        volatile char frame[1024];
-        frame[0] = 1;
-        return frame[0] + main(argc, argv);
+        volatile int frame[256];
+        frame[argc] = argc;
+        int deeper = main(argc, argv);
+        return frame[deeper & 255];
     }
     if (!strcmp(what, "spin")) {
         puts("spinning");

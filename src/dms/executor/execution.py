@@ -126,11 +126,11 @@ class ExecutionTable(Generic[ExecutionT]):
     async def _ready(self) -> None:
         """Called before any execution is looked up."""
 
-    async def _live_status(self, execution: ExecutionT) -> ExecutionStatus:  # noqa: ARG002
+    async def _live_status(self, execution: ExecutionT) -> ExecutionStatus:
         """The status of an execution that has not ended."""
         return ExecutionStatus.RUNNING
 
-    def _detail(self, execution: ExecutionT) -> dict[str, str]:  # noqa: ARG002
+    def _detail(self, execution: ExecutionT) -> dict[str, str]:
         """The backend's own facts about an execution."""
         return {}
 

@@ -52,7 +52,7 @@ class NullExecutor(ExecutionTable[NullExecution]):
         else:
             self._nursery.start_soon(_run, execution, duration_s)
 
-    async def cancel(self, execution_id: str, *, grace_s: float = 10.0) -> None:  # noqa: ARG002  nothing to wait for
+    async def cancel(self, execution_id: str, *, grace_s: float = 10.0) -> None:
         """See :meth:`dms.executor.protocol.Executor.cancel`."""
         execution = await self._get(execution_id)
         execution.finish(CANCELLED_EXIT_CODE, EndReason.CANCELLED, "cancelled")
@@ -66,7 +66,7 @@ class NullExecutor(ExecutionTable[NullExecution]):
         """See :meth:`dms.executor.protocol.Executor.resume`."""
         (await self._get(execution_id)).is_paused = False
 
-    async def exec(self, execution_id: str, argv: tuple[str, ...]) -> ExecOutput:  # noqa: ARG002  every command is true
+    async def exec(self, execution_id: str, argv: tuple[str, ...]) -> ExecOutput:
         """See :meth:`dms.executor.protocol.Executor.exec`: succeeds and says nothing."""
         await self._get(execution_id)
         return ExecOutput(0, b"", b"")

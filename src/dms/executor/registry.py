@@ -31,6 +31,7 @@ async def available_executors(
     *,
     executor_id: str,
     enabled: Iterable[str] = ("wasm", "docker"),
+    modules_dir: Path | None = None,
     allowed_module_dirs: Iterable[Path] = (),
     docker_host: str = "",
     allow_privileged_docker: bool = False,
@@ -39,18 +40,20 @@ async def available_executors(
 
     ``nursery`` holds their background tasks: cancelling it leaves workloads running. ``state_dir`` belongs to the
     executors alone. ``executor_id`` tells the containers of this node from those of others on one Docker engine, so
-    it must be the same after a restart. ``docker_host`` is ``unix:///…``; empty means ``DOCKER_HOST`` or the usual
+    it must be the same after a restart. Nodes of one user may share ``modules_dir``. ``docker_host`` is ``unix:///…``; empty means ``DOCKER_HOST`` or the usual
     socket.
     """
     found = AvailableExecutors()
 
     async def open_wasm() -> Executor:
-        from dms.executor.wasm import WasmExecutor  # noqa: PLC0415  backends are imported when they are wanted
+        from dms.executor.wasm import WasmExecutor
 
-        return await WasmExecutor.open(nursery, state_dir / "wasm", allowed_module_dirs=allowed_module_dirs)
+        return await WasmExecutor.open(
+            nursery, state_dir / "wasm", modules_dir=modules_dir, allowed_module_dirs=allowed_module_dirs
+        )
 
     async def open_docker() -> Executor:
-        from dms.executor.docker import DockerExecutor  # noqa: PLC0415
+        from dms.executor.docker import DockerExecutor
 
         return await DockerExecutor.open(
             nursery,
@@ -61,7 +64,7 @@ async def available_executors(
         )
 
     async def open_null() -> Executor:
-        from dms.executor.null import NullExecutor  # noqa: PLC0415
+        from dms.executor.null import NullExecutor
 
         return NullExecutor(nursery)
 
@@ -80,7 +83,7 @@ async def available_executors(
                 found.executors[type_] = await known[type_]()
         except ExecutorError as exc:
             found.missing[type_] = exc.message
-        except (OSError, trio.TooSlowError) as exc:
+        except (OSError, ImportError, trio.TooSlowError) as exc:
             found.missing[type_] = str(exc) or "it does not answer"
 
     async with trio.open_nursery() as probes:

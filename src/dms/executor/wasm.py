@@ -5,7 +5,8 @@ The process in which it runs (:mod:`dms.executor.wasm_runner`) holds it to its l
 and outlives this one: an executor opened later on the same state directory finds it again.
 
 Under ``state_dir`` (mode 0700): ``runs/`` with one private directory per execution, ``modules/`` with compiled
-modules by the SHA-256 of their source. Whoever can write there can run code: it must belong to us alone.
+modules by the SHA-256 of their source (or elsewhere, where several nodes of one user share them). Whoever can write
+there can run code: it must belong to us alone.
 
 What a program cannot have: network ports, provision scripts, commands run inside it, a share of a core. Limits come
 from ``resources.ram.size`` (linear memory) and ``resources.disk.size`` (any one file that it writes), further from
@@ -71,27 +72,34 @@ class WasmExecutor(ExecutionTable[WasmExecution]):
         nursery: trio.Nursery,
         state_dir: Path,
         *,
+        modules_dir: Path | None = None,
         allowed_module_dirs: Iterable[Path] = (),
         default_memory_bytes: int = DEFAULT_MEMORY_BYTES,
         log_limit_bytes: int = DEFAULT_LOG_LIMIT_BYTES,
     ) -> None:
         super().__init__()
         self._nursery = nursery
-        self._runs_dir, self._modules_dir = state_dir / "runs", state_dir / "modules"
+        self._runs_dir, self._modules_dir = state_dir / "runs", modules_dir or state_dir / "modules"
+        self._owns_modules = modules_dir is None
         self._allowed_module_dirs = tuple(path.resolve() for path in allowed_module_dirs)
         self._default_memory_bytes, self._log_limit_bytes = default_memory_bytes, log_limit_bytes
         self._opening, self._is_open = trio.Lock(), False
 
     @classmethod
     async def open(
-        cls, nursery: trio.Nursery, state_dir: Path, *, allowed_module_dirs: Iterable[Path] = ()
+        cls,
+        nursery: trio.Nursery,
+        state_dir: Path,
+        *,
+        modules_dir: Path | None = None,
+        allowed_module_dirs: Iterable[Path] = (),
     ) -> WasmExecutor:
         """An executor that is known to work here and has found what an earlier process left.
 
         :raises ExecutorUnavailable: it cannot work here, with the reason.
         """
         await probe()
-        executor = cls(nursery, state_dir, allowed_module_dirs=allowed_module_dirs)
+        executor = cls(nursery, state_dir, modules_dir=modules_dir, allowed_module_dirs=allowed_module_dirs)
         await executor._ready()
         return executor
 
@@ -189,13 +197,14 @@ class WasmExecutor(ExecutionTable[WasmExecution]):
         return ExecutorStats(max(0.0, percent), int(used_s * 1e9), rss, execution.memory_bytes)
 
     async def cleanup(self) -> None:
-        """See :meth:`dms.executor.protocol.Executor.cleanup`. Compiled modules go too."""
+        """See :meth:`dms.executor.protocol.Executor.cleanup`. Compiled modules go too, unless they are shared."""
         await self._ready()
         async with trio.open_nursery() as nursery:
             for execution_id in list(self._executions):
                 nursery.start_soon(lambda id_: self.remove(id_, grace_s=1.0), execution_id)
-        for directory in (self._runs_dir, self._modules_dir):
-            await trio.to_thread.run_sync(_delete, directory)
+        await trio.to_thread.run_sync(_delete, self._runs_dir)
+        if self._owns_modules:
+            await trio.to_thread.run_sync(_delete, self._modules_dir)
 
     async def _ready(self) -> None:
         async with self._opening:

@@ -28,6 +28,18 @@ class Func(Structure):
     _fields_ = (("store_id", c_uint64), ("private", c_void_p))
 
 
+class Instance(Structure):
+    """``wasmtime_instance_t``: a handle, valid while its store lives."""
+
+    _fields_ = (("store_id", c_uint64), ("private", c_size_t))
+
+
+class Extern(Structure):
+    """``wasmtime_extern_t``, of which only functions concern us; with room for the other kinds."""
+
+    _fields_ = (("kind", c_uint8), ("func", Func), ("room", c_uint8 * 64))
+
+
 GetMemory = ctypes.CFUNCTYPE(c_size_t, c_void_p, POINTER(c_size_t), POINTER(c_size_t))
 GrowMemory = ctypes.CFUNCTYPE(c_size_t, c_void_p, c_size_t)
 Finalizer = ctypes.CFUNCTYPE(None, c_void_p)
@@ -74,8 +86,8 @@ FUNCTIONS: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "wasmtime_error_new": (P, (c_char_p,)),
     "wasmtime_func_call": (P, (P, P, P, c_size_t, P, c_size_t, P)),
     "wasmtime_linker_define_wasi": (P, (P,)),
-    "wasmtime_linker_get_default": (P, (P, P, c_char_p, c_size_t, P)),
-    "wasmtime_linker_module": (P, (P, P, c_char_p, c_size_t, P)),
+    "wasmtime_instance_export_get": (c_bool, (P, P, c_char_p, c_size_t, P)),
+    "wasmtime_linker_instantiate": (P, (P, P, P, P, P)),
     "wasmtime_linker_new": (P, (P,)),
     "wasmtime_module_deserialize_file": (P, (P, c_char_p, P)),
     "wasmtime_module_new": (P, (P, c_char_p, c_size_t, P)),
@@ -87,8 +99,7 @@ FUNCTIONS: dict[str, tuple[Any, tuple[Any, ...]]] = {
 }
 """Name → (result, arguments). Every pointer is a plain address."""
 
-TRAP_STACK_OVERFLOW = 0
-TRAP_UNREACHABLE = 9
+EXTERN_FUNC = 0
 TRAP_OUT_OF_FUEL = 11
 
 

@@ -29,12 +29,14 @@ import time
 from typing import Any, NoReturn
 
 from dms.executor.wasm_abi import (
+    EXTERN_FUNC,
     TRAP_OUT_OF_FUEL,
     ByteVec,
+    Extern,
     Finalizer,
-    Func,
     GetMemory,
     GrowMemory,
+    Instance,
     Library,
     LinearMemory,
     MemoryCreator,
@@ -56,6 +58,7 @@ PIPE_CHUNK_BYTES = 1 << 16
 PUMP_DRAIN_S = 2.0
 MAX_ERROR_CHARS = 2000
 
+START = b"_start"
 EXIT_OUT_OF_MEMORY, EXIT_CPU_LIMIT, EXIT_TIMED_OUT, EXIT_TRAPPED, EXIT_TERMINATED = 137, 152, 124, 134, 143
 """What a shell would report: SIGKILL, SIGXCPU, ``timeout``, SIGABRT, SIGTERM."""
 
@@ -270,7 +273,7 @@ def watch(job: Job, ending: Ending, started: float) -> None:
 
 
 def run(job: Job, ending: Ending) -> NoReturn:
-    """Load, instantiate and call ``_start``."""
+    """Load, instantiate, call ``_start``, and tell how it went."""
     library = Library(job.library)
     memory = GuestMemory(library, job.memory_bytes)
     engine = make_engine(library, memory, with_fuel=job.fuel is not None)
@@ -278,42 +281,57 @@ def run(job: Job, ending: Ending) -> NoReturn:
         module = load_module(library, engine, job)
     except WasmtimeError as exc:
         ending.finish(-1, "infrastructure", f"the module cannot be compiled: {_one_line(str(exc))}")
-    store = library.c.wasmtime_store_new(engine, None, None)
-    library.c.wasmtime_store_limiter(store, -1, MAX_TABLE_ELEMENTS, MAX_INSTANCES, -1, MAX_MEMORIES)
-    context = library.c.wasmtime_store_context(store)
-    linker, function, trap = library.c.wasmtime_linker_new(engine), Func(), ctypes.c_void_p()
     try:
-        library.check(library.c.wasmtime_context_set_wasi(context, make_wasi(library, job)))
-        if job.fuel is not None:
-            library.check(library.c.wasmtime_context_set_fuel(context, job.fuel))
-        library.check(library.c.wasmtime_linker_define_wasi(linker))
-        library.check(library.c.wasmtime_linker_module(linker, context, b"", 0, module))
-        library.check(library.c.wasmtime_linker_get_default(linker, context, b"", 0, ctypes.byref(function)))
-        library.check(
-            library.c.wasmtime_func_call(context, ctypes.byref(function), None, 0, None, 0, ctypes.byref(trap))
-        )
+        trap = call_start(library, engine, module, job)
     except WasmtimeError as exc:
         if exc.exit_code == 0:
             ending.finish(0, "exited")
         if memory.refused_bytes:
-            finish_out_of_memory(job, memory, ending, EXIT_OUT_OF_MEMORY if exc.exit_code is None else exc.exit_code)
+            finish_out_of_memory(job, memory, ending, exc.exit_code)
         if exc.exit_code is not None:
             ending.finish(exc.exit_code, "exited", f"the program ended with exit code {exc.exit_code}")
         ending.finish(-1, "infrastructure", f"the module cannot be started: {_one_line(str(exc))}")
-    if not trap.value:
+    if not trap:
         ending.finish(0, "exited")
-    code, message = library.trap(trap.value)
+    code, message = library.trap(trap)
     if memory.refused_bytes:
-        finish_out_of_memory(job, memory, ending, EXIT_OUT_OF_MEMORY)
+        finish_out_of_memory(job, memory, ending)
     if code == TRAP_OUT_OF_FUEL:
         ending.finish(EXIT_CPU_LIMIT, "cpu_limit", f"it used up its {job.fuel} units of fuel")
     ending.finish(EXIT_TRAPPED, "trapped", _one_line(message), note=f"{message.rstrip()}\n")
 
 
-def finish_out_of_memory(job: Job, memory: GuestMemory, ending: Ending, exit_code: int) -> NoReturn:
+def call_start(library: Library, engine: int, module: int, job: Job) -> int | None:
+    """Run the program to its end; returns its trap, if it trapped.
+
+    :raises WasmtimeError: it ended by ``proc_exit``, or could not be started.
+    """
+    store = library.c.wasmtime_store_new(engine, None, None)
+    library.c.wasmtime_store_limiter(store, -1, MAX_TABLE_ELEMENTS, MAX_INSTANCES, -1, MAX_MEMORIES)
+    context = library.c.wasmtime_store_context(store)
+    linker, instance, start, trap = library.c.wasmtime_linker_new(engine), Instance(), Extern(), ctypes.c_void_p()
+    library.check(library.c.wasmtime_context_set_wasi(context, make_wasi(library, job)))
+    if job.fuel is not None:
+        library.check(library.c.wasmtime_context_set_fuel(context, job.fuel))
+    library.check(library.c.wasmtime_linker_define_wasi(linker))
+    library.check(
+        library.c.wasmtime_linker_instantiate(linker, context, module, ctypes.byref(instance), ctypes.byref(trap))
+    )
+    if trap.value:
+        return trap.value
+    found = library.c.wasmtime_instance_export_get(
+        context, ctypes.byref(instance), START, len(START), ctypes.byref(start)
+    )
+    if not found or start.kind != EXTERN_FUNC:
+        raise WasmtimeError("it exports no function _start: it is a library, not a program")
+    library.check(library.c.wasmtime_func_call(context, ctypes.byref(start.func), None, 0, None, 0, ctypes.byref(trap)))
+    return trap.value
+
+
+def finish_out_of_memory(job: Job, memory: GuestMemory, ending: Ending, exit_code: int | None = None) -> NoReturn:
     """A growth was refused and the program failed after it."""
     ending.finish(
-        exit_code,
+        EXIT_OUT_OF_MEMORY if exit_code is None else exit_code,
         "out_of_memory",
         f"it asked for {memory.refused_bytes} bytes of memory; the limit is {job.memory_bytes}",
     )
@@ -323,9 +341,9 @@ def make_engine(library: Library, memory: GuestMemory, *, with_fuel: bool) -> in
     """An engine whose memories are ours; threads and 64-bit memories, which could evade the limit, are off."""
     config = library.c.wasm_config_new()
     library.c.wasmtime_config_consume_fuel_set(config, with_fuel)
-    library.c.wasmtime_config_wasm_threads_set(config, False)  # noqa: FBT003
-    library.c.wasmtime_config_wasm_memory64_set(config, False)  # noqa: FBT003
-    library.c.wasmtime_config_memory_init_cow_set(config, False)  # noqa: FBT003  only for the library's own memories
+    library.c.wasmtime_config_wasm_threads_set(config, False)
+    library.c.wasmtime_config_wasm_memory64_set(config, False)
+    library.c.wasmtime_config_memory_init_cow_set(config, False)
     library.c.wasmtime_config_host_memory_creator_set(config, ctypes.byref(memory.creator))
     return int(library.c.wasm_engine_new_with_config(config))
 

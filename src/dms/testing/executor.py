@@ -126,7 +126,7 @@ class ScriptedExecutor(ExecutionTable[ScriptedExecution]):
                 nursery.start_soon(_play, execution)
         return after
 
-    async def validate(self, engine: SpecConfig) -> None:  # noqa: ARG002  scripts have no parameters
+    async def validate(self, engine: SpecConfig) -> None:
         """Every parameter is right, unless the default script says otherwise."""
         if self._default.invalid is not None:
             raise self._default.invalid
@@ -171,7 +171,7 @@ class ScriptedExecutor(ExecutionTable[ScriptedExecution]):
         """See :meth:`dms.executor.protocol.Executor.resume`."""
         (await self._get(execution_id)).is_paused = False
 
-    async def exec(self, execution_id: str, argv: tuple[str, ...]) -> ExecOutput:  # noqa: ARG002  the script knows
+    async def exec(self, execution_id: str, argv: tuple[str, ...]) -> ExecOutput:
         """See :meth:`dms.executor.protocol.Executor.exec`."""
         return (await self._get(execution_id)).script.exec_output
 

@@ -112,9 +112,9 @@ async def make_wasm(nursery: trio.Nursery, directory: Path) -> Subject:
         return SpecConfig(type="wasm", params={"module": module, "args": arguments[workload]})
 
     async def restart() -> Executor:
-        return WasmExecutor(nursery, directory / "state")
+        return WasmExecutor(nursery, directory / "state", modules_dir=directory.parent / "modules")
 
-    return Subject(WasmExecutor(nursery, directory / "state"), engine, directory, restart)
+    return Subject(await restart(), engine, directory, restart)
 
 
 FACTORIES: dict[str, Factory] = {"null": make_null, "scripted": make_scripted, "wasm": make_wasm}

@@ -1,0 +1,394 @@
+"""The WebAssembly executor: limits, isolation, the truth about every end."""
+
+from __future__ import annotations
+
+import base64
+import os
+import signal
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+import trio
+
+from dms.executor.errors import InvalidEngineSpec, StartFailed, Unsupported
+from dms.executor.protocol import (
+    EndReason,
+    ExecutionRequest,
+    ExecutionResult,
+    LogStreamRequest,
+    Mount,
+    PortBinding,
+)
+from dms.executor.wasm import WasmExecutor
+from dms.executor.wasm_process import RunDirectory, boot_id
+from dms.types.resources import RAM, Disk, Resources, SpecConfig
+
+PROBE = (Path(__file__).parents[2] / "programs" / "probe.wasm").read_bytes()
+MIB = 1024 * 1024
+WASM = b"\0asm\1\0\0\0"
+NO_START = WASM  # the empty module
+UNKNOWN_IMPORT = WASM + bytes.fromhex("01 04 01 60 00 00  02 0a 01 03 656e76 02 666f 00 00")
+BROKEN = WASM + b"\x01\x7fgarbage"
+COMPONENT = b"\0asm\x0d\0\1\0"
+
+
+def b64(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+@dataclass
+class Bench:
+    executor: WasmExecutor
+    nursery: trio.Nursery
+    path: Path
+
+    def request(
+        self, *args: str, id_: str = "e", ram: int = 64 * MIB, disk: int = 0, **params: object
+    ) -> ExecutionRequest:
+        if "module" not in params and "module_path" not in params:
+            params["module"] = b64(PROBE)
+        return ExecutionRequest(
+            "job",
+            id_,
+            SpecConfig(type="wasm", params={"args": list(args), **params}),
+            Resources(ram=RAM(size=ram), disk=Disk(size=disk)),
+            self.path / "results" / id_,
+        )
+
+    async def run(self, request: ExecutionRequest) -> ExecutionResult:
+        await self.executor.start(request)
+        return await self.executor.wait(request.execution_id)
+
+    async def output(self, request: ExecutionRequest) -> str:
+        result = await self.run(request)
+        assert result.stdout_path is not None
+        return result.stdout_path.read_text()
+
+    async def until_logged(self, id_: str, text: bytes) -> None:
+        async for chunk in self.executor.logs(LogStreamRequest(id_, follow=True)):
+            if text in chunk:
+                return
+        raise AssertionError("it ended before")
+
+
+@pytest.fixture(scope="module")
+def modules_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Compiled once for all tests."""
+    return tmp_path_factory.mktemp("modules")
+
+
+@pytest.fixture
+async def bench(tmp_path: Path, modules_dir: Path) -> AsyncIterator[Bench]:
+    with trio.fail_after(30):
+        async with trio.open_nursery() as nursery:
+            executor = WasmExecutor(nursery, tmp_path / "state", modules_dir=modules_dir, log_limit_bytes=100_000)
+            yield Bench(executor, nursery, tmp_path)
+            await executor.cleanup()
+            nursery.cancel_scope.cancel()
+
+
+async def test_a_trap_is_told_with_its_message(bench: Bench) -> None:
+    result = await bench.run(bench.request("trap"))
+    assert (result.reason, result.exit_code) == (EndReason.TRAPPED, 134)
+    assert "unreachable" in result.error_msg
+    assert "\n" not in result.error_msg
+    assert result.stderr_path is not None
+    assert "unreachable" in result.stderr_path.read_text()
+
+
+async def test_endless_recursion_is_a_trap(bench: Bench) -> None:
+    result = await bench.run(bench.request("recurse"))
+    assert result.reason is EndReason.TRAPPED
+
+
+async def test_an_endless_loop_ends_when_its_fuel_is_used_up(bench: Bench) -> None:
+    result = await bench.run(bench.request("spin", fuel=10_000_000))
+    assert (result.reason, result.exit_code) == (EndReason.CPU_LIMIT, 152)
+    assert "fuel" in result.error_msg
+
+
+async def test_fuel_is_enough_for_a_program_that_ends(bench: Bench) -> None:
+    assert (await bench.run(bench.request("hello", fuel=10_000_000))).ok
+
+
+async def test_an_endless_loop_ends_at_its_processor_time(bench: Bench) -> None:
+    result = await bench.run(bench.request("spin", max_cpu_s=0.2))
+    assert (result.reason, result.exit_code) == (EndReason.CPU_LIMIT, 152)
+    assert await bench.output(bench.request("hello", id_="after")) == "hello\n"
+
+
+@pytest.mark.parametrize("args", [("spin",), ("sleep", "3600000")])
+async def test_a_program_that_computes_or_sleeps_too_long_is_timed_out(bench: Bench, args: Sequence[str]) -> None:
+    result = await bench.run(bench.request(*args, timeout="300ms"))
+    assert (result.reason, result.exit_code) == (EndReason.TIMED_OUT, 124)
+    assert result.stdout_path is not None
+    assert "ing\n" in result.stdout_path.read_text(), "what it wrote before must be in the log"
+
+
+@pytest.mark.parametrize("step", [100_000, 500_000_000])
+async def test_a_program_that_wants_more_memory_than_it_may_have(bench: Bench, step: int) -> None:
+    result = await bench.run(bench.request("hog", str(step), ram=16 * MIB))
+    assert (result.reason, result.exit_code) == (EndReason.OUT_OF_MEMORY, 137)
+    assert str(16 * MIB) in result.error_msg
+    assert result.stdout_path is not None
+    assert int(result.stdout_path.read_text().split()[-1]) <= 16 * MIB
+
+
+async def test_a_program_that_copes_with_refused_memory_succeeds(bench: Bench) -> None:
+    assert (await bench.run(bench.request("hog", "100000", "polite", ram=16 * MIB))).ok
+
+
+async def test_a_program_that_needs_more_memory_than_it_may_have_from_the_start(bench: Bench) -> None:
+    result = await bench.run(bench.request("hello", ram=64 * 1024))
+    assert result.reason is EndReason.OUT_OF_MEMORY
+
+
+async def test_a_trap_with_enough_memory_is_no_memory_problem(bench: Bench) -> None:
+    assert (await bench.run(bench.request("trap", ram=64 * MIB))).reason is EndReason.TRAPPED
+
+
+async def test_an_endless_output_fills_the_log_to_its_limit_only(bench: Bench) -> None:
+    result = await bench.run(bench.request("flood", "5000000"))
+    assert result.ok
+    assert result.stdout_path is not None
+    log = result.stdout_path.read_bytes()
+    assert log.startswith(b"x" * 100_000 + b"\n[output cut here")
+    assert len(log) < 100_100
+
+
+async def test_an_output_of_exactly_the_limit_is_whole(bench: Bench) -> None:
+    result = await bench.run(bench.request("flood", "100000"))
+    assert result.stdout_path is not None
+    assert result.stdout_path.read_bytes() == b"x" * 100_000
+
+
+async def test_who_kills_it_from_outside_is_not_us(bench: Bench) -> None:
+    await bench.executor.start(bench.request("tick", "0"))
+    await bench.until_logged("e", b"tick")
+    (info,) = await bench.executor.list()
+    os.kill(int(info.detail["pid"]), signal.SIGKILL)
+    result = await bench.executor.wait("e")
+    assert (result.reason, result.exit_code) == (EndReason.KILLED, 137)
+    assert "SIGKILL" in result.error_msg
+
+
+async def test_a_sigterm_from_outside_is_a_kill_and_ours_is_a_cancellation(bench: Bench) -> None:
+    await bench.executor.start(bench.request("tick", "0"))
+    await bench.until_logged("e", b"tick")
+    (info,) = await bench.executor.list()
+    os.kill(int(info.detail["pid"]), signal.SIGTERM)
+    assert (await bench.executor.wait("e")).reason is EndReason.KILLED
+
+
+async def test_a_kill_that_nobody_saw_is_told_after_a_restart(bench: Bench) -> None:
+    await bench.executor.start(bench.request("tick", "0"))
+    await bench.until_logged("e", b"tick")
+    (info,) = await bench.executor.list()
+    os.kill(int(info.detail["pid"]), signal.SIGKILL)
+    await bench.executor.wait("e")  # reaped here, so that the next one cannot ask for the signal
+    result = await WasmExecutor(bench.nursery, bench.path / "state").wait("e")
+    assert result.reason is EndReason.KILLED
+
+
+async def test_after_a_restart_of_the_machine_what_ran_is_lost_and_not_mistaken_for_another(bench: Bench) -> None:
+    await bench.executor.start(bench.request("tick", "0"))
+    run = RunDirectory.of(bench.path / "state" / "runs", "e")
+    record = run.path / "record.json"
+    record.write_text(record.read_text().replace(boot_id(), "another-boot"))
+    result = await WasmExecutor(bench.nursery, bench.path / "state").wait("e")
+    assert result.reason is EndReason.KILLED
+    assert "restarted" in result.error_msg
+
+
+async def test_a_process_id_that_means_another_process_now_is_not_touched(bench: Bench) -> None:
+    await bench.run(bench.request("hello"))
+    run = RunDirectory.of(bench.path / "state" / "runs", "e")
+    (run.path / "exit.json").unlink()
+    (run.path / "pid").write_text(f"{os.getpid()} 1")
+    result = await WasmExecutor(bench.nursery, bench.path / "state").wait("e")
+    assert result.reason is EndReason.KILLED
+
+
+async def test_records_that_cannot_be_read_are_dropped(bench: Bench) -> None:
+    runs = bench.path / "state" / "runs"
+    (runs / "rubbish").mkdir(parents=True)
+    (runs / "rubbish" / "record.json").write_bytes(b"\xff{")
+    assert await bench.executor.list() == ()
+    assert not (runs / "rubbish").exists()
+
+
+async def test_the_environment_of_the_daemon_does_not_leak(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DMS_PASSPHRASE", "secret")
+    assert await bench.output(bench.request("env", environment=["GREETING=hello = you"])) == "GREETING=hello = you\n"
+
+
+async def test_no_file_of_the_daemon_is_open_in_the_process(bench: Bench) -> None:
+    leak = os.open("/etc/hostname", os.O_RDONLY)
+    os.set_inheritable(leak, True)
+    try:
+        await bench.executor.start(bench.request("tick", "0"))
+        await bench.until_logged("e", b"tick")
+        (info,) = await bench.executor.list()
+        fds = Path(f"/proc/{info.detail['pid']}/fd")
+        targets = {str(fd.readlink()) for fd in fds.iterdir()}  # noqa: ASYNC240
+    finally:
+        os.close(leak)
+    assert not any("hostname" in target for target in targets)
+    assert (await bench.executor.stats("e")).memory_used_bytes > MIB
+
+
+async def test_nothing_of_the_job_shows_in_the_process_list(bench: Bench) -> None:
+    await bench.executor.start(bench.request("tick", "0", "20", "secret-argument", environment=["TOKEN=hidden"]))
+    await bench.until_logged("e", b"tick")
+    (info,) = await bench.executor.list()
+    process = Path(f"/proc/{info.detail['pid']}")
+    assert b"secret-argument" not in (process / "cmdline").read_bytes()
+    assert b"hidden" not in (process / "environ").read_bytes()
+
+
+async def test_arguments_arrive_as_they_are(bench: Bench) -> None:
+    output = await bench.output(bench.request("args", "two words", '"quoted"', "ünïcode", "", "$HOME"))
+    assert output.splitlines() == ["program.wasm", "args", "two words", '"quoted"', "ünïcode", "", "$HOME"]
+
+
+async def test_standard_input_is_what_was_given_or_empty(bench: Bench) -> None:
+    assert await bench.output(bench.request("cat", stdin="one\ntwo\n")) == "one\ntwo\n"
+    assert await bench.output(bench.request("cat", id_="without")) == ""
+
+
+async def test_mounts_are_what_a_program_sees_and_read_only_ones_stay_as_they_are(bench: Bench) -> None:
+    inputs, outputs = bench.path / "in", bench.path / "out"
+    inputs.mkdir()
+    outputs.mkdir()
+    (inputs / "a.txt").write_text("from outside")
+
+    def mounted(id_: str, *args: str) -> ExecutionRequest:
+        return replace(
+            bench.request(*args, id_=id_),
+            inputs=(Mount(inputs, "/in", read_only=True),),
+            outputs=(Mount(outputs, "/out"),),
+        )
+
+    assert await bench.output(mounted("read", "cat", "/in/a.txt")) == "from outside"
+    assert (await bench.run(mounted("overwrite", "write", "/in/a.txt", "x"))).exit_code == 1
+    assert (await bench.run(mounted("create", "write", "/in/b.txt", "x"))).exit_code == 1
+    assert (await bench.run(mounted("out", "write", "/out/b.txt", "result"))).ok
+    assert (await bench.run(mounted("climb", "cat", "/in/../out/b.txt"))).exit_code == 1
+    assert (await bench.run(mounted("host", "cat", "/etc/hostname"))).exit_code == 1
+    assert [path.name for path in inputs.iterdir()] == ["a.txt"]
+    assert (inputs / "a.txt").read_text() == "from outside"
+    assert (outputs / "b.txt").read_text() == "result"
+
+
+async def test_a_link_in_a_mounted_directory_does_not_lead_out(bench: Bench) -> None:
+    inputs = bench.path / "in"
+    inputs.mkdir()
+    (bench.path / "secret").write_text("secret")
+    (inputs / "link").symlink_to(bench.path / "secret")
+    (inputs / "relative").symlink_to("../secret")
+    for name in ("link", "relative"):
+        request = replace(bench.request("cat", f"/in/{name}", id_=name), inputs=(Mount(inputs, "/in"),))
+        assert (await bench.run(request)).exit_code == 1
+
+
+async def test_a_file_cannot_grow_beyond_the_disk_that_was_promised(bench: Bench) -> None:
+    outputs = bench.path / "out"
+    outputs.mkdir()
+    request = replace(bench.request("fill", "/out/big", "10000000", disk=MIB), outputs=(Mount(outputs, "/out"),))
+    assert (await bench.run(request)).exit_code == 1
+    assert (outputs / "big").stat().st_size == MIB
+
+
+async def test_files_travel_with_the_request(bench: Bench) -> None:
+    files = {"/data/a.txt": b64(b"alpha"), "/data/deep/b.txt": b64(b"beta"), "/other/c": b64(b"gamma")}
+    for path, content in (("/data/a.txt", "alpha"), ("/data/deep/b.txt", "beta"), ("/other/c", "gamma")):
+        assert await bench.output(bench.request("cat", path, id_=path, files=files)) == content
+    listing = await bench.output(bench.request("list", "/data", id_="list", files=files))
+    assert sorted(listing.split()) == ["a.txt", "deep"]
+    assert (await bench.run(bench.request("write", "/data/a.txt", "x", id_="write", files=files))).exit_code == 1
+
+
+async def test_files_cannot_hide_a_volume(bench: Bench) -> None:
+    request = replace(bench.request("hello", files={"/data/a": ""}), inputs=(Mount(bench.path, "/data"),))
+    with pytest.raises(InvalidEngineSpec, match="where a volume is mounted"):
+        await bench.executor.start(request)
+
+
+@pytest.mark.parametrize(
+    ("module", "reason"),
+    [
+        (NO_START, "no function _start"),
+        (UNKNOWN_IMPORT, "unknown import"),
+        (BROKEN, "cannot be compiled"),
+    ],
+)
+async def test_a_module_that_is_no_program_fails_with_the_reason(bench: Bench, module: bytes, reason: str) -> None:
+    result = await bench.run(bench.request(module=b64(module)))
+    assert (result.reason, result.exit_code) == (EndReason.INFRASTRUCTURE, -1)
+    assert reason in result.error_msg
+
+
+async def test_a_module_by_path_must_lie_in_an_allowed_directory(bench: Bench) -> None:
+    allowed = bench.path / "modules"
+    allowed.mkdir()
+    (allowed / "probe.wasm").write_bytes(PROBE)
+    (allowed / "text.wasm").write_text("text")
+    (bench.path / "outside.wasm").write_bytes(PROBE)
+    (allowed / "link.wasm").symlink_to(bench.path / "outside.wasm")
+    executor = WasmExecutor(bench.nursery, bench.path / "state", allowed_module_dirs=[allowed])
+    bench.executor = executor
+    assert (await bench.run(bench.request("hello", module_path=str(allowed / "probe.wasm")))).ok
+    for name in ("../outside.wasm", "link.wasm"):
+        with pytest.raises(InvalidEngineSpec, match="not allowed here"):
+            await executor.start(bench.request(id_=name, module_path=f"{allowed}/{name}"))
+    with pytest.raises(InvalidEngineSpec, match="cannot be read"):
+        await executor.start(bench.request(id_="none", module_path=f"{allowed}/none.wasm"))
+    with pytest.raises(InvalidEngineSpec, match="not a WebAssembly module"):
+        await executor.start(bench.request(id_="text", module_path=f"{allowed}/text.wasm"))
+    with pytest.raises(InvalidEngineSpec, match="not allowed here"):
+        await executor.validate(SpecConfig(type="wasm", params={"module_path": "/etc/passwd"}))
+
+
+async def test_what_a_program_cannot_have_is_refused_and_leaves_the_id_free(bench: Bench) -> None:
+    with pytest.raises(Unsupported, match="listen on ports"):
+        await bench.executor.start(replace(bench.request(), ports=(PortBinding("127.0.0.1", 80, 80),)))
+    with pytest.raises(Unsupported, match="scripts"):
+        await bench.executor.start(replace(bench.request(), provision_scripts=(("a", b"true"),)))
+    with pytest.raises(StartFailed, match="not a directory"):
+        await bench.executor.start(replace(bench.request(), inputs=(Mount(bench.path / "none", "/in"),)))
+    with pytest.raises(InvalidEngineSpec):
+        await bench.executor.start(bench.request(timeout="soon"))
+    assert await bench.executor.list() == ()
+    assert (await bench.run(bench.request("hello"))).ok
+
+
+async def test_a_results_directory_that_cannot_be_made_is_a_failed_start(bench: Bench) -> None:
+    (bench.path / "results").write_text("in the way")
+    with pytest.raises(StartFailed):
+        await bench.executor.start(bench.request("hello"))
+    assert await bench.executor.list() == ()
+
+
+async def test_the_compiled_module_is_kept_and_a_damaged_one_replaced(bench: Bench) -> None:
+    bench.executor = WasmExecutor(bench.nursery, bench.path / "state")
+    await bench.run(bench.request("hello"))
+    (compiled,) = (bench.path / "state" / "modules").glob("*.cwasm")
+    good = compiled.read_bytes()
+    compiled.write_bytes(b"damaged")
+    assert (await bench.run(bench.request("hello", id_="again"))).ok
+    assert len(compiled.read_bytes()) == len(good)
+
+
+async def test_private_directories_are_private(bench: Bench) -> None:
+    result = await bench.run(bench.request("hello"))
+    assert result.stdout_path is not None
+    private = [bench.path / "state", result.stdout_path.parent, *(bench.path / "state" / "runs").iterdir()]
+    assert {path.stat().st_mode & 0o777 for path in private} == {0o700}
+    assert result.stdout_path.stat().st_mode & 0o777 == 0o600
+
+
+async def test_open_says_that_it_works(bench: Bench) -> None:
+    executor = await WasmExecutor.open(bench.nursery, bench.path / "other")
+    assert executor.type == "wasm"
