@@ -7,7 +7,9 @@
         ├── InvalidAddress      not a multiaddress of a peer          (BadInput)
         ├── AddressInUse        another program listens there         (Conflict)
         ├── AlreadyHandled      a protocol has one handler            (Conflict)
+        ├── BadFrame            a message that breaks the framing     (BadInput)
         ├── MessageTooLarge     over the limit of a frame or topic    (BadInput)
+        ├── NotRunning          used before its start or after its end (Unavailable)
         └── PeerUnreachable     no way to the peer in time            (Unavailable)
 """
 
@@ -42,10 +44,22 @@ class AlreadyHandled(Conflict, NetworkError):
     code = "already_handled"
 
 
+class BadFrame(BadInput, NetworkError):
+    """not a well-formed message"""
+
+    code = "bad_frame"
+
+
 class MessageTooLarge(BadInput, NetworkError):
     """message too large"""
 
     code = "message_too_large"
+
+
+class NotRunning(Unavailable, NetworkError):
+    """The network is not running."""
+
+    code = "network_not_running"
 
 
 class PeerUnreachable(Unavailable, NetworkError):

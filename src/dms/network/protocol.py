@@ -18,7 +18,7 @@ MAX_MESSAGE_BYTES = 1 << 20
 """A frame, its 8-byte length included (``spec/network.md`` 3)."""
 
 MessageHandler = Callable[[PeerID, bytes], Awaitable[None]]
-"""Called with the authenticated sender and one message; runs in a task of its own; whatever it raises is logged and dropped."""
+"""Called with the authenticated sender and one message, in a task of its own; what it raises is logged and dropped."""
 
 
 class Verdict(Enum):

@@ -1,0 +1,52 @@
+"""How nodes reach each other: messages between peers, broadcast on topics, and who is connected.
+
+- :mod:`~dms.network.protocol`: the seam, :class:`~dms.network.protocol.Network`; all that the program knows of it.
+- :mod:`~dms.network.errors`: what can go wrong.
+- :mod:`~dms.network.framing`: one message on a stream, without I/O; :mod:`~dms.network.addresses`: addresses of peers.
+- :mod:`~dms.network.handlers`, :mod:`~dms.network.subscriptions`: who here receives which messages and broadcasts.
+- :mod:`dms.network.libp2p`: the real network. Importing it loads the whole libp2p library, so only a running node does.
+
+The twin in memory is :mod:`dms.testing.network`.
+"""
+
+from dms.network.errors import (
+    AddressInUse,
+    AlreadyHandled,
+    BadFrame,
+    InvalidAddress,
+    MessageTooLarge,
+    NetworkError,
+    NotRunning,
+    PeerUnreachable,
+)
+from dms.network.protocol import (
+    MAX_MESSAGE_BYTES,
+    MessageHandler,
+    Network,
+    PeerChange,
+    PeerEvent,
+    PeerInfo,
+    PeerListener,
+    TopicValidator,
+    Verdict,
+)
+
+__all__ = [
+    "MAX_MESSAGE_BYTES",
+    "AddressInUse",
+    "AlreadyHandled",
+    "BadFrame",
+    "InvalidAddress",
+    "MessageHandler",
+    "MessageTooLarge",
+    "Network",
+    "NetworkError",
+    "NotRunning",
+    "PeerChange",
+    "PeerEvent",
+    "PeerInfo",
+    "PeerListener",
+    "PeerUnreachable",
+    "TopicValidator",
+    "Verdict",
+]

@@ -1,0 +1,92 @@
+"""The handlers of messages by protocol id, and the slots they run in; shared by all implementations of the network.
+
+A peer holds at most ``per_peer`` of the ``total`` slots, so that no single one can take them all.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+
+import trio
+
+from dms.network.errors import AlreadyHandled
+from dms.network.protocol import MessageHandler
+from dms.types.ids import PeerID
+
+log = logging.getLogger(__name__)
+
+HANDLERS = 4096
+HANDLERS_PER_PEER = 128
+
+
+class Handlers:
+    """Who receives which protocol."""
+
+    def __init__(self, counters: Counter[str], *, total: int = HANDLERS, per_peer: int = HANDLERS_PER_PEER) -> None:
+        self._counters = counters
+        self._max_total = total
+        self._max_per_peer = per_peer
+        self._handlers: dict[str, MessageHandler] = {}
+        self._running: Counter[PeerID] = Counter()
+        self._total = 0
+        self._nursery: trio.Nursery | None = None
+
+    def open(self, nursery: trio.Nursery) -> None:
+        """Run handlers in this nursery from now on."""
+        self._nursery = nursery
+
+    def close(self) -> None:
+        """Run no more; the handlers stay for the next time."""
+        self._nursery = None
+
+    def protocols(self) -> tuple[str, ...]:
+        """The protocols that have a handler."""
+        return tuple(self._handlers)
+
+    def add(self, protocol: str, handler: MessageHandler) -> None:
+        """Receive the messages of a protocol.
+
+        :raises AlreadyHandled: somebody does already.
+        """
+        if protocol in self._handlers:
+            raise AlreadyHandled(f"the protocol {protocol} has a handler already")
+        self._handlers[protocol] = handler
+
+    def remove(self, protocol: str) -> bool:
+        """Receive them no more; whether anybody did."""
+        return self._handlers.pop(protocol, None) is not None
+
+    def deliver(self, sender: PeerID, protocol: str, data: bytes) -> None:
+        """Give a message to its handler, in a task of its own; without handler or slot it is dropped and counted."""
+        handler = self._handlers.get(protocol)
+        if handler is None or self._nursery is None:
+            self._counters["messages dropped: no handler"] += 1
+            return
+        if self.take_slot(sender):
+            self._nursery.start_soon(self._handle, handler, sender, data)
+
+    def take_slot(self, peer: PeerID) -> bool:
+        """Take one of the peer's slots, if there is one."""
+        if self._total >= self._max_total or self._running[peer] >= self._max_per_peer:
+            self._counters["messages dropped: too many at once"] += 1
+            return False
+        self._total += 1
+        self._running[peer] += 1
+        return True
+
+    def free_slot(self, peer: PeerID) -> None:
+        """Give it back."""
+        self._total -= 1
+        self._running[peer] -= 1
+        if not self._running[peer]:
+            del self._running[peer]
+
+    async def _handle(self, handler: MessageHandler, sender: PeerID, data: bytes) -> None:
+        try:
+            await handler(sender, data)
+        except Exception:
+            self._counters["handlers failed"] += 1
+            log.exception("the handler of a message of %s failed", sender)
+        finally:
+            self.free_slot(sender)

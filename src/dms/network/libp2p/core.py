@@ -1,0 +1,187 @@
+"""The library's host with every stream handler guarded, its own included.
+
+A handler that raises must end its stream, never the host; and no peer may hold more streams than its share.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter, OrderedDict
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import trio
+from libp2p.abc import INetConn, INetStream, INetwork, INotifee
+from libp2p.custom_types import StreamHandlerFn
+from libp2p.host.basic_host import BasicHost
+from libp2p.host.defaults import get_default_protocols
+from libp2p.host.ping import ID as PING
+from libp2p.identity.identify_push.identify_push import ID_PUSH
+from libp2p.io.exceptions import IOException
+from libp2p.peer.id import ID
+from libp2p.peer.peerinfo import PeerInfo
+from multiaddr import Multiaddr
+
+from dms.network.libp2p.services import running
+from dms.network.libp2p.swarm import GuardedSwarm
+
+log = logging.getLogger(__name__)
+
+NEGOTIATION_S = 10
+PING_BYTES = 32
+PING_IDLE_S = 60.0
+
+OnIdentified = Callable[[ID], None]
+
+
+class GuardedHost(BasicHost):
+    """Negotiates protocols on streams and identifies peers."""
+
+    swarm: GuardedSwarm
+
+    def __init__(self, swarm: GuardedSwarm, *, counters: Counter[str]) -> None:
+        self.swarm = swarm
+        self.counters = counters
+        self.on_connected: Callable[[INetConn], None] = lambda _: None
+        self.on_disconnected: Callable[[INetConn], None] = lambda _: None
+        self.on_identified: OnIdentified = lambda _: None
+        self._nursery: trio.Nursery | None = None
+        self._streams: Counter[ID] = Counter()
+        super().__init__(
+            swarm,
+            negotiate_timeout=NEGOTIATION_S,
+            default_protocols=OrderedDict(),
+            disable_identify_address_discovery=True,
+        )
+        swarm.notifees = [one for one in swarm.notifees if type(one).__name__ != "_IdentifyNotifee"]
+        swarm.register_notifee(_Notifee(self))
+        for protocol, handler in get_default_protocols(self).items():
+            self.set_stream_handler(protocol, handler)
+        self.set_stream_handler(PING, self._answer_pings)
+        self.set_stream_handler(ID_PUSH, self._take_pushed_identity(self.multiselect.handlers[ID_PUSH]))
+
+    @asynccontextmanager
+    async def serving(self) -> AsyncIterator[None]:
+        """Run for the length of the context; whoever listens is not our concern."""
+        async with running(self.swarm, lambda: self.counters.update(("tasks failed",))):
+            await self.swarm.event_background_nursery_created.wait()
+            async with trio.open_nursery() as nursery:
+                self._nursery = nursery
+                try:
+                    yield
+                finally:
+                    self._nursery = None
+                    nursery.cancel_scope.cancel()
+
+    async def connect(self, peer_info: PeerInfo) -> None:
+        """Dial, for the parts of the library that do so; nothing is remembered that the peer did not say itself."""
+        if self.swarm.get_connections(peer_info.peer_id):
+            return
+        await self.swarm.dial_at(peer_info.peer_id, peer_info.addrs[:8])
+
+    def is_identified(self, peer: ID) -> bool:
+        """Whether the peer told us its protocols since it connected."""
+        return peer in self._identified_peers
+
+    # streams ---------------------------------------------------------------------------------------------------------
+
+    async def _swarm_stream_handler(self, net_stream: INetStream) -> None:
+        """Serve one inbound stream; never raises, and always ends the stream."""
+        peer = net_stream.muxed_conn.peer_id
+        if self._streams[peer] >= self.swarm.limits.streams_per_peer:
+            self.counters["streams refused"] += 1
+            await _reset(net_stream)
+            return
+        self._streams[peer] += 1
+        try:
+            await super()._swarm_stream_handler(net_stream)
+        except Exception as error:  # noqa: BLE001  a handler must not end the host
+            self.counters["stream handlers failed"] += 1
+            log.debug("handler of %s for %s failed: %r", net_stream.get_protocol(), peer, error)
+            await _reset(net_stream)
+        finally:
+            self._streams[peer] -= 1
+            if not self._streams[peer]:
+                del self._streams[peer]
+
+    async def _answer_pings(self, stream: INetStream) -> None:
+        """Echo pings until the other side ends; the library's own keeps two streams per peer and forgets none."""
+        pending = bytearray()
+        while True:
+            with trio.move_on_after(PING_IDLE_S) as scope:
+                piece = await stream.read(PING_BYTES)
+            if scope.cancelled_caught or not piece:
+                break
+            pending += piece
+            while len(pending) >= PING_BYTES:
+                await stream.write(bytes(pending[:PING_BYTES]))
+                del pending[:PING_BYTES]
+        await stream.close()
+
+    def _take_pushed_identity(self, handler: StreamHandlerFn | None) -> StreamHandlerFn:
+        async def take(stream: INetStream) -> None:
+            if handler is not None:
+                await handler(stream)
+            self.on_identified(stream.muxed_conn.peer_id)
+
+        return take
+
+    # identify --------------------------------------------------------------------------------------------------------
+
+    def _schedule_identify(self, peer_id: ID, *, reason: str) -> None:
+        """Ask who it is, in our own nursery: the library uses system tasks, whose failure ends the process."""
+        if self._nursery is None or peer_id in self._identify_inflight or peer_id in self._identified_peers:
+            return
+        if peer_id == self.get_id() or not self._should_identify_peer(peer_id):
+            return
+        self._identify_inflight.add(peer_id)
+        self._nursery.start_soon(self._identify, peer_id, reason)
+
+    async def _identify(self, peer: ID, reason: str) -> None:
+        try:
+            with trio.move_on_after(2 * NEGOTIATION_S):
+                await self._identify_peer(peer, reason=reason)
+        except Exception as error:  # noqa: BLE001  whatever the peer answered
+            log.debug("identify of %s failed: %r", peer, error)
+        finally:
+            self._identify_inflight.discard(peer)
+        if peer in self._identified_peers:
+            self.on_identified(peer)
+        else:
+            self.counters["identifications failed"] += 1
+
+
+class _Notifee(INotifee):
+    """What the swarm tells; of all that only connections matter here."""
+
+    def __init__(self, host: GuardedHost) -> None:
+        self._host = host
+
+    async def connected(self, _network: INetwork, conn: INetConn) -> None:
+        self._host.on_connected(conn)
+        await self._host._on_notifee_connected(conn)  # noqa: SLF001
+
+    async def disconnected(self, _network: INetwork, conn: INetConn) -> None:
+        if not self._host.swarm.get_connections(conn.muxed_conn.peer_id):
+            self._host._on_notifee_disconnected(conn)  # noqa: SLF001
+        self._host.on_disconnected(conn)
+
+    async def opened_stream(self, _network: INetwork, _stream: INetStream) -> None:
+        return
+
+    async def closed_stream(self, _network: INetwork, _stream: INetStream) -> None:
+        return
+
+    async def listen(self, _network: INetwork, _address: Multiaddr) -> None:
+        return
+
+    async def listen_close(self, _network: INetwork, _address: Multiaddr) -> None:
+        return
+
+
+async def _reset(stream: INetStream) -> None:
+    with trio.move_on_after(5.0):
+        try:
+            await stream.reset()
+        except (IOException, OSError):
+            return

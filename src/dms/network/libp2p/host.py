@@ -1,0 +1,441 @@
+"""The real network: TCP, Noise and yamux through the libp2p library, behind :class:`dms.network.protocol.Network`."""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import trio
+from libp2p.abc import INetConn
+from libp2p.crypto.ed25519 import create_new_key_pair
+from libp2p.custom_types import TProtocol
+from libp2p.network.exceptions import SwarmException
+from libp2p.peer.id import ID
+from libp2p.peer.peerstore import PeerStoreError
+from libp2p.rcmgr import Direction
+from multiaddr import Multiaddr
+
+from dms.network.addresses import AddressBook, is_loopback, parse_peer_id, split_address
+from dms.network.errors import MessageTooLarge, NotRunning, PeerUnreachable
+from dms.network.framing import MAX_GOSSIP_BYTES, encode_frame
+from dms.network.handlers import Handlers
+from dms.network.libp2p import discovery
+from dms.network.libp2p.core import GuardedHost
+from dms.network.libp2p.discovery import Discovery
+from dms.network.libp2p.gossip import GuardedPubsub, MeshRouter
+from dms.network.libp2p.muxer import KeepaliveYamux
+from dms.network.libp2p.ports import Port, open_ports
+from dms.network.libp2p.services import running
+from dms.network.libp2p.streams import Inbox, Outbox
+from dms.network.libp2p.swarm import GuardedSwarm, Limits
+from dms.network.protocol import (
+    MessageHandler,
+    PeerChange,
+    PeerEvent,
+    PeerInfo,
+    PeerListener,
+    TopicValidator,
+    Verdict,
+)
+from dms.network.subscriptions import Subscriptions
+from dms.types.errors import BadInput
+from dms.types.ids import PeerID
+
+log = logging.getLogger(__name__)
+
+CLOSE_S = 2.0
+"""How long saying goodbye may take."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Live:
+    """What exists only while the network runs."""
+
+    host: GuardedHost
+    swarm: GuardedSwarm
+    pubsub: GuardedPubsub
+    outbox: Outbox
+    finder: Discovery
+
+
+class Libp2pNetwork:
+    """A node of the network.
+
+    :param seed: the 32 bytes of the node's Ed25519 key; the peer id follows from it.
+    :param listen: multiaddresses; those that are not plain TCP are skipped with a line in the log. Port 0 takes any.
+    :param bootstrap: addresses of peers to stay connected to; ``/dnsaddr/…`` is resolved.
+    :param app_score: what the node thinks of a peer, for gossip: 5, 1 or 0 (``spec/orchestration.md`` 1.1).
+    :param explore: whether to ask connected peers for more; off, only those dialled or dialling are met.
+    """
+
+    def __init__(
+        self,
+        *,
+        seed: bytes,
+        listen: Sequence[str],
+        bootstrap: Sequence[str] = (),
+        app_score: Callable[[PeerID], float] = lambda _: 0.0,
+        explore: bool = True,
+        limits: Limits | None = None,
+        rng: random.Random | None = None,
+    ) -> None:
+        if len(seed) != 32:
+            raise BadInput("the seed of a key has 32 bytes")
+        self._keys = create_new_key_pair(seed)
+        self._id = ID.from_pubkey(self._keys.public_key)
+        self._peer_id = PeerID(self._id.to_base58())
+        self._listen = tuple(listen)
+        self._bootstrap = tuple(bootstrap)
+        self._app_score = app_score
+        self._explore = explore
+        self._limits = limits or Limits()
+        self._rng = rng or random.SystemRandom()
+        self._counters: Counter[str] = Counter()
+        self._listeners: dict[int, PeerListener] = {}
+        self._next_listener = 0
+        self._book = AddressBook(self._peer_id)
+        self._handlers = Handlers(self._counters, total=self._limits.handlers, per_peer=self._limits.handlers_per_peer)
+        self._inbox = Inbox(self._handlers, self._counters)
+        self._topics = Subscriptions(self._counters)
+        self._live: _Live | None = None
+
+    @property
+    def peer_id(self) -> PeerID:
+        """Our own id."""
+        return self._peer_id
+
+    @property
+    def listen_addresses(self) -> tuple[str, ...]:
+        """Where others can dial us; unspecified addresses are expanded to those of the interfaces."""
+        if self._live is None:
+            return ()
+        return tuple(str(address) for address in self._live.host.get_addrs())
+
+    @asynccontextmanager
+    async def run(self) -> AsyncIterator[None]:
+        """Listen, and connect to the bootstrap peers in the background; everything ends with the context.
+
+        :raises AddressInUse: a listen address is taken.
+        """
+        ports = open_ports(self._listen)
+        failure: Exception | None = None
+        async with trio.open_nursery() as nursery:
+            ready, stop = trio.Event(), trio.Event()
+            nursery.start_soon(self._serve, ports, ready, stop)
+            await ready.wait()
+            try:
+                yield
+            except Exception as error:  # noqa: BLE001  raised again below, without the groups of our nurseries around it
+                failure = error
+            finally:
+                stop.set()
+        if failure is not None:
+            raise failure
+
+    async def _serve(self, ports: Sequence[Port], ready: trio.Event, stop: trio.Event) -> None:
+        """Everything that runs while the network does."""
+        swarm = GuardedSwarm(
+            self._keys, limits=self._limits, addresses_of=self._known_addresses, counters=self._counters
+        )
+        swarm.listeners = {str(port.bound): port for port in ports}
+        host = GuardedHost(swarm, counters=self._counters)
+        router = MeshRouter(lambda peer: self._app_score(_name(peer)))
+        pubsub = GuardedPubsub(host, router, judge=self._judge, deliver=self._deliver, counters=self._counters)
+        outbox = Outbox(host, self._counters)
+        finder = Discovery(
+            own=self._peer_id,
+            book=self._book,
+            connected=lambda: [_name(peer) for peer in swarm.connections],
+            ask=self._ask,
+            dial=self._dial,
+            is_nearby=self._is_nearby,
+            rng=self._rng,
+        )
+        host.on_connected = self._on_connected
+        host.on_disconnected = self._on_disconnected
+        host.on_identified = self._on_identified
+        host.set_stream_handler(TProtocol(discovery.PROTOCOL), finder.answer)
+
+        async with (
+            host.serving(),
+            running(pubsub, self._count_failure),
+            running(router, self._count_failure),
+            trio.open_nursery() as nursery,
+        ):
+            await pubsub.wait_until_ready()
+            self._live = _Live(host, swarm, pubsub, outbox, finder)
+            try:
+                self._handlers.open(nursery)
+                self._inbox.open(host)
+                await self._topics.open(nursery, join=pubsub.join, leave=pubsub.unsubscribe)
+                for port in ports:
+                    nursery.start_soon(port.serve, swarm.accept, nursery)
+                nursery.start_soon(outbox.sweep)
+                if self._explore:
+                    nursery.start_soon(finder.exchange)
+                for address in self._bootstrap:
+                    nursery.start_soon(finder.keep_bootstrapped, address)
+                ready.set()
+                await stop.wait()
+            finally:
+                self._live = None
+                self._inbox.close()
+                self._handlers.close()
+                self._topics.close()
+                with trio.CancelScope(shield=True):
+                    for port in ports:
+                        await port.close()
+                    await swarm.close_connections(CLOSE_S)
+                nursery.cancel_scope.cancel()
+
+    # point to point --------------------------------------------------------------------------------------------------
+
+    def handle(self, protocol: str, handler: MessageHandler) -> None:
+        """Receive the messages of one protocol id.
+
+        :raises AlreadyHandled: somebody does already.
+        """
+        self._inbox.add(protocol, handler)
+
+    def unhandle(self, protocol: str) -> None:
+        """Stop receiving; unknown protocols are ignored."""
+        self._inbox.remove(protocol)
+
+    async def send(self, peer: PeerID, protocol: str, data: bytes, *, timeout_s: float = 30.0) -> None:
+        """Send one message; to our own id it is delivered locally in a new task.
+
+        :raises MessageTooLarge: with its length it passes the limit.
+        :raises PeerUnreachable: no connection, no address, no such protocol there, or no progress in time.
+        """
+        encode_frame(data)  # its limits hold for local messages, too
+        live = self._running()
+        if peer == self._peer_id:
+            self._handlers.deliver(peer, protocol, data)
+            await trio.lowlevel.checkpoint()
+            return
+        deadline_s = trio.current_time() + timeout_s
+        await self._reach(peer, timeout_s)
+        await live.outbox.send(_id(peer), protocol, data, max(0.0, deadline_s - trio.current_time()))
+
+    # broadcast -------------------------------------------------------------------------------------------------------
+
+    async def subscribe(self, topic: str, handler: MessageHandler, validator: TopicValidator | None = None) -> int:
+        """Receive the messages of a topic, our own included; returns a number for :meth:`unsubscribe`."""
+        return await self._topics.subscribe(topic, handler, validator)
+
+    async def unsubscribe(self, subscription: int) -> None:
+        """Stop receiving; with the last subscription the topic is left."""
+        await self._topics.unsubscribe(subscription)
+
+    async def publish(self, topic: str, data: bytes) -> None:
+        """Send to everybody who subscribed to the topic; paced so that bursts are not lost.
+
+        :raises MessageTooLarge: longer than :data:`dms.network.framing.MAX_GOSSIP_BYTES`.
+        """
+        if len(data) > MAX_GOSSIP_BYTES:
+            raise MessageTooLarge(f"message too large: {len(data)} bytes, a broadcast has at most {MAX_GOSSIP_BYTES}")
+        await self._running().pubsub.publish_paced(topic, data)
+        self._counters["gossip out"] += 1
+
+    # peers -----------------------------------------------------------------------------------------------------------
+
+    async def connect(self, address: str, *, timeout_s: float = 10.0) -> PeerID:
+        """Dial a multiaddress that ends in ``/p2p/<id>``, or a bare peer id whose address is known or can be asked for.
+
+        :raises InvalidAddress: it cannot be parsed.
+        :raises PeerUnreachable: no answer before the deadline, or somebody else answered.
+        """
+        if not address.startswith("/"):
+            peer = parse_peer_id(address)
+            self._refuse_self(peer)
+            await self._reach(peer, timeout_s)
+            return peer
+        try:
+            with trio.fail_after(timeout_s):
+                texts = await discovery.resolve(address)
+                target, peer = split_address(texts[0])
+                self._refuse_self(peer)
+                if not self.is_connected(peer):
+                    await self._dial(peer, [target, *(split_address(text)[0] for text in texts[1:8])])
+        except trio.TooSlowError:
+            raise PeerUnreachable(f"{address} does not answer within {timeout_s:g} s") from None
+        return peer
+
+    async def disconnect(self, peer: PeerID) -> None:
+        """Close all connections to a peer; a peer that is not connected is ignored."""
+        live = self._running()
+        async with trio.open_nursery() as nursery:
+            for conn in live.swarm.get_connections(_id(peer)):
+                nursery.start_soon(conn.close)
+
+    async def ping(self, peer: PeerID, *, timeout_s: float = 1.0) -> float:
+        """One round trip in seconds, measured by ourselves.
+
+        :raises PeerUnreachable: no answer in time. Own id: ``can't ping self``.
+        """
+        if peer == self._peer_id:
+            raise PeerUnreachable("can't ping self")
+        live = self._running()
+        deadline_s = trio.current_time() + timeout_s
+        await self._reach(peer, timeout_s)
+        return await live.outbox.ping(_id(peer), max(0.0, deadline_s - trio.current_time()))
+
+    def peers(self) -> tuple[PeerInfo, ...]:
+        """Live connections only."""
+        if self._live is None:
+            return ()
+        return tuple(
+            self._describe(peer, conns) for peer, conns in self._live.swarm.get_connections_map().items() if conns
+        )
+
+    def is_connected(self, peer: PeerID) -> bool:
+        """Whether a live connection exists."""
+        return self._live is not None and bool(self._live.swarm.get_connections(_id(peer)))
+
+    def listen(self, listener: PeerListener) -> Callable[[], None]:
+        """Be told of changes; returns the function that ends it."""
+        number = self._next_listener
+        self._next_listener += 1
+        self._listeners[number] = listener
+
+        def end() -> None:
+            self._listeners.pop(number, None)
+
+        return end
+
+    def counters(self) -> dict[str, int]:
+        """How often things happened since the start, by name."""
+        return dict(self._counters)
+
+    # reaching --------------------------------------------------------------------------------------------------------
+
+    async def _reach(self, peer: PeerID, timeout_s: float) -> None:
+        """Make sure that a connection exists: at a known address, or at one that connected peers know."""
+        live = self._running()
+        if self.is_connected(peer):
+            return
+        target = _id(peer)
+        try:
+            with trio.fail_after(timeout_s):
+                problem = "no known address"
+                if self._book.addresses(peer):
+                    try:
+                        await live.swarm.dial_peer(target)
+                        return
+                    except SwarmException as error:
+                        problem = str(error)
+                if await live.finder.find(peer):
+                    return
+        except trio.TooSlowError:
+            raise PeerUnreachable(f"peer {peer} does not answer within {timeout_s:g} s") from None
+        raise PeerUnreachable(f"peer {peer} cannot be reached: {problem}, and no connected peer knows better")
+
+    async def _dial(self, peer: PeerID, addresses: Sequence[Multiaddr]) -> None:
+        live = self._running()
+        if self.is_connected(peer):
+            return
+        try:
+            await live.swarm.dial_at(_id(peer), addresses)
+        except SwarmException as error:
+            raise PeerUnreachable(f"peer {peer} cannot be reached: {error}") from error
+        self._book.learn(peer, addresses)
+
+    async def _ask(self, peer: PeerID, question: bytes, limit_bytes: int, timeout_s: float) -> bytes:
+        outbox = self._running().outbox
+        return await outbox.ask(_id(peer), discovery.PROTOCOL, question, limit_bytes=limit_bytes, timeout_s=timeout_s)
+
+    def _known_addresses(self, peer: ID) -> Sequence[Multiaddr]:
+        return self._book.addresses(_name(peer))
+
+    def _is_nearby(self, peer: PeerID) -> bool:
+        """Whether the peer's loopback addresses are ours, too: it is connected over one."""
+        if self._live is None:
+            return False
+        return any(
+            is_loopback(address)
+            for conn in self._live.swarm.get_connections(_id(peer))
+            for address in conn.get_transport_addresses()
+        )
+
+    # events ----------------------------------------------------------------------------------------------------------
+
+    def _on_connected(self, conn: INetConn) -> None:
+        peer = conn.muxed_conn.peer_id
+        if self._live is None or len(self._live.swarm.get_connections(peer)) > 1:
+            return
+        self._tell(PeerChange.CONNECTED, _name(peer))
+
+    def _on_disconnected(self, conn: INetConn) -> None:
+        peer = conn.muxed_conn.peer_id
+        if self._live is None or self._live.swarm.get_connections(peer):
+            return
+        self._tell(PeerChange.DISCONNECTED, _name(peer))
+
+    def _on_identified(self, peer: ID) -> None:
+        if self._live is None or not self._live.swarm.get_connections(peer):
+            return
+        name = _name(peer)
+        try:
+            listens_at = self._live.swarm.peerstore.addrs(peer)
+        except PeerStoreError:
+            listens_at = []
+        self._book.replace(name, listens_at, nearby=self._is_nearby(name))
+        self._tell(PeerChange.IDENTIFIED, name)
+        self._live.finder.met()
+
+    def _tell(self, change: PeerChange, peer: PeerID) -> None:
+        self._counters[f"peers {change.value}"] += 1
+        for listener in list(self._listeners.values()):
+            try:
+                listener(PeerEvent(change, peer))
+            except Exception:  # a listener must not end the network
+                log.exception("a listener of peer events failed")
+
+    def _describe(self, peer: ID, conns: Sequence[INetConn]) -> PeerInfo:
+        name = _name(peer)
+        live = self._running()
+        seen_at = [address for conn in conns for address in conn.get_transport_addresses()]
+        addresses = dict.fromkeys(f"{address}/p2p/{name}" for address in [*seen_at, *self._book.addresses(name)])
+        protocols: tuple[str, ...] = ()
+        if live.host.is_identified(peer):
+            protocols = tuple(live.swarm.peerstore.get_protocols(peer))
+        rtts = [conn.muxed_conn.smoothed_rtt_s for conn in conns if isinstance(conn.muxed_conn, KeepaliveYamux)]
+        return PeerInfo(
+            peer=name,
+            addresses=tuple(addresses),
+            inbound=all(getattr(conn, "direction", None) == Direction.INBOUND for conn in conns),
+            protocols=protocols,
+            rtt_s=min((rtt_s for rtt_s in rtts if rtt_s is not None), default=None),
+        )
+
+    # the rest --------------------------------------------------------------------------------------------------------
+
+    def _judge(self, relay: ID, topic: str, data: bytes) -> Verdict:
+        return self._topics.judge(_name(relay), topic, data)
+
+    def _deliver(self, topic: str, publisher: ID, data: bytes) -> None:
+        self._topics.deliver(topic, _name(publisher), data)
+
+    def _count_failure(self) -> None:
+        self._counters["tasks failed"] += 1
+
+    def _refuse_self(self, peer: PeerID) -> None:
+        if peer == self._peer_id:
+            raise PeerUnreachable("can't dial self")
+
+    def _running(self) -> _Live:
+        if self._live is None:
+            raise NotRunning
+        return self._live
+
+
+def _name(peer: ID) -> PeerID:
+    return PeerID(peer.to_base58())
+
+
+def _id(peer: PeerID) -> ID:
+    return ID.from_base58(parse_peer_id(peer))

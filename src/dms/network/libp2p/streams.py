@@ -1,0 +1,224 @@
+"""Messages and requests on streams: one message per stream, both sides close (``spec/network.md`` 3).
+
+The receiving side reads within :data:`READ_TIMEOUT_S`, closes, and hands the message to its handler in a task of its
+own. A stream that is being read holds one of its peer's slots, as a running handler does.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections import Counter, deque
+from collections.abc import Awaitable, Callable
+
+import trio
+from libp2p.abc import INetStream
+from libp2p.custom_types import TProtocol
+from libp2p.exceptions import BaseLibp2pError
+from libp2p.host.ping import ID as PING
+from libp2p.network.stream.exceptions import StreamEOF
+from libp2p.peer.id import ID
+
+from dms.network.errors import BadFrame, MessageTooLarge, PeerUnreachable
+from dms.network.framing import encode_frame, read_exactly, read_frame
+from dms.network.handlers import Handlers
+from dms.network.libp2p.core import PING_BYTES, GuardedHost
+from dms.network.libp2p.muxer import KeepaliveYamux
+from dms.network.protocol import MessageHandler
+from dms.types.ids import PeerID
+
+log = logging.getLogger(__name__)
+
+READ_TIMEOUT_S = 30.0
+LINGER_S = 30.0
+"""How long a stream that we closed may wait for the other side to close it, too."""
+SWEEP_S = 5.0
+MAX_LINGERING = 4096
+
+Responder = Callable[[INetStream, PeerID], Awaitable[bytes]]
+
+
+class Inbox:
+    """Receives messages and hands them to their handlers."""
+
+    def __init__(self, handlers: Handlers, counters: Counter[str]) -> None:
+        self._handlers = handlers
+        self._counters = counters
+        self._host: GuardedHost | None = None
+
+    def open(self, host: GuardedHost) -> None:
+        """Receive from now on."""
+        self._host = host
+        for protocol in self._handlers.protocols():
+            host.set_stream_handler(TProtocol(protocol), self._receive)
+
+    def close(self) -> None:
+        """Receive no more."""
+        self._host = None
+
+    def add(self, protocol: str, handler: MessageHandler) -> None:
+        """Receive the messages of a protocol.
+
+        :raises AlreadyHandled: somebody does already.
+        """
+        self._handlers.add(protocol, handler)
+        if self._host is not None:
+            self._host.set_stream_handler(TProtocol(protocol), self._receive)
+
+    def remove(self, protocol: str) -> None:
+        """Receive them no more."""
+        if self._handlers.remove(protocol) and self._host is not None:
+            self._host.remove_stream_handler(TProtocol(protocol))
+
+    async def _receive(self, stream: INetStream) -> None:
+        """One inbound stream; what it raises ends in a reset."""
+        sender = PeerID(stream.muxed_conn.peer_id.to_base58())
+        protocol = str(stream.get_protocol())
+        if not self._handlers.take_slot(sender):
+            await stream.reset()
+            return
+        try:
+            with trio.fail_after(READ_TIMEOUT_S):
+                data = await read_frame(receiver(stream))
+                await stream.close()
+        except (BadFrame, MessageTooLarge, trio.TooSlowError, BaseLibp2pError) as error:
+            self._counters[f"messages dropped: {_why(error)}"] += 1
+            await stream.reset()
+            return
+        finally:
+            self._handlers.free_slot(sender)
+        self._counters["messages in"] += 1
+        self._handlers.deliver(sender, protocol, data)
+
+
+class Outbox:
+    """Sends messages, asks questions, and ends the streams that the other side leaves open."""
+
+    def __init__(self, host: GuardedHost, counters: Counter[str]) -> None:
+        self._host = host
+        self._counters = counters
+        self._lingering: deque[tuple[float, INetStream]] = deque()
+
+    async def send(self, peer: ID, protocol: str, data: bytes, timeout_s: float) -> None:
+        """One message on a stream of its own.
+
+        :raises MessageTooLarge: it is.
+        :raises PeerUnreachable: the peer does not speak the protocol, or made no progress in time.
+        """
+        frame = encode_frame(data)
+        stream = await self._open(peer, protocol, timeout_s)
+        ok = False
+        try:
+            with trio.fail_after(timeout_s):
+                await stream.write(frame)
+                await stream.close()
+            ok = True
+        except trio.TooSlowError:
+            raise PeerUnreachable(f"peer {peer} takes no message within {timeout_s:g} s") from None
+        except (BaseLibp2pError, OSError) as error:
+            raise PeerUnreachable(f"peer {peer} ended the stream of a message: {error!r}") from error
+        finally:
+            if not ok:
+                await reset_shielded(stream)
+        self._linger(stream)
+        self._counters["messages out"] += 1
+
+    async def ask(self, peer: ID, protocol: str, question: bytes, *, limit_bytes: int, timeout_s: float) -> bytes:
+        """One question, one answer, on the same stream.
+
+        :raises PeerUnreachable: no answer in time, or none that could be read.
+        """
+        stream = await self._open(peer, protocol, timeout_s)
+        try:
+            with trio.fail_after(timeout_s):
+                await stream.write(encode_frame(question))
+                return await read_frame(receiver(stream), limit_bytes=limit_bytes)
+        except (trio.TooSlowError, BaseLibp2pError, BadFrame, MessageTooLarge, OSError) as error:
+            raise PeerUnreachable(f"peer {peer} does not answer on {protocol}: {_why(error)}") from error
+        finally:
+            await reset_shielded(stream)
+
+    async def ping(self, peer: ID, timeout_s: float) -> float:
+        """One round trip in seconds; opening the stream does not count.
+
+        :raises PeerUnreachable: no answer in time.
+        """
+        stream = await self._open(peer, PING, timeout_s)
+        try:
+            with trio.fail_after(timeout_s):
+                payload = secrets.token_bytes(PING_BYTES)
+                started_s = trio.current_time()
+                await stream.write(payload)
+                answer = await read_exactly(receiver(stream), PING_BYTES)
+                rtt_s = trio.current_time() - started_s
+        except (trio.TooSlowError, BaseLibp2pError, BadFrame, OSError) as error:
+            raise PeerUnreachable(f"peer {peer} does not answer a ping: {_why(error)}") from error
+        finally:
+            await reset_shielded(stream)
+        if answer != payload:
+            raise PeerUnreachable(f"peer {peer} answers a ping with something else")
+        muxer = stream.muxed_conn
+        if isinstance(muxer, KeepaliveYamux):
+            muxer.observe_rtt(rtt_s)
+        return rtt_s
+
+    async def sweep(self) -> None:
+        """End what lingers too long, until cancelled."""
+        while True:
+            await trio.sleep(SWEEP_S)
+            while self._lingering and self._lingering[0][0] <= trio.current_time():
+                await reset_shielded(self._lingering.popleft()[1])
+
+    async def _open(self, peer: ID, protocol: str, timeout_s: float) -> INetStream:
+        try:
+            with trio.fail_after(timeout_s):
+                return await self._host.new_stream(peer, [TProtocol(protocol)])
+        except trio.TooSlowError:
+            raise PeerUnreachable(f"peer {peer} opens no stream within {timeout_s:g} s") from None
+        except (BaseLibp2pError, OSError) as error:
+            raise PeerUnreachable(f"peer {peer} opens no stream for {protocol}: {error}") from error
+
+    def _linger(self, stream: INetStream) -> None:
+        now_s = trio.current_time()
+        while self._lingering and (_is_over(self._lingering[0][1])):
+            self._lingering.popleft()
+        if len(self._lingering) < MAX_LINGERING and not _is_over(stream):
+            self._lingering.append((now_s + LINGER_S, stream))
+
+
+def receiver(stream: INetStream) -> Callable[[int], Awaitable[bytes]]:
+    """Reading a stream as :mod:`dms.network.framing` wants it: empty at the end."""
+
+    async def receive(count: int) -> bytes:
+        try:
+            return await stream.read(count)
+        except StreamEOF:
+            return b""
+
+    return receive
+
+
+async def reset_shielded(stream: INetStream) -> None:
+    """End a stream whatever happens around; a stream that both sides closed already is left alone."""
+    if _is_over(stream):
+        return
+    with trio.CancelScope(shield=True, deadline=trio.current_time() + 1.0):
+        try:
+            await stream.reset()
+        except (BaseLibp2pError, OSError):
+            return
+
+
+def _is_over(stream: INetStream) -> bool:
+    muxed = getattr(stream, "muxed_stream", None)
+    return bool(getattr(muxed, "closed", False))
+
+
+def _why(error: BaseException) -> str:
+    if isinstance(error, trio.TooSlowError):
+        return "too slow"
+    if isinstance(error, MessageTooLarge):
+        return "too large"
+    if isinstance(error, BadFrame):
+        return "bad frame"
+    return "stream ended"
