@@ -12,16 +12,18 @@ from __future__ import annotations
 import importlib
 import inspect
 import pkgutil
+import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import typer.main
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 import dms
+from dms.cli.commands import PROGRAM, root_help
+from dms.cli.root import root_command
 from dms.config.schema import Settings
 from dms.ensemble import format as ensemble_format
 from dms.ensemble.containers import Object
@@ -239,42 +241,45 @@ def _descendants(kind: type[DMSError]) -> Iterator[type[DMSError]]:
 
 def commands() -> Iterator[str]:
     """Every command with its arguments, options and examples."""
-    from dms.cli.main import app
-
-    root = typer.main.get_command(app)
-    yield COMMANDS.strip()
-    yield from _command(root, root.context_class(root, info_name="nunet"))
+    root = root_command()
+    context = root.context_class(root, info_name=PROGRAM)
+    yield from (COMMANDS.strip(), "", f"## {PROGRAM}", "", "```text", root_help(), "```")
+    for name in root.list_commands(context):
+        yield from _command(root.get_command(context, name), name, context)
 
 
 # typer carries its own copy of click under a private name, so its commands and contexts have no type to write here.
-def _command(command: Any, context: Any) -> Iterator[str]:
+def _command(command: Any, name: str, parent: Any) -> Iterator[str]:
     """One command and, for a group, all below it."""
     if command.hidden:
         return
-    usage = " ".join(command.collect_usage_pieces(context))
-    yield from (
-        "",
-        f"## {context.command_path}",
-        "",
-        f"`{context.command_path} {usage}`",
-        "",
-        _prose(command.help or ""),
-    )
+    context = command.context_class(command, info_name=name, parent=parent)
     options = [parameter for parameter in command.params if not getattr(parameter, "hidden", False)]
+    yield from ("", f"## {context.command_path}", "", f"`{_usage(command, context)}`", "", *_prose(command.help or ""))
     if options:
         yield from ("", "| | Default | |", "|---|---|---|")
     for parameter in options:
-        yield f"| {_names(parameter)} | {_initial(parameter)} | {_cell(getattr(parameter, 'help', '') or '')} |"
-    if hasattr(command, "list_commands"):
-        for name in command.list_commands(context):
-            child = command.get_command(context, name)
-            yield from _command(child, child.context_class(child, info_name=name, parent=context))
+        yield f"| {_parameter(parameter)} | {_initial(parameter)} | {_cell(getattr(parameter, 'help', '') or '')} |"
+    for below, child in sorted(getattr(command, "commands", {}).items()):
+        yield from _command(child, below, context)
 
 
-def _names(parameter: Any) -> str:
+def _usage(command: Any, context: Any) -> str:
+    words = [context.command_path]
+    if hasattr(command, "commands"):
+        return f"{words[0]} COMMAND"
+    for parameter in command.params:
+        if parameter.param_type_name == "argument":
+            name = _parameter(parameter).strip("`")
+            words.append(name if parameter.required else f"[{name}]")
+    return " ".join([*words, "[OPTIONS]"])
+
+
+def _parameter(parameter: Any) -> str:
     if parameter.param_type_name == "argument":
-        return f"`{parameter.human_readable_name.upper()}`"
-    return ", ".join(f"`{name}`" for name in (*parameter.opts, *parameter.secondary_opts))
+        return f"`{parameter.metavar or parameter.name.upper()}`"
+    names = ", ".join(f"`{name}`" for name in (*parameter.opts, *parameter.secondary_opts))
+    return names if parameter.is_flag or not parameter.metavar else f"{names} {parameter.metavar}"
 
 
 def _initial(parameter: Any) -> str:
@@ -286,15 +291,20 @@ def _initial(parameter: Any) -> str:
     return f"`{getattr(default, 'value', default)}`"
 
 
-def _prose(text: str) -> str:
-    """Help text as Markdown: what is indented below "Examples:" becomes a block of code."""
-    text = inspect.cleandoc(text.replace("\b", "").replace("\f", ""))
-    before, mark, after = text.partition("Examples:")
-    if not mark:
-        return before.strip()
-    examples, _, rest = inspect.cleandoc("\n" + after).partition("\n\n")
-    block = "\n".join(("```console", *(f"$ {line.strip()}" for line in examples.splitlines() if line.strip()), "```"))
-    return "\n\n".join(part for part in (before.strip(), block, rest.strip()) if part)
+def _prose(text: str) -> Iterator[str]:
+    """Help as Markdown: what is indented below a word with a colon, such as "Examples:", becomes a block."""
+    lines = inspect.cleandoc(text.replace("\b\n", "").replace("\f", "\n")).splitlines()
+    block = False
+    for line, following in zip(lines, [*lines[1:], ""], strict=True):
+        if block and not line.startswith(" "):
+            yield "```"
+            block = False
+        yield line.removeprefix("  ") if block else line
+        if re.fullmatch(r"[A-Z][\w ]*:", line) and following.startswith(" "):
+            yield from ("", "```text")
+            block = True
+    if block:
+        yield "```"
 
 
 def _cell(text: str) -> str:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from dms.cli.root import root_command
 from dms.ensemble.loading import parse_ensemble
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -29,6 +32,15 @@ def _blocks(language: str) -> Iterator[tuple[str, str]]:
                 yield f"{_name(paper)}:{paper.read_text()[: match.start()].count(chr(10)) + 1}", match[3]
 
 
+def _commands() -> Iterator[tuple[str, list[str]]]:
+    for language in ("console", "text"):
+        for where, text in _blocks(language):
+            for line in re.sub(r" *\\\n\s*", " ", text).splitlines():
+                for call in re.findall(r"(?:^|\$ |\$\()(nunet .*?)(?=\)|$)", line):
+                    with contextlib.suppress(ValueError):  # an example inside the quotes of another
+                        yield where, shlex.split(call, comments=True)[1:]
+
+
 def _anchors(paper: Path) -> set[str]:
     headings = re.findall(r"^#+ +(.*)$", _FENCE.sub("", paper.read_text()), re.MULTILINE)
     words = (re.sub(r"[^\w\- ]", "", heading.lower()) for heading in headings)
@@ -45,6 +57,27 @@ def test_links_lead_to_files_and_headings_that_exist(paper: Path) -> None:
         path = (paper.parent / target) if target else paper
         assert path.exists(), f"{_name(paper)}: {link}"
         assert not anchor or anchor in _anchors(path), f"{_name(paper)}: {link}"
+
+
+@pytest.mark.parametrize(
+    ("where", "words"), list(_commands()), ids=lambda value: value if isinstance(value, str) else ""
+)
+def test_commands_in_the_papers_exist_with_their_options(where: str, words: list[str]) -> None:
+    root = root_command()
+    command, context, options = root, root.context_class(root, info_name="nunet"), set()
+    for number, word in enumerate(words):
+        options |= {
+            name for parameter in command.get_params(context) for name in (*parameter.opts, *parameter.secondary_opts)
+        }
+        if word.startswith("-"):
+            flag = word.partition("=")[0]
+            assert flag in options or context.ignore_unknown_options, f"{where}: {flag}"
+        elif hasattr(command, "list_commands") and (number == 0 or not words[number - 1].startswith("--")):
+            below = command.get_command(context, word)
+            if word.isupper():
+                return
+            assert below is not None, f"{where}: there is no command {word}"
+            command, context = below, below.context_class(below, info_name=word, parent=context)
 
 
 @pytest.mark.parametrize(
