@@ -85,7 +85,7 @@ def allows_delegation(
 
 
 def allows_action(token: Token, other: Token) -> bool:
-    """Whether this token, held as a side chain, lends its trust to ``other``, of which its subject issued some level."""
+    """Whether this token, held as a side chain, lends its trust to ``other``: its subject issued a level of it."""
     body, claimed = token.body, other.body
     if body.act != Action.DELEGATE or token.expires_before(claimed.exp):
         return False

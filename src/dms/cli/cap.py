@@ -1,0 +1,334 @@
+"""``nunet cap``: capability contexts, anchors and tokens (``spec/security.md`` 6.2)."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from dms.capability.token import Token, TokenList
+    from dms.identity.ids import DID
+    from dms.types.ids import Capability
+
+app = typer.Typer(name="cap", help="Say whom to trust, and give capabilities to others.", no_args_is_help=True)
+
+
+class Output(StrEnum):
+    """Forms of a listing."""
+
+    TABLE = "table"
+    JSON = "json"
+
+
+Context = Annotated[str, typer.Option("--context", "-c", help="Name of the capability context.")]
+Audience = Annotated[str, typer.Option("--audience", "-a", help="DID at which it may be used; empty is anywhere.")]
+Caps = Annotated[list[str] | None, typer.Option("--cap", help="Capability path; repeat it or separate by commas.")]
+Topics = Annotated[
+    list[str] | None, typer.Option("--topic", "-t", help="Broadcast topic; repeat it or separate by commas.")
+]
+Expiry = Annotated[
+    str, typer.Option("--expiry", "-e", help="When it ends, such as 2030-12-31 or 2030-12-31T18:00:00Z.")
+]
+Duration = Annotated[str, typer.Option("--duration", help="How long it lasts, such as 90s, 12h or 30d.")]
+Depth = Annotated[int, typer.Option("--depth", "-d", min=0, help="How often it may be passed on; 0 is any number.")]
+Root = Annotated[str | None, typer.Option("--root", help="DID that is trusted fully.")]
+
+
+@app.command("new")
+def new(
+    ctx: typer.Context,
+    name: Annotated[str, typer.Argument(help="Name of the context, and of the key that it uses.")],
+    force: Annotated[bool, typer.Option("--force", "-f", help="Overwrite an existing context without asking.")] = False,
+) -> None:
+    """Make an empty capability context, and a key of the same name where there is none.
+
+    Examples:
+      nunet cap new user
+      nunet cap new dms --force
+    """
+    from dms.capability.context import CapabilityContext
+    from dms.capability.store import save_context
+    from dms.cli.identity import context_file, open_keystore, trust_of, unlock
+    from dms.cli.prompts import ask_passphrase, confirm
+    from dms.identity.ids import did_of
+    from dms.identity.keys import generate_key
+
+    keystore, path = open_keystore(ctx), context_file(ctx, name)
+    if path.exists() and not force:
+        confirm(
+            f"WARNING: A capability context file already exists at {path}. "
+            "Creating a new one will overwrite the existing context. Do you want to proceed?"
+        )
+    if keystore.exists(name):
+        typer.echo(f"Using identity at {keystore.path(name)}...")
+        key = unlock(ctx, name)
+    else:
+        typer.echo(f"A new identity will be created for '{name}' context...")
+        key = generate_key()
+        keystore.save(name, key, ask_passphrase(new=True))
+    save_context(CapabilityContext(name, did_of(key.public), trust_of(key)), path)
+
+
+@app.command("grant")
+def grant(
+    ctx: typer.Context,
+    subject: Annotated[str, typer.Argument(metavar="DID", help="Who receives the capabilities.")],
+    context: Context,
+    cap: Caps = None,
+    topic: Topics = None,
+    audience: Audience = "",
+    expiry: Expiry = "",
+    duration: Duration = "",
+    depth: Depth = 0,
+) -> None:
+    """Print a token list that gives capabilities on your own authority; it counts where you are trusted.
+
+    Examples:
+      nunet cap grant --context user --cap /dms/deployment --topic /nunet --expiry 2030-12-31 did:key:z6Mk…
+      nunet cap grant -c dms --cap /public,/broadcast --duration 720h --depth 1 did:key:z6Mk…
+    """
+    from dms.capability.token import Action, encode_token_list
+    from dms.cli.identity import open_context
+
+    who, where = _did(subject, "subject"), _did(audience, "audience", optional=True)
+    expiry_ns = _expiry_ns(expiry, duration)
+    opened = open_context(ctx, context)
+    tokens = opened.grant(Action.DELEGATE, who, where, _split(topic), expiry_ns, depth, _caps(cap))
+    typer.echo(encode_token_list(tokens))
+
+
+@app.command("delegate")
+def delegate(
+    ctx: typer.Context,
+    subject: Annotated[str, typer.Argument(metavar="DID", help="Who receives the capabilities.")],
+    context: Context,
+    cap: Caps = None,
+    topic: Topics = None,
+    audience: Audience = "",
+    expiry: Expiry = "",
+    duration: Duration = "",
+    auto_expire: Annotated[bool, typer.Option("--auto-expire", help="End when that which is passed on ends.")] = False,
+    depth: Depth = 0,
+    self_sign: Annotated[
+        str, typer.Option("--self-sign", help="no, also, only: a token on your own authority beside or instead.")
+    ] = "no",
+) -> None:
+    """Print a token list that passes on what the provide anchors of the context allow.
+
+    Examples:
+      nunet cap delegate --context user --cap /dms/deployment --topic /nunet --expiry 2030-12-31 did:key:z6Mk…
+      nunet cap delegate -c user --cap /public --auto-expire did:key:z6Mk…
+    """
+    from dms.capability.context import SelfSign
+    from dms.capability.token import encode_token_list
+    from dms.cli.identity import open_context
+    from dms.types.errors import BadInput
+
+    who, where = _did(subject, "subject"), _did(audience, "audience", optional=True)
+    mode = SelfSign.parse(self_sign)
+    if auto_expire and (expiry or duration or mode is not SelfSign.NO):
+        raise BadInput("--auto-expire excludes --expiry, --duration and --self-sign")
+    expiry_ns = 0 if auto_expire else _expiry_ns(expiry, duration)
+    opened = open_context(ctx, context)
+    tokens = opened.delegate(who, where, _split(topic), expiry_ns, depth, _caps(cap), mode)
+    typer.echo(encode_token_list(tokens))
+
+
+@app.command("anchor")
+def anchor(
+    ctx: typer.Context,
+    context: Context,
+    root: Root = None,
+    require: Annotated[
+        str | None, typer.Option("--require", help="Token list to accept authority by, as `cap grant` prints it.")
+    ] = None,
+    provide: Annotated[
+        str | None, typer.Option("--provide", help="Token list received from others, to show in messages.")
+    ] = None,
+    revoke: Annotated[str | None, typer.Option("--revoke", help="Revocation token, as `cap revoke` prints it.")] = None,
+) -> None:
+    """Add one root of trust, or the tokens of one list, to a context. No passphrase is needed.
+
+    Examples:
+      nunet cap anchor --context dms --root did:key:z6Mk…
+      nunet cap anchor --context dms --require "$(nunet cap grant …)"
+      nunet cap anchor --context user --provide '{"tok":[…]}'
+    """
+    from dms.capability.store import edit_context
+    from dms.capability.token import NO_TOKENS, TokenList
+    from dms.cli.identity import context_file, report_problems
+    from dms.identity.trust import TrustContext
+
+    _exactly_one(root=root, require=require, provide=provide, revoke=revoke)
+    roots = [] if root is None else [_did(root, "root")]
+    required = NO_TOKENS if require is None else _token_list(require, "--require")
+    provided = NO_TOKENS if provide is None else _token_list(provide, "--provide")
+    revoked = NO_TOKENS if revoke is None else TokenList.of(_token(revoke, "--revoke"))
+    with edit_context(context_file(ctx, context), TrustContext(), name=context, need_provider=False) as opened:
+        report_problems(opened)
+        opened.add_roots(roots, required, provided, revoked)
+
+
+@app.command("remove")
+def remove(
+    ctx: typer.Context,
+    context: Context,
+    root: Root = None,
+    require: Annotated[str | None, typer.Option("--require", help="One token, as `cap list` prints it.")] = None,
+    provide: Annotated[str | None, typer.Option("--provide", help="One token, as `cap list` prints it.")] = None,
+    revoke: Annotated[str | None, typer.Option("--revoke", help="One token, as `cap list` prints it.")] = None,
+) -> None:
+    """Remove one anchor from a context. No passphrase is needed.
+
+    Examples:
+      nunet cap remove --context dms --root did:key:z6Mk…
+      nunet cap remove --context dms --require '{"dms":{…}}'
+    """
+    from dms.capability.store import edit_context
+    from dms.capability.token import NO_TOKENS, TokenList
+    from dms.cli.identity import context_file, report_problems
+    from dms.identity.trust import TrustContext
+    from dms.types.errors import NotFound
+
+    _exactly_one(root=root, require=require, provide=provide, revoke=revoke)
+    roots = [] if root is None else [_did(root, "root")]
+    required = NO_TOKENS if require is None else TokenList.of(_token(require, "--require"))
+    provided = NO_TOKENS if provide is None else TokenList.of(_token(provide, "--provide"))
+    revoked = NO_TOKENS if revoke is None else TokenList.of(_token(revoke, "--revoke"))
+    with edit_context(context_file(ctx, context), TrustContext(), name=context, need_provider=False) as opened:
+        report_problems(opened)
+        if not opened.remove_roots(roots, required, provided, revoked):
+            raise NotFound(
+                f"context '{context}' holds no such anchor", hint=f"see `nunet cap list --context {context}`"
+            )
+
+
+@app.command("list")
+def list_(
+    ctx: typer.Context,
+    context: Context = "user",
+    output: Annotated[Output, typer.Option("--output", "-o", help="Form of the output.")] = Output.TABLE,
+) -> None:
+    """Show the anchors of a context. No passphrase is needed.
+
+    Examples:
+      nunet cap list --context dms
+      nunet cap list -c user --output json
+    """
+    from dms.capability.store import load_context
+    from dms.cli.identity import context_file, report_problems
+    from dms.identity.trust import TrustContext
+
+    opened = load_context(context_file(ctx, context), TrustContext(), name=context, need_provider=False)
+    report_problems(opened)
+    roots, require, provide, revoke = opened.list_roots()
+    parts: dict[str, list[str]] = {
+        "require": [str(token) for token in require.tokens],
+        "provide": [str(token) for token in provide.tokens],
+        "revoke": [str(token) for token in revoke.tokens],
+    }
+    if output is Output.JSON:
+        import json
+
+        lists = {name: [json.loads(text) for text in texts] for name, texts in parts.items()}
+        typer.echo(json.dumps({"did": opened.did.uri, "roots": [root.uri for root in roots], **lists}, indent=2))
+        return
+    for name, entries in {"roots": [root.uri for root in roots], **parts}.items():
+        typer.echo(f"{name}:")
+        for entry in entries:
+            typer.echo(f"\t{entry}")
+
+
+@app.command("revoke")
+def revoke(
+    ctx: typer.Context,
+    tokens: Annotated[str, typer.Argument(metavar="TOKENS", help="Token list that this context issued.")],
+    context: Context,
+) -> None:
+    """Print revocations of tokens that this context issued, one a line; they take effect where they are anchored.
+
+    Examples:
+      nunet cap revoke --context user '{"tok":[…]}'
+      nunet cap anchor --context dms --revoke "$(nunet cap revoke --context user '{"tok":[…]}')"
+    """
+    from dms.cli.identity import open_context
+
+    victims = _token_list(tokens, "TOKENS")
+    opened = open_context(ctx, context)
+    for revocation in [opened.revoke(token) for token in victims.tokens]:
+        typer.echo(str(revocation))
+
+
+def _did(text: str, what: str, *, optional: bool = False) -> DID:
+    from dms.identity.errors import InvalidDID
+    from dms.identity.ids import DID
+
+    try:
+        did = DID.parse(text)
+    except InvalidDID:
+        did = DID()
+    if did or (optional and not text):
+        return did
+    raise InvalidDID(f"invalid {what} DID: {text[:80]!r}")
+
+
+def _split(values: list[str] | None) -> tuple[str, ...]:
+    """The values of a list flag: repeated, separated by commas, or both."""
+    return tuple(part.strip() for value in values or () for part in value.split(",") if part.strip())
+
+
+def _caps(values: list[str] | None) -> tuple[Capability, ...]:
+    from dms.types.ids import Capability
+
+    return tuple(Capability(path) for path in _split(values))
+
+
+def _expiry_ns(expiry: str, duration: str) -> int:
+    import time
+
+    from dms.cli.times import parse_time_ns
+    from dms.types.errors import BadInput
+    from dms.types.units import parse_duration_ns
+
+    if not expiry and not duration:
+        raise BadInput("either expiration or duration must be specified", hint="--expiry 2030-12-31, or --duration 24h")
+    if expiry and duration:
+        raise BadInput("--expiry and --duration exclude each other")
+    now_ns = time.time_ns()
+    expiry_ns = parse_time_ns(expiry) if expiry else now_ns + parse_duration_ns(duration)
+    if expiry_ns <= now_ns:
+        raise BadInput(f"the expiry {expiry or duration} lies in the past")
+    return expiry_ns
+
+
+def _exactly_one(**flags: str | None) -> None:
+    from dms.types.errors import BadInput
+
+    if sum(value is not None for value in flags.values()) != 1:
+        raise BadInput(f"give exactly one of {', '.join(f'--{name}' for name in flags)}")
+
+
+def _token_list(text: str, flag: str) -> TokenList:
+    from dms.capability.errors import BadToken
+    from dms.capability.token import decode_token_list
+
+    tokens = decode_token_list(text.encode("utf-8", "surrogateescape"))
+    if not tokens:
+        raise BadToken(
+            f'bad token: {flag} holds no tokens; it takes a list, {{"tok":[…]}}, as `nunet cap grant` prints it'
+        )
+    return tokens
+
+
+def _token(text: str, flag: str) -> Token:
+    from dms.capability.errors import BadToken
+    from dms.capability.token import decode_token
+
+    try:
+        return decode_token(text.encode("utf-8", "surrogateescape"))
+    except BadToken as exc:
+        raise BadToken(
+            f"{exc.message}, in {flag}", hint='it takes a single token, {"dms":{…}}, as `nunet cap list` prints it'
+        ) from None
