@@ -87,16 +87,17 @@ def _cpu(root: Path, limits: Limits) -> CPU:
 
 
 def _usable_processors() -> int:
-    affinity = getattr(os, "sched_getaffinity", None)  # Linux has it
-    return len(affinity(0)) if affinity is not None else os.cpu_count() or 1
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # Linux has it, others do not
+        return os.cpu_count() or 1
 
 
 def _clock_hz(info: CPUInfo) -> int:
     """The steadiest clock that is known: the highest possible, the nominal one, that of now, or an assumption."""
     highest_mhz = 0.0
     with contextlib.suppress(OSError, NotImplementedError, AttributeError):
-        frequency = psutil.cpu_freq()
-        highest_mhz = frequency.max if frequency is not None else 0.0
+        highest_mhz = getattr(psutil.cpu_freq(), "max", 0.0)  # None where nothing is known
     return round(highest_mhz * 1e6 or info.nominal_hz or info.present_hz) or ASSUMED_HZ
 
 

@@ -1,0 +1,18 @@
+"""Resources of this node: counting, comparing, promising and giving them.
+
+:mod:`~dms.resources.arithmetic`  exact sums and differences
+:mod:`~dms.resources.comparison`  does a machine have what is wanted, and if not, why not
+:mod:`~dms.resources.ledger`      onboarded, committed, allocated, free: the rules, as a value
+:mod:`~dms.resources.manager`     :class:`~dms.resources.manager.ResourceManager`: the ledger on the disk
+:mod:`~dms.resources.onboarding`  :class:`~dms.resources.onboarding.Onboarding`: what part of the machine is offered
+:mod:`~dms.resources.ports`       host ports for allocations
+:mod:`~dms.resources.errors`      the tree of errors
+
+The manager and onboarding need the database; import them from their modules.
+"""
+
+from dms.resources.arithmetic import add, subtract, total
+from dms.resources.comparison import Comparison, Unmet, compare, unmet
+from dms.resources.ports import PortAllocator, Ports
+
+__all__ = ["Comparison", "PortAllocator", "Ports", "Unmet", "add", "compare", "subtract", "total", "unmet"]
