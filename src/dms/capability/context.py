@@ -88,12 +88,23 @@ class CapabilityContext:
     ``load_problems`` tells what its file held and could not be used.
     """
 
-    def __init__(self, name: str, did: DID, trust: TrustContext, *, clock_ns: Callable[[], int] = time.time_ns) -> None:
+    def __init__(
+        self,
+        name: str,
+        did: DID,
+        trust: TrustContext,
+        *,
+        clock_ns: Callable[[], int] = time.time_ns,
+        max_ephemeral: int = MAX_EPHEMERAL,
+        max_revocations_per_issuer: int = MAX_REVOCATIONS_PER_ISSUER,
+    ) -> None:
         self.name = name
         self.did = did
         self.load_problems: tuple[str, ...] = ()
         self._trust = trust
         self._clock_ns = clock_ns
+        self._max_ephemeral = max_ephemeral
+        self._max_revocations_per_issuer = max_revocations_per_issuer
         self._roots: dict[DID, None] = {}
         self._require = TokenSet()
         self._provide = TokenSet()
@@ -124,7 +135,7 @@ class CapabilityContext:
         revoked = self._revoked
         if revoke:
             revoked = revoked | {token.key: token for token in self._checked_revocations(revoke, now_ns)}
-            _check_revocation_count(revoked)
+            self._check_revocation_count(revoked)
         new_require = [self._checked_anchor(token, now_ns, revoked) for token in require.tok]
         new_provide = [self._checked_anchor(token, now_ns, revoked) for token in provide.tok]
         for token in new_provide:
@@ -399,6 +410,11 @@ class CapabilityContext:
             verify(token, self._trust, now_ns)
         return revoke.tokens
 
+    def _check_revocation_count(self, revoked: dict[TokenKey, Token]) -> None:
+        issuer, count = Counter(key.issuer for key in revoked).most_common(1)[0]
+        if count > self._max_revocations_per_issuer:
+            raise TooManyRevocations(f"too many revocations by one issuer: {issuer}")
+
     def _checked_anchor(self, token: Token | None, now_ns: int, revoked: dict[TokenKey, Token]) -> Token:
         if token is None:
             raise BadToken("bad token: null")
@@ -476,9 +492,9 @@ class CapabilityContext:
     def _hold(self, subject: DID, token: Token, sender: ActorID | None) -> None:
         entry = self._ephemeral.get(subject, {}).get(token.fingerprint)
         if entry is None:
-            if self._ephemeral_count >= MAX_EPHEMERAL:
+            if self._ephemeral_count >= self._max_ephemeral:
                 self.collect_garbage()
-            if self._ephemeral_count >= MAX_EPHEMERAL:
+            if self._ephemeral_count >= self._max_ephemeral:
                 self._note_refusal(subject, "too many messages are being handled")
                 return
             entry = _Ephemeral(token)
@@ -511,12 +527,6 @@ class CapabilityContext:
 
 def _live(tokens: Iterable[Token], now_ns: int) -> TokenList:
     return TokenList(tok=tuple(token for token in tokens if not token.expires_before(now_ns)))
-
-
-def _check_revocation_count(revoked: dict[TokenKey, Token]) -> None:
-    issuer, count = Counter(key.issuer for key in revoked).most_common(1)[0]
-    if count > MAX_REVOCATIONS_PER_ISSUER:
-        raise TooManyRevocations(f"too many revocations by one issuer: {issuer}")
 
 
 def _fitting(chained: Iterable[Token], own: Iterable[Token]) -> list[Token]:

@@ -1,6 +1,7 @@
 """What one capability path or topic implies (``spec/security.md`` 3.2).
 
-No wildcards and no normalisation: ``/a/`` and ``/a`` are different paths.
+No wildcards and no normalisation: ``/a/`` and ``/a`` are different paths. The empty path covers only itself: as a
+prefix it would cover ``/``, and with it everything.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ ROOT_PATH = "/"
 
 def implies(held: str, wanted: str) -> bool:
     """Whether ``held`` covers ``wanted``: equal, everything, or above it at a ``/``."""
-    return held in (wanted, ROOT_PATH) or wanted.startswith(held + "/")
+    return held in (wanted, ROOT_PATH) or (held != "" and wanted.startswith(held + "/"))
 
 
 def any_implies(held: Collection[str], wanted: str) -> bool:
@@ -22,7 +23,7 @@ def any_implies(held: Collection[str], wanted: str) -> bool:
     if ROOT_PATH in held or wanted in held:
         return True
     slash = wanted.rfind("/")
-    while slash >= 0:
+    while slash > 0:
         if wanted[:slash] in held:
             return True
         slash = wanted.rfind("/", 0, slash)

@@ -23,6 +23,9 @@ PATHS = st.text(alphabet="/ab", max_size=8)
         ("/a/", "/a/b", False),
         ("nunet", "nunet/hello", True),
         ("/A", "/a", False),
+        ("", "", True),
+        ("", "/", False),
+        ("", "/a", False),
     ],
 )
 def test_a_path_implies_itself_and_what_lies_below(held: str, wanted: str, expected: bool) -> None:

@@ -105,7 +105,8 @@ def test_files_have_the_exact_form_and_are_private(keystore: Keystore) -> None:
 def test_the_default_cost_is_that_of_the_original(tmp_path: Path) -> None:
     keystore = Keystore(tmp_path / "key")
     keystore.save("user", KEY, PASSPHRASE)
-    assert json.loads(keystore.path("user").read_text())["crypto"]["kdfparams"]["n"] == 262144
+    params = json.loads(keystore.path("user").read_text())["crypto"]["kdfparams"]
+    assert (params["n"], params["r"], params["p"], params["dklen"]) == (262144, 8, 1, 64)
 
 
 def test_a_file_made_elsewhere_with_other_parameters_opens(keystore: Keystore) -> None:
