@@ -37,6 +37,8 @@ MAX_CHECKED_BYTES = 16 << 20
 
 NS_PER_S = 1_000_000_000
 
+_NOW = "now_ns"
+
 
 class Store:
     """An open database; make one with :meth:`open`, end it with :meth:`aclose` or ``async with``."""
@@ -77,21 +79,17 @@ class Store:
             raise StoreClosed
         if self.path is None:
             await trio.lowlevel.checkpoint()
-            return self._transact(fn)
-        return await trio.to_thread.run_sync(self._transact, fn, limiter=self._one_at_a_time)
-
-    def now_ns(self) -> int:
-        """The wall clock in nanoseconds since 1970, as records are stamped."""
-        return int(self._now() * NS_PER_S)
+            return self._transact(fn, self._now_ns())
+        return await trio.to_thread.run_sync(self._transact, fn, self._now_ns(), limiter=self._one_at_a_time)
 
     async def aclose(self) -> None:
-        """Close the file; a second time does nothing."""
+        """Close the file once the transactions that wait are done; a second time does nothing."""
         if self._closed:
             return
         self._closed = True
         with trio.CancelScope(shield=True):
             if self.path is None:
-                self._engine.dispose()
+                self._dispose()
             else:
                 await trio.to_thread.run_sync(self._dispose, limiter=self._one_at_a_time)
 
@@ -103,14 +101,25 @@ class Store:
     ) -> None:
         await self.aclose()
 
-    def _transact(self, fn: Callable[[Session], T]) -> T:
+    def _transact(self, fn: Callable[[Session], T], now_ns: int) -> T:
         with translated(self.path), self._engine.begin() as session:
+            session.info[_NOW] = now_ns
             return fn(session)
+
+    def _now_ns(self) -> int:
+        """Read in trio's thread, so that the clock may be trio's."""
+        return int(self._now() * NS_PER_S)
 
     def _dispose(self) -> None:
         self._engine.dispose()
         if self._lock is not None:
             os.close(self._lock)
+
+
+def now_ns(session: Session) -> int:
+    """When the transaction was asked for, in nanoseconds since 1970: what its records are stamped with."""
+    stamp: int = session.info[_NOW]
+    return stamp
 
 
 @contextlib.contextmanager

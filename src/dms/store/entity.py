@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 import msgspec
 from sqlalchemy import Table, delete, insert, select
 
-from dms.store.database import Session, Store
+from dms.store.database import Session, Store, now_ns
 from dms.store.errors import RecordNotFound
 from dms.store.query import EVERYTHING, Query, statement
 from dms.store.repository import Record, record
@@ -54,13 +54,13 @@ class EntityRepository(Generic[T]):
 
     def save_on(self, session: Session, value: T) -> Record[T]:
         """As :meth:`save`, within a transaction that goes on."""
-        key, now_ns = str(uuid.uuid4()), self._store.now_ns()
+        key, stamp = str(uuid.uuid4()), now_ns(session)
         session.execute(
-            insert(self._table).values(id=key, created_at=now_ns, updated_at=now_ns, deleted_at=0, data=value)
+            insert(self._table).values(id=key, created_at=stamp, updated_at=stamp, deleted_at=0, data=value)
         )
         kept = select(self._table.c.seq).order_by(self._table.c.seq.desc()).limit(self._history)
         session.execute(delete(self._table).where(self._table.c.seq.not_in(kept)))
-        return Record(key, value, now_ns, now_ns)
+        return Record(key, value, stamp, stamp)
 
     def get_on(self, session: Session) -> Record[T]:
         """As :meth:`get`, within a transaction that goes on."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import delete, func, insert, select
 
-from dms.store.database import Session, Store
+from dms.store.database import Session, Store, now_ns
 from dms.store.schema import deployment_journal as table
 from dms.types import gojson
 
@@ -68,9 +68,9 @@ class DeploymentJournal:
     def append_on(self, session: Session, ensemble_id: str, steps: Sequence[tuple[str, object]]) -> tuple[int, ...]:
         """As :meth:`append_all`, within a transaction that goes on."""
         last = session.execute(select(func.max(table.c.seq)).where(table.c.ensemble_id == ensemble_id)).scalar() or 0
-        now_ns = self._store.now_ns()
+        stamp = now_ns(session)
         rows = [
-            {"ensemble_id": ensemble_id, "seq": seq, "kind": kind, "payload": payload, "at": now_ns}
+            {"ensemble_id": ensemble_id, "seq": seq, "kind": kind, "payload": payload, "at": stamp}
             for seq, (kind, payload) in enumerate(steps, last + 1)
         ]
         if rows:

@@ -15,7 +15,7 @@ from typing import Any, Generic, TypeVar
 import msgspec
 from sqlalchemy import Table, delete, func, insert, select, update
 
-from dms.store.database import Session, Store
+from dms.store.database import Session, Store, now_ns
 from dms.store.errors import BadRecord, InvalidData, RecordNotFound
 from dms.store.query import EVERYTHING, Query, statement
 from dms.types import gojson
@@ -39,11 +39,11 @@ class Record(Generic[T]):
 class Documents(Generic[T]):
     """The records of one table within one transaction."""
 
-    def __init__(self, session: Session, table: Table, type_: type[T], now_ns: int) -> None:
+    def __init__(self, session: Session, table: Table, type_: type[T]) -> None:
         self._session = session
         self._table = table
         self._type = type_
-        self._now_ns = now_ns
+        self._now_ns = now_ns(session)
 
     def create(self, value: T, record_id: str | None = None) -> Record[T]:
         """Store a new record under ``record_id``, or under a new UUID.
@@ -154,7 +154,7 @@ class Repository(Generic[T]):
 
     def on(self, session: Session) -> Documents[T]:
         """The same operations within a transaction that goes on."""
-        return Documents(session, self._table, self._type, self._store.now_ns())
+        return Documents(session, self._table, self._type)
 
     async def create(self, value: T, record_id: str | None = None) -> Record[T]:
         """Store a new record under ``record_id``, or under a new UUID."""
