@@ -8,7 +8,7 @@ from collections.abc import Mapping as MappingABC
 from dataclasses import dataclass, field
 
 from dms.ensemble.kinds import JSON, Kind, Text, shown
-from dms.ensemble.problem import shorten
+from dms.ensemble.problem import path_part, shorten
 from dms.ensemble.reading import INVALID, Reader, did_you_mean
 from dms.ensemble.tree import Entry, Mapping, Scalar, Sequence, Tree, is_null, is_zero, kind_of
 
@@ -60,6 +60,8 @@ class MapOf(Kind):
     minimum: int = 0
     when_empty: str = ""
 
+    has_free_keys = True
+
     def read(self, tree: Tree, path: str, r: Reader) -> JSON:
         """All members; those with problems are left out."""
         if not isinstance(tree, Mapping):
@@ -70,7 +72,7 @@ class MapOf(Kind):
             return r.fail(tree, path, self.when_empty or "must not be empty")
         members: dict[str, JSON] = {}
         for key, entry in tree.entries.items():
-            where = f"{path}.{shorten(key)}"
+            where = f"{path}.{path_part(key)}"
             if entry.mark:
                 r.marks[where] = entry.mark
             name = self.name.read(Scalar(key, key, entry.mark), where, r)
@@ -130,7 +132,11 @@ class Object(Kind):
         for name, member in self.members.items():
             where = f"{path}.{name}" if path else name
             entry = found.get(name)
-            if entry is None or is_null(entry.value) or (r.is_wire and not member.required and is_zero(entry.value)):
+            if (
+                entry is None
+                or is_null(entry.value)
+                or (r.is_wire and not member.required and _is_unset(entry, member))
+            ):
                 if member.required:
                     is_whole = False
                     r.fail(entry or tree, where, "is required", hint=member.doc)
@@ -140,7 +146,7 @@ class Object(Kind):
             value = member.kind.read(entry.value, where, r)
             if value is INVALID:
                 is_whole = False
-            elif value is not None:
+            elif member.required or value:  # what is empty is as if it were not there
                 values[name] = value
         if is_whole and len(values) < self.minimum:
             return r.fail(tree, path, "must not be empty", hint=did_you_mean("", self.members))
@@ -178,7 +184,7 @@ class Object(Kind):
         """The entries by their present names; old spellings, unknown keys and keys given twice are noted."""
         found: dict[str, Entry] = {}
         for key, entry in tree.entries.items():
-            where = f"{path}.{shorten(key)}" if path else shorten(key)
+            where = f"{path}.{path_part(key)}" if path else path_part(key)
             name = self._name_of(key)
             if name is None:
                 is_free = self.free_keys and (entry.anchored or re.search(self.free_keys, key))
@@ -223,6 +229,13 @@ class Lazy(Kind):
     def schema(self, defs: dict[str, JSON]) -> dict[str, JSON]:
         """As the kind that is made."""
         return self.make().schema(defs)
+
+
+def _is_unset(entry: Entry, member: Member) -> bool:
+    """Whether it is what Go writes for a member that nobody set."""
+    if isinstance(entry.value, Mapping) and member.kind.has_free_keys:
+        return not entry.value.entries
+    return is_zero(entry.value)
 
 
 def _described(member: Member, defs: dict[str, JSON]) -> dict[str, JSON]:

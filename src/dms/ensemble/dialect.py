@@ -46,6 +46,8 @@ class Remembered(Kind):
     kind: Kind
     attribute: Literal["root_keys", "root_scripts"]
 
+    has_free_keys = True
+
     def read(self, tree: Tree, path: str, r: Reader) -> JSON:
         """The map; the reader keeps it too."""
         value = self.kind.read(tree, path, r)
@@ -82,7 +84,7 @@ class Templates(Kind):
             templates[name_] = entry
         return None
 
-    def schema(self, defs: dict[str, JSON]) -> dict[str, JSON]:  # noqa: ARG002
+    def schema(self, defs: dict[str, JSON]) -> dict[str, JSON]:
         """A map of maps, or a list of maps with names."""
         listed = {"type": "array", "items": {"type": "object", "required": ["name"]}}
         return {"anyOf": [{"type": "object", "additionalProperties": {"type": "object"}}, listed]}
@@ -102,6 +104,9 @@ class ResourcesOrTemplate(Kind):
         if isinstance(tree_, Invalid):
             return tree_
         name = tree_ if isinstance(tree_, Scalar) else _take(tree_, "name") if isinstance(tree_, Mapping) else None
+        name = r.resolve(name, path) if name is not None else None
+        if isinstance(name, Invalid):
+            return name
         if not isinstance(name, Scalar) or is_null(name):
             return self.kind.read(tree_, path, r)
         template = _template(name, path, r, r.resource_templates, "resources")

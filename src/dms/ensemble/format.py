@@ -59,6 +59,8 @@ NAME = Text(
     advice="use letters, digits and dashes, at most 63; it becomes part of a host name",
 )
 SCRIPT_NAME = Text(pattern=FILE_NAME, what="a valid name", advice="use letters, digits, dots, dashes and underscores")
+REFERENCE = Text()
+"""A name that is defined elsewhere; whether it is, the rules say."""
 LABEL_KEY = Text()
 
 CPU = Object(
@@ -283,13 +285,13 @@ ALLOCATION = Object(
             "name in the private network; the allocation's name unless given",
         ),
         "keys": Member(Keys(KEY), "keys to deliver: type, file, dest"),
-        "provision": Member(ListOf(SCRIPT_NAME, what="script"), "names in scripts, run in this order before it starts"),
+        "provision": Member(ListOf(REFERENCE, what="script"), "names in scripts, run in this order before it starts"),
         "healthcheck": Member(HealthCheck(HEALTH_CHECK), "how to see whether it is well", aliases=("health_check",)),
         "volume": Member(Volumes(VOLUME), "storage that it sees", aliases=("volumes",)),
         "failure_recovery": Member(
             Text(choices=ALLOCATION_RECOVERY, what="a way to recover"), f"one of {', '.join(ALLOCATION_RECOVERY)}"
         ),
-        "depends_on": Member(ListOf(NAME, what="name"), "allocations of the same node that start before"),
+        "depends_on": Member(ListOf(REFERENCE, what="name"), "allocations of the same node that start before"),
     },
     definition="allocation",
 )
@@ -318,13 +320,13 @@ PORT = Object(
             "port of the provider; 0 or nothing lets it choose",
         ),
         "private": Member(Integer(minimum=1, maximum=65535), "port of the allocation", required=True),
-        "allocation": Member(NAME, "allocation of this node", required=True),
+        "allocation": Member(REFERENCE, "allocation of this node", required=True),
         "protocol": Member(Text(choices=("tcp", "udp"), what="a protocol"), "tcp (unless given) or udp"),
     }
 )
 NODE = Object(
     {
-        "allocations": Member(ListOf(NAME, minimum=1, what="name"), "names of its allocations", required=True),
+        "allocations": Member(ListOf(REFERENCE, minimum=1, what="name"), "names of its allocations", required=True),
         "ports": Member(ListOf(PORT, what="port"), "ports that are open to the world"),
         "location": Member(
             Object(
@@ -350,7 +352,7 @@ SUPERVISOR: Object = Object(
             "OneForOne, AllForOne or RestForOne",
             required=True,
         ),
-        "allocations": Member(ListOf(NAME, what="name"), "who is supervised"),
+        "allocations": Member(ListOf(REFERENCE, what="name"), "who is supervised"),
         "children": Member(ListOf(Lazy(lambda: SUPERVISOR), what="supervisor"), "supervisors below"),
     },
     definition="supervisor",
@@ -380,7 +382,7 @@ V1 = Object(
             "places on machines by name, each with its allocations",
             required=True,
         ),
-        "edges": Member(ListOf(Edge(NAME), what="edge"), "bounds between two nodes", also=("edge_constraints",)),
+        "edges": Member(ListOf(Edge(REFERENCE), what="edge"), "bounds between two nodes", also=("edge_constraints",)),
         "supervisor": Member(SUPERVISOR, "who is restarted with whom"),
         "escalation_strategy": Member(
             Text(choices=("redeploy", "teardown"), what="an escalation strategy"), "redeploy or teardown"

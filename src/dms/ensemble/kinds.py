@@ -12,7 +12,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from dms.ensemble.problem import shorten
 from dms.ensemble.reading import Invalid, Reader, nearest
@@ -33,6 +33,9 @@ _PLACEHOLDER: dict[str, JSON] = {"type": "string", "pattern": r"\$\{"}
 
 class Kind(ABC):
     """One kind of value."""
+
+    has_free_keys: ClassVar[bool] = False
+    """Whether it is a map in which every key counts, whatever its value."""
 
     @abstractmethod
     def read(self, tree: Tree, path: str, r: Reader) -> JSON:
@@ -95,7 +98,7 @@ class Text(Kind):
             return r.fail(scalar, path, reason, hint=self.advice, value=text)
         return text
 
-    def schema(self, defs: dict[str, JSON]) -> dict[str, JSON]:  # noqa: ARG002
+    def schema(self, defs: dict[str, JSON]) -> dict[str, JSON]:
         """A string; an enumeration where there are choices."""
         if self.choices:
             return {"anyOf": [{"enum": list(self.choices)}, _PLACEHOLDER]}
@@ -143,7 +146,7 @@ class Integer(Kind):
             return r.fail(scalar, path, self._bounds(), value=scalar.raw)
         return value
 
-    def schema(self, defs: dict[str, JSON]) -> dict[str, JSON]:  # noqa: ARG002
+    def schema(self, defs: dict[str, JSON]) -> dict[str, JSON]:
         """An integer, or digits."""
         number: dict[str, JSON] = {"type": "integer", "minimum": self.minimum, "maximum": self.maximum}
         options: list[JSON] = [number]
@@ -183,7 +186,7 @@ class Number(Kind):
             return value
         return max(round(value, self.decimals), 10**-self.decimals)
 
-    def schema(self, defs: dict[str, JSON]) -> dict[str, JSON]:  # noqa: ARG002
+    def schema(self, defs: dict[str, JSON]) -> dict[str, JSON]:
         """A number, or its digits."""
         number = {"type": "number", "exclusiveMinimum": 0, "maximum": MAX_INT}
         return {"anyOf": [number, {"type": "string", "pattern": NUMBER}, _PLACEHOLDER]}
@@ -227,7 +230,7 @@ class Quantity(Kind):
             return r.fail(scalar, path, f"{self.label} must be positive", value=scalar.raw)
         return amount
 
-    def schema(self, defs: dict[str, JSON]) -> dict[str, JSON]:  # noqa: ARG002
+    def schema(self, defs: dict[str, JSON]) -> dict[str, JSON]:
         """A number of the default unit, or text with a unit."""
         number: dict[str, JSON] = {"type": "number"}
         number["exclusiveMinimum" if self.must_be_positive else "minimum"] = 0
@@ -277,7 +280,7 @@ class Duration(Kind):
             return r.fail(scalar, path, "must be positive and below 290 years", hint=hint, value=value)
         return value.strip() if self.stays_text else nanoseconds
 
-    def schema(self, defs: dict[str, JSON]) -> dict[str, JSON]:  # noqa: ARG002
+    def schema(self, defs: dict[str, JSON]) -> dict[str, JSON]:
         """Text such as 1m30s."""
         return {"anyOf": [{"type": "string", "pattern": DURATION}, _PLACEHOLDER]}
 
@@ -298,7 +301,7 @@ class Bool(Kind):
             return _TRUTH[text]
         return r.fail(scalar, path, "must be true or false", value=scalar.raw)
 
-    def schema(self, defs: dict[str, JSON]) -> dict[str, JSON]:  # noqa: ARG002
+    def schema(self, defs: dict[str, JSON]) -> dict[str, JSON]:
         """A boolean."""
         return {"anyOf": [{"type": "boolean"}, {"enum": sorted(_TRUTH)}, _PLACEHOLDER]}
 
@@ -323,7 +326,7 @@ class Bytes(Kind):
         content = tree_.content if tree_.content is not None else tree_.raw.encode("utf-8", "replace")
         return base64.b64encode(content).decode("ascii")
 
-    def schema(self, defs: dict[str, JSON]) -> dict[str, JSON]:  # noqa: ARG002
+    def schema(self, defs: dict[str, JSON]) -> dict[str, JSON]:
         """Text."""
         return {"type": ["string", "number", "boolean"]}
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping as MappingABC
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,8 +82,7 @@ def _note_modifiers(r: Reader) -> None:
 
 def _read(path: Path) -> bytes:
     try:
-        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        with os.fdopen(handle, "rb") as file:
+        with path.open("rb") as file:
             return file.read(MAX_DOCUMENT_BYTES + 1)
     except FileNotFoundError:
         raise EnsembleFileNotFound(f"there is no file {path}") from None

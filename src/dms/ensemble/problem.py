@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+MAX_NAME_CHARS = 80
+"""So much of a name is shown in a path."""
 MAX_VALUE_CHARS = 60
 """An offending value is shown up to here."""
 
@@ -36,6 +38,12 @@ class Problem:
     def __str__(self) -> str:
         """In one line, with the hint in brackets."""
         return f"{self.located()} ({self.hint})" if self.hint else self.located()
+
+
+def path_part(name: str) -> str:
+    """A name for a path: one line, long enough for every valid name."""
+    text = " ".join(name.split())
+    return text if len(text) <= MAX_NAME_CHARS else text[: MAX_NAME_CHARS - 1] + "…"
 
 
 def shorten(value: object) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from dms.ensemble.ids import standby_name
-from dms.ensemble.problem import shorten
+from dms.ensemble.problem import path_part, shorten
 from dms.ensemble.reading import Reader, did_you_mean
 
 ROOT = "V1"
@@ -25,12 +25,12 @@ def apply_rules(v1: dict[str, Any], r: Reader) -> None:
     _unique(nodes, f"{ROOT}.nodes", r)
     _dns_names(allocations, r)
     for name, allocation in allocations.items():
-        _allocation(allocation, f"{ROOT}.allocations.{name}", v1.get("scripts") or {}, r)
+        _allocation(allocation, f"{ROOT}.allocations.{path_part(name)}", v1.get("scripts") or {}, r)
     homes = _homes(nodes, allocations, r)
     _dependencies(allocations, homes, r)
     for name, node in nodes.items():
-        _ports(node, f"{ROOT}.nodes.{name}", allocations, r)
-        _architecture(node, f"{ROOT}.nodes.{name}", allocations, r)
+        _ports(node, f"{ROOT}.nodes.{path_part(name)}", allocations, r)
+        _architecture(node, f"{ROOT}.nodes.{path_part(name)}", allocations, r)
         _standbys(name, node, nodes, r)
     for index, edge in enumerate(v1.get("edges") or ()):
         _edge(edge, f"{ROOT}.edges[{index}]", nodes, r)
@@ -53,7 +53,11 @@ def _unique(names: dict[str, Any], path: str, r: Reader) -> None:
     for name in names:
         other = seen.setdefault(name.lower(), name)
         if other != name:
-            r.fail_at(f"{path}.{name}", f"differs from {other!r} in case only; names of hosts ignore case", value=name)
+            r.fail_at(
+                f"{path}.{path_part(name)}",
+                f"differs from {other!r} in case only; names of hosts ignore case",
+                value=name,
+            )
 
 
 def _dns_names(allocations: dict[str, dict[str, Any]], r: Reader) -> None:
@@ -62,7 +66,7 @@ def _dns_names(allocations: dict[str, dict[str, Any]], r: Reader) -> None:
         dns_name = allocation.get("dns_name", name)
         other = seen.setdefault(dns_name.lower(), name)
         if other != name and other.lower() != name.lower():
-            path = f"{ROOT}.allocations.{name}" + (".dns_name" if "dns_name" in allocation else "")
+            path = f"{ROOT}.allocations.{path_part(name)}" + (".dns_name" if "dns_name" in allocation else "")
             r.fail_at(path, f"the DNS name {dns_name!r} belongs to {other!r} already", value=dns_name)
 
 
@@ -90,9 +94,9 @@ def _homes(nodes: dict[str, dict[str, Any]], allocations: dict[str, Any], r: Rea
     homes: dict[str, str] = {}
     for node, config in nodes.items():
         for index, name in enumerate(config.get("allocations") or ()):
-            path = f"{ROOT}.nodes.{node}.allocations[{index}]"
+            path = f"{ROOT}.nodes.{path_part(node)}.allocations[{index}]"
             if name not in allocations:
-                if not _is_broken(f"{ROOT}.allocations.{name}", r):
+                if allocations and not _is_broken(f"{ROOT}.allocations.{path_part(name)}", r):
                     reason = f"there is no allocation {name!r}"
                     r.fail_at(path, reason, hint=did_you_mean(name, allocations), value=name)
             elif name in homes:
@@ -105,7 +109,7 @@ def _homes(nodes: dict[str, dict[str, Any]], allocations: dict[str, Any], r: Rea
     for name in allocations:
         if name not in homes and not any(p.path.startswith(f"{ROOT}.nodes") for p in r.problems):
             hint = "add its name to the allocations of a node"
-            r.fail_at(f"{ROOT}.allocations.{name}", "belongs to no node", hint=hint)
+            r.fail_at(f"{ROOT}.allocations.{path_part(name)}", "belongs to no node", hint=hint)
     return homes
 
 
@@ -113,11 +117,11 @@ def _dependencies(allocations: dict[str, dict[str, Any]], homes: dict[str, str],
     edges: dict[str, list[str]] = {}
     for name, allocation in allocations.items():
         for index, other in enumerate(allocation.get("depends_on") or ()):
-            path = f"{ROOT}.allocations.{name}.depends_on[{index}]"
+            path = f"{ROOT}.allocations.{path_part(name)}.depends_on[{index}]"
             if other == name:
                 r.fail_at(path, "an allocation cannot depend on itself", value=other)
             elif other not in allocations:
-                if not _is_broken(f"{ROOT}.allocations.{other}", r):
+                if not _is_broken(f"{ROOT}.allocations.{path_part(other)}", r):
                     reason = f"there is no allocation {other!r}"
                     r.fail_at(path, reason, hint=did_you_mean(other, allocations), value=other)
             elif homes.get(name) and homes.get(other) and homes[name] != homes[other]:
@@ -195,14 +199,14 @@ def _edge(edge: dict[str, Any], path: str, nodes: dict[str, Any], r: Reader) -> 
     if source is not None and source == target:
         r.fail_at(path, "an edge needs two different nodes", value=source)
     for key, name in (("s", source), ("t", target)):
-        if name is not None and name not in nodes and not _is_broken(f"{ROOT}.nodes.{name}", r):
+        if name is not None and name not in nodes and not _is_broken(f"{ROOT}.nodes.{path_part(name)}", r):
             reason = f"there is no node {shorten(name)!r}"
             r.fail_at(f"{path}.{key}", reason, hint=did_you_mean(name, nodes), value=name)
 
 
 def _supervisor(supervisor: dict[str, Any], path: str, allocations: dict[str, Any], r: Reader) -> None:
     for index, name in enumerate(supervisor.get("allocations") or ()):
-        if name not in allocations and not _is_broken(f"{ROOT}.allocations.{name}", r):
+        if name not in allocations and not _is_broken(f"{ROOT}.allocations.{path_part(name)}", r):
             reason = f"there is no allocation {name!r}"
             r.fail_at(f"{path}.allocations[{index}]", reason, hint=did_you_mean(name, allocations), value=name)
     for index, child in enumerate(supervisor.get("children") or ()):

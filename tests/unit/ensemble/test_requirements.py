@@ -1,0 +1,141 @@
+"""What a node asks of a machine."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from tests.unit.ensemble.documents import allocation, ensemble, ensembles, load
+
+from dms.ensemble.config import EnsembleConfig, LocationConstraints
+from dms.ensemble.requirements import (
+    location_matches,
+    node_executors,
+    node_needs_privilege,
+    node_ports,
+    node_resources,
+    start_layers,
+)
+from dms.types.resources import CPU, GPU, RAM, Disk, Location, Resources
+
+
+def config(allocations: dict[str, Any], **members: Any) -> EnsembleConfig:
+    return load(ensemble(allocations, **members)).config
+
+
+def sized(cores: float, ram: str, **cpu: Any) -> dict[str, Any]:
+    return {"cpu": {"cores": cores} | cpu, "ram": {"size": ram}, "disk": {"size": "1B"}}
+
+
+def test_resources_add_up_over_the_node_only() -> None:
+    found = config(
+        {
+            "a": allocation(
+                resources=sized(0.1, "1KiB", architecture="x86_64") | {"gpus": [{"model": "A", "vram": 1}]}
+            ),
+            "b": allocation(resources=sized(0.2, "2KiB", clock_speed=2) | {"gpus": [{"model": "B"}]}),
+            "c": allocation(resources=sized(5, "9GiB")),
+        },
+        nodes={"n1": {"allocations": ["a", "b"]}, "n2": {"allocations": ["c"]}},
+    )
+    assert node_resources(found, "n1") == Resources(
+        cpu=CPU(cores=0.3, clock_speed=2e9, architecture="x86_64"),
+        gpus=(GPU(model="A", vram=2**30), GPU(model="B")),
+        ram=RAM(size=3072),
+        disk=Disk(size=2),
+    )
+
+
+@settings(max_examples=25)
+@given(ensembles())
+def test_sums_are_exact_to_two_decimals(document: dict[str, Any]) -> None:
+    found = load(document).config
+    for name, node in found.v1.nodes.items():
+        parts = [found.v1.allocations[a].resources for a in node.allocations]
+        total = node_resources(found, name)
+        assert total.cpu.cores == round(sum(p.cpu.cores for p in parts), 2)
+        assert total.ram.size == sum(p.ram.size for p in parts)
+        assert len(total.gpus) == sum(len(p.gpus) for p in parts)
+
+
+def test_executors_are_distinct_and_privilege_is_seen() -> None:
+    found = config(
+        {
+            "a": allocation(),
+            "b": allocation(executor="null", execution={"type": "null"}),
+            "c": allocation(execution={"type": "docker", "image": "x", "privileged": True}),
+        },
+        nodes={"n1": {"allocations": ["a", "b"]}, "n2": {"allocations": ["c"]}},
+    )
+    assert node_executors(found, "n1") == ("docker", "null")
+    assert not node_needs_privilege(found, "n1")
+    assert node_needs_privilege(found, "n2")
+
+
+def test_ports_are_given_or_counted() -> None:
+    ports = [{"public": p, "private": 80, "allocation": "a"} for p in (0, 2000, 0, 3000)]
+    found = config({"a": allocation()}, nodes={"n1": {"allocations": ["a"], "ports": ports}})
+    assert node_ports(found, "n1") == ((2000, 3000), 2)
+
+
+def test_layers_follow_dependencies() -> None:
+    found = config(
+        {
+            "web": allocation(depends_on=["db", "cache"]),
+            "db": allocation(),
+            "cache": allocation(depends_on=["db"]),
+            "log": allocation(),
+        }
+    )
+    assert start_layers(found, "n1") == (("db", "log"), ("cache",), ("web",))
+
+
+def test_layers_end_for_a_cycle_too() -> None:
+    found = config({"a": allocation(depends_on=["b"]), "b": allocation()})
+    looped = found.v1.allocations["b"].__class__
+    b = found.v1.allocations["b"]
+    found.v1.allocations["b"] = looped(
+        type=b.type, executor=b.executor, resources=b.resources, execution=b.execution, depends_on=("a",)
+    )
+    assert start_layers(found, "n1") == (("a", "b"),)
+
+
+@settings(max_examples=25)
+@given(ensembles())
+def test_every_allocation_is_in_one_layer_behind_what_it_needs(document: dict[str, Any]) -> None:
+    found = load(document).config
+    for name, node in found.v1.nodes.items():
+        layers = start_layers(found, name)
+        order = [a for layer in layers for a in layer]
+        assert sorted(order) == sorted(node.allocations)
+        level = {a: n for n, layer in enumerate(layers) for a in layer}
+        for a in order:
+            assert all(level[d] < level[a] for d in found.v1.allocations[a].depends_on)
+
+
+ROME = Location(continent="EU", country="IT", city="Rome", asn=3269, isp="TIM")
+
+
+@pytest.mark.parametrize(
+    ("constraints", "expected"),
+    [
+        (None, True),
+        (LocationConstraints(), True),
+        (LocationConstraints(accept=(Location(continent="EU"),)), True),
+        (LocationConstraints(accept=(Location(continent="AS"), Location(country="it"))), True),
+        (LocationConstraints(accept=(Location(continent="EU", country="DE"),)), False),
+        (LocationConstraints(accept=(Location(continent="EU"),), reject=(Location(country="IT"),)), False),
+        (LocationConstraints(reject=(Location(country="DE"),)), True),
+        (LocationConstraints(reject=(Location(asn=3269),)), False),
+        (LocationConstraints(accept=(Location(city="rome", isp="TIM"),)), True),
+    ],
+)
+def test_a_place_matches_what_is_accepted_and_not_rejected(
+    constraints: LocationConstraints | None, *, expected: bool
+) -> None:
+    assert location_matches(constraints, ROME) is expected
+
+
+def test_a_place_that_is_not_known_is_not_accepted() -> None:
+    assert not location_matches(LocationConstraints(accept=(Location(continent="EU"),)), Location())
