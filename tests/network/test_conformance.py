@@ -478,11 +478,14 @@ async def test_two_nodes_that_know_only_a_third_reach_each_other(world: World) -
 
 async def test_listen_addresses_exist_while_running_and_name_the_peer(world: World) -> None:
     a = world.make()
-    assert len(a.listen_addresses) == 0
+    before = list(a.listen_addresses)
     async with a.run():
-        assert a.listen_addresses
-        assert all(address.endswith(f"/p2p/{a.peer_id}") for address in a.listen_addresses)
-    assert len(a.listen_addresses) == 0
+        during = list(a.listen_addresses)
+    after = list(a.listen_addresses)
+
+    assert (before, after) == ([], [])
+    assert during
+    assert all(address.endswith(f"/p2p/{a.peer_id}") for address in during)
 
 
 async def test_a_port_in_use_is_an_error_that_names_the_address(world: World) -> None:

@@ -99,7 +99,7 @@ class Libp2pNetwork:
         self._next_listener = 0
         self._book = AddressBook(self._peer_id)
         self._handlers = Handlers(self._counters, total=self._limits.handlers, per_peer=self._limits.handlers_per_peer)
-        self._inbox = Inbox(self._handlers, self._counters)
+        self._inbox = Inbox(self._handlers, self._counters, read_s=self._limits.read_s)
         self._topics = Subscriptions(self._counters)
         self._live: _Live | None = None
 

@@ -26,7 +26,8 @@ from libp2p.stream_muxer.yamux.yamux import (
 
 log = logging.getLogger(__name__)
 
-WRITE_TIMEOUT_S = 20.0
+MAX_SILENCES = 2
+WRITE_TIMEOUT_S = 15.0
 """A frame (64 KiB at most) that takes longer than this to hand to the kernel goes to a peer that does not read."""
 
 _MAX_BUFFER_BYTES = MAX_WINDOW_SIZE + (1 << 20)
@@ -58,19 +59,25 @@ class KeepaliveYamux(Yamux):
         self.smoothed_rtt_s = rtt_s if before is None else 0.75 * before + 0.25 * rtt_s
 
     async def _measure_rtt_loop(self) -> None:
-        """Ping every few seconds; replaces the library's loop, which only measures."""
+        """Ping every few seconds; replaces the library's loop, which only measures.
+
+        One silence may be our own: after a stall of this process its deadlines pass before it reads what arrived. Two in
+        a row are the peer's.
+        """
+        silences = 0
         while not self.event_shutting_down.is_set():
             started_s = trio.current_time()
             with trio.move_on_after(self._keepalive_s) as scope:
                 await self._ping_once()
             if self.event_shutting_down.is_set():
                 return
-            if scope.cancelled_caught:
-                log.info("peer %s does not answer for %.1f s: closing its connection", self.peer_id, self._keepalive_s)
+            silences = silences + 1 if scope.cancelled_caught else 0
+            if silences == MAX_SILENCES:
+                log.info("peer %s answers no pings: closing its connection", self.peer_id)
                 self._on_frozen()
                 await self._abandon()
                 return
-            with trio.move_on_after(self._keepalive_s - (trio.current_time() - started_s)):
+            with trio.move_on_at(started_s + self._keepalive_s):
                 await self.event_shutting_down.wait()
 
     async def _ping_once(self) -> None:

@@ -87,11 +87,11 @@ class ServiceRunner(InternalManagerAPI):
         """The same for something that should go on until the end."""
         self.run_task(async_fn, *args, name=name)
 
-    def run_child_service(  # the signature is the library's
+    def run_child_service(
         self,
         service: ServiceAPI,
-        daemon: bool = False,
-        name: str | None = None,  # noqa: FBT001, FBT002
+        daemon: bool = False,  # noqa: FBT001, FBT002  the library's signature
+        name: str | None = None,
     ) -> ManagerAPI:
         """Run another service in the same nursery."""
         child = ServiceRunner(service, self._nursery, self._on_failure)

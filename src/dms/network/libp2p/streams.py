@@ -1,6 +1,6 @@
 """Messages and requests on streams: one message per stream, both sides close (``spec/network.md`` 3).
 
-The receiving side reads within :data:`READ_TIMEOUT_S`, closes, and hands the message to its handler in a task of its
+The receiving side reads within a time limit, closes, and hands the message to its handler in a task of its
 own. A stream that is being read holds one of its peer's slots, as a running handler does.
 """
 
@@ -24,12 +24,12 @@ from dms.network.framing import encode_frame, read_exactly, read_frame
 from dms.network.handlers import Handlers
 from dms.network.libp2p.core import PING_BYTES, GuardedHost
 from dms.network.libp2p.muxer import KeepaliveYamux
+from dms.network.libp2p.swarm import innermost
 from dms.network.protocol import MessageHandler
 from dms.types.ids import PeerID
 
 log = logging.getLogger(__name__)
 
-READ_TIMEOUT_S = 30.0
 LINGER_S = 30.0
 """How long a stream that we closed may wait for the other side to close it, too."""
 SWEEP_S = 5.0
@@ -41,8 +41,9 @@ Responder = Callable[[INetStream, PeerID], Awaitable[bytes]]
 class Inbox:
     """Receives messages and hands them to their handlers."""
 
-    def __init__(self, handlers: Handlers, counters: Counter[str]) -> None:
+    def __init__(self, handlers: Handlers, counters: Counter[str], *, read_s: float) -> None:
         self._handlers = handlers
+        self._read_s = read_s
         self._counters = counters
         self._host: GuardedHost | None = None
 
@@ -78,7 +79,7 @@ class Inbox:
             await stream.reset()
             return
         try:
-            with trio.fail_after(READ_TIMEOUT_S):
+            with trio.fail_after(self._read_s):
                 data = await read_frame(receiver(stream))
                 await stream.close()
         except (BadFrame, MessageTooLarge, trio.TooSlowError, BaseLibp2pError) as error:
@@ -176,7 +177,7 @@ class Outbox:
         except trio.TooSlowError:
             raise PeerUnreachable(f"peer {peer} opens no stream within {timeout_s:g} s") from None
         except (BaseLibp2pError, OSError) as error:
-            raise PeerUnreachable(f"peer {peer} opens no stream for {protocol}: {error}") from error
+            raise PeerUnreachable(f"peer {peer} opens no stream for {protocol}: {innermost(error)}") from error
 
     def _linger(self, stream: INetStream) -> None:
         now_s = trio.current_time()

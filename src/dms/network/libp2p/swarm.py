@@ -7,6 +7,7 @@ peers refused for a minute after one failure, a quarter of a second waited out o
 from __future__ import annotations
 
 import logging
+import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -53,8 +54,10 @@ class Limits:
     streams_per_peer: int = 256
     handlers_per_peer: int = 128
     handlers: int = 4096
+    read_s: float = 30.0
+    """How long one message may take to arrive."""
     keepalive_s: float = 5.0
-    """A peer that answers no ping for this long is frozen."""
+    """Pings go out that often; a peer that leaves two in a row unanswered is frozen."""
 
 
 AddressesOf = Callable[[ID], Sequence[Multiaddr]]
@@ -78,7 +81,7 @@ class GuardedSwarm(Swarm):
                 on_frozen=lambda: counters.update(("peers frozen",)),
             )
 
-        upgrader.muxer_multistream = KeepaliveMuxers(int(limits.handshake_s), make_muxer)
+        upgrader.muxer_multistream = KeepaliveMuxers(math.ceil(limits.handshake_s), make_muxer)
         super().__init__(
             peer,
             peerstore,
@@ -184,7 +187,7 @@ class GuardedSwarm(Swarm):
                     won.append(await self._dial_addr_single_attempt(address, peer))
                 race.cancel()
             except Exception as error:  # noqa: BLE001  the next address may do
-                problems.append(f"{address}: {_reason(error)}")
+                problems.append(f"{address}: {innermost(error)}")
                 failed.set()
 
         with trio.move_on_after(DIAL_TIMEOUT_S) as deadline, trio.CancelScope() as race:
@@ -241,8 +244,8 @@ class _NoAutoConnector:
         """Not needed."""
 
 
-def _reason(error: BaseException) -> str:
-    """The innermost cause: the library wraps ``Connection refused`` three times."""
+def innermost(error: BaseException) -> str:
+    """What really happened: the library wraps ``Connection refused`` three times."""
     while error.__cause__ is not None:
         error = error.__cause__
     return str(error) or type(error).__name__
