@@ -9,7 +9,8 @@
         ├── InvalidEngineSpec    parameters that cannot work    (BadInput)
         ├── StartFailed          the backend refused
         ├── Unsupported          the backend cannot do this     (BadInput)
-        └── ExecutorUnavailable  the backend does not answer    (Unavailable)
+        ├── ExecutorUnavailable  the backend does not answer    (Unavailable)
+        └── EngineRefused        the backend said no; ``status`` is its HTTP status
 """
 
 from __future__ import annotations
@@ -57,3 +58,13 @@ class ExecutorUnavailable(Unavailable, ExecutorError):
     """The executor's backend does not answer."""
 
     code = "executor_unavailable"
+
+
+class EngineRefused(ExecutorError):
+    """The engine refused."""
+
+    code = "engine_refused"
+
+    def __init__(self, message: str = "", *, status: int = 0, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.status = status

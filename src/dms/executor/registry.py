@@ -39,9 +39,9 @@ async def available_executors(
     """Try each backend of ``enabled``; they find again what an earlier process left running.
 
     ``nursery`` holds their background tasks: cancelling it leaves workloads running. ``state_dir`` belongs to the
-    executors alone. ``executor_id`` tells the containers of this node from those of others on one Docker engine, so
-    it must be the same after a restart. Nodes of one user may share ``modules_dir``. ``docker_host`` is ``unix:///…``; empty means ``DOCKER_HOST`` or the usual
-    socket.
+    executors alone; nodes of one user may share ``modules_dir``. ``executor_id`` tells the containers of this node
+    from those of others on one Docker engine, so it must be the same after a restart. ``docker_host`` is
+    ``unix:///…``; empty means ``DOCKER_HOST`` or the usual socket.
     """
     found = AvailableExecutors()
 

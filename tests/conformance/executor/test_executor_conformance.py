@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import trio
 
+from dms.executor.docker import DockerExecutor
 from dms.executor.errors import AlreadyStarted, ExecutionNotFound, InvalidEngineSpec
 from dms.executor.null import NullExecutor
 from dms.executor.protocol import (
@@ -117,11 +118,34 @@ async def make_wasm(nursery: trio.Nursery, directory: Path) -> Subject:
     return Subject(await restart(), engine, directory, restart)
 
 
+def make_docker(host: str) -> Factory:
+    commands = {
+        "hello": "echo hello; echo oops >&2",
+        "fails": "exit 3",
+        "runs": "n=0; while true; do n=$((n + 1)); echo tick $n; sleep 0.02; done",
+        "ticks": "for n in 1 2 3 4 5; do echo tick $n; sleep 0.02; done",
+    }
+
+    def engine(workload: str) -> SpecConfig:
+        params: dict[str, object] = {"image": "dms-test/busybox:1", "cmd": ["sh", "-c", commands[workload]]}
+        return SpecConfig(type="docker", params=params)
+
+    async def make(nursery: trio.Nursery, directory: Path) -> Subject:
+        async def restart() -> Executor:
+            return await DockerExecutor.open(nursery, directory / "state", executor_id="tests", host=host)
+
+        return Subject(await restart(), engine, directory, restart)
+
+    return make
+
+
 FACTORIES: dict[str, Factory] = {"null": make_null, "scripted": make_scripted, "wasm": make_wasm}
 
 
-@pytest.fixture(params=list(FACTORIES))
+@pytest.fixture(params=[*FACTORIES, pytest.param("docker", marks=pytest.mark.docker)])
 def factory(request: pytest.FixtureRequest) -> Factory:
+    if request.param == "docker":
+        return make_docker(request.getfixturevalue("docker_host"))
     return FACTORIES[request.param]
 
 
