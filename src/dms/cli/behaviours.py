@@ -1,0 +1,245 @@
+"""What ``nunet actor cmd`` knows of the behaviours of a node: their flags, and the payloads made of them.
+
+A behaviour that is not here can be called all the same, with ``--payload``. See ``spec/security.md`` 6.3 for the flags,
+``spec/orchestration.md`` 2 for the payloads.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dms.types.errors import BadInput
+from dms.types.units import parse_bytes
+
+DEPLOYMENT_TIMEOUT_S = 120.0
+
+Flags = Mapping[str, Any]
+"""Values of flags by the name of the flag; their types are those of :class:`Flag`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Flag:
+    """One flag; ``kind`` is ``str``, ``int``, ``float``, ``bool`` or ``list`` (of texts)."""
+
+    name: str
+    help: str
+    kind: type = str
+    short: str = ""
+    is_required: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class KnownBehaviour:
+    """A behaviour, its flags and its payload; with a ``topic`` it is broadcast."""
+
+    name: str
+    help: str
+    flags: tuple[Flag, ...] = ()
+    payload: Callable[[Flags], object] = field(default=lambda _flags: None)
+    topic: str = ""
+    timeout_s: float = 0.0
+
+
+def _id_flag(text: str = "Id of the deployment.") -> Flag:
+    return Flag("id", text, short="-i", is_required=True)
+
+
+def _onboard(flags: Flags) -> object:
+    from dms.node.payloads import OnboardingConfig, OnboardRequest
+    from dms.types.resources import CPU, RAM, Disk, Resources
+
+    offer = Resources(
+        cpu=CPU(cores=flags["cpu"]),
+        ram=RAM(size=parse_bytes(flags["ram"], what="ram")),
+        disk=Disk(size=parse_bytes(flags["disk"], what="disk")),
+    )
+    config = OnboardingConfig(is_onboarded=True, onboarded_resources=offer)
+    return OnboardRequest(no_gpu=flags["no_gpu"], gpus=flags["gpus"] or "", config=config)
+
+
+def _ping(flags: Flags) -> object:
+    from dms.node.payloads import PingRequest
+
+    return PingRequest(host=flags["host"])
+
+
+def _connect(flags: Flags) -> object:
+    from dms.node.payloads import ConnectRequest
+
+    return ConnectRequest(address=flags["address"])
+
+
+def _new(flags: Flags) -> object:
+    from dms.ensemble.loading import load_ensemble
+    from dms.node.payloads import NewDeployment
+
+    return NewDeployment(ensemble=load_ensemble(Path(flags["spec_file"]), os.environ).config)
+
+
+def _list(flags: Flags) -> object:
+    from dms.cli.get import metadata_filter
+    from dms.node.payloads import ListRequest
+
+    return ListRequest(
+        metadata=metadata_filter(flags["filter"]),
+        limit=flags["limit"] or 0,
+        offset=flags["offset"] or 0,
+        status=tuple(flags["status"] or ()),
+        created_after=flags["created_after"] or "",
+        created_before=flags["created_before"] or "",
+        updated_after=flags["updated_after"] or "",
+        updated_before=flags["updated_before"] or "",
+        sort_by=flags["sort"] or "-created_at",
+    )
+
+
+def _deployment(flags: Flags) -> object:
+    from dms.node.payloads import DeploymentRequest
+
+    return DeploymentRequest(
+        id=flags["id"],
+        include_usage=bool(flags.get("include_usage") or flags.get("usage")),
+        include_logs=bool(flags.get("logs")),
+        allocation_names=tuple(flags.get("allocations") or ()),
+    )
+
+
+def _delete(flags: Flags) -> object:
+    from dms.node.payloads import DeploymentRequest
+
+    return DeploymentRequest(orchestrator_id=flags["id"])
+
+
+def _logs(flags: Flags) -> object:
+    from dms.node.payloads import LogsRequest
+
+    return LogsRequest(ensemble_id=flags["id"], allocation=flags["allocation"])
+
+
+def _events(flags: Flags) -> object:
+    from dms.node.payloads import EventsRequest
+
+    return EventsRequest(id=flags["id"], after=flags["after"] or 0)
+
+
+def _prune(flags: Flags) -> object:
+    from dms.node.payloads import PruneRequest
+
+    if bool(flags["before"]) == bool(flags["all"]):
+        raise BadInput("give exactly one of --before, --all")
+    return PruneRequest(before=flags["before"] or "", all=flags["all"])
+
+
+_TIMES = ("created-after", "created-before", "updated-after", "updated-before")
+
+KNOWN: tuple[KnownBehaviour, ...] = (
+    KnownBehaviour("/broadcast/hello", "Ask every node for its DID", topic="/nunet/hello"),
+    KnownBehaviour("/public/hello", "Ask a node for its DID"),
+    KnownBehaviour("/public/status", "Ask a node what it offers"),
+    KnownBehaviour("/dms/node/peers/list", "Peers that the node is connected to"),
+    KnownBehaviour("/dms/node/peers/self", "Id and addresses of the node"),
+    KnownBehaviour("/dms/node/peers/dht", "Peers in the routing table"),
+    KnownBehaviour("/dms/node/peers/score", "Scores of the peers"),
+    KnownBehaviour(
+        "/dms/node/peers/ping",
+        "Measure the round trip to a peer",
+        (Flag("host", "Id of the peer.", short="-H", is_required=True),),
+        _ping,
+    ),
+    KnownBehaviour(
+        "/dms/node/peers/connect",
+        "Connect to a peer",
+        (Flag("address", "Multiaddress ending in /p2p/ID, or an id.", short="-a", is_required=True),),
+        _connect,
+    ),
+    KnownBehaviour(
+        "/dms/node/onboarding/onboard",
+        "Offer a part of the machine",
+        (
+            Flag("cpu", "Cores.", float, "-C", is_required=True),
+            Flag("ram", "Memory; GiB when bare.", short="-R", is_required=True),
+            Flag("disk", "Disk; GiB when bare.", short="-D", is_required=True),
+            Flag("gpus", "GPUs and their memory, such as 0:4,1:8.", short="-G"),
+            Flag("no-gpu", "Offer no GPU.", bool, "-N"),
+        ),
+        _onboard,
+        timeout_s=60.0,
+    ),
+    KnownBehaviour("/dms/node/onboarding/offboard", "Withdraw the machine"),
+    KnownBehaviour("/dms/node/onboarding/status", "Whether the machine is offered"),
+    KnownBehaviour("/dms/node/onboarding/resource", "What is offered"),
+    KnownBehaviour("/dms/node/resources/allocated", "Resources in use"),
+    KnownBehaviour("/dms/node/resources/free", "Resources that are free"),
+    KnownBehaviour("/dms/node/resources/onboarded", "Resources that are offered"),
+    KnownBehaviour("/dms/node/hardware/spec", "What the machine has"),
+    KnownBehaviour("/dms/node/hardware/usage", "What of it is busy"),
+    KnownBehaviour("/dms/node/allocations/list", "Allocations that the node runs for others"),
+    KnownBehaviour(
+        "/dms/node/deployment/new",
+        "Deploy an ensemble",
+        (Flag("spec-file", "The ensemble.", short="-f", is_required=True),),
+        _new,
+        timeout_s=DEPLOYMENT_TIMEOUT_S,
+    ),
+    KnownBehaviour(
+        "/dms/node/deployment/list",
+        "Deployments of the node",
+        (
+            Flag("filter", "KEY=VALUE in the metadata.", list, "-f"),
+            Flag("limit", "At most so many.", int),
+            Flag("offset", "Leave out so many.", int),
+            Flag("status", "In this state.", list),
+            *(Flag(name, "A time, or an age such as 1h.") for name in _TIMES),
+            Flag("sort", "By which field; default -created_at."),
+        ),
+        _list,
+    ),
+    KnownBehaviour(
+        "/dms/node/deployment/status",
+        "Status of a deployment",
+        (_id_flag(), Flag("include-usage", "With the resources in use.", bool, "-u")),
+        _deployment,
+    ),
+    KnownBehaviour(
+        "/dms/node/deployment/info",
+        "Status, manifest and allocations of a deployment",
+        (
+            _id_flag(),
+            Flag("usage", "With the resources in use.", bool),
+            Flag("logs", "With where the logs lie.", bool),
+            Flag("allocations", "Only these.", list),
+        ),
+        _deployment,
+    ),
+    KnownBehaviour(
+        "/dms/node/deployment/logs",
+        "Have the logs of an allocation written on the node",
+        (_id_flag(), Flag("allocation", "Name of the allocation.", short="-a", is_required=True)),
+        _logs,
+        timeout_s=DEPLOYMENT_TIMEOUT_S,
+    ),
+    KnownBehaviour("/dms/node/deployment/manifest", "Manifest of a deployment", (_id_flag(),), _deployment),
+    KnownBehaviour(
+        "/dms/node/deployment/events",
+        "What happened to a deployment",
+        (_id_flag(), Flag("after", "Only entries after this number.", int)),
+        _events,
+    ),
+    KnownBehaviour("/dms/node/deployment/shutdown", "End a deployment", (_id_flag(),), _deployment),
+    KnownBehaviour(
+        "/dms/node/deployment/prune",
+        "Forget deployments that have ended",
+        (Flag("before", "Those that ended before this time or age."), Flag("all", "All of them.", bool)),
+        _prune,
+    ),
+    KnownBehaviour("/dms/node/deployment/delete", "Forget one deployment", (_id_flag(),), _delete),
+)
+
+
+def find(name: str) -> KnownBehaviour | None:
+    """The behaviour of that name."""
+    return next((behaviour for behaviour in KNOWN if behaviour.name == name), None)

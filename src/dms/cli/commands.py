@@ -1,0 +1,97 @@
+"""The table of commands: a name, a line of help, and where the code lies. Importing this imports nothing else.
+
+``nunet --help`` and completion read only this table; the module of a command is imported when the command is called or
+its own help is asked for.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+PROGRAM = "nunet"
+COMPLETE_VARIABLE = "_NUNET_COMPLETE"
+
+
+class Command(NamedTuple):
+    """One command; ``target`` is ``module:attribute``, a typer app or a function."""
+
+    name: str
+    help: str
+    target: str
+    section: str = ""
+    is_hidden: bool = False
+
+
+_WORK = "Work"
+_MACHINE = "This machine"
+_NETWORK = "Networks"
+_IDENTITY = "Identity"
+_MORE = "More"
+
+COMMANDS: tuple[Command, ...] = (
+    Command("deploy", "Deploy an ensemble and wait until it runs", "dms.cli.deploy:deploy", _WORK),
+    Command("validate", "Check an ensemble file", "dms.cli.validate:validate", _WORK),
+    Command("get", "List deployments, allocations or resources", "dms.cli.get:app", _WORK),
+    Command("status", "Show where a deployment is", "dms.cli.status:status", _WORK),
+    Command("logs", "Print what allocations wrote", "dms.cli.logs:logs", _WORK),
+    Command("events", "Tell what happened to a deployment", "dms.cli.events:events", _WORK),
+    Command("shutdown", "End a deployment", "dms.cli.shutdown:shutdown", _WORK),
+    Command("run", "Run the node", "dms.cli.run:run", _MACHINE),
+    Command("onboard", "Offer a part of this machine to the network", "dms.cli.onboarding:onboard", _MACHINE),
+    Command("offboard", "Withdraw this machine from the network", "dms.cli.onboarding:offboard", _MACHINE),
+    Command("peers", "List the peers that the node is connected to", "dms.cli.peers:peers", _MACHINE),
+    Command("config", "Show and change the configuration", "dms.cli.config:app", _MACHINE),
+    Command("devnet", "Run a whole network on this machine", "dms.cli.devnet:app", _NETWORK),
+    Command("key", "Make keys and show their DIDs", "dms.cli.key:app", _IDENTITY),
+    Command("cap", "Grant, delegate and anchor capabilities", "dms.cli.cap:app", _IDENTITY),
+    Command("actor", "Send messages to actors, call behaviours", "dms.cli.actor:app", _IDENTITY),
+    Command("completion", "Print the completion script of a shell", "dms.cli.completion:completion", _MORE),
+    Command("version", "Show the version", "dms.cli.version:version", _MORE),
+    Command("autocomplete", "As completion", "dms.cli.completion:completion", _MORE, is_hidden=True),
+)
+
+OPTIONS: tuple[tuple[str, str], ...] = (
+    ("--config FILE", "Configuration file, instead of the search for one"),
+    ("--network NAME", "Address a local network, such as devnet [env: DMS_NETWORK]"),
+    ("--node N|NAME", "Which node of that network [env: DMS_NODE]"),
+    ("--rest-addr ADDR", "Address of the node's REST server"),
+    ("--rest-port PORT", "Its port"),
+    ("--user-dir DIR", "Where keys and capability contexts lie"),
+    ("--debug", "Show tracebacks, log more"),
+    ("--version", "Show the version"),
+    ("-h, --help", "Show this help; nunet COMMAND --help shows more"),
+)
+
+EXIT_CODES = "0 done, 1 failed, 2 bad input, 3 not authorized, 4 not found, 5 wrong state, 6 no answer, 130 interrupted"
+
+
+def find(name: str) -> Command | None:
+    """The command of that name."""
+    return next((command for command in COMMANDS if command.name == name), None)
+
+
+def root_help() -> str:
+    """The help of ``nunet`` itself."""
+    width = max(len(text) for text in [c.name for c in COMMANDS] + [o for o, _ in OPTIONS]) + 2
+    sections: dict[str, list[str]] = {}
+    for command in COMMANDS:
+        if not command.is_hidden:
+            sections.setdefault(command.section, []).append(f"  {command.name:<{width}}{command.help}")
+    lines = [
+        f"Usage: {PROGRAM} [OPTIONS] COMMAND [ARGS]...",
+        "",
+        "Deploys work on other people's machines and runs theirs on yours.",
+    ]
+    for section, entries in sections.items():
+        lines += ["", f"{section}:", *entries]
+    lines += ["", "Options:", *(f"  {option:<{width}}{text}" for option, text in OPTIONS)]
+    lines += [
+        "",
+        "Examples:",
+        "  nunet devnet up",
+        "  nunet --network devnet deploy -f examples/wordcount.yaml",
+        "  nunet --network devnet get deployments",
+        "",
+        f"Exit codes: {EXIT_CODES}.",
+    ]
+    return "\n".join(lines)

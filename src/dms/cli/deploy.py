@@ -1,0 +1,131 @@
+"""``nunet deploy``: submit an ensemble, and show how it comes to run (``spec/orchestration.md`` 5)."""
+
+from __future__ import annotations
+
+import os
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dms.cli.options import Context, Format, Output
+
+if TYPE_CHECKING:
+    from dms.cli.following import Deployment
+    from dms.cli.session import Session
+
+DEFAULT_TIMEOUT_S = 120.0
+
+
+class Until(StrEnum):
+    """What is waited for."""
+
+    RUNNING = "running"
+    ENDED = "ended"
+
+
+def deploy(
+    ctx: typer.Context,
+    file: Annotated[Path, typer.Option("-f", "--file", "--spec-file", help="The ensemble: YAML or JSON.")],
+    timeout: Annotated[
+        str | None, typer.Option("-t", "--timeout", metavar="DURATION", help="Give up unless it runs by then [2m].")
+    ] = None,
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait, and show what happens.")] = True,
+    until: Annotated[Until, typer.Option("--until", help="What to wait for.")] = Until.RUNNING,
+    id_only: Annotated[bool, typer.Option("--id-only", help="Print the id and nothing else; do not wait.")] = False,
+    follow_logs: Annotated[bool, typer.Option("--follow-logs", help="Then print the logs until it has ended.")] = False,
+    progress: Annotated[
+        bool | None,
+        typer.Option(
+            "--progress/--no-progress", help="Tell what happens, line by line; by default on a terminal only."
+        ),
+    ] = None,
+    context: Context = None,
+    output: Output = Format.TABLE,
+) -> None:
+    """Deploy an ensemble and wait until it runs.
+
+    On a terminal the progress is told line by line; in a pipe only the id is printed, at once. Ctrl-C leaves the
+    deployment as it is. Ends with code 0 when it runs (or has completed), 1 when it failed.
+
+    Examples:
+      nunet deploy -f examples/wordcount.yaml
+      nunet deploy -f job.yaml --until ended --timeout 5m
+      ID=$(nunet deploy -f job.yaml --id-only)
+      nunet deploy -f job.yaml --no-wait --output json
+    """
+    from dms.cli.client import refused
+    from dms.cli.following import NAMESPACE, Deployment
+    from dms.cli.options import lifetime
+    from dms.cli.output import show
+    from dms.cli.session import Session
+    from dms.ensemble.loading import load_ensemble
+    from dms.node.payloads import NewDeployment, NewDeploymentReply
+
+    loaded = load_ensemble(file, os.environ)
+    for warning in loaded.warnings:
+        print(f"Warning: {warning}", file=sys.stderr)
+    session = Session.of(ctx)
+    client = session.client(context)
+    timeout_s = lifetime(timeout, None, DEFAULT_TIMEOUT_S)
+    reply = client.call(
+        f"{NAMESPACE}/new", NewDeployment(ensemble=loaded.config), NewDeploymentReply, timeout_s=timeout_s
+    )
+    if reply.status != "OK" or not reply.ensemble_id:
+        raise refused(reply.error or "the node refused the ensemble without a reason", reply.hint)
+    tells = sys.stdout.isatty() if progress is None else progress
+    deployment = Deployment(client, reply.ensemble_id)
+    if output is Format.TABLE:
+        print(f"Deployment {reply.ensemble_id}" if tells and not id_only else reply.ensemble_id, flush=True)
+    waits = wait and not id_only
+    if waits:
+        _wait(
+            session,
+            deployment,
+            Until.ENDED if follow_logs and not tells else until,
+            tells=tells and output is Format.TABLE,
+        )
+    if output is not Format.TABLE:
+        now = deployment.status() if waits else None
+        show({"id": reply.ensemble_id, "status": now.status if now else "", "error": now.error if now else ""}, output)
+    if follow_logs and waits:
+        _print_logs(deployment)
+
+
+def _wait(session: Session, deployment: Deployment, until: Until, *, tells: bool) -> None:
+    from dms.cli.errors import DeploymentFailed
+    from dms.cli.story import Story
+
+    story = Story(session.peer_name)
+    status = ""
+    try:
+        for progress in deployment.follow():
+            for event in progress.events:
+                if tells:
+                    print(story.line(event), flush=True)
+            status = progress.status
+            if status == "Running" and until is Until.RUNNING:
+                break
+    except KeyboardInterrupt:
+        _say_it_goes_on(deployment)
+        raise
+    if status == "Failed":
+        error = deployment.status().error or "no reason is known"
+        raise DeploymentFailed(error, hint=f"nunet events {deployment.id[:12]} tells what happened")
+
+
+def _print_logs(deployment: Deployment) -> None:
+    from dms.cli.logs import LogReader, print_logs
+
+    try:
+        print_logs(LogReader(deployment, sorted(deployment.info().allocations), "stdout"), follow=True)
+    except KeyboardInterrupt:
+        _say_it_goes_on(deployment)
+        raise
+
+
+def _say_it_goes_on(deployment: Deployment) -> None:
+    short = deployment.id[:12]
+    print(f"\nThe deployment goes on. nunet status {short} shows it, nunet shutdown {short} ends it.", file=sys.stderr)

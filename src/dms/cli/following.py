@@ -1,0 +1,112 @@
+"""Deployments as they go on: events by long poll, logs piece by piece, until what was waited for.
+
+The node keeps both; a client that is interrupted loses nothing and takes nothing down with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TypeVar
+
+from dms.cli.client import Client, refused
+from dms.node import payloads as p
+
+NAMESPACE = "/dms/node/deployment"
+POLL_MS = 10_000
+"""How long the node may hold a question for new events."""
+LOG_POLL_MS = 400
+LOG_PIECE_BYTES = 256 * 1024
+CALL_TIMEOUT_S = 30.0
+FINAL = frozenset({"Completed", "Failed"})
+
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """New events, and where the deployment is now."""
+
+    events: tuple[p.DeploymentEvent, ...]
+    status: str
+
+    @property
+    def is_final(self) -> bool:
+        """Whether nothing more will happen."""
+        return self.status in FINAL
+
+
+class Deployment:
+    """One deployment on our node; ``id`` may be abbreviated."""
+
+    def __init__(self, client: Client, identifier: str) -> None:
+        self.client = client
+        self.id = identifier
+
+    def info(self) -> p.InfoReply:
+        """Its full id, status, error and allocations.
+
+        :raises Refused: the node does not know it.
+        """
+        reply = self._call("info", p.DeploymentRequest(id=self.id), p.InfoReply)
+        if not reply.id:
+            raise refused(reply.error)
+        return reply
+
+    def status(self) -> p.StatusReply:
+        """Its status and error.
+
+        :raises Refused: the node does not know it.
+        """
+        reply = self._call("status", p.DeploymentRequest(id=self.id), p.StatusReply)
+        if not reply.status:
+            raise refused(reply.error)
+        return reply
+
+    def shutdown(self) -> None:
+        """End it.
+
+        :raises Refused: it has ended, or is unknown.
+        """
+        reply = self._call("shutdown", p.DeploymentRequest(id=self.id), p.OKReply)
+        if not reply.ok:
+            raise refused(reply.error)
+
+    def progress(self, *, after: int = 0, wait_ms: int = 0) -> Progress:
+        """The events after a sequence number, waiting for one up to ``wait_ms``.
+
+        :raises Refused: the node does not know it.
+        """
+        request = p.EventsRequest(id=self.id, after=after, wait_ms=wait_ms)
+        reply = self.client.call(
+            f"{NAMESPACE}/events", request, p.EventsReply, timeout_s=CALL_TIMEOUT_S + wait_ms / 1000
+        )
+        if not reply.status:
+            raise refused(reply.error)
+        return Progress(reply.events, reply.status)
+
+    def follow(self) -> Iterator[Progress]:
+        """All that happened and will happen, until it has ended."""
+        after = 0
+        while True:
+            progress = self.progress(after=after, wait_ms=POLL_MS)
+            yield progress
+            after = max((event.seq for event in progress.events), default=after)
+            if progress.is_final and not progress.events:
+                return
+
+    def log_piece(self, allocation: str, stream: str, offset: int) -> p.LogsReply:
+        """A piece of a log.
+
+        :raises Refused: there is no such allocation, or its log is nowhere to be had.
+        """
+        request = p.LogsRequest(
+            ensemble_id=self.id, allocation=allocation, stream=stream, offset=offset, max_bytes=LOG_PIECE_BYTES
+        )
+        reply = self._call("logs", request, p.LogsReply)
+        if reply.error:
+            raise refused(reply.error)
+        return reply
+
+    def _call(self, name: str, request: object, reply: type[R]) -> R:
+        return self.client.call(f"{NAMESPACE}/{name}", request, reply, timeout_s=CALL_TIMEOUT_S)

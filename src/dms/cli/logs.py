@@ -1,0 +1,163 @@
+"""``nunet logs``: what the allocations of a deployment wrote (``spec/orchestration.md`` 6.6)."""
+
+from __future__ import annotations
+
+import sys
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dms.cli.options import Context, DeploymentID
+
+if TYPE_CHECKING:
+    from dms.cli.following import Deployment
+
+Write = Callable[[bytes], object]
+
+
+def logs(
+    ctx: typer.Context,
+    identifier: DeploymentID,
+    allocation: Annotated[
+        str | None, typer.Argument(help="One allocation: its name or NODE.NAME; without it, all of them.")
+    ] = None,
+    follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on until the deployment has ended.")] = False,
+    stderr: Annotated[bool, typer.Option("--stderr", help="What was written to the standard error instead.")] = False,
+    tail: Annotated[
+        int | None, typer.Option("--tail", min=0, metavar="N", help="Only the last N lines of each.")
+    ] = None,
+    context: Context = None,
+) -> None:
+    """Print what allocations wrote; with more than one, each line begins with the name of its allocation.
+
+    Examples:
+      nunet logs 3f2a
+      nunet logs 3f2a count --follow
+      nunet logs 3f2a text.count --stderr --tail 20
+    """
+    from dms.cli.following import Deployment
+    from dms.cli.session import Session
+
+    deployment = Deployment(Session.of(ctx).client(context), identifier)
+    names = [allocation] if allocation else sorted(deployment.info().allocations)
+    reader = LogReader(deployment, names, "stderr" if stderr else "stdout")
+    try:
+        print_logs(reader, follow=follow, tail=tail)
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+
+
+class LogReader:
+    """Reads one stream of several allocations, piece by piece, side by side."""
+
+    def __init__(self, deployment: Deployment, names: Iterable[str], stream: str) -> None:
+        self.deployment = deployment
+        self.offsets = dict.fromkeys(names, 0)
+        self.stream = stream
+        self.errors: dict[str, str] = {}
+        self._open = list(self.offsets)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more will come from any of them."""
+        return not self._open
+
+    def read(self, take: Callable[[str, bytes], object]) -> bool:
+        """Hand what is new of each to ``take``, at most one piece each; whether there was anything."""
+        from dms.types.errors import NotFound
+
+        found = False
+        for name in tuple(self._open):
+            try:
+                piece = self.deployment.log_piece(name, self.stream, self.offsets[name])
+            except NotFound as exc:
+                if len(self.offsets) == 1:
+                    raise
+                self.errors[name] = exc.message
+                self._open.remove(name)
+                continue
+            if piece.data:
+                take(name, piece.data)
+                found = True
+            self.offsets[name] = max(piece.next_offset, self.offsets[name])
+            if piece.eof:
+                self._open.remove(name)
+        return found
+
+
+def print_logs(reader: LogReader, *, follow: bool = False, tail: int | None = None, write: Write | None = None) -> None:
+    """Print all there is, then, with ``follow``, what comes, until the deployment has ended."""
+    out = _Lines(write or _to_stdout, names=list(reader.offsets), tail=tail)
+    while reader.read(out.take):
+        continue
+    out.end_of_tail()
+    after = 0
+    while follow and not reader.is_over:
+        progress = reader.deployment.progress(after=after, wait_ms=_poll_ms())
+        after = max((event.seq for event in progress.events), default=after)
+        got_any = reader.read(out.take)
+        if progress.is_final and not progress.events and not got_any:
+            break
+    out.close()
+    for name, error in reader.errors.items():
+        print(f"{name}: {error}", file=sys.stderr)
+
+
+class _Lines:
+    """Writes bytes as they come, or, of several allocations, whole lines with the name in front."""
+
+    def __init__(self, write: Write, names: list[str], tail: int | None) -> None:
+        self._write = write
+        self._width = max((len(name) for name in names), default=0)
+        self._is_prefixed = len(names) > 1
+        self._rest = dict.fromkeys(names, b"")
+        self._tail: dict[str, deque[bytes]] | None = (
+            None if tail is None else {name: deque(maxlen=tail) for name in names}
+        )
+
+    def take(self, name: str, data: bytes) -> None:
+        """Bytes of one allocation."""
+        if not self._is_prefixed and self._tail is None:
+            self._write(data)
+            return
+        *lines, self._rest[name] = (self._rest[name] + data).split(b"\n")
+        for line in lines:
+            self._put(name, line + b"\n")
+
+    def end_of_tail(self) -> None:
+        """All that was there has been read: write the last lines of it, and from now on everything."""
+        held, self._tail = self._tail, None
+        for name, lines in (held or {}).items():
+            for line in lines:
+                self._put(name, line)
+
+    def close(self) -> None:
+        """Write lines that were not ended."""
+        for name, rest in self._rest.items():
+            if rest:
+                self._put(name, rest + (b"\n" if self._is_prefixed else b""))
+                self._rest[name] = b""
+
+    def _put(self, name: str, line: bytes) -> None:
+        if self._tail is not None:
+            self._tail[name].append(line)
+            return
+        self._write(f"{name:<{self._width}} | ".encode() + line if self._is_prefixed else line)
+
+
+def _to_stdout(data: bytes) -> None:
+    sys.stdout.flush()
+    buffer = getattr(sys.stdout, "buffer", None)
+    if buffer is None:
+        sys.stdout.write(data.decode("utf-8", "replace"))
+        return
+    buffer.write(data)
+    buffer.flush()
+
+
+def _poll_ms() -> int:
+    from dms.cli.following import LOG_POLL_MS
+
+    return LOG_POLL_MS

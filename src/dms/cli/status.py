@@ -1,0 +1,66 @@
+"""``nunet status``: where a deployment and each of its allocations are."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import typer
+
+from dms.cli.options import Context, DeploymentID, Format, Output
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from dms.node.payloads import AllocationInfo
+
+COLUMNS = ("NODE", "ALLOCATION", "TYPE", "PEER", "STATE", "EXIT", "PORTS", "AGE")
+
+
+def status(
+    ctx: typer.Context, identifier: DeploymentID, context: Context = None, output: Output = Format.TABLE
+) -> None:
+    """Show the phase of a deployment, its error, and each allocation: where it runs, its state, ports and exit code.
+
+    Examples:
+      nunet status 3f2a
+      nunet status 3f2a --output json
+    """
+    import sys
+
+    from dms.cli.following import Deployment
+    from dms.cli.output import clean, has_colour, paint, print_table, show
+    from dms.cli.session import Session
+    from dms.types import gojson
+
+    session = Session.of(ctx)
+    info = Deployment(session.client(context), identifier).info()
+    if output is not Format.TABLE:
+        document = gojson.to_builtins(info)
+        document.pop("manifest", None)
+        show(document, output)
+        return
+    print(f"Deployment {info.id}")
+    print(f"Status     {paint(info.status) if has_colour(sys.stdout) else info.status}")
+    if info.error:
+        print(f"Error      {clean(info.error)}")
+    print()
+    print_table(COLUMNS, [_row(key, a, session.peer_name) for key, a in sorted(info.allocations.items())])
+    for key, allocation in sorted(info.allocations.items()):
+        if allocation.error and allocation.error not in info.error:
+            print(f"{key}: {clean(allocation.error)}")
+
+
+def _row(key: str, allocation: AllocationInfo, name_peer: Callable[[str], str]) -> tuple[str, ...]:
+    from dms.cli.output import age, pairs
+
+    code = "" if allocation.exit_code is None else str(allocation.exit_code)
+    return (
+        allocation.node_id,
+        key.removeprefix(f"{allocation.node_id}."),
+        allocation.type,
+        name_peer(allocation.peer),
+        allocation.status,
+        code,
+        pairs(allocation.ports).replace("=", "→"),
+        age(allocation.started_at, allocation.ended_at),
+    )

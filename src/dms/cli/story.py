@@ -1,0 +1,178 @@
+"""The events of a deployment, told in lines: what a node's journal holds, for people.
+
+Pure: values in, text out. An event of a kind that is not known here is still told, with what it carries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from dms.cli.output import clean, pairs
+from dms.node.payloads import DeploymentEvent
+from dms.types.units import format_bytes
+
+NS_PER_S = 10**9
+
+Detail = dict[str, Any]  # JSON; its shape depends on the kind
+Namer = Callable[[str], str]
+"""A peer for people."""
+
+
+class Story:
+    """Tells events; remembers when the deployment was submitted."""
+
+    def __init__(self, name_peer: Namer) -> None:
+        self._name_peer = name_peer
+        self._begun_ns: int | None = None
+
+    def line(self, event: DeploymentEvent) -> str:
+        """One event as a line, with the time since the submission in front."""
+        if self._begun_ns is None:
+            self._begun_ns = event.at
+        elapsed_s = max(0, event.at - self._begun_ns) / NS_PER_S
+        return f"{_clock(elapsed_s):>8}  {self.text(event)}"
+
+    def text(self, event: DeploymentEvent) -> str:
+        """What happened, in one line."""
+        tell = _TELLERS.get(event.kind)
+        detail = dict(event.detail)
+        status, error = str(detail.pop("status", "") or ""), str(detail.pop("error", "") or "")
+        try:
+            text = tell(detail, self._name_peer) if tell else f"{event.kind.replace('_', ' ')} {pairs(detail)}".strip()
+        except (KeyError, TypeError, AttributeError, ValueError):  # another version's shape of it
+            text = f"{event.kind.replace('_', ' ')} {pairs(detail)}"
+        if error and error not in text:
+            text = f"{text}: {error}"
+        if status:
+            text = f"{text} → {status}"
+        return clean(text)
+
+
+def _clock(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.2f}s"
+    minutes, rest = divmod(seconds, 60)
+    if minutes < 60:
+        return f"{minutes:.0f}m{rest:04.1f}s"
+    return f"{minutes // 60:.0f}h{minutes % 60:02.0f}m"
+
+
+def _submitted(detail: Detail, _name: Namer) -> str:
+    metadata = detail.get("metadata") or {}
+    return f"submitted ({pairs(metadata)})" if metadata else "submitted"
+
+
+def _bids_requested(detail: Detail, _name: Namer) -> str:
+    number = int(detail.get("round", 1))
+    return "asked the network for bids" + (f", round {number}" if number > 1 else "")
+
+
+def _bid_received(detail: Detail, name: Namer) -> str:
+    free = []
+    if "free_cores" in detail:
+        free.append(f"{float(detail['free_cores']):g} cores")
+    if "free_ram_bytes" in detail:
+        free.append(format_bytes(int(detail["free_ram_bytes"])))
+    text = f"{name(detail['peer'])} bid for {detail['node']}"
+    if free:
+        text += f" ({' and '.join(free)} free)"
+    return text + (f" in {detail['country']}" if detail.get("country") else "")
+
+
+def _bid_refused(detail: Detail, name: Namer) -> str:
+    return f"refused a bid of {name(detail['peer'])}: {detail['reason']}"
+
+
+def _bids_collected(detail: Detail, name: Namer) -> str:
+    count = len(detail.get("bids") or ())
+    bids = f"{count} bid{'' if count == 1 else 's'}"
+    chosen = detail.get("chosen") or {}
+    if not chosen:
+        return f"{bids}, none chosen"
+    return f"chose {', '.join(f'{name(peer)} for {node}' for node, peer in sorted(chosen.items()))} out of {bids}"
+
+
+def _commits_done(detail: Detail, _name: Namer) -> str:
+    return _refusals(detail, "resources reserved", "not reserved")
+
+
+def _allocates_done(detail: Detail, _name: Namer) -> str:
+    return _refusals(detail, "allocations made", "not allocated")
+
+
+def _starts_done(detail: Detail, _name: Namer) -> str:
+    failed = detail.get("failed") or {}
+    if failed:
+        return f"not started: {'; '.join(f'{key}: {why}' for key, why in sorted(failed.items()))}"
+    return f"started {', '.join(detail.get('started') or ())}"
+
+
+def _allocation_status(detail: Detail, _name: Namer) -> str:
+    text = f"{detail['allocation']} is {detail['to']}"
+    return f"{text} ({detail['reason']})" if detail.get("reason") else text
+
+
+def _allocation_ended(detail: Detail, _name: Namer) -> str:
+    text = f"{detail['allocation']} ended: {detail['state']}"
+    if detail.get("exit_code") is not None:
+        text += f", exit code {detail['exit_code']}"
+    return f"{text}, {detail['why']}" if detail.get("why") else text
+
+
+def _shutdown_requested(_detail: Detail, _name: Namer) -> str:
+    return "shutdown requested"
+
+
+def _shutdown_done(detail: Detail, _name: Namer) -> str:
+    unreached = detail.get("unreached") or ()
+    return f"shut down, but not reached: {', '.join(unreached)}" if unreached else "shut down"
+
+
+def _shutdown_unanswered(detail: Detail, name: Namer) -> str:
+    return f"{name(detail['peer'])} does not answer the shutdown of {detail['allocation']}: {detail['reason']}"
+
+
+def _restored(_detail: Detail, _name: Namer) -> str:
+    return "taken up again after a restart of the node"
+
+
+def _logs_not_fetched(detail: Detail, _name: Namer) -> str:
+    return f"the logs of {detail['allocation']} could not be fetched: {detail['reason']}"
+
+
+def _peer_unreachable(detail: Detail, name: Namer) -> str:
+    return f"{name(detail['peer'])} cannot be reached: {detail['reason']}"
+
+
+def _revert_unanswered(detail: Detail, name: Namer) -> str:
+    return f"{name(detail['peer'])} does not answer that its reservation is given up: {detail['reason']}"
+
+
+def _refusals(detail: Detail, done: str, failed: str) -> str:
+    refused = detail.get("refused") or {}
+    if not refused:
+        return done
+    return f"{failed}: {'; '.join(f'{key}: {why}' for key, why in sorted(refused.items()))}"
+
+
+_TELLERS: dict[str, Callable[[Detail, Namer], str]] = {
+    "begun": lambda _detail, _name: "begun",
+    "submitted": _submitted,
+    "bids_requested": _bids_requested,
+    "bid_received": _bid_received,
+    "bid_refused": _bid_refused,
+    "bids_collected": _bids_collected,
+    "commits_done": _commits_done,
+    "allocates_done": _allocates_done,
+    "starts_done": _starts_done,
+    "allocation_status": _allocation_status,
+    "allocation_ended": _allocation_ended,
+    "shutdown_requested": _shutdown_requested,
+    "shutdown_done": _shutdown_done,
+    "shutdown_unanswered": _shutdown_unanswered,
+    "restored": _restored,
+    "logs_not_fetched": _logs_not_fetched,
+    "peer_unreachable": _peer_unreachable,
+    "revert_unanswered": _revert_unanswered,
+}
