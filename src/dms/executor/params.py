@@ -33,8 +33,9 @@ class Params:
             raise self.error(f'unknown parameter "{unknown[0][:64]}"', hint=f"known are {', '.join(sorted(known))}")
 
     def error(self, reason: str, *, hint: str = "") -> InvalidEngineSpec:
-        """The error that says so."""
-        return InvalidEngineSpec(f"invalid {self._engine} engine params: {reason}", hint=hint)
+        """The error that says so, in one line whatever it quotes."""
+        shown = "".join(char if char.isprintable() else "?" for char in reason)
+        return InvalidEngineSpec(f"invalid {self._engine} engine params: {shown}", hint=hint)
 
     def has(self, key: str) -> bool:
         """Whether it is given; ``null`` is as if absent."""

@@ -112,7 +112,7 @@ class WasmExecutor(ExecutionTable[WasmExecution]):
     async def start(self, request: ExecutionRequest) -> None:
         """See :meth:`dms.executor.protocol.Executor.start`.
 
-        :raises Unsupported: the request wants ports or provision scripts.
+        :raises Unsupported: the request wants ports, provision scripts or GPUs.
         """
         if await self._adopt(request):
             return
@@ -120,6 +120,8 @@ class WasmExecutor(ExecutionTable[WasmExecution]):
         if request.ports or request.provision_scripts:
             what = "listen on ports" if request.ports else "be provisioned by scripts"
             raise Unsupported(f"WebAssembly programs cannot {what}", hint="use a docker allocation for that")
+        if request.resources.gpus:
+            raise Unsupported("WebAssembly programs cannot use GPUs")
         memory_bytes = request.resources.ram.size or self._default_memory_bytes
         execution = WasmExecution(
             request.execution_id,

@@ -23,7 +23,7 @@ from dms.executor.protocol import (
 )
 from dms.executor.wasm import WasmExecutor
 from dms.executor.wasm_process import RunDirectory, boot_id
-from dms.types.resources import RAM, Disk, Resources, SpecConfig
+from dms.types.resources import GPU, RAM, Disk, Resources, SpecConfig
 
 PROBE = (Path(__file__).parents[2] / "programs" / "probe.wasm").read_bytes()
 MIB = 1024 * 1024
@@ -356,6 +356,8 @@ async def test_what_a_program_cannot_have_is_refused_and_leaves_the_id_free(benc
         await bench.executor.start(replace(bench.request(), ports=(PortBinding("127.0.0.1", 80, 80),)))
     with pytest.raises(Unsupported, match="scripts"):
         await bench.executor.start(replace(bench.request(), provision_scripts=(("a", b"true"),)))
+    with pytest.raises(Unsupported, match="GPUs"):
+        await bench.executor.start(replace(bench.request(), resources=Resources(gpus=(GPU(index=0),))))
     with pytest.raises(StartFailed, match="not a directory"):
         await bench.executor.start(replace(bench.request(), inputs=(Mount(bench.path / "none", "/in"),)))
     with pytest.raises(InvalidEngineSpec):

@@ -1,0 +1,171 @@
+"""Docker's engine parameters, and how a request becomes a container."""
+
+from __future__ import annotations
+
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dms.executor.docker_params import (
+    PROVISION_RUNNER,
+    DockerParams,
+    Names,
+    container_config,
+    effective_command,
+    provision_files,
+)
+from dms.executor.errors import InvalidEngineSpec
+from dms.executor.protocol import ExecutionRequest, Mount, PortBinding
+from dms.types.resources import Resources, SpecConfig
+
+NAMES = Names("exe", "job", "ens_node.task")
+IMAGE = {"Config": {"Entrypoint": ["/entry"], "Cmd": ["serve"]}}
+
+
+def spec(**params: object) -> SpecConfig:
+    return SpecConfig(type="docker", params=params)
+
+
+def request(**params: object) -> ExecutionRequest:
+    params.setdefault("image", "busybox")
+    return ExecutionRequest("job", "ens_node.task", spec(**params), Resources(), Path("/results"))
+
+
+def config(asked: ExecutionRequest, **more: object) -> dict[str, object]:
+    parsed = DockerParams.parse(asked.engine)
+    return container_config(asked, parsed, NAMES, IMAGE, **more)  # type: ignore[arg-type]
+
+
+def host(asked: ExecutionRequest) -> dict[str, object]:
+    made = config(asked)["HostConfig"]
+    assert isinstance(made, dict)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("params", "reason"),
+    [
+        ({}, "invalid docker engine params: image cannot be empty"),
+        ({"image": "  "}, "image cannot be empty"),
+        ({"image": 7}, "image must be text"),
+        ({"image": "a b"}, "is not the name of an image"),
+        ({"image": "a?force=1"}, "is not the name of an image"),
+        ({"image": "a", "cmd": "sh"}, "cmd must be a list of text"),
+        ({"image": "a", "entrypoint": [1]}, "entrypoint must be text"),
+        ({"image": "a", "environment": ["NAME"]}, 'environment holds "NAME"'),
+        ({"image": "a", "privileged": "yes"}, "privileged must be true or false"),
+    ],
+)
+def test_parameters_that_cannot_work_are_refused_with_the_reason(params: dict[str, object], reason: str) -> None:
+    with pytest.raises(InvalidEngineSpec) as caught:
+        DockerParams.parse(spec(**params))
+    assert reason in caught.value.message
+
+
+def test_another_type_is_refused() -> None:
+    with pytest.raises(InvalidEngineSpec, match="expected docker, but received: wasm"):
+        DockerParams.parse(SpecConfig(type="wasm", params={"image": "a"}))
+
+
+def test_unknown_parameters_are_ignored_and_the_type_ignores_case() -> None:
+    assert DockerParams.parse(SpecConfig(type=" Docker ", params={"image": "a", "colour": "red"})).image == "a"
+
+
+def test_nothing_asked_for_means_small_limits_rather_than_none() -> None:
+    made = host(request())
+    assert (made["NanoCpus"], made["Memory"], made["MemorySwap"]) == (10**9, 512 * 1024**2, 512 * 1024**2)
+
+
+def test_privileged_has_no_restrictions_left() -> None:
+    made = host(request(privileged=True))
+    assert (made["Privileged"], made["CapDrop"], made["SecurityOpt"]) == (True, [], [])
+
+
+def test_ports_and_names_of_the_private_network() -> None:
+    asked = replace(
+        request(),
+        ports=(PortBinding("10.0.0.2", 8080, 80), PortBinding("127.0.0.1", 8081, 80), PortBinding("", 53, 53, "udp")),
+        gateway_ip="10.0.0.1",
+    )
+    made = config(asked)
+    assert made["ExposedPorts"] == {"80/tcp": {}, "53/udp": {}}
+    assert host(asked)["PortBindings"] == {
+        "80/tcp": [{"HostIp": "10.0.0.2", "HostPort": "8080"}, {"HostIp": "127.0.0.1", "HostPort": "8081"}],
+        "53/udp": [{"HostIp": "", "HostPort": "53"}],
+    }
+    assert host(asked)["Dns"] == ["10.0.0.1", "1.1.1.1"]
+    assert host(asked)["DnsSearch"] == ["internal"]
+
+
+def test_a_mount_target_must_be_absolute() -> None:
+    with pytest.raises(InvalidEngineSpec, match="not absolute"):
+        config(replace(request(), inputs=(Mount(Path("/x"), "relative"),)))
+
+
+@pytest.mark.parametrize(
+    ("params", "expected"),
+    [
+        ({}, ("/entry", "serve")),
+        ({"cmd": ["work"]}, ("/entry", "work")),
+        ({"entrypoint": ["/mine"]}, ("/mine",)),
+        ({"entrypoint": ["/mine"], "cmd": ["work"]}, ("/mine", "work")),
+    ],
+)
+def test_what_runs_after_the_provision_scripts(params: dict[str, object], expected: tuple[str, ...]) -> None:
+    assert effective_command(DockerParams.parse(spec(image="a", **params)), IMAGE) == expected
+
+
+def test_an_image_without_a_command_cannot_be_provisioned() -> None:
+    with pytest.raises(InvalidEngineSpec, match="has no command of its own"):
+        effective_command(DockerParams.parse(spec(image="a")), {"Config": {"Entrypoint": None}})
+
+
+def test_the_scripts_directory_is_mounted_read_only() -> None:
+    asked = replace(request(), provision_scripts=(("a", b"true"),))
+    made = config(asked, scripts_dir=Path("/private/scripts"))
+    made_host = made["HostConfig"]
+    assert isinstance(made_host, dict)
+    inside = "/tmp/nunet/init-scripts-exe_job_ens_node.task"
+    assert made["Entrypoint"] == ["/bin/sh", f"{inside}/{PROVISION_RUNNER}"]
+    assert made["Cmd"] == ["/entry", "serve"]
+    assert made_host["Mounts"] == [{"Type": "bind", "Source": "/private/scripts", "Target": inside, "ReadOnly": True}]
+
+
+@given(
+    st.lists(st.tuples(st.text(max_size=20), st.just(b"#!/bin/sh\n")), max_size=5),
+)
+def test_script_names_become_file_names_in_their_order(scripts: list[tuple[str, bytes]]) -> None:
+    files = provision_files(scripts)
+    assert len(files) == len(scripts) + 1
+    assert all("/" not in name and not name.startswith(".") for name in files)
+    assert list(files)[:-1] == sorted(list(files)[:-1])
+
+
+def test_the_runner_is_a_script_that_any_shell_accepts(tmp_path: Path) -> None:
+    scripts = [("first $(touch /tmp/x)`", b"#!/bin/sh\necho 1\n"), ('"; exit', b"#!/bin/sh\necho 2\n")]
+    for name, body in provision_files(scripts).items():
+        (tmp_path / name).write_bytes(body)
+        (tmp_path / name).chmod(0o755)
+    command = ["sh", str(tmp_path / PROVISION_RUNNER), "printf", "%s|", "a b", "$HOME", "*"]
+    done = subprocess.run(command, capture_output=True, check=True, text=True)
+    assert done.stdout.splitlines()[1::2] == ["1", "2"]
+    assert done.stdout.endswith("\na b|$HOME|*|")
+
+
+words = st.text(alphabet=st.characters(min_codepoint=33, max_codepoint=0x2FF), min_size=1, max_size=20)
+
+
+@given(words, words)
+def test_labels_lead_back_to_the_ids(job_id: str, execution_id: str) -> None:
+    names = Names("exe", job_id, execution_id)
+    assert Names.read("exe", names.labels(Path("/r"))) == names
+    assert Names.read("other", names.labels(Path("/r"))) is None
+
+
+@given(words, words)
+def test_the_containers_name_has_only_characters_that_engines_allow(job_id: str, execution_id: str) -> None:
+    assert Names("exe", job_id, execution_id).container.isascii()
