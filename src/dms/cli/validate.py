@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from dms.cli.options import Format, Output
 
 if TYPE_CHECKING:
     from dms.ensemble.problem import Problem
@@ -14,16 +15,9 @@ if TYPE_CHECKING:
 INVALID_EXIT_CODE = 2
 
 
-class Output(StrEnum):
-    """How the findings are shown."""
-
-    TABLE = "table"
-    JSON = "json"
-
-
 def validate(
     file: Annotated[Path | None, typer.Argument(help="The ensemble: YAML or JSON.", show_default=False)] = None,
-    output: Annotated[Output, typer.Option("--output", "-o", help="One problem per line, or JSON.")] = Output.TABLE,
+    output: Output = Format.TABLE,
     strict: Annotated[bool, typer.Option("--strict", help="Treat warnings as errors.")] = False,
     schema: Annotated[bool, typer.Option("--schema", help="Print the JSON schema of the format, for editors.")] = False,
 ) -> None:
@@ -37,22 +31,24 @@ def validate(
       nunet validate job.yaml --output json
       nunet validate --schema > ensemble.schema.json
     """
+    from dataclasses import asdict
+
+    from dms.cli.output import show
+
     if schema:
-        _print_schema()
+        from dms.ensemble.schema import json_schema
+
+        show(json_schema(), Format.JSON)
         return
     if file is None:
         raise typer.BadParameter("which file?", param_hint="FILE")
     problems, warnings = _findings(file)
     is_valid = not problems and not (strict and warnings)
-    if output is Output.JSON:
-        _print_json(problems, warnings, is_valid=is_valid)
+    if output is Format.TABLE:
+        _print_lines(problems, warnings, is_valid=is_valid)
     else:
-        for problem in problems:
-            typer.echo(str(problem))
-        for warning in warnings:
-            typer.echo(f"warning: {warning}")
-        if is_valid:
-            typer.echo("Configuration is valid.")
+        found = {"problems": [asdict(p) for p in problems], "warnings": [asdict(w) for w in warnings]}
+        show({"valid": is_valid, **found}, output)
     if not is_valid:
         raise typer.Exit(INVALID_EXIT_CODE)
 
@@ -69,26 +65,12 @@ def _findings(file: Path) -> tuple[tuple[Problem, ...], tuple[Problem, ...]]:
         return exc.problems, exc.warnings
 
 
-def _print_json(problems: tuple[Problem, ...], warnings: tuple[Problem, ...], *, is_valid: bool) -> None:
-    import json
+def _print_lines(problems: tuple[Problem, ...], warnings: tuple[Problem, ...], *, is_valid: bool) -> None:
+    from dms.cli.output import clean
 
-    found: dict[str, Any] = {
-        "valid": is_valid,
-        "problems": [_as_dict(p) for p in problems],
-        "warnings": [_as_dict(p) for p in warnings],
-    }
-    typer.echo(json.dumps(found, indent=2, ensure_ascii=False))
-
-
-def _as_dict(problem: Problem) -> dict[str, object]:
-    from dataclasses import asdict
-
-    return asdict(problem)
-
-
-def _print_schema() -> None:
-    import json
-
-    from dms.ensemble.schema import json_schema
-
-    typer.echo(json.dumps(json_schema(), indent=2, ensure_ascii=False))
+    for problem in problems:
+        typer.echo(clean(str(problem)))
+    for warning in warnings:
+        typer.echo(clean(f"warning: {warning}"))
+    if is_valid:
+        typer.echo("Configuration is valid.")

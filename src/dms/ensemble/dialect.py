@@ -103,8 +103,8 @@ class ResourcesOrTemplate(Kind):
         tree_ = r.resolve(tree, path)
         if isinstance(tree_, Invalid):
             return tree_
-        name = tree_ if isinstance(tree_, Scalar) else _take(tree_, "name") if isinstance(tree_, Mapping) else None
-        name = r.resolve(name, path) if name is not None else None
+        given = tree_ if isinstance(tree_, Scalar) else _take(tree_, "name") if isinstance(tree_, Mapping) else None
+        name = r.resolve(given, path) if given is not None else None
         if isinstance(name, Invalid):
             return name
         if not isinstance(name, Scalar) or is_null(name):

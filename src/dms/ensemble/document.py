@@ -27,6 +27,8 @@ _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # only its scanner
 _TAG = "tag:yaml.org,2002:"
 _INT = re.compile(r"[-+]?[0-9]{1,30}|0o[0-7]{1,30}|0x[0-9a-fA-F]{1,30}")
 _FLOAT = re.compile(r"[-+]?(?:\.[0-9]{1,60}|[0-9]{1,60}(?:\.[0-9]{0,60})?)(?:[eE][-+]?[0-9]{1,4})?")
+_OTHER_IN_YAML = re.compile("[\x85\u2028\u2029]")
+"""Line breaks of YAML that mean nothing in JSON."""
 _NULLS = frozenset(("", "~", "null", "Null", "NULL"))
 _BOOLS = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
 
@@ -43,6 +45,9 @@ def parse_document(data: bytes, file: str) -> tuple[Tree, tuple[Problem, ...]]:
     except UnicodeDecodeError as exc:
         mark = Mark(data.count(b"\n", 0, exc.start) + 1, exc.start - data.rfind(b"\n", 0, exc.start))
         raise _refused(file, "not UTF-8 text", mark=mark) from None
+    plain = _from_json(text) if _OTHER_IN_YAML.search(text) else None
+    if plain is not None:
+        return plain, ()
     builder = _Builder(file)
     try:
         events = yaml.parse(text, Loader=_Loader)
@@ -67,6 +72,8 @@ class _Open:
     entries: dict[str, Entry] = field(default_factory=dict)
     merged: list[Tree] = field(default_factory=list)
     key: tuple[str, Mark] | None = None
+    is_merge: bool = False
+    """Whether the key is a plain ``<<``."""
     bad_key: bool = False
 
 
@@ -145,13 +152,14 @@ class _Builder:
             parent.bad_key = True
             return
         parent.key = (tree.raw, tree.mark or _mark(event))
+        parent.is_merge = tree.raw == "<<" and isinstance(event, yaml.ScalarEvent) and bool(event.implicit[0])
 
     def close_key(self, parent: _Open, tree: Tree, *, anchored: bool) -> None:
         key, parent.key, parent.bad_key = parent.key, None, False
         if key is None:
             return
         name, mark = key
-        if name == "<<":
+        if parent.is_merge:
             parent.merged.append(tree)
             return
         if name in parent.entries:

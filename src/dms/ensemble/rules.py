@@ -96,7 +96,9 @@ def _homes(nodes: dict[str, dict[str, Any]], allocations: dict[str, Any], r: Rea
         for index, name in enumerate(config.get("allocations") or ()):
             path = f"{ROOT}.nodes.{path_part(node)}.allocations[{index}]"
             if name not in allocations:
-                if allocations and not _is_broken(f"{ROOT}.allocations.{path_part(name)}", r):
+                if not _is_wrong(f"{ROOT}.allocations", r) and not _is_broken(
+                    f"{ROOT}.allocations.{path_part(name)}", r
+                ):
                     reason = f"there is no allocation {name!r}"
                     r.fail_at(path, reason, hint=did_you_mean(name, allocations), value=name)
             elif name in homes:
@@ -211,6 +213,11 @@ def _supervisor(supervisor: dict[str, Any], path: str, allocations: dict[str, An
             r.fail_at(f"{path}.allocations[{index}]", reason, hint=did_you_mean(name, allocations), value=name)
     for index, child in enumerate(supervisor.get("children") or ()):
         _supervisor(child, f"{path}.children[{index}]", allocations, r)
+
+
+def _is_wrong(path: str, r: Reader) -> bool:
+    """Whether exactly this has a problem."""
+    return any(p.path == path for p in r.problems)
 
 
 def _is_broken(path: str, r: Reader) -> bool:

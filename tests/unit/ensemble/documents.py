@@ -13,6 +13,7 @@ from dms.ensemble.errors import InvalidEnsemble
 from dms.ensemble.loading import LoadedEnsemble, parse_ensemble
 from dms.ensemble.problem import Problem
 
+HERE = Path("/nonexistent")
 RESOURCES: dict[str, Any] = {"cpu": {"cores": 1}, "ram": {"size": "64MiB"}, "disk": {"size": "64MiB"}}
 
 
@@ -33,7 +34,7 @@ def ensemble(allocations: dict[str, Any] | None = None, **members: Any) -> dict[
     return {"version": "V1", "allocations": allocations, "nodes": {"n1": {"allocations": list(allocations)}}} | members
 
 
-def load(document: dict[str, Any] | str, base: Path = Path("/nonexistent"), **env: str) -> LoadedEnsemble:
+def load(document: dict[str, Any] | str, base: Path = HERE, **env: str) -> LoadedEnsemble:
     """Read a document given as YAML text or as what it parses to."""
     text = document if isinstance(document, str) else json.dumps(document)
     return parse_ensemble(text.encode(), file="job.yaml", base=base, env=env)
@@ -42,7 +43,7 @@ def load(document: dict[str, Any] | str, base: Path = Path("/nonexistent"), **en
 def outcome(document: dict[str, Any] | str, **env: str) -> LoadedEnsemble | InvalidEnsemble:
     """What comes of a document: it is read or refused, nothing else."""
     try:
-        return load(document, **env)
+        return load(document, HERE, **env)
     except InvalidEnsemble as exc:
         return exc
 
@@ -58,7 +59,7 @@ def mutate(document: Any, data: st.DataObject, trees: st.SearchStrategy[Any]) ->
     place[key] = data.draw(trees)
 
 
-def problems(document: dict[str, Any] | str, base: Path = Path("/nonexistent"), **env: str) -> dict[str, Problem]:
+def problems(document: dict[str, Any] | str, base: Path = HERE, **env: str) -> dict[str, Problem]:
     """What is wrong with a document, by path; empty when nothing is."""
     try:
         load(document, base, **env)
@@ -167,8 +168,8 @@ def ensembles(draw: st.DrawFn) -> dict[str, Any]:
             nodes[node]["location"] = {draw(st.sampled_from(["accept", "reject"])): [draw(locations)]}
         if draw(st.booleans()):
             nodes[node]["redundancy"] = draw(st.integers(0, 3))
-        open_ = [m for m in members if found[m]["executor"] != "wasm"]
-        if open_ and draw(st.booleans()):
+        open_: list[str] = [m for m in members if found[m]["executor"] != "wasm"]
+        if draw(st.booleans()) and open_:
             public = draw(st.sampled_from([0, 18080]))
             nodes[node]["ports"] = [{"public": public, "private": 80, "allocation": open_[0], "protocol": "udp"}]
         found[members[-1]]["depends_on"] = members[:-1]

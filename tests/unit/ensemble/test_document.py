@@ -171,7 +171,7 @@ def test_large_files_are_refused_before_they_are_parsed() -> None:
         ),
         min_size=1,
         max_size=3,
-    ).filter(lambda d: "<<" not in json.dumps(d))
+    )
 )
 def test_json_reads_as_json(value: dict[str, Any]) -> None:
     assert parsed(json.dumps(value)) == value

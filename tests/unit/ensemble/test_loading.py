@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from pathlib import Path
 from typing import Any
 
@@ -110,7 +111,7 @@ def test_old_files_are_read_and_each_old_spelling_is_named() -> None:
     assert location is not None
     assert location.accept == (Location(continent="EU"),)
     told = {str(w).removeprefix(str(DATA / "old.yaml")) for w in loaded.warnings}
-    assert ":26:5: V1.allocations.web.dnsname: `dnsname` is unknown and ignored (did you mean `dns_name`?)" in told
+    assert ":25:5: V1.allocations.web.dnsname: `dnsname` is unknown and ignored (did you mean `dns_name`?)" in told
     for words in (
         "`health_check` is an old spelling",
         "`region` is an old",
@@ -263,12 +264,12 @@ allocations:
     type: ${KIND:-task}
     executor: docker
     resources: {cpu: {cores: "${CORES}"}, ram: {size: "${RAM:-1GiB}"}, disk: {size: 1}}
-    execution: {type: docker, image: nginx, privileged: "${PRIVILEGED:-false}"}
+    execution: {type: docker, image: nginx, privileged: "${PRIVILEGED:-true}"}
 nodes: {n1: {allocations: [a], ports: [{private: "${PORT}", allocation: a}]}}
 """
     v1 = load(text, CORES="1.5", PORT="8080").config.v1
     assert v1.allocations["a"].resources.cpu.cores == 1.5
-    assert v1.allocations["a"].execution.params["privileged"] is False
+    assert v1.allocations["a"].execution.params["privileged"] is True
     assert v1.nodes["n1"].ports[0].private == 8080
 
 
@@ -395,7 +396,13 @@ def test_what_is_no_ensemble_is_refused(text: str) -> None:
 
 
 KEYS = st.sampled_from(
-    ["version", "allocations", "nodes", "a", "n1", "type", "executor", "resources", "execution", "params", "image", "module", "files", "cpu", "cores", "ram", "size", "disk", "gpus", "ports", "public", "private", "allocation", "location", "accept", "reject", "continent", "city", "edges", "edge_constraints", "s", "t", "volumes", "volume", "name", "remote", "keys", "scripts", "healthcheck", "exec", "supervisor", "children", "strategy", "depends_on", "provision", "redundancy", "<<", "environment"]
+    re.findall(
+        r"\S+",
+        """version allocations nodes a n1 type executor resources execution params image module files cpu cores ram size
+        disk gpus ports public private allocation location accept reject continent city edges edge_constraints s t
+        volumes volume name remote keys scripts healthcheck exec supervisor children strategy depends_on provision
+        redundancy << environment""",
+    )
 )
 LEAVES = st.one_of(
     st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False), st.text(max_size=6),

@@ -11,12 +11,14 @@ from hypothesis import strategies as st
 
 from dms.ensemble.placeholders import MAX_FILE_BYTES, Placeholders, Unresolved
 
+HERE = Path("/nonexistent")
 
-def resolve(text: str, base: Path = Path("/nonexistent"), **env: str) -> str | bytes:
+
+def resolve(text: str, base: Path = HERE, /, **env: str) -> str | bytes:
     return Placeholders(base, env).resolve(text)
 
 
-def refusal(text: str, base: Path = Path("/nonexistent"), **env: str) -> Unresolved:
+def refusal(text: str, base: Path = HERE, /, **env: str) -> Unresolved:
     with pytest.raises(Unresolved) as caught:
         resolve(text, base, **env)
     return caught.value
@@ -42,7 +44,7 @@ def refusal(text: str, base: Path = Path("/nonexistent"), **env: str) -> Unresol
     ],
 )
 def test_it_resolves(text: str, env: dict[str, str], result: str) -> None:
-    assert resolve(text, **env) == result
+    assert resolve(text, HERE, **env) == result
 
 
 @pytest.mark.parametrize(
@@ -69,7 +71,7 @@ def test_variables_that_lead_to_each_other_end() -> None:
 
 def test_variables_that_multiply_end() -> None:
     env = {f"V{n}": f"${{V{n + 1}}}" * 50 for n in range(10)} | {"V10": "x"}
-    assert "more than" in refusal("${V0}", **env).reason
+    assert "more than" in refusal("${V0}", HERE, **env).reason
 
 
 def test_a_file_alone_gives_its_bytes_and_inside_text_its_text(tmp_path: Path) -> None:
