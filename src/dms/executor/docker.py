@@ -49,7 +49,7 @@ LOG_DRAIN_S = 5.0
 """How long the copying of logs may go on after the end."""
 RETRY_S = (0.2, 0.5, 1.0, 2.0, 5.0)
 """Pauses between attempts while the engine does not answer; the last one is repeated."""
-SIGNAL_EXIT_CODES = {128 + 9: "SIGKILL"}
+SIGNAL_EXIT_CODES = {128 + 9: "SIGKILL", 128 + 15: "SIGTERM"}
 COMMAND_EXIT_CODES = {126: ": its command cannot be executed", 127: ": its command was not found"}
 CANCELLED_EXIT_CODE = 143
 

@@ -2,7 +2,8 @@
 
 A program sees its arguments, its environment, the directories that it was given, and nothing else of the machine.
 The process in which it runs (:mod:`dms.executor.wasm_runner`) holds it to its limits, writes its logs and its end,
-and outlives this one: an executor opened later on the same state directory finds it again.
+and outlives this one: an executor opened later on the same state directory finds it again. (A service manager that
+ends all processes of a service together must be told not to: ``KillMode=process`` of systemd.)
 
 Under ``state_dir`` (mode 0700): ``runs/`` with one private directory per execution, ``modules/`` with compiled
 modules by the SHA-256 of their source (or elsewhere, where several nodes of one user share them). Whoever can write
@@ -136,6 +137,7 @@ class WasmExecutor(ExecutionTable[WasmExecution]):
                 pid = await trio.to_thread.run_sync(self._prepare_and_spawn, execution, request, params)
         except BaseException as exc:
             del self._executions[request.execution_id]
+            execution.finish(-1, EndReason.INFRASTRUCTURE, str(exc))  # somebody may wait already
             execution.spawned.set()
             if isinstance(exc, OSError):
                 raise StartFailed(f"the program could not be started: {exc}") from exc

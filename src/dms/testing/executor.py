@@ -144,8 +144,9 @@ class ScriptedExecutor(ExecutionTable[ScriptedExecution]):
             await trio.sleep(script.start_takes_s)
             if script.start_error is not None:
                 raise script.start_error
-        except BaseException:
+        except BaseException as exc:
             del self._executions[request.execution_id]
+            execution.finish(-1, EndReason.INFRASTRUCTURE, str(exc))
             raise
         execution.started_at = trio.current_time()
         self.started.append(request)

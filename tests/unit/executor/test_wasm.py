@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import os
 import signal
+import sys
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from dms.executor.protocol import (
     EndReason,
     ExecutionRequest,
     ExecutionResult,
+    ExecutionStatus,
     LogStreamRequest,
     Mount,
     PortBinding,
@@ -190,6 +192,39 @@ async def test_a_kill_that_nobody_saw_is_told_after_a_restart(bench: Bench) -> N
     await bench.executor.wait("e")  # reaped here, so that the next one cannot ask for the signal
     result = await WasmExecutor(bench.nursery, bench.path / "state").wait("e")
     assert result.reason is EndReason.KILLED
+
+
+DAEMON = """
+import os, sys, trio
+from pathlib import Path
+from dms.executor.protocol import ExecutionRequest
+from dms.executor.wasm import WasmExecutor
+from dms.types.resources import Resources, SpecConfig
+
+async def main(path, modules_dir, module):
+    async with trio.open_nursery() as nursery:
+        executor = WasmExecutor(nursery, path / "state", modules_dir=modules_dir)
+        for id_, args in (("short", ["tick", "10", "20"]), ("long", ["tick", "0"])):
+            params = {"module": module, "args": args}
+            engine = SpecConfig(type="wasm", params=params)
+            await executor.start(ExecutionRequest("job", id_, engine, Resources(), path / "results" / id_))
+        os.kill(os.getpid(), 9)
+
+trio.run(main, Path(sys.argv[1]), Path(sys.argv[2]), sys.stdin.read())
+"""
+
+
+async def test_programs_outlive_a_daemon_that_crashes(bench: Bench, modules_dir: Path) -> None:
+    command = [sys.executable, "-c", DAEMON, str(bench.path), str(modules_dir)]
+    crashed = await trio.run_process(command, stdin=b64(PROBE).encode(), check=False)
+    assert crashed.returncode == -signal.SIGKILL
+    infos = {info.execution_id: info.status for info in await bench.executor.list()}
+    assert infos["long"] is ExecutionStatus.RUNNING
+    assert (await bench.executor.wait("short")).ok
+    log = [chunk async for chunk in bench.executor.logs(LogStreamRequest("short"))]
+    assert b"".join(log) == b"".join(b"tick %d\n" % n for n in range(1, 11))
+    await bench.executor.cancel("long")
+    assert (await bench.executor.wait("long")).reason is EndReason.CANCELLED
 
 
 async def test_after_a_restart_of_the_machine_what_ran_is_lost_and_not_mistaken_for_another(bench: Bench) -> None:
