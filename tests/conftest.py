@@ -5,20 +5,29 @@ Nothing here replaces a part of the product. Twins of the seams are shipped in :
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import inspect
 import os
 import shutil
 import signal
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
+from types import FrameType
 
 import hypothesis
 import psutil
 import pytest
+import trio
 
 # Every process that a test starts inherits this variable, however it detaches itself: that is how leaks are found.
 RUN_VARIABLE = "NUNET_TEST_RUN"
+
+# Wall-clock time that a test may take before it is ended and fails: a net below everything, not a measure.
+TEST_LIMIT_S = 120.0
+TEST_GRACE_S = 20.0
 
 _LEAKED = pytest.StashKey[list[str]]()
 _HOMES = pytest.StashKey[Path]()
@@ -63,6 +72,30 @@ def _own_home(request: pytest.FixtureRequest) -> Iterator[None]:
         yield
 
 
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_setup() -> Iterator[None]:
+    """Ends a fixture that hangs."""
+    with _limited(trio.CancelScope()):
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    """Ends a test that hangs."""
+    scope = trio.CancelScope()
+    if isinstance(item, pytest.Function) and inspect.iscoroutinefunction(item.obj):
+        item.obj = _cancellable(item.obj, scope)
+    with _limited(scope):
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_teardown() -> Iterator[None]:
+    """Ends a clean-up that hangs."""
+    with _limited(trio.CancelScope()):
+        return (yield)
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Fails the run, and ends the process, where a test left a process behind."""
@@ -78,6 +111,65 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     """Names the processes that were left behind."""
     for line in config.stash.get(_LEAKED, []):
         terminalreporter.write_line(f"LEAKED process, ended now: {line}", red=True)
+
+
+def _cancellable(test: Callable[..., Awaitable[None]], scope: trio.CancelScope) -> Callable[..., Awaitable[None]]:
+    @functools.wraps(test)
+    async def inside(*args: object, **kwargs: object) -> None:
+        with scope:
+            await test(*args, **kwargs)
+
+    return inside
+
+
+@contextlib.contextmanager
+def _limited(scope: trio.CancelScope) -> Iterator[None]:
+    """Cancels ``scope`` when the time is up, so that the test still cleans up; then its fixtures; then raises."""
+    story: list[str] = []
+
+    def end(_signal: int, _frame: FrameType | None) -> None:
+        story.append(f"still not done after {TEST_LIMIT_S:.0f} s; waiting in:\n{_waiting_tasks()}")
+        if len(story) > len(remedies) or not trio.lowlevel.in_trio_run():
+            pytest.fail(story[0])
+        trio.lowlevel.current_trio_token().run_sync_soon(remedies[len(story) - 1])
+
+    remedies = (scope.cancel, _cancel_everything)
+    previous = signal.signal(signal.SIGALRM, end)
+    signal.setitimer(signal.ITIMER_REAL, TEST_LIMIT_S, TEST_GRACE_S)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, previous)
+    if story:
+        pytest.fail(story[0])
+
+
+def _waiting_tasks() -> str:
+    """One line per trio task: its name and the line of ours, or else of anybody, at which it waits."""
+    if not trio.lowlevel.in_trio_run():
+        return "  no task: trio does not run"
+    lines = []
+    for task in _tasks():
+        frames = [f"{frame.f_code.co_filename}:{line}" for frame, line in task.iter_await_frames()]
+        ours = [frame for frame in frames if "site-packages" not in frame]
+        lines.append(f"  {task.name}: {(ours or frames or ['not started'])[-1]}")
+    return "\n".join(lines)
+
+
+def _cancel_everything() -> None:
+    for task in _tasks():
+        for nursery in task.child_nurseries:
+            nursery.cancel_scope.cancel()
+
+
+def _tasks() -> list[trio.lowlevel.Task]:
+    """All tasks that are not trio's own."""
+    root = trio.lowlevel.current_root_task()
+    found: list[trio.lowlevel.Task] = [] if root is None else [root]
+    for task in found:
+        found += [child for nursery in task.child_nurseries for child in nursery.child_tasks]
+    return [task for task in found if not task.name.startswith(("<init>", "<TrioToken"))]
 
 
 def _personal_variables() -> list[str]:
