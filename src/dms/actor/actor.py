@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 import msgspec
 import trio
+from trio import TaskStatus
 
 from dms.actor.behaviour import Behaviour, Behaviours, ErrorReply, Handler, Message
 from dms.actor.envelope import DEFAULT_LIFETIME_NS, Envelope, Options, decode_envelope, encode_payload
@@ -80,7 +81,7 @@ class Actor:
 
     # life ----------------------------------------------------------------------------------------------------------
 
-    async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+    async def run(self, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Receive and dispatch until cancelled or :meth:`stop`; children end with it."""
         protocol = protocol_of(self.inbox)
         with self._scope:

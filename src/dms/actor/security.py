@@ -109,4 +109,4 @@ class SecurityContext:
     def discard(self, message: Envelope) -> None:
         """Forget the tokens that came with a message."""
         if message.cap:
-            self.capabilities.discard(message.cap)
+            self.capabilities.discard(message.cap, sender=message.from_.id)

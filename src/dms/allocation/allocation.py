@@ -32,7 +32,7 @@ from dms.executor.protocol import EndReason, ExecutionRequest, ExecutionResult, 
 from dms.observe import get_logger
 from dms.types.errors import DMSError
 from dms.types.gojson import Wire
-from dms.types.ids import AllocationID, Capability, EnsembleID
+from dms.types.ids import AllocationID, EnsembleID
 from dms.types.resources import Resources, SpecConfig
 
 SHUTDOWN_GRACE_S = 5.0
@@ -242,10 +242,9 @@ class Allocation:
     # behaviours ----------------------------------------------------------------------------------------------------
 
     def _register(self) -> None:
-        caps = [Capability(messages.NAMESPACE)]
-        self.actor.on(messages.START, self._on_start, payload=messages.StartRequest, capabilities=caps)
-        self.actor.on(messages.RESTART, self._on_restart, payload=dict[str, object] | None, capabilities=caps)
-        self.actor.on(messages.STATS, self._on_stats, payload=dict[str, object] | None, capabilities=caps)
+        self.actor.on(messages.START, self._on_start, payload=messages.StartRequest)
+        self.actor.on(messages.RESTART, self._on_restart, payload=dict[str, object] | None)
+        self.actor.on(messages.STATS, self._on_stats, payload=dict[str, object] | None)
 
     async def _on_start(self, message: Message[messages.StartRequest]) -> messages.StartReply:
         try:

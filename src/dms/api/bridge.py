@@ -32,6 +32,10 @@ class Bridge:
         self._network = network
         self._security = security
 
+    def peer_count(self) -> int:
+        """How many peers are connected."""
+        return len({connection.peer for connection in self._network.peers()})
+
     async def send(self, body: bytes) -> None:
         """Forward one message.
 

@@ -42,9 +42,10 @@ class MessageSent(Wire):
 
 
 class HealthBody(Wire):
-    """``ok`` while the node runs."""
+    """``ok`` while the node runs; ours: how many peers it is connected to."""
 
     status: str
+    peers: int
 
 
 _DEFINITIONS, _COMPONENTS = msgspec.json.schema_components(
@@ -93,7 +94,7 @@ def create_app(bridge: Bridge) -> FastAPI:
 
     @app.get(f"{BASE}/health", summary="Whether the node runs", **_answers("health"))
     async def health() -> Response:
-        return _json(gojson.encode(HealthBody(status="ok")))
+        return _json(gojson.encode(HealthBody(status="ok", peers=bridge.peer_count())))
 
     app.openapi = _with_components(app.openapi)  # type: ignore[method-assign]
     return app

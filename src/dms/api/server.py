@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import socket
 
 import trio
 from hypercorn.config import Config
 from hypercorn.trio import serve
+from trio import TaskStatus
 
 from dms.api.bridge import Bridge
 from dms.api.errors import RESTAddressInUse
@@ -35,11 +37,11 @@ def bind(address: str, port: int) -> socket.socket:
 
 
 async def run_server(
-    bridge: Bridge, listener: socket.socket, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    bridge: Bridge, listener: socket.socket, *, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED
 ) -> None:
     """Serve until cancelled; the listener is closed then."""
     config = Config()
-    config.bind = [f"fd://{listener.fileno()}"]
+    config.bind = [f"fd://{os.dup(listener.fileno())}"]  # a copy: the server closes what it is given
     config.accesslog = None
     config.errorlog = None
     config.graceful_timeout = GRACE_S
@@ -57,14 +59,16 @@ async def run_server(
         listener.close()
 
 
-async def _serve(app: object, config: Config, stopping: trio.Event, task_status: trio.TaskStatus[None]) -> None:
-    await serve(app, config, shutdown_trigger=stopping.wait, mode="asgi", task_status=_Ready(task_status))  # type: ignore[arg-type]
+async def _serve(app: object, config: Config, stopping: trio.Event, task_status: TaskStatus[None]) -> None:
+    # shielded: the server ends by its trigger, within its grace; cancelled from outside, it would raise errors instead
+    with trio.CancelScope(shield=True):
+        await serve(app, config, shutdown_trigger=stopping.wait, mode="asgi", task_status=_Ready(task_status))  # type: ignore[arg-type]
 
 
 class _Ready:
     """Passes on that the server listens, without the list of addresses that it reports."""
 
-    def __init__(self, task_status: trio.TaskStatus[None]) -> None:
+    def __init__(self, task_status: TaskStatus[None]) -> None:
         self._task_status = task_status
 
     def started(self, _addresses: object = None) -> None:

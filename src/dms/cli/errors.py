@@ -11,13 +11,12 @@
         │   ├── RefusedUnknown    because it does not know what was named         (NotFound)
         │   └── RefusedState      because the present state does not allow it     (Conflict)
         ├── NetworkNotFound    no profile of this name                            (NotFound)
-        ├── BadProfile         a profile that cannot be used                      (BadInput)
         └── DeploymentFailed   the deployment ended badly
 """
 
 from __future__ import annotations
 
-from dms.types.errors import BadInput, Conflict, DMSError, NotFound, TimedOut, Unavailable
+from dms.types.errors import Conflict, DMSError, NotFound, TimedOut, Unavailable
 
 
 class CLIError(DMSError):
@@ -68,12 +67,6 @@ class NetworkNotFound(NotFound, CLIError):
 
     code = "network_not_found"
 
-
-class BadProfile(BadInput, CLIError):
-    """The description of the network cannot be used."""
-
-    code = "bad_profile"
-    default_hint = "make it anew: nunet devnet down, then nunet devnet up"
 
 
 class DeploymentFailed(CLIError):

@@ -12,7 +12,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dms.cli.networks import DEFAULT_CONTEXT, DEFAULT_NAME, FILE_VARIABLE, NetworkProfile, NodeProfile, load_profile
+from dms.cli.networks import DEFAULT_NAME, FILE_VARIABLE, load_profile
+from dms.devnet.profile import DEFAULT_CONTEXT, NetworkProfile, NodeProfile
 from dms.types.errors import BadInput
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ The rules are pure; :class:`Bidder` applies them to this machine and remembers w
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -41,9 +41,8 @@ class Offerings:
     machine: Resources
     free: Resources
     location: Location
-    free_static: frozenset[int] | None = None
-    """Which of the requested static ports are free; ``None`` when none were asked for."""
-    dynamic_ports: int = 0
+    ports: Callable[[Sequence[int], int], None] = lambda _static, _dynamic: None
+    """Raises when these static ports, and so many dynamic ones, cannot be had."""
     allow_privileged: bool = False
 
 
@@ -63,11 +62,10 @@ def refusal(request: messages.NodeRequest, offer: Offerings, excluded: Iterable[
         return f"the machine lacks {'; '.join(str(item) for item in lacking)}"
     if not fits(offer.free, request.resources):
         return "not enough free resources now"
-    static = request.public_ports.static or ()
-    if any(port not in (offer.free_static or frozenset()) for port in static):
-        return "ports are already allocated"
-    if request.public_ports.dynamic > offer.dynamic_ports:
-        return "dynamic ports not available"
+    try:
+        offer.ports(request.public_ports.static or (), request.public_ports.dynamic)
+    except DMSError as exc:
+        return exc.message
     return ""
 
 
@@ -83,7 +81,7 @@ class Remembered:
 class Machine(Protocol):
     """Where the bidder learns what it may offer."""
 
-    async def offerings(self, static_ports: Collection[int]) -> Offerings | None:
+    async def offerings(self) -> Offerings | None:
         """What there is now; ``None`` when nothing may be offered (not onboarded, or still recovering)."""
         ...
 
@@ -129,8 +127,7 @@ class Bidder:
         expiry_ns = now_ns + int(BID_LIFETIME_S * NS_PER_S)
         self._answered[key] = expiry_ns
         wanted = [entry.v1 for entry in (request.request or ())[:MAX_NODE_REQUESTS]]
-        static = {port for node in wanted for port in node.public_ports.static or ()}
-        offer = await self._machine.offerings(static)
+        offer = await self._machine.offerings()
         if offer is None:
             return
         accepted = []

@@ -8,7 +8,7 @@ from typing import Any
 
 from dms.actor.actor import Actor
 from dms.actor.behaviour import Message
-from dms.ensemble.manifest import build_manifest
+from dms.ensemble.manifest import AllocationPlacement, NodePlacement, build_manifest
 from dms.node import payloads as p
 from dms.orchestrator.deployments import Deployments
 from dms.orchestrator.errors import DeploymentNotFound
@@ -155,7 +155,20 @@ class DeploymentBehaviours:
         raise DeploymentNotFound(f"deployment not found: {text}")
 
     def _manifest_of(self, record: DeploymentRecord) -> object:
-        return build_manifest(record)  # type: ignore[call-arg]
+        state = record.state
+        return build_manifest(
+            record.config,
+            ensemble_id=record.id,
+            orchestrator=self._deployments.orchestrator_handle(record.id),
+            nodes={
+                node: NodePlacement(bid.peer, bid.handle, bid.location, bid.addresses)
+                for node, bid in state.assignment.items()
+            },
+            allocations={
+                key: AllocationPlacement(handle=a.handle, status=a.status, ports=a.ports)
+                for key, a in state.allocations.items()
+            },
+        )
 
 
 MIN_PREFIX = 4

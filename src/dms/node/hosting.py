@@ -20,7 +20,7 @@ from dms.executor.protocol import Executor
 from dms.identity.ids import ActorID
 from dms.identity.keys import PrivateKey
 from dms.node.errors import ExecutorMissing
-from dms.node.reservations import Reservation, Reservations
+from dms.node.reservations import Reservation, Reservations, ports_of
 from dms.observe import get_logger
 from dms.orchestrator import messages
 from dms.resources.manager import ResourceManager
@@ -159,7 +159,7 @@ class Hosting:
                     self._root.start_soon(self._report_end, allocation)
                 self._root.start_soon(self._retire, allocation)
                 continue
-            self._ports.restore(spec.id, [int(port) for port in spec.ports])
+            self._ports.restore(spec.id, ports_of(spec.ports))
             if self._resources.is_committed(spec.id):
                 await self._resources.allocate(spec.id)
             await allocation.resume()
@@ -242,10 +242,7 @@ class Hosting:
 
     async def _free(self, allocation_id: AllocationID) -> None:
         self._ports.release(allocation_id)
-        if self._resources.is_allocated(allocation_id):
-            await self._resources.deallocate(allocation_id)
-        elif self._resources.is_committed(allocation_id):
-            await self._resources.uncommit(allocation_id)
+        await self._resources.release(allocation_id)
 
     async def _retire(self, allocation: Allocation) -> None:
         record = self._records[allocation.spec.id]
@@ -329,7 +326,7 @@ class Hosting:
         return reply.ok
 
     def _documents(self, session: Session) -> Documents[HostedRecord]:
-        return Documents(session, table, HostedRecord, self._store.now_ns())
+        return Documents(session, table, HostedRecord)
 
 
 def _delete(documents: Documents[HostedRecord], id_: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import trio
@@ -94,9 +94,9 @@ class Provider:
             await self._hosting.sweep()
             self._locks = {k: lock for k, lock in self._locks.items() if lock.locked()}
 
-    async def offerings(self, static_ports: Collection[int]) -> Offerings | None:
+    async def offerings(self) -> Offerings | None:
         """What this machine has now; ``None`` when it offers nothing."""
-        onboarded = self._resources.onboarded_or_none()
+        onboarded = self._resources.onboarded
         if not self._recovered or onboarded is None:
             return None
         return Offerings(
@@ -105,8 +105,7 @@ class Provider:
             machine=onboarded,
             free=self._resources.free(),
             location=self._options.location,
-            free_static=frozenset(port for port in static_ports if self._ports.is_free(port)),
-            dynamic_ports=self._ports.free_count(),
+            ports=self._ports.check,
             allow_privileged=self._options.allow_privileged,
         )
 

@@ -5,7 +5,7 @@ A reservation holds resources and ports. It is on disk before it is acknowledged
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import msgspec
 
@@ -14,13 +14,15 @@ from dms.identity.ids import ActorID
 from dms.node.errors import NotCommitted
 from dms.orchestrator.messages import CommitRequest
 from dms.resources.manager import ResourceManager
-from dms.resources.ports import PortAllocator
+from dms.resources.ports import PortAllocator, Ports
 from dms.store import Documents, Session, Store
 from dms.store.schema import reservations as table
 from dms.types.errors import DMSError
 from dms.types.gojson import Wire
 from dms.types.ids import AllocationID, EnsembleID
 from dms.types.resources import Resources
+
+NS_PER_S = 10**9
 
 
 class Reservation(Wire):
@@ -55,7 +57,7 @@ class Reservations:
                 await self.forget(held.allocation_id)
                 continue
             self._held[held.allocation_id] = held
-            self._ports.restore(held.allocation_id, [int(port) for port in held.ports])
+            self._ports.restore(held.allocation_id, ports_of(held.ports))
 
     def get(self, allocation_id: AllocationID, orchestrator: ActorID) -> Reservation:
         """What is held for this allocation of this orchestrator.
@@ -82,9 +84,9 @@ class Reservations:
             return held
         resources = _bare(request)
         static = [int(public) for public in request.port_mapping]
-        dynamic = self._ports.reserve(allocation_id, static, len(request.dynamic_ports))
+        dynamic = self._ports.reserve(allocation_id, static, len(request.dynamic_ports)).dynamic
         try:
-            await self._resources.commit(allocation_id, resources, expiry_ns)
+            await self._resources.commit(allocation_id, resources, expiry_ns / NS_PER_S)
         except BaseException:
             self._ports.release(allocation_id)
             raise
@@ -112,8 +114,7 @@ class Reservations:
     async def release(self, reservation: Reservation) -> None:
         """Give everything back."""
         self._ports.release(reservation.allocation_id)
-        if self._resources.is_committed(reservation.allocation_id):
-            await self._resources.uncommit(reservation.allocation_id)
+        await self._resources.release(reservation.allocation_id)
         await self.forget(reservation.allocation_id)
 
     async def sweep(self) -> int:
@@ -137,7 +138,12 @@ class Reservations:
         await self._store.run(transact)
 
     def _documents(self, session: Session) -> Documents[Reservation]:
-        return Documents(session, table, Reservation, self._store.now_ns())
+        return Documents(session, table, Reservation)
+
+
+def ports_of(mapping: Mapping[str, int]) -> Ports:
+    """The host ports of a public → private mapping; which were asked for by number no longer matters."""
+    return Ports(static=tuple(int(public) for public in mapping))
 
 
 def _bare(request: CommitRequest) -> Resources:

@@ -219,19 +219,9 @@ class Deployment:
     # what providers push -------------------------------------------------------------------------------------------
 
     def _register(self) -> None:
-        caps = [Capability(f"/dms/orchestrator/{self.id}")]
-        self.actor.on(
-            messages.task_termination(self.id),
-            self._on_termination,
-            payload=messages.TaskTermination,
-            capabilities=caps,
-        )
-        self.actor.on(
-            messages.allocation_liveness(self.id), self._on_liveness, payload=messages.Liveness, capabilities=caps
-        )
-        self.actor.on(
-            messages.allocation_status(self.id), self._on_status, payload=messages.StatusChange, capabilities=caps
-        )
+        self.actor.on(messages.task_termination(self.id), self._on_termination, payload=messages.TaskTermination)
+        self.actor.on(messages.allocation_liveness(self.id), self._on_liveness, payload=messages.Liveness)
+        self.actor.on(messages.allocation_status(self.id), self._on_status, payload=messages.StatusChange)
 
     async def _on_termination(self, message: Message[messages.TaskTermination]) -> messages.Reply:
         record = self._record_of(message)

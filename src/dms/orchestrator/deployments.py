@@ -10,9 +10,11 @@ from pathlib import Path
 import trio
 
 from dms.actor.actor import Actor
+from dms.actor.handle import Address, Handle
+from dms.ensemble.arrival import validate_config
 from dms.ensemble.config import EnsembleConfig
 from dms.ensemble.ids import new_ensemble_id
-from dms.ensemble.validation import validate_config
+from dms.identity.ids import ActorID
 from dms.identity.keys import PrivateKey
 from dms.observe import get_logger
 from dms.orchestrator.deployment import LIVENESS_TIMEOUT_S, Deployment
@@ -134,6 +136,13 @@ class Deployments:
         if not self._logs.is_complete(ensemble, key):
             raise NotFound(f"there are no logs of {key}", hint="it never ran, or its provider could not be reached")
 
+    def orchestrator_handle(self, ensemble: EnsembleID) -> Handle:
+        """The actor of a deployment, also after its end."""
+        key = self._child_key(ensemble).public
+        return Handle(
+            id=ActorID.of(key), did=self._root.handle.did, addr=Address(host=self._root.network.peer_id, inbox=ensemble)
+        )
+
     def all(self) -> tuple[DeploymentRecord, ...]:
         """Every deployment, oldest first."""
         return tuple(self.get(ensemble) for ensemble in self._records)
@@ -186,7 +195,7 @@ def check_deployable(config: EnsembleConfig) -> None:
 
     :raises InvalidDeployment: the first problem, and how many more there are.
     """
-    problems = [p for p in validate_config(config) if not p.is_warning]
+    problems = validate_config(config)
     if problems:
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
         raise InvalidDeployment(

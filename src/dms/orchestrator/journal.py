@@ -64,7 +64,7 @@ class Journal:
         def transact(session: Session) -> None:
             DeploymentJournal(self.store).append_on(session, ensemble, ((kind, detail),))
             if record is not None:
-                Documents(session, table, DeploymentRecord, self.store.now_ns()).put(ensemble, record)
+                Documents(session, table, DeploymentRecord).put(ensemble, record)
 
         await self.store.run(transact)
 
@@ -86,9 +86,7 @@ class Journal:
 
     async def load(self) -> tuple[DeploymentRecord, ...]:
         """All deployments, oldest first."""
-        records = await self.store.run(
-            lambda session: Documents(session, table, DeploymentRecord, self.store.now_ns()).find_all()
-        )
+        records = await self.store.run(lambda session: Documents(session, table, DeploymentRecord).find_all())
         return tuple(sorted((record.value for record in records), key=lambda r: r.created_ns))
 
     async def events(self, ensemble: EnsembleID, after: int) -> tuple[JournalEntry, ...]:
@@ -99,7 +97,7 @@ class Journal:
         """Forget a deployment and its events."""
 
         def transact(session: Session) -> None:
-            Documents(session, table, DeploymentRecord, self.store.now_ns()).delete(ensemble)
+            Documents(session, table, DeploymentRecord).delete(ensemble)
             session.execute(deployment_journal.delete().where(deployment_journal.c.ensemble_id == ensemble))
 
         await self.store.run(transact)

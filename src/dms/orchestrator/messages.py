@@ -81,7 +81,7 @@ class VersionedNodeRequest(Wire):
     v1: NodeRequest = msgspec.field(name="V1")
 
 
-class BidRequest(Wire):
+class BidRequest(Wire, kw_only=True):
     """Asks for bids for the unassigned nodes of one ensemble; each round has its own nonce."""
 
     id: EnsembleID = msgspec.field(name="ID")

@@ -11,8 +11,8 @@
 The manager and onboarding need the database; import them from their modules.
 """
 
-from dms.resources.arithmetic import add, subtract, total
+from dms.resources.arithmetic import add, fits, subtract, total
 from dms.resources.comparison import Comparison, Unmet, compare, unmet
 from dms.resources.ports import PortAllocator, Ports
 
-__all__ = ["Comparison", "PortAllocator", "Ports", "Unmet", "add", "compare", "subtract", "total", "unmet"]
+__all__ = ["Comparison", "PortAllocator", "Ports", "Unmet", "add", "compare", "fits", "subtract", "total", "unmet"]

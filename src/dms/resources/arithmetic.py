@@ -78,6 +78,15 @@ def subtract(left: Resources, right: Resources) -> Resources:
     )
 
 
+def fits(have: Resources, wanted: Resources) -> bool:
+    """Whether ``wanted`` can be taken from ``have``."""
+    try:
+        subtract(have, wanted)
+    except ResourceError:
+        return False
+    return True
+
+
 def total(parts: Iterable[Resources]) -> Resources:
     """All of them together; of none, nothing."""
     sum_ = Resources()

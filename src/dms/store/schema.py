@@ -37,7 +37,8 @@ resource_allocation = _documents("resource_allocation")
 resource_commitment = _documents("resource_commitment")
 deployments = _documents("deployments")
 allocations = _documents("allocations")
-bids = _documents("bids")
+ensembles = _documents("ensembles")
+reservations = _documents("reservations")
 
 deployment_journal = Table(
     "deployment_journal",

@@ -254,12 +254,18 @@ def _scan_float_free(type_: Any, seen: frozenset[Any]) -> bool:
     return isinstance(type_, type) and issubclass(type_, str)
 
 
+@functools.cache
+def _struct_fields(type_: type[msgspec.Struct]) -> tuple[msgspec.structs.FieldInfo, ...]:
+    """The fields of a structure; msgspec evaluates the annotations anew at every call."""
+    return msgspec.structs.fields(type_)
+
+
 def _with_go_floats(value: Any) -> Any:
     if isinstance(value, float):
         return msgspec.Raw(_go_float(value))
     if isinstance(value, msgspec.Struct):
         out = {}
-        for f in msgspec.structs.fields(value):
+        for f in _struct_fields(type(value)):
             member = getattr(value, f.name)
             if not f.required and (not member if f.default is msgspec.NODEFAULT else member == f.default):
                 continue

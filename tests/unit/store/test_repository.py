@@ -9,7 +9,7 @@ from sqlalchemy import text
 from dms.store import EntityRepository, InvalidData, Query, RecordNotFound, Repository, Session, Store
 from dms.store.errors import BadRecord
 from dms.store.query import Condition, Operator, eq, gt, gte, is_in, like, lt, lte, ne
-from dms.store.schema import bids, onboarding_config
+from dms.store.schema import onboarding_config, reservations
 from dms.types.gojson import Wire
 from dms.types.resources import CPU
 
@@ -48,7 +48,7 @@ async def store() -> AsyncIterator[Store]:
 
 @pytest.fixture
 async def things(store: Store) -> Repository[Thing]:
-    repository = Repository(store, bids, Thing)
+    repository = Repository(store, reservations, Thing)
     for thing in THINGS:
         await repository.create(thing, f"id-{thing.name}")
     return repository
@@ -59,7 +59,7 @@ async def names(repository: Repository[Thing], query: Query) -> str:
 
 
 async def test_create_get_update_delete(store: Store) -> None:
-    repository = Repository(store, bids, Thing)
+    repository = Repository(store, reservations, Thing)
     made = await repository.create(THINGS[0])
     assert len(made.id) == 36
     assert made.created_at_ns == made.updated_at_ns == 1000 * 10**9
@@ -75,7 +75,7 @@ async def test_create_get_update_delete(store: Store) -> None:
 
 
 async def test_put_creates_and_replaces(store: Store) -> None:
-    repository = Repository(store, bids, Thing)
+    repository = Repository(store, reservations, Thing)
     await repository.put("k", THINGS[0])
     await repository.put("k", THINGS[1])
     assert [(r.id, r.value) for r in await repository.find_all()] == [("k", THINGS[1])]
@@ -98,7 +98,7 @@ async def test_a_hidden_record_is_gone_for_readers_and_its_id_stays_taken(things
 
 
 async def test_bad_ids_and_values_are_refused(store: Store) -> None:
-    repository = Repository(store, bids, Thing)
+    repository = Repository(store, reservations, Thing)
     for bad in ("", "x" * 201):
         with pytest.raises(InvalidData, match="1 to 200"):
             await repository.create(THINGS[0], bad)
@@ -134,7 +134,7 @@ async def test_bad_ids_and_values_are_refused(store: Store) -> None:
         (is_in("name"), ""),
         (like("name", "b%"), "b Bb"),
         (like("name", "_b"), "Bb"),
-        (like("name", "%'; DROP TABLE bids; --"), ""),
+        (like("name", "%'; DROP TABLE reservations; --"), ""),
         (eq("cpu.cores", 4), "c"),
         (eq("cpu.cores", 0), "b Bb"),
         (eq("cpu.model", "x"), "a"),

@@ -15,7 +15,8 @@ COLLECTIONS = (
     "resource_commitment",
     "deployments",
     "allocations",
-    "bids",
+    "ensembles",
+    "reservations",
 )
 
 

@@ -1,0 +1,89 @@
+"""How a local network is laid out: who lies where, listens where, and offers what. Pure but for asking for free ports."""
+
+from __future__ import annotations
+
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+
+from dms.resources.arithmetic import cores_of, hundredths
+from dms.types.resources import CPU, RAM, Disk, Resources
+
+MAX_NODES = 50
+BOOTSTRAP_NODES = 3
+"""Nodes whose address every other one knows from the start."""
+RAM_SHARE_MIN, RAM_SHARE_MAX = 0.11, 0.4
+"""Of the machine's memory, per provider: onboarding refuses less than a tenth."""
+FREE_SHARE = 0.8
+"""Of what is free now, for all providers together."""
+MIN_DISK_BYTES = 1 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class NodePlan:
+    """One node: its directory and its ports on loopback."""
+
+    name: str
+    directory: Path
+    p2p_port: int
+    rest_port: int
+    is_provider: bool
+
+    @property
+    def user_dir(self) -> Path:
+        """Keys and capabilities of the node."""
+        return self.directory / "user"
+
+    @property
+    def work_dir(self) -> Path:
+        """Database, jobs, logs."""
+        return self.directory / "work"
+
+    @property
+    def config_file(self) -> Path:
+        """Its configuration."""
+        return self.directory / "dms_config.json"
+
+    @property
+    def output_file(self) -> Path:
+        """What the process writes to its console."""
+        return self.directory / "output.log"
+
+
+def plan_nodes(directory: Path, count: int, providers: int) -> tuple[NodePlan, ...]:
+    """``count`` nodes, the first ``providers`` of which offer resources."""
+    ports = free_ports(2 * count)
+    return tuple(
+        NodePlan(
+            name=f"node{number}",
+            directory=directory / f"node{number}",
+            p2p_port=ports[2 * number - 2],
+            rest_port=ports[2 * number - 1],
+            is_provider=number <= providers,
+        )
+        for number in range(1, count + 1)
+    )
+
+
+def share_of(machine: Resources, used: Resources, providers: int) -> Resources:
+    """What each of several providers on one machine offers: all processors (they are shared by time), parts of the rest."""
+    ram_free = max(0, machine.ram.size - used.ram.size) * FREE_SHARE
+    ram = min(machine.ram.size * RAM_SHARE_MAX, ram_free / providers)
+    disk_free = max(0, machine.disk.size - used.disk.size) * FREE_SHARE
+    return Resources(
+        cpu=CPU(cores=cores_of(hundredths(max(1.0, machine.cpu.cores)))),
+        ram=RAM(size=int(max(ram, machine.ram.size * RAM_SHARE_MIN))),
+        disk=Disk(size=int(max(disk_free / providers, MIN_DISK_BYTES))),
+    )
+
+
+def free_ports(count: int) -> tuple[int, ...]:
+    """Different ports on loopback that nobody listens on at the moment."""
+    probes = [socket.socket(socket.AF_INET, socket.SOCK_STREAM) for _ in range(count)]
+    try:
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return tuple(int(probe.getsockname()[1]) for probe in probes)
+    finally:
+        for probe in probes:
+            probe.close()

@@ -1,0 +1,13 @@
+"""The node: the root actor of a machine and everything that answers on it.
+
+:mod:`~dms.node.node`          puts it together and runs it
+:mod:`~dms.node.public`        what anybody may ask
+:mod:`~dms.node.peers`         who is connected
+:mod:`~dms.node.machine`       onboarding, resources, hardware
+:mod:`~dms.node.deployments`   deployment control by users
+:mod:`~dms.node.provider`      the provider's side: bid, commit, allocate, revert, logs, shutdown
+:mod:`~dms.node.bidding`       whether to bid, and why not
+:mod:`~dms.node.reservations`  what is reserved, and for whom
+:mod:`~dms.node.hosting`       the allocations that run here
+:mod:`~dms.node.payloads`      the payloads of all that
+"""

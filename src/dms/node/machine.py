@@ -1,0 +1,111 @@
+"""The machine beneath a node: onboarding, resources, hardware (``spec/orchestration.md`` 2.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from dms.actor.actor import Actor
+from dms.actor.behaviour import Message
+from dms.hardware import HardwareProbe
+from dms.node import payloads as p
+from dms.node.deployments import rfc3339
+from dms.node.hosting import Hosting
+from dms.resources.manager import ResourceManager
+from dms.resources.onboarding import Onboarding
+from dms.types.errors import DMSError
+from dms.types.resources import Resources
+
+
+class MachineBehaviours:
+    """What this machine has, offers, has given and uses; and what it hosts."""
+
+    def __init__(
+        self, manager: ResourceManager, onboarding: Onboarding, probe: HardwareProbe, hosting: Hosting
+    ) -> None:
+        self._manager = manager
+        self._onboarding = onboarding
+        self._probe = probe
+        self._hosting = hosting
+
+    def register(self, actor: Actor) -> None:
+        """Answer on ``actor``."""
+        table: tuple[tuple[str, Callable[[Message[Any]], Awaitable[object]], Any], ...] = (
+            ("onboarding/onboard", self._onboard, p.OnboardRequest),
+            ("onboarding/offboard", self._offboard, p.Nil),
+            ("onboarding/status", self._status, p.Nil),
+            ("resources/allocated", self._allocated, p.Nil),
+            ("resources/free", self._free, p.Nil),
+            ("resources/onboarded", self._onboarded, p.Nil),
+            ("hardware/spec", self._spec, p.Nil),
+            ("hardware/usage", self._usage, p.Nil),
+            ("allocations/list", self._allocations, p.Nil),
+        )
+        for name, handler, payload in table:
+            error_reply = _resources_error if name.startswith(("resources", "hardware")) else None
+            actor.on(f"/dms/node/{name}", handler, payload=payload, error_reply=error_reply)
+
+    async def _onboard(self, message: Message[p.OnboardRequest]) -> p.OnboardReply:
+        try:
+            await self._onboarding.onboard(message.payload.config.onboarded_resources)
+        except DMSError as exc:
+            return p.OnboardReply(success=False, error=exc.message, config=self._config())
+        return p.OnboardReply(success=True, error="", config=self._config())
+
+    async def _offboard(self, _message: Message[Any]) -> p.OffboardReply:
+        try:
+            await self._onboarding.offboard()
+        except DMSError as exc:
+            return p.OffboardReply(success=False, error=exc.message)
+        return p.OffboardReply(success=True, error="")
+
+    async def _status(self, _message: Message[Any]) -> p.OnboardingStatus:
+        return p.OnboardingStatus(onboarded=self._onboarding.is_onboarded, error="")
+
+    async def _allocated(self, _message: Message[Any]) -> p.ResourcesReply:
+        return p.ResourcesReply(ok=True, resources=self._manager.allocated())
+
+    async def _free(self, _message: Message[Any]) -> p.ResourcesReply:
+        return p.ResourcesReply(ok=True, resources=self._manager.free())
+
+    async def _onboarded(self, _message: Message[Any]) -> p.ResourcesReply:
+        offered = self._manager.onboarded
+        if offered is None:
+            return p.ResourcesReply(ok=False, resources=Resources(), error="machine is not onboarded")
+        return p.ResourcesReply(ok=True, resources=offered)
+
+    async def _spec(self, _message: Message[Any]) -> p.ResourcesReply:
+        return p.ResourcesReply(ok=True, resources=await self._probe.machine())
+
+    async def _usage(self, _message: Message[Any]) -> p.ResourcesReply:
+        return p.ResourcesReply(ok=True, resources=await self._probe.usage())
+
+    async def _allocations(self, _message: Message[Any]) -> p.HostedAllocations:
+        hosted = []
+        for allocation in self._hosting:
+            spec = allocation.spec
+            hosted.append(
+                p.HostedAllocation(
+                    id=spec.id,
+                    type=spec.type,
+                    resources=spec.resources,
+                    orchestrator=spec.orchestrator.addr.host,
+                    status=allocation.view.state.value,
+                    executor=spec.executor,
+                    execution_id=allocation.execution_id,
+                    using_ports=tuple(int(port) for port in spec.ports),
+                    created_at=rfc3339(spec.created_ns),
+                    started_at=rfc3339(allocation.started_ns),
+                )
+            )
+        return p.HostedAllocations(allocations=tuple(hosted))
+
+    def _config(self) -> p.OnboardingConfig:
+        info = self._onboarding.info()
+        return p.OnboardingConfig(
+            is_onboarded=info.is_onboarded, onboarded_resources=info.onboarded_resources or Resources()
+        )
+
+
+def _resources_error(error: str) -> p.ResourcesReply:
+    return p.ResourcesReply(ok=False, resources=Resources(), error=error)

@@ -1,0 +1,175 @@
+"""The node: one root actor, and everything that answers on it (``spec/orchestration.md`` 1)."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import random
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import trio
+from trio import TaskStatus
+
+from dms.actor.actor import Actor
+from dms.actor.handle import handle_of_peer, protocol_of
+from dms.executor.protocol import Executor
+from dms.hardware import HardwareProbe
+from dms.identity.keys import KeyType, PrivateKey
+from dms.network.protocol import PeerChange, PeerEvent
+from dms.node.deployments import DeploymentBehaviours
+from dms.node.hosting import Hosting, HostingOptions
+from dms.node.machine import MachineBehaviours
+from dms.node.payloads import Hello
+from dms.node.peers import PeerBehaviours
+from dms.node.provider import Provider, ProviderOptions
+from dms.node.public import HELLO_TOPIC, PublicBehaviours
+from dms.node.reservations import Reservations
+from dms.observe import get_logger
+from dms.orchestrator.deployment import LIVENESS_TIMEOUT_S
+from dms.orchestrator.deployments import Deployments
+from dms.orchestrator.journal import Journal
+from dms.orchestrator.logs import LogShelf
+from dms.orchestrator.messages import BID_REQUEST_TOPIC
+from dms.resources.manager import ResourceManager
+from dms.resources.onboarding import Onboarding
+from dms.resources.ports import PortAllocator
+from dms.store import Store
+from dms.types.errors import DMSError
+from dms.types.ids import PeerID
+from dms.types.resources import Location, Resources
+
+CHILD_KEY_LABEL = b"dms-actor-key:"
+GREETING_DELAY_S = (10.0, 20.0)
+GREETING_TIMEOUT_S = 3.0
+GREETING_TRIES = 3
+SCORE_GREETED, SCORE_SPEAKS = 5.0, 1.0
+
+log = get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class NodeOptions:
+    """Where things lie, where the machine says that it is, and intervals in seconds."""
+
+    work_dir: Path
+    location: Location = field(default_factory=Location)
+    port_range: tuple[int, int] = (16384, 65536)
+    allow_privileged: bool = False
+    check_cpu_usage: bool = True
+    port_in_use: Callable[[int], bool] = lambda _port: False
+    hosting: HostingOptions = field(default_factory=HostingOptions)
+    liveness_timeout_s: float = LIVENESS_TIMEOUT_S
+    random_uuid: Callable[[], uuid.UUID] = uuid.uuid4
+
+
+class Node:
+    """Everything above the network on one machine. :meth:`run` it once."""
+
+    def __init__(
+        self,
+        root: Actor,
+        store: Store,
+        probe: HardwareProbe,
+        executors: Mapping[str, Executor],
+        options: NodeOptions,
+    ) -> None:
+        self.root = root
+        self.probe = probe
+        self._rng = random.Random(root.network.peer_id)  # noqa: S311  only spreads greetings in time
+        self._greeted: set[PeerID] = set()
+        self.resources = ResourceManager(store, probe, clock=lambda: root.security.now_ns() / 10**9)
+        self.onboarding = Onboarding(self.resources, probe, store, check_cpu_usage=options.check_cpu_usage)
+        self.ports = PortAllocator(*options.port_range, in_use=options.port_in_use)
+        reservations = Reservations(store, self.resources, self.ports, clock_ns=root.security.now_ns)
+        self.hosting = Hosting(
+            root,
+            store,
+            self.resources,
+            self.ports,
+            reservations,
+            executors,
+            jobs_dir=options.work_dir / "jobs",
+            child_key=self.child_key,
+            options=options.hosting,
+        )
+        self.provider = Provider(
+            root,
+            self.resources,
+            self.ports,
+            reservations,
+            self.hosting,
+            executors,
+            ProviderOptions(options.location, allow_privileged=options.allow_privileged),
+        )
+        self.deployments = Deployments(
+            root,
+            Journal(store),
+            logs=LogShelf(options.work_dir / "deployments"),
+            child_key=self.child_key,
+            liveness_timeout_s=options.liveness_timeout_s,
+            random_uuid=options.random_uuid,
+        )
+
+    def child_key(self, inbox: str) -> PrivateKey:
+        """The key of a child actor: derived from the node's own, so that it is the same after a restart and is never stored."""
+        seed = hmac.digest(self.root.security.key.ed25519_seed(), CHILD_KEY_LABEL + inbox.encode(), hashlib.sha256)
+        return PrivateKey(KeyType.ED25519, seed)
+
+    async def run(self, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Answer until cancelled; started once everything of an earlier life is found again."""
+        async with trio.open_nursery() as nursery:
+            await nursery.start(self.root.run)
+            await self.resources.load()
+            await self.onboarding.restore()
+            self._register()
+            await self.provider.restore()
+            await self.deployments.restore()
+            for topic in (HELLO_TOPIC, BID_REQUEST_TOPIC):
+                await self.root.subscribe(topic)
+            nursery.start_soon(self.provider.keep_tidy)
+            stop_listening = self.root.network.listen(self._on_peer)
+            try:
+                task_status.started()
+                await trio.sleep_forever()
+            finally:
+                stop_listening()
+
+    def score(self, peer: PeerID) -> float:
+        """What gossip may think of a peer (``spec/orchestration.md`` 1.1)."""
+        if peer in self._greeted:
+            return SCORE_GREETED
+        speaks = any(c.peer == peer and protocol_of("root") in c.protocols for c in self.root.network.peers())
+        return SCORE_SPEAKS if speaks else 0.0
+
+    def _register(self) -> None:
+        async def offered() -> Resources | None:
+            return self.resources.onboarded
+
+        PublicBehaviours(self.root.handle.did.uri, offered).register(self.root)
+        PeerBehaviours(self.root.network).register(self.root)
+        MachineBehaviours(self.resources, self.onboarding, self.probe, self.hosting).register(self.root)
+        DeploymentBehaviours(self.deployments).register(self.root)
+        self.provider.register()
+
+    def _on_peer(self, event: PeerEvent) -> None:
+        if event.change is PeerChange.IDENTIFIED:
+            self.root.start_soon(self._greet, event.peer)
+        elif event.change is PeerChange.DISCONNECTED:
+            self._greeted.discard(event.peer)
+
+    async def _greet(self, peer: PeerID) -> None:
+        """Say hello to a new peer after a while; who answers is worth more to gossip."""
+        for _ in range(GREETING_TRIES):
+            await trio.sleep(self._rng.uniform(*GREETING_DELAY_S))
+            if peer in self._greeted or not self.root.network.is_connected(peer):
+                return
+            try:
+                await self.root.invoke(handle_of_peer(peer), "/public/hello", None, Hello, timeout_s=GREETING_TIMEOUT_S)
+            except DMSError as exc:
+                log.debug("greeting_unanswered", peer=peer, error=exc.message)
+                continue
+            self._greeted.add(peer)
+            return
