@@ -133,16 +133,21 @@ class Execution(Kind):
             return r.fail(tree, path, f"must be a map, not {kind_of(tree)}")
         rest: dict[str, Entry] = {}
         type_: Entry | None = None
+        nested: Entry | None = None
         for key, entry in tree.entries.items():
             if key.lower() == "type":
                 type_ = entry
             elif key.lower() == "params":
                 if isinstance(entry.value, Mapping):
-                    rest = dict(entry.value.entries) | rest
+                    nested = entry
                 elif not is_null(entry.value):
                     r.fail(entry, f"{path}.params", f"must be a map, not {kind_of(entry.value)}")
             else:
                 rest[key] = entry
+        if nested is not None and isinstance(nested.value, Mapping):
+            if rest:
+                r.warn(nested, f"{path}.params", "parameters stand here and beside it", hint="keep them in one place")
+            rest = dict(nested.value.entries) | rest
         if type_ is None or is_null(type_.value):
             return r.fail(tree, f"{path}.type", "is required", hint=f"one of {', '.join(self.types)}")
         if type_.mark:
@@ -160,7 +165,7 @@ class Execution(Kind):
             schema = params.schema(defs)
             type_ = {"enum": [name], "description": f"what runs it: {name}"}
             flat = dict(schema)
-            flat["properties"] = {"type": type_} | schema["properties"]
+            flat["properties"] = {"type": type_, "params": {"type": "null"}} | schema["properties"]
             flat["required"] = ["type", *schema.get("required", [])]
             nested: dict[str, JSON] = {
                 "type": "object",
@@ -264,7 +269,7 @@ class HealthCheck(Kind):
 
     def schema(self, defs: dict[str, JSON]) -> dict[str, JSON]:
         """The object, or empty text."""
-        return {"anyOf": [self.kind.schema(defs), {"enum": [""]}]}
+        return {"anyOf": [self.kind.schema(defs), {"type": "string", "pattern": r"^\s*$"}]}
 
 
 @dataclass(frozen=True)
@@ -343,7 +348,8 @@ class Edge(Kind):
 
     def schema(self, defs: dict[str, JSON]) -> dict[str, JSON]:
         """Either form."""
-        bounds = {"rtt": Integer().schema(defs), "bw": Integer().schema(defs)}
+        bound = {"anyOf": [Integer().schema(defs), {"type": "null"}]}
+        bounds = {"rtt": bound, "bw": bound}
         names = {"type": "array", "items": self.name.schema(defs), "minItems": 2, "maxItems": 2}
         short: dict[str, JSON] = {
             "type": "object",

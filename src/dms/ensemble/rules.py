@@ -141,19 +141,20 @@ def _cycle(edges: dict[str, list[str]]) -> list[str]:
     """Some cycle, its first member repeated at the end; nothing when there is none."""
     done: set[str] = set()
     for start in edges:
-        trail: list[str] = []
+        trail: dict[str, None] = {}
         ahead = [iter((start,))]
         while ahead:
             name = next(ahead[-1], None)
             if name is None:
                 ahead.pop()
                 if trail:
-                    done.add(trail.pop())
+                    done.add(trail.popitem()[0])
                 continue
             if name in trail:
-                return [*trail[trail.index(name) :], name]
+                path = list(trail)
+                return [*path[path.index(name) :], name]
             if name not in done:
-                trail.append(name)
+                trail[name] = None
                 ahead.append(iter(edges.get(name, ())))
     return []
 

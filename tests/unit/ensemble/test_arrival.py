@@ -51,7 +51,7 @@ def test_the_untagged_names_of_the_first_release_are_read() -> None:
     assert location.accept == (Location(continent="EU"),)
 
 
-@settings(max_examples=40)
+@settings(max_examples=30)
 @given(ensembles())
 def test_what_the_client_accepts_the_node_accepts(document: dict[str, Any]) -> None:
     config = load(document).config
@@ -105,7 +105,7 @@ def test_unknown_keys_are_dropped() -> None:
     assert decode_ensemble(raw) == config
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(TREES)
 def test_nothing_that_arrives_makes_it_raise_anything_else(tree: Any) -> None:
     for value in (tree, {"V1": tree}, {"v1": {"allocations": {"a": tree}, "nodes": {"n1": tree}}}):
@@ -113,7 +113,7 @@ def test_nothing_that_arrives_makes_it_raise_anything_else(tree: Any) -> None:
         assert isinstance(found, EnsembleConfig) or found.problems
 
 
-@settings(max_examples=40)
+@settings(max_examples=30)
 @given(ensembles(), st.data())
 def test_no_mutation_of_a_canonical_form_makes_it_raise_anything_else(
     document: dict[str, Any], data: st.DataObject

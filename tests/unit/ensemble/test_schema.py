@@ -107,7 +107,7 @@ def test_what_is_valid_fits(document: dict[str, Any]) -> None:
     assert fits(document, SCHEMA)
 
 
-@settings(max_examples=100)
+@settings(max_examples=60)
 @given(ensembles(), st.data())
 def test_what_the_validator_accepts_without_a_warning_fits(document: dict[str, Any], data: st.DataObject) -> None:
     mutate(document, data, TREES)
