@@ -70,19 +70,28 @@ def start_layers(config: EnsembleConfig, node: str) -> tuple[tuple[str, ...], ..
 
     A cycle, which validation refuses, ends up in the last layer, so that this ends for any input.
     """
-    waiting = list(dict.fromkeys(config.v1.nodes[node].allocations))
-    members = frozenset(waiting)
-    started: set[str] = set()
+    order = {name: index for index, name in enumerate(dict.fromkeys(config.v1.nodes[node].allocations))}
+    missing: dict[str, int] = {}
+    dependents: dict[str, list[str]] = {}
+    for name in order:
+        needs = [d for d in dict.fromkeys(config.v1.allocations[name].depends_on) if d in order]
+        missing[name] = len(needs)
+        for need in needs:
+            dependents.setdefault(need, []).append(name)
     layers: list[tuple[str, ...]] = []
-    while waiting:
-        ready = tuple(
-            name
-            for name in waiting
-            if all(d in started or d not in members for d in config.v1.allocations[name].depends_on)
-        ) or tuple(waiting)
-        layers.append(ready)
-        started.update(ready)
-        waiting = [name for name in waiting if name not in started]
+    ready = [name for name in order if not missing[name]]
+    while ready:
+        layers.append(tuple(ready))
+        following: list[str] = []
+        for name in ready:
+            del missing[name]
+            for dependent in dependents.get(name, ()):
+                missing[dependent] -= 1
+                if not missing[dependent]:
+                    following.append(dependent)
+        ready = sorted(following, key=order.__getitem__)
+    if missing:
+        layers.append(tuple(missing))
     return tuple(layers)
 
 
