@@ -286,6 +286,8 @@ def _initial(parameter: Any) -> str:
     default = parameter.default
     if parameter.required:
         return "required"
+    if isinstance(default, bool):
+        return f"`{parameter.opts[0]}`" if default else ""
     if callable(default) or default in (None, "", False, ()) or "UNSET" in repr(default):
         return ""
     return f"`{getattr(default, 'value', default)}`"

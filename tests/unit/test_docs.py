@@ -7,11 +7,12 @@ import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from dms.cli.root import root_command
-from dms.ensemble.loading import parse_ensemble
+from dms.ensemble.loading import load_ensemble, parse_ensemble
 
 ROOT = Path(__file__).resolve().parents[2]
 PAPERS = sorted([*ROOT.glob("*.md"), *ROOT.glob("contributing/*.md"), *ROOT.glob("docs/**/*.md")])
@@ -64,18 +65,18 @@ def test_links_lead_to_files_and_headings_that_exist(paper: Path) -> None:
 )
 def test_commands_in_the_papers_exist_with_their_options(where: str, words: list[str]) -> None:
     root = root_command()
-    command, context, options = root, root.context_class(root, info_name="nunet"), set()
-    for number, word in enumerate(words):
-        options |= {
-            name for parameter in command.get_params(context) for name in (*parameter.opts, *parameter.secondary_opts)
-        }
-        if word.startswith("-"):
-            flag = word.partition("=")[0]
+    command, context = root, root.context_class(root, info_name="nunet")
+    rest = iter(words)
+    options: dict[str, Any] = {}
+    for word in rest:
+        options |= {name: each for each in command.get_params(context) for name in (*each.opts, *each.secondary_opts)}
+        if word.startswith("-") and word != "-":
+            flag, equals, _ = word.partition("=")
             assert flag in options or context.ignore_unknown_options, f"{where}: {flag}"
-        elif hasattr(command, "list_commands") and (number == 0 or not words[number - 1].startswith("--")):
+            if flag in options and not (options[flag].is_flag or options[flag].count or equals):
+                next(rest, None)
+        elif hasattr(command, "list_commands") and not word.isupper():
             below = command.get_command(context, word)
-            if word.isupper():
-                return
             assert below is not None, f"{where}: there is no command {word}"
             command, context = below, below.context_class(below, info_name=word, parent=context)
 
@@ -89,6 +90,11 @@ def test_ensembles_in_the_manual_are_valid(block: str, tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(content)
     loaded = parse_ensemble(block.encode(), file="manual", base=tmp_path, env={})
     assert not loaded.warnings
+
+
+@pytest.mark.parametrize("example", sorted(ROOT.glob("examples/*.yaml")), ids=_name)
+def test_examples_are_valid(example: Path) -> None:
+    assert not load_ensemble(example, env={}).warnings
 
 
 def test_the_manual_names_no_page_twice_and_every_page_once() -> None:

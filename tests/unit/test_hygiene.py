@@ -44,7 +44,7 @@ def test_what_does_not_belong_is_found(hygiene: ModuleType, name: str, text: str
     ("name", "text"),
     [
         pytest.param("docs/a.md", "the file lies in /home/user/.nunet/key/user.json", id="example home"),
-        pytest.param("scripts/a.sh", 'ls $folder/root/usr/share', id="relative to a variable"),
+        pytest.param("scripts/a.sh", "ls $folder/root/usr/share", id="relative to a variable"),
         pytest.param("requirements/dev.txt", "trio==0.33.0 \\\n    --hash=sha256:00\n    # via nunet", id="pin"),
         pytest.param("tests/a.py", "# " + "TO" + "DO list of the parser", id="outside the product"),
     ],
