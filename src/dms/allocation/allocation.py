@@ -89,6 +89,8 @@ class Allocation:
         self.actor = actor
         self.view = view or AllocationView()
         self.execution_id = execution_id or f"{spec.id}-1"
+        self.started_ns = 0
+        """When this process started or adopted the workload, UNIX nanoseconds; 0 before."""
         self.over = trio.Event()
         """Set once the state is final and everything is released."""
         self._surroundings = surroundings
@@ -197,6 +199,7 @@ class Allocation:
                 return exc
             finally:
                 self._starting = None
+            self.started_ns = self.started_ns or self.actor.security.now_ns()
             await self._hooks("poststart")
             self.actor.start_soon(self._await_end, self.execution_id)
             return None

@@ -8,6 +8,7 @@ from typing import Any
 
 from dms.actor.actor import Actor
 from dms.actor.behaviour import Message
+from dms.ensemble.arrival import decode_ensemble
 from dms.ensemble.manifest import AllocationPlacement, NodePlacement, build_manifest
 from dms.node import payloads as p
 from dms.orchestrator.deployments import Deployments
@@ -56,7 +57,8 @@ class DeploymentBehaviours:
 
     async def _new(self, message: Message[p.NewDeployment]) -> p.NewDeploymentReply:
         try:
-            ensemble = await self._deployments.submit(message.payload.ensemble, message.expiry_ns)
+            config = decode_ensemble(message.payload.ensemble)
+            ensemble = await self._deployments.submit(config, message.expiry_ns)
         except DMSError as exc:
             return p.NewDeploymentReply(status="ERROR", ensemble_id="", error=exc.message, hint=exc.hint)
         return p.NewDeploymentReply(status="OK", ensemble_id=ensemble)

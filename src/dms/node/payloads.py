@@ -6,7 +6,6 @@ from typing import Any
 
 import msgspec
 
-from dms.ensemble.config import EnsembleConfig
 from dms.types.gojson import Wire
 from dms.types.resources import Resources
 
@@ -153,9 +152,9 @@ class HostedAllocations(Wire):
 
 
 class NewDeployment(Wire):
-    """An ensemble to deploy."""
+    """An ensemble to deploy; of any era, so it is decoded apart (:func:`dms.ensemble.arrival.decode_ensemble`)."""
 
-    ensemble: EnsembleConfig = msgspec.field(name="Ensemble")
+    ensemble: Any = msgspec.field(name="Ensemble")
 
 
 class NewDeploymentReply(Wire):

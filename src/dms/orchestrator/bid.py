@@ -148,39 +148,17 @@ def verify_bid(data: bytes, *, ensemble: EnsembleID, nonce: str, now_ns: int) ->
     """
     try:
         message = gojson.decode(data, _AnyBidMessage)
-        early = isinstance(message.v1, dict) and not any(k.lower() == "promisebid" for k in message.v1)
-        v1 = gojson.convert(message.v1, EarlyBidV1 if early else BidV1)
+        v1 = _parse_era(message.v1)
         key = public_key_of_peer(v1.peer)
     except DMSError as exc:
         raise InvalidBid(f"failed to decode bid: {exc.message}") from None
     if v1.ensemble_id != ensemble:
         raise InvalidBid("bid for another ensemble")
-    unsigned = msgspec.structs.replace(v1, signature=None)
-    if not key.verify(BID_PREFIX + gojson.encode(unsigned), v1.signature or b""):
+    if not key.verify(BID_PREFIX + gojson.encode(msgspec.structs.replace(v1, signature=None)), v1.signature or b""):
         raise InvalidBid("signature verification failed")
     if v1.handle.id != ActorID.of(key) or v1.handle.addr.host != v1.peer:
         raise InvalidBid("the handle in the bid is not that of its peer")
-    if isinstance(v1, BidV1) and v1.promise_bid:
-        raise InvalidBid("promise bids are not supported")
-    if isinstance(v1, EarlyBidV1):
-        place = Location(
-            continent=v1.location.region,
-            country=v1.location.country,
-            city=v1.location.city,
-            asn=v1.location.asn,
-            isp=v1.location.isp,
-        )
-        return Bid(node_id=v1.node_id, peer=v1.peer, handle=v1.handle, location=place)
-    where = v1.location
-    bid = Bid(
-        node_id=v1.node_id,
-        peer=v1.peer,
-        handle=v1.handle,
-        location=Location(
-            continent=where.continent, country=where.country, city=where.city, asn=where.asn, isp=where.isp
-        ),
-        addresses=v1.pub_address or (),
-    )
+    bid = _plain(v1)
     offer = message.offer
     if offer is None:
         return bid
@@ -192,6 +170,29 @@ def verify_bid(data: bytes, *, ensemble: EnsembleID, nonce: str, now_ns: int) ->
     if offer.expiry_ns < now_ns:
         raise InvalidBid("bid has expired")
     return msgspec.structs.replace(bid, free=offer.free, expiry_ns=offer.expiry_ns)
+
+
+def _parse_era(value: Any) -> BidV1 | EarlyBidV1:  # JSON of one of two shapes
+    if isinstance(value, dict) and not any(key.lower() == "promisebid" for key in value):
+        return gojson.convert(value, EarlyBidV1)
+    return gojson.convert(value, BidV1)
+
+
+def _plain(v1: BidV1 | EarlyBidV1) -> Bid:
+    where = v1.location
+    place = Location(
+        continent=where.region if isinstance(where, EarlyBidLocation) else where.continent,
+        country=where.country,
+        city=where.city,
+        asn=where.asn,
+        isp=where.isp,
+    )
+    bid = Bid(node_id=v1.node_id, peer=v1.peer, handle=v1.handle, location=place)
+    if isinstance(v1, EarlyBidV1):
+        return bid
+    if v1.promise_bid:
+        raise InvalidBid("promise bids are not supported")
+    return msgspec.structs.replace(bid, addresses=v1.pub_address or ())
 
 
 def _offer_bytes(bid_signature: bytes, offer: Offer) -> bytes:

@@ -6,7 +6,7 @@ peer that does not answer is an answer too.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,7 +15,7 @@ import trio
 
 from dms.actor.actor import Actor
 from dms.actor.behaviour import Message
-from dms.actor.handle import handle_of_peer
+from dms.actor.handle import Handle, handle_of_peer
 from dms.allocation import messages as allocation_messages
 from dms.ensemble.config import EnsembleConfig, LocationConstraints
 from dms.ensemble.ids import allocation_key
@@ -46,7 +46,12 @@ MAX_FETCHED_LOG_BYTES = 64 * 1024 * 1024
 HOPELESS = frozenset({"invalid_engine_spec", "unsupported"})
 """Error codes of a start that would fail on every machine."""
 
+K = TypeVar("K")
+V = TypeVar("V")
 T = TypeVar("T")
+
+LOST = "lost"
+"""Reason of an end that nobody reported: no sign of life came for too long."""
 Note = Callable[[str, dict[str, object]], Awaitable[None]]
 """Writes something worth knowing into the deployment's events."""
 
@@ -120,7 +125,7 @@ def _check_bid(
     bid: Bid,
     message: Message[Any],
     per_node: dict[str, dict[PeerID, Bid]],
-    pinned: dict[str, PeerID],
+    pinned: dict[str, PeerID | None],
     excluded: tuple[PeerID, ...],
 ) -> None:
     if bid.peer != message.peer or bid.handle.did != message.sender.did:
@@ -194,7 +199,7 @@ async def commit_all(ctx: Context, state: DeploymentState) -> dict[str, Committe
     """Ask every chosen peer to reserve for each of its allocations; all at once."""
     timeout_s = COMMIT_TIMEOUT_S * max(1, len(state.allocations))
 
-    async def commit(record: AllocationRecord) -> Committed:
+    async def commit(_key: str, record: AllocationRecord) -> Committed:
         allocation = ctx.config.v1.allocations[record.name]
         ports = [p for p in ctx.config.v1.nodes[record.node_id].ports if p.allocation == record.name]
         request = messages.CommitRequest(
@@ -214,7 +219,7 @@ async def commit_all(ctx: Context, state: DeploymentState) -> dict[str, Committe
             return Committed(ok=False, error=exc.message)
         return Committed(ok=reply.ok, error=reply.error, ports=reply.port_mapping or request.port_mapping)
 
-    return await _each({key: (lambda r=record: commit(r)) for key, record in state.allocations.items()})
+    return await _each(state.allocations, commit)
 
 
 async def allocate_all(ctx: Context, state: DeploymentState) -> dict[str, Allocated]:
@@ -237,7 +242,7 @@ async def allocate_all(ctx: Context, state: DeploymentState) -> dict[str, Alloca
             return Allocated(ok=False, error=exc.message)
         return Allocated(ok=reply.ok, error=reply.error, handles=reply.allocations)
 
-    return await _each({node: (lambda n=node, b=bid: allocate(n, b)) for node, bid in state.assignment.items()})
+    return await _each(state.assignment, allocate)
 
 
 def _order(config: EnsembleConfig, name: str) -> messages.AllocationOrder:
@@ -256,16 +261,14 @@ async def revert(ctx: Context, bids: Iterable[Bid]) -> None:
     """Have peers give back everything; whoever cannot be reached lets it expire."""
     handles = {bid.peer: bid.handle for bid in bids}
 
-    async def tell(peer: PeerID) -> None:
+    async def tell(peer: PeerID, handle: Handle) -> None:
         request = messages.RevertRequest(ensemble_id=ctx.ensemble)
         try:
-            await ctx.actor.invoke(
-                handles[peer], messages.REVERT, request, messages.Reply, timeout_s=SHUTDOWN_TIMEOUT_S
-            )
+            await ctx.actor.invoke(handle, messages.REVERT, request, messages.Reply, timeout_s=SHUTDOWN_TIMEOUT_S)
         except DMSError as exc:
             await ctx.note("revert_unanswered", {"peer": peer, "reason": exc.message})
 
-    await _each({peer: (lambda p=peer: tell(p)) for peer in handles})
+    await _each(handles, tell)
 
 
 # start and end -------------------------------------------------------------------------------------------------------
@@ -275,10 +278,13 @@ async def start_all(ctx: Context, state: DeploymentState) -> dict[str, Started]:
     """Start the nodes side by side and, inside each, layer by layer of ``depends_on``; a failed layer ends its node."""
     results: dict[str, Started] = {}
 
+    async def start(_key: str, record: AllocationRecord) -> Started:
+        return await _start(ctx, record)
+
     async def start_node(node: str) -> None:
         for layer in start_layers(ctx.config, node):
-            names = [state.allocations[allocation_key(node, name)] for name in layer]
-            done = await _each({record.key: (lambda r=record: _start(ctx, r)) for record in names})
+            keys = [allocation_key(node, name) for name in layer]
+            done = await _each({key: state.allocations[key] for key in keys}, start)
             results.update(done)
             if not all(started.ok for started in done.values()):
                 return
@@ -308,7 +314,7 @@ async def shutdown_all(ctx: Context, state: DeploymentState) -> tuple[str, ...]:
     """End every allocation that has not ended; the keys of those whose provider could not be reached."""
     unreached: list[str] = []
 
-    async def end(record: AllocationRecord) -> None:
+    async def end(_key: str, record: AllocationRecord) -> None:
         bid = state.assignment.get(record.node_id)
         if bid is None:
             return
@@ -330,8 +336,8 @@ async def shutdown_all(ctx: Context, state: DeploymentState) -> tuple[str, ...]:
                 await trio.sleep(2.0**attempt)
         unreached.append(record.key)
 
-    running = [r for r in state.allocations.values() if not r.is_over and r.handle is not None]
-    await _each({record.key: (lambda r=record: end(r)) for record in running})
+    running = {key: r for key, r in state.allocations.items() if not r.is_over and r.handle is not None}
+    await _each(running, end)
     reserved_only = {r.node_id for r in state.allocations.values() if r.handle is None}
     await revert(ctx, [bid for node, bid in state.assignment.items() if node in reserved_only])
     return tuple(sorted(unreached))
@@ -380,14 +386,14 @@ async def fetch_logs(ctx: Context, state: DeploymentState, key: str, directory: 
         partial.replace(target)
 
 
-async def _each(tasks: dict[Any, Callable[[], Awaitable[T]]]) -> dict[Any, T]:
-    """Run all side by side; the results by the same keys."""
-    results: dict[Any, T] = {}
+async def _each(items: Mapping[K, V], task: Callable[[K, V], Awaitable[T]]) -> dict[K, T]:
+    """Run a task for every item, side by side; the results by the same keys."""
+    results: dict[K, T] = {}
 
-    async def run(key: object, task: Callable[[], Awaitable[T]]) -> None:
-        results[key] = await task()
+    async def run(key: K, value: V) -> None:
+        results[key] = await task(key, value)
 
     async with trio.open_nursery() as nursery:
-        for key, task in tasks.items():
-            nursery.start_soon(run, key, task)
+        for key, value in items.items():
+            nursery.start_soon(run, key, value)
     return results

@@ -216,7 +216,8 @@ def begin(ensemble: EnsembleID, config: EnsembleConfig, *, now_ns: int, deadline
 def wanted_nodes(config: EnsembleConfig) -> tuple[Wanted, ...]:
     """What the ensemble's nodes need, for the matching."""
     return tuple(
-        Wanted(node_id, node_resources(config, node_id), node.peer) for node_id, node in sorted(config.v1.nodes.items())
+        Wanted(node_id, node_resources(config, node_id), node.peer or None)
+        for node_id, node in sorted(config.v1.nodes.items())
     )
 
 

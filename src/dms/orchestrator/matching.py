@@ -26,7 +26,7 @@ class Wanted:
 
     node_id: str
     resources: Resources
-    pinned: str = ""
+    pinned: PeerID | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from typing import TypeVar
 import msgspec
 
 from dms.resources.errors import InvalidResources, Underflow
+from dms.types.errors import DMSError
 from dms.types.gojson import Wire
 from dms.types.resources import CPU, GPU, Resources
 
@@ -82,7 +83,7 @@ def fits(have: Resources, wanted: Resources) -> bool:
     """Whether ``wanted`` can be taken from ``have``."""
     try:
         subtract(have, wanted)
-    except ResourceError:
+    except DMSError:
         return False
     return True
 

@@ -22,7 +22,7 @@ import json
 import types
 import typing
 from decimal import Decimal
-from typing import Any, ClassVar, NoReturn, TypeVar
+from typing import Any, ClassVar, NoReturn, TypeVar, cast
 
 import msgspec
 
@@ -56,7 +56,8 @@ _ESCAPES = (
 
 def encode(value: object) -> bytes:
     """``value`` as canonical JSON, UTF-8, no trailing newline."""
-    raw = _fast.encode(value if _is_float_free(type(value)) else _with_go_floats(value))
+    kind: Any = type(value)
+    raw = _fast.encode(value if _is_float_free(kind) else _with_go_floats(value))
     for char, escape in _ESCAPES:
         if char in raw:
             raw = raw.replace(char, escape)
@@ -69,7 +70,7 @@ def decode(data: bytes | bytearray | memoryview, type_: type[T]) -> T:
     :raises BadJSON: not JSON, too deep, or a member has the wrong type; the message says where.
     """
     try:
-        return _decoder(type_).decode(data)
+        return cast("T", _decoder(type_).decode(data))
     except (msgspec.MsgspecError, UnicodeDecodeError):
         pass
     except RecursionError:
@@ -232,7 +233,7 @@ def _zero(type_: Any) -> Any:
 
 
 @functools.cache
-def _decoder(type_: type[T]) -> msgspec.json.Decoder[T]:
+def _decoder(type_: Any) -> msgspec.json.Decoder[Any]:  # of any type
     return msgspec.json.Decoder(type_)
 
 
