@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from dms.cli.root import root_command
-from dms.ensemble.loading import load_ensemble, parse_ensemble
+from dms.ensemble.loading import parse_ensemble
 
 ROOT = Path(__file__).resolve().parents[2]
 PAPERS = sorted([*ROOT.glob("*.md"), *ROOT.glob("contributing/*.md"), *ROOT.glob("docs/**/*.md")])
@@ -90,11 +90,6 @@ def test_ensembles_in_the_manual_are_valid(block: str, tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(content)
     loaded = parse_ensemble(block.encode(), file="manual", base=tmp_path, env={})
     assert not loaded.warnings
-
-
-@pytest.mark.parametrize("example", sorted(ROOT.glob("examples/*.yaml")), ids=_name)
-def test_examples_are_valid(example: Path) -> None:
-    assert not load_ensemble(example, env={}).warnings
 
 
 def test_the_manual_names_no_page_twice_and_every_page_once() -> None:
