@@ -33,7 +33,8 @@ def hygiene() -> ModuleType:
         pytest.param("requirements/dev.txt", "--extra-index" + "-url https://mirror.example/simple", id="index"),
         pytest.param("requirements/dev.txt", "thing @ https://mirror.example/thing.whl", id="address of a package"),
         pytest.param("src/dms/a.py", "# TO" + "DO: later", id="unfinished"),
-        pytest.param("src/dms/a.py", "x = 1\n" * 501, id="long"),
+        pytest.param("src/dms/a.py", "    raise NotImplemented" + "Error", id="stub"),
+        pytest.param("src/dms/a.py", "x = 1\n" * 601, id="long"),
     ],
 )
 def test_what_does_not_belong_is_found(hygiene: ModuleType, name: str, text: str) -> None:
