@@ -78,8 +78,8 @@ class Rest:
             assert isinstance(connection.sock, socket.socket)
             connection.sock.settimeout(timeout_s + GRACE_S)
             connection.request(method, BASE + path, body, {"Content-Type": "application/json"} if body else {})
-            response = connection.getresponse()
-            data = response.read(MAX_BODY_BYTES)
+            with connection.getresponse() as response:
+                status, data = response.status, response.read(MAX_BODY_BYTES)
         except TimeoutError:
             raise NoReply(f"no reply within {timeout_s:g} s") from None
         except (OSError, HTTPException) as exc:
@@ -89,8 +89,8 @@ class Rest:
             ) from None
         finally:
             connection.close()
-        if response.status != 200:
-            self._refuse(response.status, data, timeout_s)
+        if status != 200:
+            self._refuse(status, data, timeout_s)
         return data
 
     def _refuse(self, status: int, data: bytes, timeout_s: float) -> None:

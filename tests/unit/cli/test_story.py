@@ -1,0 +1,110 @@
+"""Events told in lines."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dms.cli.story import _TELLERS, Story
+from dms.node.payloads import DeploymentEvent
+
+SECOND = 10**9
+
+
+def tell(kind: str, **detail: object) -> str:
+    story = Story(lambda peer: f"<{peer}>")
+    return story.text(DeploymentEvent(seq=1, at=0, kind=kind, detail=detail))
+
+
+@pytest.mark.parametrize(
+    ("kind", "detail", "text"),
+    [
+        ("submitted", {"metadata": {}}, "submitted"),
+        ("submitted", {"metadata": {"team": "blue"}}, "submitted (team=blue)"),
+        ("bids_requested", {"round": 1}, "asked the network for bids"),
+        ("bids_requested", {"round": 3}, "asked the network for bids, round 3"),
+        (
+            "bid_received",
+            {"node": "n1", "peer": "p", "free_cores": 1.5, "free_ram_bytes": 2**31, "country": "CH"},
+            "<p> bid for n1 (1.5 cores and 2.0 GiB free) in CH",
+        ),
+        ("bid_received", {"node": "n1", "peer": "p"}, "<p> bid for n1"),
+        ("bid_refused", {"peer": "p", "reason": "too late"}, "refused a bid of <p>: too late"),
+        (
+            "bids_collected",
+            {"round": 1, "bids": [{}, {}], "chosen": {"b": "q", "a": "p"}, "status": "Committing"},
+            "chose <p> for a, <q> for b out of 2 bids → Committing",
+        ),
+        ("bids_collected", {"bids": [{}], "chosen": {}, "error": "n1: no bids"}, "1 bid, none chosen: n1: no bids"),
+        ("commits_done", {"refused": {}}, "resources reserved"),
+        ("commits_done", {"refused": {"n.b": "full", "n.a": "off"}}, "not reserved: n.a: off; n.b: full"),
+        ("allocates_done", {"refused": {}, "status": "Provisioning"}, "allocations made → Provisioning"),
+        ("starts_done", {"started": ["n.a", "n.b"], "failed": {}, "status": "Running"}, "started n.a, n.b → Running"),
+        (
+            "starts_done",
+            {"started": [], "failed": {"n.a": "no image"}, "error": "n.a: no image"},
+            "not started: n.a: no image",
+        ),
+        (
+            "allocation_status",
+            {"allocation": "n.a", "from": "pending", "to": "running", "reason": ""},
+            "n.a is running",
+        ),
+        (
+            "allocation_ended",
+            {"allocation": "n.a", "state": "completed", "exit_code": 0},
+            "n.a ended: completed, exit code 0",
+        ),
+        ("allocation_ended", {"allocation": "n.a", "state": "failed", "why": "trap"}, "n.a ended: failed, trap"),
+        ("shutdown_requested", {"status": "ShuttingDown"}, "shutdown requested → ShuttingDown"),
+        ("shutdown_done", {"unreached": []}, "shut down"),
+        ("shutdown_done", {"unreached": ["n.a"]}, "shut down, but not reached: n.a"),
+        ("restored", {}, "taken up again after a restart of the node"),
+        ("logs_not_fetched", {"allocation": "n.a", "reason": "gone"}, "the logs of n.a could not be fetched: gone"),
+        ("peer_unreachable", {"peer": "p", "reason": "no route"}, "<p> cannot be reached: no route"),
+    ],
+)
+def test_each_kind_is_told(kind: str, detail: dict[str, object], text: str) -> None:
+    assert tell(kind, **detail) == text
+
+
+def test_a_kind_of_a_later_version_is_told_with_what_it_carries() -> None:
+    assert tell("moon_eclipsed", b=2, a="x", status="Running") == "moon eclipsed a=x, b=2 → Running"
+
+
+def test_a_known_kind_with_another_shape_is_told_too() -> None:
+    assert tell("bid_received", peers=["p"]) == "bid received peers=['p']"
+
+
+def test_an_event_cannot_break_its_line() -> None:
+    assert tell("bid_refused", peer="p", reason="x\n\x1b[1mError: y") == "refused a bid of <p>: x  [1mError: y"
+
+
+@pytest.mark.parametrize(
+    ("after_s", "clock"), [(0, "0.00s"), (1.234, "1.23s"), (62.5, "1m02.5s"), (3720, "1h02m"), (-5, "0.00s")]
+)
+def test_lines_begin_with_the_time_since_the_first_event(after_s: float, clock: str) -> None:
+    story = Story(str)
+    story.line(DeploymentEvent(seq=1, at=100 * SECOND, kind="submitted", detail={}))
+    at = 100 * SECOND + int(after_s * SECOND)
+    line = story.line(DeploymentEvent(seq=2, at=at, kind="restored", detail={}))
+    assert line == f"{clock:>8}  taken up again after a restart of the node"
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=6,
+)
+KEYS = st.sampled_from(
+    ["peer", "node", "reason", "round", "bids", "chosen", "refused", "failed", "started", "allocation"]
+)
+
+
+@settings(max_examples=100)
+@given(
+    st.sampled_from(sorted(_TELLERS)), st.dictionaries(KEYS | st.sampled_from(["status", "error", "metadata"]), JSON)
+)
+def test_whatever_a_node_sends_is_told_in_one_printable_line(kind: str, detail: dict[str, object]) -> None:
+    assert tell(kind, **detail).isprintable()
