@@ -17,12 +17,12 @@ import hashlib
 import math
 import shutil
 import time
-from collections.abc import Awaitable, Callable
-from contextlib import aclosing, suppress
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import ExitStack, aclosing, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any, BinaryIO, Self
+from typing import Any, BinaryIO
 
 import trio
 
@@ -365,11 +365,12 @@ class DockerExecutor(ExecutionTable[DockerExecution]):
         try:
             async with trio.open_nursery() as nursery:
                 copied = trio.Event()
-                nursery.start_soon(self._copy_logs, execution, copied)
+                nursery.start_soon(self._follow_logs, execution, copied)
                 await self._persist(lambda: self._until_stopped(execution))
                 with trio.move_on_after(LOG_DRAIN_S):
                     await copied.wait()
                 nursery.cancel_scope.cancel()
+            await self._copy_logs(execution, follow=False)
             await self._persist(lambda: self._tell_end(execution))
         except ExecutorError as exc:
             execution.finish(-1, EndReason.INFRASTRUCTURE, str(exc))
@@ -392,23 +393,32 @@ class DockerExecutor(ExecutionTable[DockerExecution]):
             if exc.status != 404:
                 raise
 
-    async def _copy_logs(self, execution: DockerExecution, copied: trio.Event) -> None:
-        """Write both log files from the beginning; again so when the engine was away."""
+    async def _follow_logs(self, execution: DockerExecution, copied: trio.Event) -> None:
+        await self._copy_logs(execution, follow=True)
+        copied.set()
+
+    async def _copy_logs(self, execution: DockerExecution, *, follow: bool) -> None:
+        """Write both log files from what the engine kept, or what is missing of them.
+
+        Called a second time after the end: engines may leave out the last lines of a log that they follow.
+        """
         if execution.results_dir is None:
-            copied.set()
             return
-        query = {"follow": True, "stdout": True, "stderr": True}
+        logs = LogFiles(execution.results_dir, self._log_limit_bytes)
+        query = {"follow": follow, "stdout": True, "stderr": True}
         path = f"/containers/{execution.container_id}/logs"
+        is_first = follow
 
         async def copy() -> None:
-            with LogFiles(execution.results_dir or Path(), self._log_limit_bytes) as logs:
+            nonlocal is_first
+            with logs.opened(anew=is_first):
+                is_first = False
                 async with aclosing(self._api.frames("GET", path, query=query)) as frames:
                     async for stream, data in frames:
                         logs.write(stream, data)
 
         with suppress(EngineRefused, OSError):  # a full disk costs logs, not the execution
             await self._persist(copy)
-        copied.set()
 
     async def _tell_end(self, execution: DockerExecution) -> None:
         container = await self._api.container(execution.container_id)
@@ -449,35 +459,41 @@ class DockerExecutor(ExecutionTable[DockerExecution]):
 
 
 class LogFiles:
-    """The two log files of one container, each of bounded size."""
+    """The two log files of one container, each of bounded size.
+
+    An engine always tells a log from its beginning; what is in the file already is skipped.
+    """
 
     def __init__(self, results_dir: Path, limit_bytes: int) -> None:
         self._paths = {1: results_dir / STDOUT_LOG, 2: results_dir / STDERR_LOG}
         self._limit_bytes = limit_bytes
         self._files: dict[int, BinaryIO] = {}
-        self._written = {1: 0, 2: 0}
-        self._cut: set[int] = set()
+        self._skip, self._written = {1: 0, 2: 0}, {1: 0, 2: 0}
 
-    def __enter__(self) -> Self:
-        for stream, path in self._paths.items():
-            path.touch(mode=0o600)
-            self._files[stream] = path.open("wb", buffering=0)
-        return self
-
-    def __exit__(self, *_exc: object) -> None:
-        for file in self._files.values():
-            file.close()
+    @contextmanager
+    def opened(self, *, anew: bool) -> Iterator[None]:
+        """While the log is read; ``anew`` begins with empty files, as another process may have written them."""
+        with ExitStack() as stack:
+            for stream, path in self._paths.items():
+                path.touch(mode=0o600)
+                self._files[stream] = stack.enter_context(path.open("wb" if anew else "ab", buffering=0))
+                self._skip[stream] = path.stat().st_size
+                self._written[stream] = self._skip[stream]
+            yield
 
     def write(self, stream: int, data: bytes) -> None:
         """Append, as far as the limit goes; the rest is dropped."""
-        if stream in self._cut:
+        skipped = min(self._skip[stream], len(data))
+        self._skip[stream] -= skipped
+        data = data[skipped:]
+        room = self._limit_bytes - self._written[stream]
+        if not data or room < 0:
             return
-        part = data[: self._limit_bytes - self._written[stream]]
-        self._written[stream] += len(part)
+        part = data[:room]
         if len(part) < len(data):
-            self._cut.add(stream)
             part += b"\n[output cut here: the limit is %d bytes]\n" % self._limit_bytes
         self._files[stream].write(part)
+        self._written[stream] += len(part)
 
 
 def _stats(told: Json, execution: DockerExecution) -> ExecutorStats:

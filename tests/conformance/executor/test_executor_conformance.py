@@ -154,8 +154,11 @@ async def subject(factory: Factory, tmp_path: Path) -> AsyncIterator[Subject]:
     with trio.fail_after(PATIENCE_S):
         async with trio.open_nursery() as nursery:
             made = await factory(nursery, tmp_path)
-            yield made
-            await made.executor.cleanup()
+            try:
+                yield made
+            finally:
+                with trio.move_on_after(PATIENCE_S, shield=True):  # after a test that took too long, too
+                    await made.executor.cleanup()
             nursery.cancel_scope.cancel()
 
 

@@ -76,8 +76,11 @@ async def bench(tmp_path: Path, docker_host: str) -> AsyncIterator[Bench]:
             executor = DockerExecutor(
                 nursery, tmp_path / "state", api, executor_id="exe", with_init=True, log_limit_bytes=100_000
             )
-            yield Bench(executor, api, nursery, tmp_path)
-            await executor.cleanup()
+            try:
+                yield Bench(executor, api, nursery, tmp_path)
+            finally:
+                with trio.move_on_after(20, shield=True):  # after a test that took too long, too
+                    await executor.cleanup()
             nursery.cancel_scope.cancel()
 
 

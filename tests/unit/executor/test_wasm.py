@@ -86,8 +86,11 @@ async def bench(tmp_path: Path, modules_dir: Path) -> AsyncIterator[Bench]:
     with trio.fail_after(30):
         async with trio.open_nursery() as nursery:
             executor = WasmExecutor(nursery, tmp_path / "state", modules_dir=modules_dir, log_limit_bytes=100_000)
-            yield Bench(executor, nursery, tmp_path)
-            await executor.cleanup()
+            try:
+                yield Bench(executor, nursery, tmp_path)
+            finally:
+                with trio.CancelScope(shield=True):  # after a test that took too long, too
+                    await executor.cleanup()
             nursery.cancel_scope.cancel()
 
 
