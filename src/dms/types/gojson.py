@@ -70,7 +70,7 @@ def decode(data: bytes | bytearray | memoryview, type_: type[T]) -> T:
     :raises BadJSON: not JSON, too deep, or a member has the wrong type; the message says where.
     """
     try:
-        return cast("T", _decoder(type_).decode(data))
+        return cast("T", _decoder(cast("Any", type_)).decode(data))
     except (msgspec.MsgspecError, UnicodeDecodeError):
         pass
     except RecursionError:
