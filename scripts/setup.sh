@@ -65,6 +65,8 @@ install_dev() {
         --no-build-isolation-package varint --no-build-isolation-package python-baseconv \
         -r requirements/dev.txt
     uv_install --no-deps --no-build-isolation --editable .
+    # trio-typing, which libp2p needs, brings stubs of a trio of years ago; they would hide trio's own types.
+    rm -rf .venv/lib/python*/site-packages/trio-stubs
     rm -rf .venv/bootstrap.txt "$bootstrap"
     fingerprint dev >.venv/stamp-dev
     say "ready: .venv/bin/nunet ($("$venv_python" --version))"
