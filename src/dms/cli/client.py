@@ -24,8 +24,11 @@ from dms.network.protocol import MAX_MESSAGE_BYTES
 from dms.types import gojson
 from dms.types.errors import BadInput, BadJSON, DMSError
 from dms.types.ids import Capability, PeerID
+from dms.types.units import format_duration
 
 DEFAULT_TIMEOUT_S = 30.0
+GRACE_S = 5.0
+"""How much longer than the message lives the node may take to say so."""
 NS_PER_S = 10**9
 FRAME_BYTES = 8
 
@@ -120,13 +123,16 @@ class Client:
         *,
         to: Handle | None = None,
         timeout_s: float = DEFAULT_TIMEOUT_S,
+        wait_s: float | None = None,
     ) -> R:
-        """Invoke a behaviour and read the reply as ``reply``.
+        """Invoke a behaviour and read the reply as ``reply``. The message lives for ``timeout_s``; with ``wait_s`` its
+        reply is not waited for so long.
 
         :raises NoReply: none came.
         :raises BadReply: it is not that of whom we asked, or something else.
         """
-        envelope = self.invoke(self.message(to or self.node, behaviour, payload, timeout_s=timeout_s))
+        message = self.message(to or self.node, behaviour, payload, timeout_s=timeout_s)
+        envelope = invoke_signed(self.rest, message, wait_s=wait_s)
         try:
             return envelope.payload(reply)
         except BadJSON as exc:
@@ -147,11 +153,12 @@ class Client:
 
 def send_signed(rest: Rest, message: Envelope) -> bytes:
     """Forward a message; what the node answers."""
-    return rest.send(message.encode(), _left_s(message))
+    return rest.send(message.encode(), _left_s(message) + GRACE_S)
 
 
-def invoke_signed(rest: Rest, message: Envelope) -> Envelope:
-    """Forward a message and check that what came back is a reply to it, signed by whom it names.
+def invoke_signed(rest: Rest, message: Envelope, *, wait_s: float | None = None) -> Envelope:
+    """Forward a message and check that what came back is a reply to it, signed by whom it names. The reply is waited for
+    as long as the message lives, or for ``wait_s``.
 
     :raises MissingOption: it asks for no reply.
     :raises NoReply: none came.
@@ -159,10 +166,11 @@ def invoke_signed(rest: Rest, message: Envelope) -> Envelope:
     """
     if not message.opt.cont:
         raise MissingOption("missing replyTo field in message", hint="make the message with nunet actor msg --invoke …")
+    wait_s, grace_s = (_left_s(message), GRACE_S) if wait_s is None else (wait_s, 0.0)
     try:
-        data = rest.invoke(message.encode(), _left_s(message))
+        data = rest.invoke(message.encode(), wait_s + grace_s)
     except NoReply as exc:
-        raise NoReply(f"{exc.message} to {message.be}", hint=exc.hint) from None
+        raise NoReply(f"no reply to {message.be} within {format_duration(wait_s)}", hint=exc.hint) from None
     try:
         reply = decode_envelope(data)
         _check_envelope(message, reply)
@@ -176,7 +184,7 @@ def invoke_signed(rest: Rest, message: Envelope) -> Envelope:
 def broadcast_signed(rest: Rest, message: Envelope) -> list[Envelope]:
     """Publish a message; the replies that are signed by whom they name, one per sender."""
     replies: dict[str, Envelope] = {}
-    for data in rest.broadcast(message.encode(), _left_s(message)):
+    for data in rest.broadcast(message.encode(), _left_s(message) + GRACE_S):
         try:
             reply = decode_envelope(data)
             _check_envelope(message, reply, is_late_allowed=True)

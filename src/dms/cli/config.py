@@ -94,11 +94,10 @@ def _shown(value: object) -> str:
 
 
 def _config_flag(ctx: typer.Context) -> Path | None:
-    """The global flag ``--config``, where it was given."""
-    from pathlib import Path
+    """The file that the global flags name: ``--config``, or that of the node which ``--network`` addresses."""
+    from dms.cli.session import Session
 
-    flag = ctx.find_root().params.get("config")
-    return None if flag is None else Path(flag)
+    return Session.of(ctx).config_file
 
 
 def _file(ctx: typer.Context) -> Path:

@@ -14,9 +14,11 @@ from dms.cli.options import Context, Format, Output
 
 if TYPE_CHECKING:
     from dms.cli.following import Deployment
-    from dms.cli.session import Session
+    from dms.cli.story import Story
 
 DEFAULT_TIMEOUT_S = 120.0
+REPLY_WAIT_S = 20.0
+"""The node answers at once; the message lives longer because its expiry is the deadline of the deployment."""
 
 
 class Until(StrEnum):
@@ -58,9 +60,11 @@ def deploy(
     """
     from dms.cli.client import refused
     from dms.cli.following import NAMESPACE, Deployment
+    from dms.cli.logs import LogReader, print_logs
     from dms.cli.options import lifetime
     from dms.cli.output import show
     from dms.cli.session import Session
+    from dms.cli.story import Story
     from dms.ensemble.loading import load_ensemble
     from dms.node.payloads import NewDeployment, NewDeploymentReply
 
@@ -70,60 +74,45 @@ def deploy(
     session = Session.of(ctx)
     client = session.client(context)
     timeout_s = lifetime(timeout, None, DEFAULT_TIMEOUT_S)
-    reply = client.call(
-        f"{NAMESPACE}/new", NewDeployment(ensemble=loaded.config), NewDeploymentReply, timeout_s=timeout_s
-    )
+    request = NewDeployment(ensemble=loaded.config)
+    reply = client.call(f"{NAMESPACE}/new", request, NewDeploymentReply, timeout_s=timeout_s, wait_s=REPLY_WAIT_S)
     if reply.status != "OK" or not reply.ensemble_id:
         raise refused(reply.error or "the node refused the ensemble without a reason", reply.hint)
-    tells = sys.stdout.isatty() if progress is None else progress
     deployment = Deployment(client, reply.ensemble_id)
-    if output is Format.TABLE:
-        print(f"Deployment {reply.ensemble_id}" if tells and not id_only else reply.ensemble_id, flush=True)
-    waits = wait and not id_only
-    if waits:
-        _wait(
-            session,
-            deployment,
-            Until.ENDED if follow_logs and not tells else until,
-            tells=tells and output is Format.TABLE,
-        )
-    if output is not Format.TABLE:
-        now = deployment.status() if waits else None
-        show({"id": reply.ensemble_id, "status": now.status if now else "", "error": now.error if now else ""}, output)
-    if follow_logs and waits:
-        _print_logs(deployment)
-
-
-def _wait(session: Session, deployment: Deployment, until: Until, *, tells: bool) -> None:
-    from dms.cli.errors import DeploymentFailed
-    from dms.cli.story import Story
-
-    story = Story(session.peer_name)
-    status = ""
     try:
-        for progress in deployment.follow():
-            for event in progress.events:
-                if tells:
-                    print(story.line(event), flush=True)
-            status = progress.status
-            if status == "Running" and until is Until.RUNNING:
-                break
+        tells = (sys.stdout.isatty() if progress is None else progress) and output is Format.TABLE and not id_only
+        if output is Format.TABLE:
+            print(f"Deployment {deployment.id}" if tells else deployment.id, flush=True)
+        waits = wait and not id_only
+        if waits:
+            _wait(deployment, Story(session.peer_name) if tells else None, until)
+        if output is not Format.TABLE:
+            now = deployment.status() if waits else None
+            show({"id": deployment.id, "status": now.status if now else "", "error": now.error if now else ""}, output)
+        if follow_logs and waits:
+            print_logs(LogReader(deployment, sorted(deployment.info().allocations), "stdout"), follow=True)
     except KeyboardInterrupt:
         _say_it_goes_on(deployment)
         raise
+
+
+def _wait(deployment: Deployment, story: Story | None, until: Until) -> None:
+    """Follow it until it is where it is wanted, and tell the story of that, if there is one to tell it.
+
+    :raises DeploymentFailed: it has failed.
+    """
+    from dms.cli.errors import DeploymentFailed
+
+    status = ""
+    for progress in deployment.follow():
+        for line in story.lines(progress.events) if story else ():
+            print(line, flush=True)
+        status = progress.status
+        if status == "Running" and until is Until.RUNNING:
+            break
     if status == "Failed":
         error = deployment.status().error or "no reason is known"
         raise DeploymentFailed(error, hint=f"nunet events {deployment.id[:12]} tells what happened")
-
-
-def _print_logs(deployment: Deployment) -> None:
-    from dms.cli.logs import LogReader, print_logs
-
-    try:
-        print_logs(LogReader(deployment, sorted(deployment.info().allocations), "stdout"), follow=True)
-    except KeyboardInterrupt:
-        _say_it_goes_on(deployment)
-        raise
 
 
 def _say_it_goes_on(deployment: Deployment) -> None:

@@ -38,6 +38,9 @@ def events(
         show([gojson.to_builtins(event) for event in deployment.progress().events], output)
         return
     for progress in deployment.follow() if follow else [deployment.progress()]:
-        for event in progress.events:
-            line = story.line(event) if output is Format.TABLE else gojson.encode(event).decode()
+        if output is Format.TABLE:
+            lines = list(story.lines(progress.events))
+        else:
+            lines = [gojson.encode(event).decode() for event in progress.events]
+        for line in lines:
             print(line, flush=True)

@@ -85,9 +85,8 @@ class Deployment:
             raise refused(reply.error)
         return Progress(reply.events, reply.status)
 
-    def follow(self) -> Iterator[Progress]:
-        """All that happened and will happen, until it has ended."""
-        after = 0
+    def follow(self, *, after: int = 0) -> Iterator[Progress]:
+        """All that happened after a sequence number and will happen, until it has ended."""
         while True:
             progress = self.progress(after=after, wait_ms=POLL_MS)
             yield progress

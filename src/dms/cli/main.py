@@ -25,6 +25,8 @@ def main() -> NoReturn:
     except BrokenPipeError:  # whoever read our output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = EXIT_FAILED
+    except KeyboardInterrupt:
+        code = EXIT_INTERRUPTED
     sys.exit(code)
 
 
@@ -52,7 +54,6 @@ def _dispatch(args: Sequence[str]) -> int:
     except BrokenPipeError:
         raise
     except KeyboardInterrupt:
-        _tell("Interrupted")
         return EXIT_INTERRUPTED
     except DMSError as exc:
         if _wants_debug(args):

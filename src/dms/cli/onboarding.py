@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 NAMESPACE = "/dms/node/onboarding"
 ONBOARD_TIMEOUT_S = 60.0
+HALF = 50
 
 
 def onboard(
@@ -120,7 +122,10 @@ def _share(text: str, whole: float, what: str) -> float | None:
         percent = -1.0
     if not 0 < percent <= 100:
         raise BadInput(f'invalid {what} value: "{text}"', hint="a share lies between 0% and 100%")
-    return whole * percent / 100
+    share = whole * percent / 100
+    if isinstance(whole, int):  # bytes; towards the middle, so that a share at the node's own limit is not beyond it
+        return math.ceil(share) if percent < HALF else math.floor(share)
+    return share
 
 
 def _machine(client: Client) -> Resources:

@@ -15,11 +15,10 @@ from dms.actor.handle import Handle
 from dms.cli.errors import BadReply, DaemonNotRunning, NoReply, Refused
 from dms.types import gojson
 from dms.types.errors import BadInput, BadJSON, Unavailable
+from dms.types.units import format_duration
 
 BASE = "/api/v1"
 CONNECT_TIMEOUT_S = 10.0
-GRACE_S = 5.0
-"""How much longer than the message lives we wait for the server to say so."""
 MAX_BODY_BYTES = 256 * 2**20
 """Broadcasts may bring thousands of replies; a single reply is at most 1 MiB."""
 
@@ -76,12 +75,12 @@ class Rest:
                     f"no node answers at {self.addr}:{self.port}: {exc.strerror or exc}", hint=self._hint
                 ) from None
             assert isinstance(connection.sock, socket.socket)
-            connection.sock.settimeout(timeout_s + GRACE_S)
+            connection.sock.settimeout(timeout_s)
             connection.request(method, BASE + path, body, {"Content-Type": "application/json"} if body else {})
             with connection.getresponse() as response:
                 status, data = response.status, response.read(MAX_BODY_BYTES)
         except TimeoutError:
-            raise NoReply(f"no reply within {timeout_s:g} s") from None
+            raise NoReply(f"no reply within {format_duration(timeout_s)}") from None
         except (OSError, HTTPException) as exc:
             raise Unavailable(
                 f"the connection to the node at {self.addr}:{self.port} broke: {str(exc) or type(exc).__name__}",
@@ -101,7 +100,7 @@ class Rest:
         error, hint = (str(body.get(k) or "") for k in ("error", "hint")) if isinstance(body, dict) else ("", "")
         match status:
             case 408:
-                raise NoReply(f"no reply within {timeout_s:g} s", hint=hint)
+                raise NoReply(f"no reply within {format_duration(timeout_s)}", hint=hint)
             case 400 if error:
                 raise BadInput(error, hint=hint)
             case 503 if error:

@@ -64,6 +64,13 @@ class Session:
         """The node of the network that is addressed."""
         return None if self.profile is None else self.profile.node(self._options.get("node"))
 
+    @property
+    def config_file(self) -> Path | None:
+        """The configuration file that was named, or that of the node of a network; ``None``: it is to be searched for."""
+        if given := self._options.get("config"):
+            return Path(given)
+        return Path(self.node.config) if self.node and self.node.config else None
+
     @cached_property
     def settings(self) -> Settings:
         """All settings: of the node where a network is addressed, else of this user.
@@ -72,7 +79,7 @@ class Session:
         """
         from dms.config import load_settings
 
-        return load_settings(self._config_file, self._flags, self._env)
+        return load_settings(self.config_file, self._flags, self._env)
 
     @property
     def rest_addr(self) -> str:
@@ -128,12 +135,6 @@ class Session:
             if node.peer_id == peer:
                 return node.name
         return f"…{peer[-8:]}" if len(peer) > 12 else peer
-
-    @property
-    def _config_file(self) -> Path | None:
-        if given := self._options.get("config"):
-            return Path(given)
-        return Path(self.node.config) if self.node and self.node.config else None
 
     @property
     def _flags(self) -> dict[str, object]:

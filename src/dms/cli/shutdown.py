@@ -30,18 +30,18 @@ def shutdown(
 
     session = Session.of(ctx)
     deployment = Deployment(session.client(context), identifier)
-    before = max((event.seq for event in deployment.progress().events), default=0)
+    story = Story(session.peer_name)
+    past = deployment.progress().events
+    _ = list(story.lines(past))  # times are told from the submission on
     deployment.shutdown()
     if not wait:
         print("Shutting down")
         return
-    story, tells = Story(session.peer_name), sys.stdout.isatty()
+    after = max((event.seq for event in past), default=0)
     try:
-        for progress in deployment.follow():
-            for event in progress.events:
-                line = story.line(event)  # every event, for the time that the first sets
-                if tells and event.seq > before:
-                    print(line, flush=True)
+        for progress in deployment.follow(after=after):
+            for line in story.lines(progress.events) if sys.stdout.isatty() else ():
+                print(line, flush=True)
     except KeyboardInterrupt:
         print("\nThe shutdown goes on.", file=sys.stderr)
         raise

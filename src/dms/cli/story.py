@@ -5,7 +5,7 @@ Pure: values in, text out. An event of a kind that is not known here is still to
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from dms.cli.output import clean, pairs
@@ -13,6 +13,8 @@ from dms.node.payloads import DeploymentEvent
 from dms.types.units import format_bytes
 
 NS_PER_S = 10**9
+SILENT = frozenset({"begun"})
+"""Kinds that follow from others."""
 
 Detail = dict[str, Any]  # JSON; its shape depends on the kind
 Namer = Callable[[str], str]
@@ -25,6 +27,13 @@ class Story:
     def __init__(self, name_peer: Namer) -> None:
         self._name_peer = name_peer
         self._begun_ns: int | None = None
+
+    def lines(self, events: Iterable[DeploymentEvent]) -> Iterator[str]:
+        """Events as lines, without those that tell people nothing."""
+        for event in events:
+            line = self.line(event)  # every event, for the time that the first sets
+            if event.kind not in SILENT:
+                yield line
 
     def line(self, event: DeploymentEvent) -> str:
         """One event as a line, with the time since the submission in front."""

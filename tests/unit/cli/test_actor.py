@@ -105,8 +105,7 @@ def test_no_reply_ends_with_a_hint_at_the_capability(node: ScriptedDaemon, nunet
     done = nunet("--user-dir", node.stranger_dir, "actor", "cmd", HELLO, "-t", "200ms")
     assert done.code == 6
     error, hint = done.err.splitlines()
-    assert error.startswith("Error: no reply within 0.")
-    assert error.endswith(f"to {HELLO}")
+    assert error.startswith(f"Error: no reply to {HELLO} within ")
     assert "your context lacks the capability" in hint
     assert node.requests == []
 

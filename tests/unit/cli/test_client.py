@@ -18,6 +18,7 @@ from dms.cli.rest import Rest
 from dms.identity.ids import ActorID, did_of, peer_id_of
 from dms.identity.keys import PrivateKey, generate_key
 from dms.identity.trust import Provider, TrustContext
+from dms.testing.daemon import ScriptedDaemon
 from dms.types.errors import BadInput, DMSError, Unavailable
 
 
@@ -130,6 +131,14 @@ def test_a_reply_of_another_shape_is_told(client: Client, liar: Liar) -> None:
         client.call("/public/hello", None, Number)
 
 
+def test_a_reply_need_not_be_waited_for_as_long_as_the_message_lives(node: ScriptedDaemon) -> None:
+    key = generate_key()
+    trust, me = TrustContext(Provider.of_key(key)), did_of(key.public)
+    client = Client(Rest("127.0.0.1", node.port), lambda: CapabilityContext("user", me, trust))
+    with pytest.raises(NoReply, match=r"^no reply to /public/hello within 50 ms$"):
+        client.call("/public/hello", None, dict, timeout_s=3600.0, wait_s=0.05)
+
+
 def test_of_a_broadcast_each_sender_counts_once_and_forgeries_not_at_all(client: Client, liar: Liar) -> None:
     message = client.broadcast_message("/nunet/hello", "/broadcast/hello", None)
     one, two = generate_key(), generate_key()
@@ -211,7 +220,7 @@ def test_a_server_that_is_no_node_is_told(stranger: Stranger, status: int, body:
     ("status", "body", "kind", "message"),
     [
         (400, b'{"error":"bad sender","hint":"h"}', BadInput, "bad sender"),
-        (408, b'{"error":"request timeout"}', NoReply, "no reply within 3 s"),
+        (408, b'{"error":"request timeout"}', NoReply, "no reply within 3.0 s"),
         (503, b'{"error":"cannot reach 12D3"}', Unavailable, "cannot reach 12D3"),
         (500, b'{"error":"boom","code":1}', Refused, "boom"),
         (418, b'{"error":"teapot"}', BadReply, "teapot"),

@@ -125,8 +125,7 @@ def broken(monkeypatch: pytest.MonkeyPatch) -> Broken:
             raise exc
 
         monkeypatch.setattr(sys.modules[__name__], "fail", fail, raising=False)
-        table = (commands.Command("broken", "Fails", f"{__name__}:fail"),)
-        monkeypatch.setattr("dms.cli.root.find", lambda name: table[0] if name == "broken" else None)
+        monkeypatch.setattr(commands, "COMMANDS", (commands.Command("broken", "Fails", f"{__name__}:fail"),))
 
     return install
 

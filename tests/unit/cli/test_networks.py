@@ -82,6 +82,16 @@ def test_keys_and_contexts_are_those_of_the_network(profile: Path, node: Scripte
     assert nunet("--network", "devnet", "cap", "list", "-c", "user").code == 0
 
 
+def test_the_configuration_is_that_of_the_node(profile: Path, nunet: Nunet) -> None:
+    document = json.loads(profile.read_text())
+    config = profile.with_name("dms_config.json")
+    config.write_text('{"rest": {"port": 4321}}')
+    document["nodes"][0]["config"] = str(config)
+    profile.write_text(json.dumps(document))
+    done = nunet("--network", "devnet", "--node", "1", "config", "get", "rest.port")
+    assert done.out == f"Found config file at: {config}\n4321\n"
+
+
 def test_a_node_that_does_not_run_gives_the_hint_to_start_the_network(profile: Path, nunet: Nunet) -> None:
     done = nunet("--network", "devnet", "--node", "1", "actor", "cmd", SELF)
     assert done.err.splitlines() == [

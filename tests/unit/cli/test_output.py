@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import pty
 from datetime import UTC, datetime
 
 import pytest
@@ -25,15 +27,20 @@ def test_a_table_without_rows_has_its_columns_still(capsys: pytest.CaptureFixtur
     assert capsys.readouterr().out == "ID  STATUS\n"
 
 
-def test_a_table_on_a_terminal_has_coloured_states(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("dms.cli.output.has_colour", lambda _stream: True)
-    print_table(("STATUS", "X"), [("Running", "Failed")])
-    assert (
-        capsys.readouterr().out
-        == "\x1b[1mSTATUS \x1b[0m  \x1b[1mX\x1b[0m\n\x1b[32mRunning\x1b[0m  \x1b[31mFailed\x1b[0m\n"
-    )
+def test_a_table_on_a_terminal_has_coloured_states(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    main, side = pty.openpty()
+    with os.fdopen(main, "rb", buffering=0) as screen, os.fdopen(side, "w") as terminal:
+        monkeypatch.setattr("sys.stdout", terminal)
+        print_table(("STATUS", "X"), [("Running", "Failed")])
+        terminal.flush()
+        shown = b""
+        while shown.count(b"\n") < 2:
+            shown += screen.read(65536)
+    head, row = shown.decode().splitlines()
+    assert head == "\x1b[1mSTATUS \x1b[0m  \x1b[1mX\x1b[0m"
+    assert row == "\x1b[32mRunning\x1b[0m  \x1b[31mFailed\x1b[0m"
 
 
 @pytest.mark.parametrize(

@@ -92,6 +92,11 @@ def test_lines_begin_with_the_time_since_the_first_event(after_s: float, clock: 
     assert line == f"{clock:>8}  taken up again after a restart of the node"
 
 
+def test_what_follows_from_other_events_is_left_out_and_counts_for_the_time() -> None:
+    events = [DeploymentEvent(seq=n, at=n * SECOND, kind=k, detail={}) for n, k in enumerate(("begun", "restored"))]
+    assert list(Story(str).lines(events)) == ["   1.00s  taken up again after a restart of the node"]
+
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
