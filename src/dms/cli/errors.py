@@ -68,7 +68,6 @@ class NetworkNotFound(NotFound, CLIError):
     code = "network_not_found"
 
 
-
 class DeploymentFailed(CLIError):
     """The deployment failed."""
 
