@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import signal
 import socket
+import threading
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,11 +23,12 @@ from dms.api.bridge import Bridge
 from dms.api.server import bind, run_server
 from dms.capability.context import CapabilityContext
 from dms.capability.store import context_path, load_context, save_context
+from dms.capability.token import TokenList
 from dms.config import Settings
 from dms.executor.registry import available_executors
 from dms.hardware.machine import MachineProbe
 from dms.identity.files import make_private_directory
-from dms.identity.ids import did_of
+from dms.identity.ids import DID, did_of
 from dms.identity.keys import KeyType, PrivateKey, generate_key
 from dms.identity.keystore import Keystore
 from dms.identity.trust import Provider, TrustContext
@@ -42,7 +44,11 @@ DATABASE = "dms.sqlite"
 DEV_ENVIRONMENTS = ("dev", "test")
 """Environments in which several nodes share a machine: busy processors do not stand against onboarding."""
 GARBAGE_INTERVAL_S = 300.0
+CAPABILITY_POLL_S = 2.0
 EXECUTORS = ("wasm", "docker", "null")
+
+Anchors = tuple[tuple[DID, ...], TokenList, TokenList, TokenList]
+"""Roots, require and provide anchors, revocations."""
 
 log = get_logger(__name__)
 
@@ -83,8 +89,7 @@ async def serve(
     capabilities = capability_file.context
     did = capabilities.did
     _configure_logging(settings, str(did))
-    for problem in capabilities.load_problems:
-        log.warning("capability_skipped", file=str(capability_file.path), problem=problem)
+    _warn_of_problems(capabilities, capability_file.path)
     async with AsyncExitStack() as stack:
         listener = bind(settings.rest.addr, settings.rest.port)
         stack.callback(listener.close)
@@ -117,6 +122,7 @@ async def serve(
         await background.start(run_server, Bridge(network, root.security, root.handle), listener)
         background.start_soon(_keep_clean, capabilities)
         background.start_soon(capability_file.reload_on_signal)
+        background.start_soon(capability_file.keep_up)
         ready = Ready(network.peer_id, str(did), network.listen_addresses, listener.getsockname()[1])
         log.info(
             "started",
@@ -165,30 +171,59 @@ class CapabilityFile:
         self._trust = TrustContext(Provider.of_key(key))
         if not path.exists():
             save_context(CapabilityContext(name, did_of(key.public), self._trust), path)
+        self._state = self._look()
         self.context = load_context(path, self._trust, name=name)
         self._loaded = self.context.list_roots()
 
     def reload(self) -> None:
-        """Add what is new in the file, drop what is gone from it."""
+        """Add what is new in the file and drop what is gone from it; what cannot be read changes nothing."""
+        self._state = self._look()
         try:
-            fresh = load_context(self.path, self._trust).list_roots()
-            roots, require, provide, _ = self._loaded
-            self.context.remove_roots(roots, require, provide)
-            self.context.add_roots(*fresh)
+            fresh = load_context(self.path, self._trust)
+            self._replace(fresh.list_roots())
         except DMSError as exc:
             log.error("capabilities_not_reloaded", file=str(self.path), reason=exc.message)
             return
-        self._loaded = fresh
+        _warn_of_problems(fresh, self.path)
         log.info("capabilities_reloaded", file=str(self.path))
+
+    async def keep_up(self) -> None:
+        """Reload when the file has changed, until cancelled."""
+        while True:
+            await trio.sleep(CAPABILITY_POLL_S)
+            if self._look() != self._state:
+                self.reload()
 
     async def reload_on_signal(self) -> None:
         """Reload at each SIGUSR1, until cancelled."""
+        if threading.current_thread() is not threading.main_thread():
+            return  # signals belong to whoever embeds us
+        with trio.open_signal_receiver(signal.SIGUSR1) as signals:
+            async for _ in signals:
+                self.reload()
+
+    def _replace(self, fresh: Anchors) -> None:
+        before = self.context.list_roots()
+        self.context.remove_roots(*self._loaded)
         try:
-            with trio.open_signal_receiver(signal.SIGUSR1) as signals:
-                async for _ in signals:
-                    self.reload()
-        except RuntimeError:
-            return  # not in the main thread: signals belong to whoever embeds us
+            self.context.add_roots(*fresh)
+        except DMSError:
+            self.context.add_roots(*before)
+            raise
+        self._loaded = fresh
+
+    def _look(self) -> tuple[int, ...]:
+        """What changes whenever the file is written; empty when it is not there."""
+        try:
+            found = self.path.stat()
+        except OSError:
+            return ()
+        return found.st_mtime_ns, found.st_ino, found.st_size
+
+
+def _warn_of_problems(context: CapabilityContext, path: Path) -> None:
+    for problem in context.load_problems:
+        log.warning("capability_skipped", file=str(path), problem=problem)
 
 
 def _open_key(keystore: Keystore, name: str, passphrase: str) -> PrivateKey:

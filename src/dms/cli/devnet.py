@@ -81,8 +81,8 @@ def status(
             "peer_id": s.profile.peer_id,
             "rest": f"{s.profile.rest_addr}:{s.profile.rest_port}",
             "provider": s.profile.is_provider,
-            "pid": s.profile.pid,
-            "state": "up" if s.is_answering else ("starting" if s.is_running else "down"),
+            "pid": s.pid,
+            "state": "up" if s.is_answering else ("starting" if s.pid else "down"),
             "peers": s.peers,
         }
         for s in found
@@ -118,4 +118,4 @@ def _mute(_text: str) -> None:
 def _cell(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return str(value)
+    return "" if value is None else str(value)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
+import random
 import socket
 from dataclasses import dataclass
 from pathlib import Path
 
+from dms.devnet.errors import DevnetError
 from dms.resources.arithmetic import cores_of, hundredths
 from dms.types.resources import CPU, RAM, Disk, Resources
 
@@ -17,6 +20,7 @@ RAM_SHARE_MIN, RAM_SHARE_MAX = 0.11, 0.4
 FREE_SHARE = 0.8
 """Of what is free now, for all providers together."""
 MIN_DISK_BYTES = 1 << 30
+PORTS = range(20_000, 32_768)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,13 +81,26 @@ def share_of(machine: Resources, used: Resources, providers: int) -> Resources:
     )
 
 
-def free_ports(count: int) -> tuple[int, ...]:
-    """Different ports on loopback that nobody listens on at the moment."""
-    probes = [socket.socket(socket.AF_INET, socket.SOCK_STREAM) for _ in range(count)]
-    try:
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return tuple(int(probe.getsockname()[1]) for probe in probes)
-    finally:
-        for probe in probes:
-            probe.close()
+def free_ports(count: int, rng: random.Random | None = None) -> tuple[int, ...]:
+    """Different ports on loopback that nobody listens on at the moment.
+
+    Below those that the system gives to outgoing connections, or one of these could take a port before its node does.
+
+    :raises DevnetError: nearly all are taken.
+    """
+    candidates = list(PORTS)
+    (rng or random.Random()).shuffle(candidates)  # noqa: S311  only keeps networks that start at once apart
+    found = tuple(itertools.islice(filter(_is_free, candidates), count))
+    if len(found) < count:
+        raise DevnetError(f"there are no {count} free ports between {PORTS.start} and {PORTS.stop}")
+    return found
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True

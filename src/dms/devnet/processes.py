@@ -1,16 +1,20 @@
-"""The nodes of a local network as processes: started, watched, ended. A process is known by its id *and* its start time,
-so that an id which the system gave to somebody else since is left alone.
+"""The nodes of a local network as processes: started, found, watched, ended.
+
+They are found by their command line, which names the configuration of the node: a number in a file could by now be that
+of somebody else's process, and a node that was started again by hand has a new one.
 """
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 
@@ -19,7 +23,11 @@ import psutil
 from dms.devnet.errors import NodeFailed
 from dms.devnet.plan import NodePlan
 
+MODULE, PROGRAM = "dms.cli.main", "nunet"
+"""What the command line of a node runs, as a module or as a program."""
 START_TIMEOUT_S = 60.0
+START_TIMEOUT_PER_NODE_S = 10.0
+"""In addition: they share the processors of this machine."""
 STOP_TIMEOUT_S = 10.0
 POLL_S = 0.05
 HEALTH_TIMEOUT_S = 2.0
@@ -30,7 +38,7 @@ def start(plan: NodePlan, passphrase: str) -> subprocess.Popen[bytes]:
     inherited = {k: v for k, v in os.environ.items() if not k.startswith("DMS_") and k != "BOOTSTRAP_PEERS"}
     with plan.output_file.open("ab") as output:
         return subprocess.Popen(
-            [sys.executable, "-m", "dms.cli.main", "--config", str(plan.config_file), "run", "--context", "dms"],
+            [sys.executable, "-m", MODULE, "--config", str(plan.config_file), "run", "--context", "dms"],
             env=inherited | {"DMS_PASSPHRASE": passphrase},
             stdin=subprocess.DEVNULL,
             stdout=output,
@@ -40,24 +48,57 @@ def start(plan: NodePlan, passphrase: str) -> subprocess.Popen[bytes]:
         )
 
 
-def await_ready(processes: Sequence[tuple[NodePlan, subprocess.Popen[bytes]]], peers: int) -> None:
-    """Return once every node answers and is connected to at least ``peers`` others.
+def nodes_in(directory: Path) -> dict[Path, psutil.Process]:
+    """The nodes that run with a configuration inside ``directory``, by that configuration."""
+    inside, found = directory.resolve(), {}
+    for process in psutil.process_iter():
+        try:
+            config = _config_of(process.cmdline())
+            if config is None:
+                continue
+            path = Path(process.cwd(), config).resolve()
+            if path.is_relative_to(inside) and process.status() != psutil.STATUS_ZOMBIE:
+                found[directory / path.relative_to(inside)] = process
+        except (psutil.Error, OSError):
+            continue
+    return found
+
+
+def _config_of(command: Sequence[str]) -> str | None:
+    """What ``--config`` names in the command line of a node, however it was started."""
+    if "run" not in command or not any(MODULE in word or Path(word).name == PROGRAM for word in command[:4]):
+        return None
+    for word, following in itertools.pairwise(command):
+        if word == "--config":
+            return following
+    return next((word.partition("=")[2] for word in command if word.startswith("--config=")), None)
+
+
+def await_ready(
+    processes: Sequence[tuple[NodePlan, subprocess.Popen[bytes]]], peers: int, *, check: Callable[[], None]
+) -> None:
+    """Return once every node answers and is connected to at least ``peers`` others; ``check`` may raise at any time.
 
     :raises NodeFailed: one ended, or takes too long; with the last thing it said.
     """
-    give_up = time.monotonic() + START_TIMEOUT_S
+    limit_s = START_TIMEOUT_S + START_TIMEOUT_PER_NODE_S * len(processes)
+    give_up = time.monotonic() + limit_s
     waiting = list(processes)
     while waiting:
-        plan, process = waiting[0]
-        if process.poll() is not None:
-            raise NodeFailed(f"{plan.name} ended with code {process.returncode}: {last_words(plan.output_file)}")
+        check()
+        for plan, process in processes:
+            if process.poll() is not None:
+                raise NodeFailed(f"{plan.name} ended with code {process.returncode}: {last_words(plan.output_file)}")
+        plan, _ = waiting[0]
         health = read_health(plan.rest_port)
         if health is not None and health.get("peers", 0) >= peers:
             waiting.pop(0)
             continue
         if time.monotonic() > give_up:
             why = "does not answer" if health is None else f"is connected to {health.get('peers', 0)} of {peers} nodes"
-            raise NodeFailed(f"{plan.name} {why} after {START_TIMEOUT_S:.0f} s", hint=f"see {plan.output_file}")
+            raise NodeFailed(
+                f"{plan.name} {why} after {limit_s:.0f} s", hint=f"it last said: {last_words(plan.output_file)}"
+            )
         time.sleep(POLL_S)
 
 
@@ -75,37 +116,17 @@ def read_health(port: int) -> dict[str, int] | None:
     return body if response.status == 200 and isinstance(body, dict) else None
 
 
-def started_at(pid: int) -> float:
-    """When a process started, seconds since 1970; 0 when there is none."""
-    try:
-        return float(psutil.Process(pid).create_time())
-    except psutil.Error:
-        return 0.0
-
-
-def is_running(pid: int, start_time: float) -> bool:
-    """Whether that very process still runs."""
-    try:
-        process = psutil.Process(pid)
-        return abs(process.create_time() - start_time) < 1.0 and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.Error:
-        return False
-
-
-def stop_all(processes: Sequence[tuple[int, float]]) -> None:
+def stop_all(processes: Sequence[psutil.Process]) -> None:
     """Ask all to stop, insist after a while; those that are gone are left alone."""
+    alive = list(processes)
     for number in (signal.SIGTERM, signal.SIGKILL):
-        alive = [(pid, at) for pid, at in processes if is_running(pid, at)]
-        for pid, _ in alive:
-            try:
-                os.kill(pid, number)
-            except ProcessLookupError:
-                continue
+        for process in alive:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.send_signal(number)
         give_up = time.monotonic() + STOP_TIMEOUT_S
         while alive and time.monotonic() < give_up:
-            alive = [(pid, at) for pid, at in alive if is_running(pid, at)]
+            alive = [process for process in alive if _is_alive(process)]
             time.sleep(POLL_S)
-        _reap(processes)
         if not alive:
             return
 
@@ -119,10 +140,11 @@ def last_words(path: Path) -> str:
     return " ".join(lines[-2:]) if lines else "it wrote nothing"
 
 
-def _reap(processes: Sequence[tuple[int, float]]) -> None:
-    """Those that are our own children must be waited for, or they stay as zombies."""
-    for pid, _ in processes:
-        try:
-            os.waitpid(pid, os.WNOHANG)
-        except ChildProcessError:
-            continue
+def _is_alive(process: psutil.Process) -> bool:
+    """Whether it still runs; one of our own children is waited for, or it would stay as a zombie."""
+    with contextlib.suppress(ChildProcessError):
+        os.waitpid(process.pid, os.WNOHANG)
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False

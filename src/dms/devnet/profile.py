@@ -25,7 +25,7 @@ class BadProfile(BadInput, DevnetError):
 
 
 class NodeProfile(Wire, kw_only=True):
-    """One node: where it answers and what it is. Paths are absolute; ``started_at`` is seconds since 1970."""
+    """One node: where it answers and what it is. Paths are absolute; ``pid`` is that of its first process."""
 
     name: str
     rest_addr: str
@@ -35,7 +35,6 @@ class NodeProfile(Wire, kw_only=True):
     user_dir: str = ""
     config: str = ""
     pid: int = 0
-    started_at: float = 0.0
     is_provider: bool = False
 
 
