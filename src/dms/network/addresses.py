@@ -155,7 +155,9 @@ class AddressBook:
         self, peer: PeerID, addresses: Iterable[Multiaddr], *, nearby: bool, before: tuple[Multiaddr, ...]
     ) -> None:
         usable = [
-            one for one in addresses if is_plain_tcp(one) and (nearby or not is_loopback(one)) and _is_target(one)
+            bare
+            for bare in (_without_peer(one, peer) for one in addresses)
+            if bare is not None and is_plain_tcp(bare) and _is_target(bare) and (nearby or not is_loopback(bare))
         ]
         merged = tuple(dict.fromkeys([*usable, *before]))[:MAX_ADDRESSES_PER_PEER]
         if peer == self._own or not usable:

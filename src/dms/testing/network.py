@@ -1,7 +1,8 @@
 """A network in memory, on trio's clock: the twin of :mod:`dms.network.libp2p`.
 
 Use it with ``autojump_clock``: hours of a deployment pass in milliseconds, and the same seed gives the same run, because
-no two deliveries happen at the same instant and all chance comes from one generator.
+no two deliveries happen at the same instant and all chance comes from generators seeded with it. (What a test does by
+itself in several tasks at the same instant, trio still shuffles.)
 
 A :class:`VirtualNetwork` holds nodes and the links between them. By default every running node is connected to every
 other; with ``mesh=False`` connections come from ``bootstrap`` and ``connect`` only. Links have a delay and a loss
@@ -48,8 +49,8 @@ DETECT_S = 5.0
 RECONNECT_S = 1.0
 """How long nodes take to connect again once they can."""
 
-_TICK_S = 1e-9
-_TICKS = 4096
+_JITTER_S = 1e-6
+"""Makes the instant of every delivery its own; without it trio would shuffle those that fall together."""
 
 Delay = float | Callable[[PeerID, PeerID], float]
 
@@ -72,13 +73,12 @@ class VirtualNetwork:
     """
 
     def __init__(self, seed: int = 0, *, delay_s: Delay = 0.005, loss: float = 0.0, mesh: bool = True) -> None:
-        self.rng = random.Random(seed)  # noqa: S311  a simulation, not a secret
+        self.seed = seed
         self.is_mesh = mesh
         self._delay_s = delay_s
         self._loss = loss
         self._nodes: dict[PeerID, MemoryNetwork] = {}
         self._links: dict[frozenset[PeerID], _Link] = {}
-        self._ticks = itertools.count()
 
     # nodes -----------------------------------------------------------------------------------------------------------
 
@@ -172,7 +172,7 @@ class VirtualNetwork:
         """The link between two nodes."""
         key = frozenset((a, b))
         if key not in self._links:
-            delay_s = self._delay_s(a, b) if callable(self._delay_s) else self._delay_s
+            delay_s = self._delay_s(*sorted((a, b))) if callable(self._delay_s) else self._delay_s
             self._links[key] = _Link(delay_s=delay_s, loss=self._loss)
         return self._links[key]
 
@@ -186,14 +186,6 @@ class VirtualNetwork:
     def running(self) -> list[MemoryNetwork]:
         """All nodes that run and did not crash."""
         return [node for node in self._nodes.values() if node.is_up]
-
-    def loses(self, link: _Link) -> bool:
-        """Throw the dice for one message on a link."""
-        return link.loss > 0 and self.rng.random() < link.loss
-
-    def tick_s(self) -> float:
-        """A hair of time that makes every delivery's instant its own."""
-        return (next(self._ticks) % _TICKS) * _TICK_S
 
 
 @dataclass(order=True, slots=True)
@@ -212,6 +204,8 @@ class MemoryNetwork:
         self.is_crashed = False
         self._network = network
         self._peer_id = peer
+        # One generator for each node: what one draws does not depend on when others do.
+        self._rng = random.Random(f"{network.seed}/{peer}")  # noqa: S311  a simulation, not a secret
         self._addresses = tuple(f"{address}/p2p/{peer}" for address in listen)
         self._bootstrap = bootstrap
         self._counters: Counter[str] = Counter()
@@ -314,10 +308,11 @@ class MemoryNetwork:
         except trio.TooSlowError:
             raise PeerUnreachable(f"peer {peer} takes no message within {timeout_s:g} s") from None
         self._counters["messages out"] += 1
-        if self._network.loses(link):
+        if self._loses(link):
             self._counters["messages lost"] += 1
             return
-        target._after(link.delay_s, lambda: target._receive(self._peer_id, protocol, data))
+        delay_s = link.delay_s + self._jitter_s()
+        target._after(delay_s, _call(target._receive, self._peer_id, protocol, data))
 
     # broadcast -------------------------------------------------------------------------------------------------------
 
@@ -412,7 +407,7 @@ class MemoryNetwork:
                 protocols=node._handlers.protocols(),
                 rtt_s=self._rtt_s.get(peer),
             )
-            for peer, inbound in self._connected.items()
+            for peer, inbound in sorted(self._connected.items())
             if (node := self._network.find(peer)) is not None
         )
 
@@ -456,7 +451,7 @@ class MemoryNetwork:
         """Take the time of one crossing; a cut link is waited for."""
         while link.is_cut:
             await link.healed.wait()
-        await trio.sleep(link.delay_s + self._network.tick_s())
+        await trio.sleep(link.delay_s + self._jitter_s())
         if self.is_crashed:
             raise PeerUnreachable("this node crashed")
 
@@ -487,7 +482,7 @@ class MemoryNetwork:
             one._connected[other.peer_id] = inbound
             one._known.add(other.peer_id)
             one._tell(PeerChange.CONNECTED, other.peer_id)
-            one._after(2 * delay_s, _call(one._identify, other.peer_id))
+            one._after(2 * delay_s + one._jitter_s(), _call(one._identify, other.peer_id))
 
     def _identify(self, peer: PeerID) -> None:
         if peer in self._connected:
@@ -528,16 +523,17 @@ class MemoryNetwork:
 
     def _spread(self, topic: str, publisher: PeerID, data: bytes, reached: set[PeerID]) -> None:
         """Give a broadcast to the connected subscribers that nobody else gives it to."""
-        for peer in [one for one in self._connected if one not in reached]:
+        for peer in sorted(self._connected.keys() - reached):
             node = self._network.find(peer)
             link = self._network.link(self._peer_id, peer)
             if node is None or link.is_cut or topic not in node._topics.topics():
                 continue
             reached.add(peer)
-            if self._network.loses(link):
+            if self._loses(link):
                 node._counters["gossip lost"] += 1
                 continue
-            node._after(link.delay_s, _call(node._hear, topic, publisher, self._peer_id, data, reached))
+            delay_s = link.delay_s + self._jitter_s()
+            node._after(delay_s, _call(node._hear, topic, publisher, self._peer_id, data, reached))
 
     def _hear(self, topic: str, publisher: PeerID, relay: PeerID, data: bytes, reached: set[PeerID]) -> None:
         verdict = self._topics.judge(relay, topic, data)
@@ -550,7 +546,7 @@ class MemoryNetwork:
         """Do something later, in this node's own order."""
         if not self.is_running:
             return
-        at_s = trio.current_time() + delay_s + self._network.tick_s()
+        at_s = trio.current_time() + delay_s
         heapq.heappush(self._due, _Due(at_s, next(self._numbers), action))
         self._wake.set()
 
@@ -566,6 +562,12 @@ class MemoryNetwork:
                 continue
             heapq.heappop(self._due).action()
             await trio.lowlevel.checkpoint()
+
+    def _loses(self, link: _Link) -> bool:
+        return link.loss > 0 and self._rng.random() < link.loss
+
+    def _jitter_s(self) -> float:
+        return self._rng.random() * _JITTER_S
 
     def _require_running(self) -> None:
         if not self.is_running:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+from importlib.machinery import ModuleSpec
 from types import ModuleType
 
 MISSING = (
@@ -51,6 +52,7 @@ class _Placeholder(ModuleType):
 
     def __init__(self, name: str) -> None:
         super().__init__(name, "Not available here.")
+        self.__spec__ = ModuleSpec(name, None)
         self.__path__: list[str] = []
 
     def __getattr__(self, name: str) -> object:

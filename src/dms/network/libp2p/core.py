@@ -7,17 +7,18 @@ from __future__ import annotations
 
 import logging
 from collections import Counter, OrderedDict
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
 import trio
 from libp2p.abc import INetConn, INetStream, INetwork, INotifee
-from libp2p.custom_types import StreamHandlerFn
+from libp2p.custom_types import StreamHandlerFn, TProtocol
 from libp2p.host.basic_host import BasicHost
 from libp2p.host.defaults import get_default_protocols
 from libp2p.host.ping import ID as PING
 from libp2p.identity.identify_push.identify_push import ID_PUSH
 from libp2p.io.exceptions import IOException
+from libp2p.network.exceptions import SwarmException
 from libp2p.peer.id import ID
 from libp2p.peer.peerinfo import PeerInfo
 from multiaddr import Multiaddr
@@ -78,6 +79,18 @@ class GuardedHost(BasicHost):
         if self.swarm.get_connections(peer_info.peer_id):
             return
         await self.swarm.dial_at(peer_info.peer_id, peer_info.addrs[:8])
+
+    async def new_stream(self, peer_id: ID, protocol_ids: Sequence[TProtocol]) -> INetStream:
+        """Open a stream on a connection that exists.
+
+        The library would dial anew. Its own tasks (identify, gossip) would so bring back peers just disconnected.
+
+        :raises SwarmException: not connected.
+        :raises StreamFailure: the peer speaks none of the protocols.
+        """
+        if not self.swarm.get_connections(peer_id):
+            raise SwarmException(f"not connected to {peer_id}")
+        return await super().new_stream(peer_id, protocol_ids)
 
     def is_identified(self, peer: ID) -> bool:
         """Whether the peer told us its protocols since it connected."""

@@ -222,19 +222,21 @@ class Discovery:
         wait_s = RETRY_FIRST_S
         while True:
             try:
-                for text in await resolve(address):
-                    target, peer = split_address(text)
-                    if peer == self._own or peer in self._connected():
-                        break
-                    await self._dial(peer, [target])
-                    break
-                wait_s = RETRY_FIRST_S if wait_s == RETRY_FIRST_S else RETRY_FIRST_S * 5
+                await self._bootstrap(address)
+                wait_s = RETRY_FIRST_S
             except NetworkError as error:
                 log.info("bootstrap peer %s: %s; again in %.0f s", address, error, wait_s)
-                await trio.sleep(wait_s * self._rng.uniform(0.8, 1.2))
                 wait_s = min(wait_s * 1.6, RETRY_MAX_S)
-                continue
-            await trio.sleep(RETRY_FIRST_S * self._rng.uniform(2, 4))
+            await trio.sleep(wait_s * self._rng.uniform(0.8, 1.2))
+
+    async def _bootstrap(self, address: str) -> None:
+        targets: dict[PeerID, list[Multiaddr]] = {}
+        for text in await resolve(address):
+            target, peer = split_address(text)
+            targets.setdefault(peer, []).append(target)
+        for peer, addresses in targets.items():
+            if peer != self._own and peer not in self._connected():
+                await self._dial(peer, addresses)
 
 
 async def resolve(address: str) -> list[str]:

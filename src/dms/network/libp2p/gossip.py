@@ -272,6 +272,19 @@ class GuardedPubsub(Pubsub):
     def _is_congested(self) -> bool:
         return any(len(queue) >= QUEUE_LENGTH // 2 for queue in self.peer_queues.values())
 
+    async def _handle_new_peer(self, peer_id: ID) -> None:
+        """Open our stream to a peer; one left over from an earlier connection does not count.
+
+        The library keeps a peer that goes away while it is being added, and then takes it for added when it comes back.
+        """
+        before = self.peers.get(peer_id)
+        if before is not None and before.muxed_conn.is_closed:
+            self._handle_dead_peer(peer_id)
+        await super()._handle_new_peer(peer_id)
+        after = self.peers.get(peer_id)
+        if after is not None and after.muxed_conn.is_closed:
+            self._handle_dead_peer(peer_id)
+
     async def handle_sending_messages(self, peer_id: ID, stream: INetStream, queue: RpcQueue) -> None:
         """Send what waits for one peer."""
         queue._queue.max_size = QUEUE_LENGTH  # noqa: SLF001

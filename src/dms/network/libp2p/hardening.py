@@ -19,6 +19,8 @@ from libp2p.io.exceptions import IncompleteReadError
 from libp2p.stream_muxer.yamux import yamux
 from libp2p.utils.varint import read_varint_prefixed_bytes_limited
 
+from dms.network.libp2p import windows
+
 MAX_NEGOTIATION_BYTES = 1024
 MAX_STREAM_WINDOW_BYTES = 2 << 20
 
@@ -33,6 +35,7 @@ def install() -> None:
     ):
         vars(module)[name] = replacement
     yamux.MAX_WINDOW_SIZE = MAX_STREAM_WINDOW_BYTES
+    windows.install()
     if not os.environ.get("LIBP2P_DEBUG"):
         logging.getLogger("libp2p").setLevel(logging.CRITICAL)
 

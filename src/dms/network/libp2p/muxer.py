@@ -18,7 +18,9 @@ from libp2p.peer.id import ID
 from libp2p.stream_muxer.muxer_multistream import MuxerMultistream
 from libp2p.stream_muxer.yamux.yamux import (
     FLAG_SYN,
+    GO_AWAY_NORMAL,
     MAX_WINDOW_SIZE,
+    TYPE_GO_AWAY,
     TYPE_PING,
     YAMUX_HEADER_FORMAT,
     Yamux,
@@ -27,6 +29,8 @@ from libp2p.stream_muxer.yamux.yamux import (
 log = logging.getLogger(__name__)
 
 MAX_SILENCES = 2
+"""Pings in a row that may stay unanswered."""
+GOODBYE_S = 0.5
 WRITE_TIMEOUT_S = 15.0
 """A frame (64 KiB at most) that takes longer than this to hand to the kernel goes to a peer that does not read."""
 
@@ -46,12 +50,28 @@ class KeepaliveYamux(Yamux):
         self._on_frozen = on_frozen
 
     async def start(self) -> None:
-        """Run until the connection ends; never raises."""
+        """Run until the connection ends; its socket is closed then, however it ended."""
         try:
             await super().start()
         except Exception as error:  # noqa: BLE001  a broken connection must not end the host
             log.debug("connection to %s broke: %r", self.peer_id, error)
             await self._cleanup_on_error()
+        finally:
+            with trio.CancelScope(shield=True, deadline=trio.current_time() + 1.0):
+                await self.secured_conn.close()
+
+    async def close(self, error_code: int = GO_AWAY_NORMAL) -> None:
+        """Say goodbye if that is possible at once, and close; the library may wait for ever for somebody frozen."""
+        if not self.event_shutting_down.is_set():
+            self.event_shutting_down.set()
+            with trio.CancelScope(shield=True, deadline=trio.current_time() + GOODBYE_S):
+                try:
+                    async with self._write_lock:
+                        goodbye = struct.pack(YAMUX_HEADER_FORMAT, 0, TYPE_GO_AWAY, 0, 0, error_code)
+                        await self.secured_conn.write(goodbye)
+                except Exception as error:  # noqa: BLE001  it is closed already
+                    log.debug("no goodbye to %s: %r", self.peer_id, error)
+        await self._cleanup_on_error()
 
     def observe_rtt(self, rtt_s: float) -> None:
         """Take one measured round trip into the smoothed value."""
@@ -104,7 +124,6 @@ class KeepaliveYamux(Yamux):
 
     async def _abandon(self) -> None:
         """Close without a word: whoever does not read cannot be told goodbye."""
-        self.event_shutting_down.set()
         with trio.CancelScope(shield=True, deadline=trio.current_time() + 1.0):
             await self._cleanup_on_error()
 

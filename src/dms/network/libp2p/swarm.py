@@ -13,13 +13,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import trio
-from libp2p.abc import INetConn, INetStream
+from libp2p.abc import IMuxedConn, INetConn, INetStream
 from libp2p.crypto.keys import KeyPair
 from libp2p.crypto.x25519 import create_new_key_pair as create_noise_key_pair
 from libp2p.custom_types import TProtocol
 from libp2p.io.abc import ReadWriteCloser
 from libp2p.network.config import ConnectionConfig
 from libp2p.network.connection.raw_connection import RawConnection
+from libp2p.network.connection.swarm_connection import SwarmConn
 from libp2p.network.exceptions import SwarmException
 from libp2p.network.swarm import Swarm
 from libp2p.peer.id import ID
@@ -205,8 +206,21 @@ class GuardedSwarm(Swarm):
 
     # life ------------------------------------------------------------------------------------------------------------
 
+    async def add_conn(self, muxed_conn: IMuxedConn, direction: str = "unknown") -> SwarmConn:
+        """Take a connection in; one that comes up while we close is closed, too.
+
+        :raises SwarmException: too many, or closing.
+        """
+        if not self._closing:
+            conn = await super().add_conn(muxed_conn, direction)
+            if not self._closing:
+                return conn
+        await muxed_conn.close()
+        raise SwarmException("closing")
+
     async def close_connections(self, timeout_s: float) -> None:
-        """Close all connections at once; the library does it one by one, a tenth of a second each."""
+        """Close all connections at once, for good; the library does it one by one, a tenth of a second each."""
+        self._closing = True
         with trio.move_on_after(timeout_s):
             async with trio.open_nursery() as nursery:
                 for conn in self.get_connections():

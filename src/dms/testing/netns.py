@@ -1,0 +1,78 @@
+"""Several machines on one: network namespaces joined by a bridge, for tests with real processes and real sockets.
+
+Needs root and ``iproute2``. The bridge lives in a namespace of its own, so the host's network is not touched, and
+everything is gone when the context ends, whatever happened inside.
+"""
+
+from __future__ import annotations
+
+import secrets
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+_PREFIX_LENGTH = 16
+_END_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Namespace:
+    """One "machine": the name of its namespace and its address on the common network."""
+
+    name: str
+    address: str
+
+    def command(self, argv: Sequence[str]) -> list[str]:
+        """The command line that runs a program inside."""
+        return ["ip", "netns", "exec", self.name, *argv]
+
+    @contextmanager
+    def process(self, argv: Sequence[str], *, env: Mapping[str, str] | None = None) -> Iterator[subprocess.Popen[str]]:
+        """Run a program inside, with pipes to its standard input and output; it is ended with the context."""
+        process = subprocess.Popen(
+            self.command(argv), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env, bufsize=1
+        )
+        with process:
+            try:
+                yield process
+            finally:
+                process.terminate()
+                try:
+                    process.wait(_END_S)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+
+
+@contextmanager
+def namespaces(count: int) -> Iterator[tuple[Namespace, ...]]:
+    """That many namespaces on one bridge, at 10.77.0.1 and following.
+
+    :raises subprocess.CalledProcessError: no root, or no namespaces here.
+    """
+    prefix = f"dms{secrets.token_hex(3)}"
+    hub = f"{prefix}-hub"
+    with ExitStack() as stack:
+        _add(stack, hub)
+        _ip("-n", hub, "link", "add", "br0", "type", "bridge")
+        _ip("-n", hub, "link", "set", "br0", "up")
+        made = []
+        for number in range(1, count + 1):
+            one = Namespace(f"{prefix}-{number}", f"10.77.{number >> 8}.{number & 255}")
+            _add(stack, one.name)
+            _ip("link", "add", "eth0", "netns", one.name, "type", "veth", "peer", "name", f"port{number}", "netns", hub)
+            _ip("-n", hub, "link", "set", f"port{number}", "master", "br0", "up")
+            _ip("-n", one.name, "addr", "add", f"{one.address}/{_PREFIX_LENGTH}", "dev", "eth0")
+            _ip("-n", one.name, "link", "set", "lo", "up")
+            _ip("-n", one.name, "link", "set", "eth0", "up")
+            made.append(one)
+        yield tuple(made)
+
+
+def _add(stack: ExitStack, name: str) -> None:
+    _ip("netns", "add", name)
+    stack.callback(subprocess.run, ["ip", "netns", "delete", name], check=False, capture_output=True)
+
+
+def _ip(*arguments: str) -> None:
+    subprocess.run(["ip", *arguments], check=True, capture_output=True, text=True)

@@ -1,0 +1,50 @@
+"""A node in a process of its own, for tests: one JSON event a line on standard output; ends with standard input.
+
+Arguments: seed number, listen address, then bootstrap addresses. Says ``{"event": "ready", "addresses": […], "peer": …}``,
+then every message and broadcast that it gets. Commands on standard input: ``send <peer> <text>``, ``publish <text>``.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import trio
+
+from dms.network.libp2p import Libp2pNetwork
+from dms.types.ids import PeerID
+
+ROOT = "actor/root/messages/0.0.1"
+TOPIC = "/nunet/hello"
+
+
+async def main(arguments: list[str]) -> None:
+    number, listen, *bootstrap = arguments
+    network = Libp2pNetwork(seed=int(number).to_bytes(32, "big"), listen=[listen], bootstrap=bootstrap)
+
+    async def message(sender: PeerID, data: bytes) -> None:
+        say(event="message", sender=sender, text=data.decode())
+
+    async def broadcast(sender: PeerID, data: bytes) -> None:
+        say(event="broadcast", sender=sender, text=data.decode())
+
+    network.handle(ROOT, message)
+    await network.subscribe(TOPIC, broadcast)
+    network.listen(lambda change: say(event=change.change.value, sender=change.peer))
+    async with network.run():
+        say(event="ready", peer=network.peer_id, addresses=network.listen_addresses)
+        while line := await trio.to_thread.run_sync(sys.stdin.readline, abandon_on_cancel=True):
+            command, _, rest = line.strip().partition(" ")
+            if command == "publish":
+                await network.publish(TOPIC, rest.encode())
+            else:
+                peer, _, text = rest.partition(" ")
+                await network.send(PeerID(peer), ROOT, text.encode())
+
+
+def say(**event: object) -> None:
+    print(json.dumps(event), flush=True)
+
+
+if __name__ == "__main__":
+    trio.run(main, sys.argv[1:])
