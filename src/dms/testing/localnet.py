@@ -1,0 +1,149 @@
+"""A local network of real processes for tests: addressed, watched, and its nodes crashed and started again."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from dms.capability.store import context_path, load_context
+from dms.cli.client import Client
+from dms.cli.following import Deployment
+from dms.cli.networks import FILE_VARIABLE
+from dms.cli.rest import Rest
+from dms.cli.story import Story
+from dms.devnet import network, processes
+from dms.devnet.plan import NodePlan
+from dms.devnet.profile import PROFILE_FILE, NetworkProfile, NodeProfile, read_profile
+from dms.identity.keystore import Keystore
+from dms.identity.trust import Provider, TrustContext
+from dms.node.payloads import ResourcesReply
+from dms.testing.commandline import Done
+from dms.types.resources import Resources
+
+WAIT_S = 60.0
+POLL_S = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class LocalNet:
+    """A network that was started by ``nunet devnet up``."""
+
+    directory: Path
+
+    @property
+    def profile(self) -> NetworkProfile:
+        """As it stands in the file."""
+        return read_profile(self.directory / PROFILE_FILE)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What makes every command address this network."""
+        return {"DMS_NETWORK": "devnet", FILE_VARIABLE: str(self.directory / PROFILE_FILE)}
+
+    def node(self, name: str = "") -> NodeProfile:
+        """A node by name; without one, that which commands address."""
+        return self.profile.node(name or None)
+
+    def client(self, name: str = "") -> Client:
+        """What acts for the network's person at a node."""
+        profile, node = self.profile, self.node(name)
+        user_dir, context = Path(profile.user_dir), profile.user_context
+        key = Keystore(user_dir / "key").get(context, profile.passphrase())
+        loaded = load_context(context_path(user_dir / "cap", context), TrustContext(Provider.of_key(key)))
+        return Client(Rest(node.rest_addr, node.rest_port), lambda: loaded)
+
+    def deployment(self, identifier: str) -> Deployment:
+        """A deployment of the node that commands address."""
+        return Deployment(self.client(), identifier)
+
+    def free(self, name: str) -> Resources:
+        """What a node has left of what it offers."""
+        return self.client(name).call("/dms/node/resources/free", None, ResourcesReply).resources
+
+    def await_event(self, identifier: str, *texts: str) -> str:
+        """Follow a deployment until each of these texts was told, as ``nunet events`` would; everything told so far.
+
+        :raises AssertionError: it has ended, and one was not.
+        """
+        story, told = Story(lambda peer: peer), ""
+        for progress in self.deployment(identifier).follow():
+            told += "".join(f"{story.text(event)}\n" for event in progress.events)
+            if all(text in told for text in texts):
+                return told
+        raise AssertionError(f"not among what happened: {[text for text in texts if text not in told]}\n{told}")
+
+    # processes -----------------------------------------------------------------------------------------------------
+
+    def process(self, name: str) -> psutil.Process:
+        """The process of a node."""
+        return processes.nodes_in(self.directory)[Path(self.node(name).config)]
+
+    def end(self, name: str, number: signal.Signals = signal.SIGKILL) -> None:
+        """Send a node a signal, and wait until it is gone."""
+        process = self.process(name)
+        process.send_signal(number)
+        process.wait(WAIT_S)
+
+    def start(self, name: str) -> subprocess.Popen[bytes]:
+        """Start a node again; whoever does has to reap it."""
+        node = self.node(name)
+        plan = NodePlan(node.name, Path(node.config).parent, 0, node.rest_port, node.is_provider)
+        return processes.start(plan, self.profile.passphrase())
+
+    def await_connected(self) -> None:
+        """Return when every node answers and is connected to all others.
+
+        :raises TimeoutError: they are not after a minute.
+        """
+        give_up = time.monotonic() + WAIT_S
+        while any(node.peers < len(self.profile.nodes) - 1 for node in network.status(self.directory)):
+            if time.monotonic() > give_up:
+                raise TimeoutError(f"not connected: {network.status(self.directory)}")
+            time.sleep(POLL_S)
+
+
+def run_nunet(*args: object, env: Mapping[str, str] | None = None, timeout_s: float = WAIT_S) -> Done:
+    """Run ``nunet`` as a process of its own, with nothing to read."""
+    done = subprocess.run(
+        nunet_command(*args),
+        env=os.environ | dict(env or {}),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=timeout_s,
+        check=False,
+    )
+    return Done(done.returncode, done.stdout, done.stderr)
+
+
+@contextmanager
+def start_nunet(*args: object, env: Mapping[str, str] | None = None) -> Iterator[subprocess.Popen[str]]:
+    """Start ``nunet``, with pipes for what it writes; it is ended with the context."""
+    with subprocess.Popen(
+        nunet_command(*args),
+        env=os.environ | dict(env or {}),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                process.kill()
+
+
+def nunet_command(*args: object) -> list[str]:
+    """The command line of ``nunet``."""
+    return [sys.executable, "-m", processes.MODULE, *(str(arg) for arg in args)]

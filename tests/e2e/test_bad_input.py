@@ -1,0 +1,270 @@
+"""Whatever is wrong: one clear line, its exit code, a truthful status; the nodes live on and nothing stays reserved."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import shutil
+import socket
+from collections.abc import Iterator
+from http.client import HTTPConnection
+from pathlib import Path
+
+import pytest
+
+from dms.capability.context import CapabilityContext
+from dms.cli.client import Client
+from dms.cli.rest import Rest
+from dms.identity.ids import did_of
+from dms.identity.keys import generate_key
+from dms.identity.trust import Provider, TrustContext
+from dms.network.protocol import MAX_MESSAGE_BYTES
+from dms.testing.commandline import Done, Nunet
+from dms.testing.daemon import make_person
+from dms.testing.localnet import LocalNet, run_nunet
+
+pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("devnet")]
+
+PROBE = Path(__file__).parents[1] / "programs" / "probe.wasm"
+PROVIDERS = ("node1", "node2")
+
+
+@pytest.fixture(autouse=True)
+def _unharmed(net: LocalNet) -> Iterator[None]:
+    """The same processes answer before and after, and as much is free."""
+    before = {node.name: net.process(node.name).pid for node in net.profile.nodes}
+    free = {name: net.free(name) for name in PROVIDERS}
+    yield
+    net.await_connected()
+    assert {name: net.process(name).pid for name in before} == before
+    assert {name: net.free(name) for name in PROVIDERS} == free
+
+
+def error_of(done: Done) -> str:
+    """The one line, without the hint that may follow."""
+    lines = done.err.splitlines()
+    assert lines[0].startswith("Error: ")
+    assert all(line.startswith("Hint: ") for line in lines[1:]), done.err
+    assert len(lines) <= 2
+    return lines[0].removeprefix("Error: ")
+
+
+def probe(directory: Path, *args: str, ram: str = "32MiB", **execution: object) -> Path:
+    """An ensemble with one task that runs the probe."""
+    name = f"{secrets.token_hex(4)}.json"
+    shutil.copy(PROBE, directory / PROBE.name)
+    task = {
+        "type": "task",
+        "executor": "wasm",
+        "resources": {"cpu": {"cores": 0.1}, "ram": {"size": ram}, "disk": {"size": "16MiB"}},
+        "execution": {"type": "wasm", "module": f"${{file:{PROBE.name}}}", "args": list(args), **execution},
+    }
+    document = {"version": "V1", "allocations": {"a": task}, "nodes": {"n": {"allocations": ["a"]}}}
+    (directory / name).write_text(json.dumps(document))
+    return directory / name
+
+
+# ensembles -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "where"),
+    [
+        ("version: V1\nallocations: [\n", "line 3"),
+        ("version: V1\nallocations:\n  a: {type: task, executor: wasn}\nnodes: {n: {allocations: [a]}}\n", "wasn"),
+        ("", "empty"),
+    ],
+)
+def test_an_ensemble_that_cannot_be_right_is_refused_before_anything_is_sent(
+    net: LocalNet, nunet: Nunet, tmp_path: Path, text: str, where: str
+) -> None:
+    file = tmp_path / "ensemble.yaml"
+    file.write_text(text)
+    known = nunet("get", "deployments", "--output", "json").out
+    done = nunet("deploy", "-f", file)
+    assert done.code == 2
+    assert where in done.err
+    assert nunet("get", "deployments", "--output", "json").out == known
+
+
+@pytest.mark.parametrize("command", ["status", "logs", "events", "shutdown"])
+def test_a_deployment_that_nobody_knows(net: LocalNet, nunet: Nunet, command: str) -> None:
+    done = nunet(command, "0123abcd")
+    assert done.code == 4
+    assert "0123abcd" in error_of(done)
+
+
+# programs ------------------------------------------------------------------------------------------------------------
+
+
+def test_programs_that_misbehave_fail_with_the_reason(net: LocalNet, nunet: Nunet, tmp_path: Path) -> None:
+    cases = {
+        "trap": (probe(tmp_path, "trap"), "unreachable"),
+        "timeout": (probe(tmp_path, "sleep", "60000", timeout="1s"), "1 s"),
+        "cpu": (probe(tmp_path, "spin", max_cpu_s=0.5), "0.5 s"),
+        "memory": (probe(tmp_path, "hog", "1048576"), "memory"),
+        "exit": (probe(tmp_path, "exit", "7"), "7"),
+    }
+    ids = {name: nunet("deploy", "-f", file, "--id-only").out.strip() for name, (file, _) in cases.items()}
+    for name, (_, reason) in cases.items():
+        net.await_event(ids[name], "n.a ended: failed")
+        document = json.loads(nunet("status", ids[name], "--output", "json").out)
+        assert document["status"] == "Failed", name
+        assert reason in document["error"], name
+        assert document["allocations"]["n.a"]["status"] == "failed"
+    assert "spinning" in nunet("logs", ids["cpu"]).out
+
+    done = nunet("deploy", "-f", cases["exit"][0], "--until", "ended", "--wait")
+    assert done.code == 1
+    assert "n.a: " in error_of(done)
+
+
+def test_what_no_machine_can_hold_gets_no_bids_and_says_so(net: LocalNet, nunet: Nunet, tmp_path: Path) -> None:
+    file = probe(tmp_path, "hello", ram="900TiB")
+    identifier = nunet("deploy", "-f", file, "--timeout", "60s", "--id-only").out.strip()
+    told = net.await_event(identifier, "none chosen")
+    assert "no bids" in told or "no bid for n" in told
+    status = json.loads(nunet("status", identifier, "--output", "json").out)
+    assert status["status"] == "Preparing"
+    assert "n" in status["error"]
+
+    assert nunet("shutdown", identifier).code == 0
+    assert json.loads(nunet("status", identifier, "--output", "json").out)["status"] == "Completed"
+
+
+# keys and authority --------------------------------------------------------------------------------------------------
+
+
+def test_a_wrong_passphrase_is_an_error_of_its_own(
+    net: LocalNet, nunet: Nunet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DMS_PASSPHRASE", "not this")
+    done = nunet("get", "deployments")
+    assert done.code == 3
+    assert "passphrase" in error_of(done)
+
+
+@pytest.mark.parametrize(("file", "code"), [("key/user.json", 2), ("cap/user.cap", 2)], ids=["keystore", "context"])
+def test_a_damaged_file_of_the_person_is_named(
+    net: LocalNet, nunet: Nunet, tmp_path: Path, file: str, code: int
+) -> None:
+    user_dir = tmp_path / "user"
+    shutil.copytree(net.profile.user_dir, user_dir)
+    (user_dir / file).write_bytes(b'{"crypto": 7')
+    done = nunet("--user-dir", user_dir, "get", "deployments")
+    assert done.code == code
+    assert str(user_dir / file) in error_of(done)
+
+
+def test_whom_the_nodes_do_not_know_gets_no_reply(
+    net: LocalNet, nunet: Nunet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_person(tmp_path / "stranger")
+    monkeypatch.setenv("DMS_PASSPHRASE", "correct horse")
+    done = nunet("--user-dir", tmp_path / "stranger", "actor", "cmd", "/dms/node/peers/list", "-t", "1s")
+    assert done.code == 6
+    assert "no reply within" in error_of(done)
+
+
+def test_a_node_that_does_not_run(net: LocalNet, nunet: Nunet) -> None:
+    done = nunet("--rest-port", "1", "get", "deployments")
+    assert done.code == 6
+    assert error_of(done).startswith("no node answers at 127.0.0.1:1: ")
+
+
+# what a daemon meets when it starts ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def second_start(net: LocalNet, tmp_path: Path) -> Path:
+    """The configuration of a node that would start in the place of node1, but with directories of its own."""
+    node = net.node("node1")
+    document = json.loads(Path(node.config).read_bytes())
+    shutil.copytree(node.user_dir, tmp_path / "user")
+    document["general"] |= {"user_dir": str(tmp_path / "user"), "work_dir": str(tmp_path / "work")}
+    del document["general"]["data_dir"], document["observability"]
+    path = tmp_path / "dms_config.json"
+    path.write_text(json.dumps(document))
+    return path
+
+
+@pytest.mark.parametrize("taken", ["rest", "p2p"])
+def test_a_port_that_is_taken_stops_the_start(net: LocalNet, second_start: Path, taken: str) -> None:
+    document = json.loads(second_start.read_bytes())
+    if taken == "p2p":
+        document["rest"]["port"] = 0
+        port = int(document["p2p"]["listen_address"][0].split("/")[4])
+    else:
+        document["p2p"]["listen_address"] = ["/ip4/127.0.0.1/tcp/0"]
+        port = document["rest"]["port"]
+    second_start.write_text(json.dumps(document))
+    done = run_nunet("--config", second_start, "run", env={"DMS_PASSPHRASE": net.profile.passphrase()})
+    assert done.code == 5
+    assert str(port) in error_of(done)
+
+
+def test_a_daemon_names_what_is_wrong_with_its_key_its_context_and_its_settings(
+    net: LocalNet, second_start: Path
+) -> None:
+    passphrase = {"DMS_PASSPHRASE": net.profile.passphrase()}
+    done = run_nunet("--config", second_start, "run", env={"DMS_PASSPHRASE": "not this"})
+    assert (done.code, "passphrase" in error_of(done)) == (3, True)
+
+    context = second_start.parent / "user/cap/dms.cap"
+    context.write_text("{")
+    done = run_nunet("--config", second_start, "run", env=passphrase)
+    assert (done.code, str(context) in error_of(done)) == (2, True)
+
+    second_start.write_text('{"rest": {"prot": 1}}')
+    done = run_nunet("--config", second_start, "run", env=passphrase)
+    assert (done.code, "rest.prot" in error_of(done)) == (2, True)
+
+
+# hostile bytes -------------------------------------------------------------------------------------------------------
+
+
+def test_garbage_on_both_ports(net: LocalNet) -> None:
+    node = net.node("node1")
+    p2p = int(json.loads(Path(node.config).read_bytes())["p2p"]["listen_address"][0].split("/")[4])
+    for port in (p2p, node.rest_port):
+        for data in (b"\0" * 64, secrets.token_bytes(4096), b"GET / HTTP/9.9\r\n\r\n", b"\x13/multistream/1.0.0\n\xff"):
+            with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+                connection.sendall(data)
+                connection.shutdown(socket.SHUT_WR)
+
+
+def test_envelopes_that_cannot_be_right_are_refused_by_the_rest_server(net: LocalNet) -> None:
+    node, client = net.node(), net.client()
+    good = client.message(client.node, "/public/hello", None).encode()
+    assert post(node.rest_port, "invoke", good)[0] == 200
+
+    tampered = good.replace(b"/public/hello", b"/public/hallo")
+    unsigned = json.dumps(json.loads(good) | {"sig": ""}).encode()
+    for body, reason in (
+        (tampered, "signature"),
+        (unsigned, "signature"),
+        (b"[" * 100_000, "JSON"),
+        (b"null", ""),
+        (b" " * (MAX_MESSAGE_BYTES + 1), "message too large"),
+    ):
+        status, answer = post(node.rest_port, "invoke", body)
+        assert (status, reason in answer["error"]) == (400, True), answer
+
+
+def test_a_message_from_somebody_without_the_capability_is_not_answered(net: LocalNet) -> None:
+    key = generate_key()
+    stranger = CapabilityContext("stranger", did_of(key.public), TrustContext(Provider.of_key(key)))
+    node = net.node()
+    client = Client(Rest(node.rest_addr, node.rest_port), lambda: stranger)
+    message = client.message(client.node, "/dms/node/deployment/list", {}, timeout_s=1.0)
+    assert post(node.rest_port, "invoke", message.encode())[0] == 408
+
+
+def post(port: int, path: str, body: bytes) -> tuple[int, dict[str, str]]:
+    connection = HTTPConnection("127.0.0.1", port, timeout=30)
+    try:
+        connection.request("POST", f"/api/v1/actor/{path}", body, {"Content-Type": "application/json"})
+        response = connection.getresponse()
+        return response.status, json.loads(response.read())
+    finally:
+        connection.close()
