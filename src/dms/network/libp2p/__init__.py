@@ -7,7 +7,7 @@
 - :mod:`~dms.network.libp2p.streams`: messages; :mod:`~dms.network.libp2p.gossip`: broadcast;
   :mod:`~dms.network.libp2p.discovery`: how to find others.
 - :mod:`~dms.network.libp2p.services`, :mod:`~dms.network.libp2p.hardening`, ``_placeholder``: what keeps the library
-  safe.
+  safe; :mod:`~dms.network.libp2p.negotiation`, :mod:`~dms.network.libp2p.windows`: what keeps it from chattering.
 
 Importing this package imports the whole library (about a second and 60 MB), so nothing does before a node really runs.
 """

@@ -23,6 +23,7 @@ from libp2p.peer.id import ID
 from libp2p.peer.peerinfo import PeerInfo
 from multiaddr import Multiaddr
 
+from dms.network.libp2p.negotiation import EagerClient
 from dms.network.libp2p.services import running
 from dms.network.libp2p.swarm import GuardedSwarm
 
@@ -54,6 +55,7 @@ class GuardedHost(BasicHost):
             default_protocols=OrderedDict(),
             disable_identify_address_discovery=True,
         )
+        self.multiselect_client = EagerClient()
         swarm.notifees = [one for one in swarm.notifees if type(one).__name__ != "_IdentifyNotifee"]
         swarm.register_notifee(_Notifee(self))
         for protocol, handler in get_default_protocols(self).items():
