@@ -75,9 +75,14 @@ def run(settings: Settings, context: str, passphrase: str) -> None:
 
 
 async def serve(
-    settings: Settings, context: str, passphrase: str, *, task_status: TaskStatus[Ready] = trio.TASK_STATUS_IGNORED
+    settings: Settings,
+    context: str,
+    passphrase: str,
+    stop: trio.Event,
+    *,
+    task_status: TaskStatus[Ready] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Run the service until cancelled; started with :class:`Ready` once it answers.
+    """Run the service until ``stop`` is set, then stop it in order; started with :class:`Ready` once it answers.
 
     :raises DMSError: it cannot start, with the reason.
     """
@@ -134,24 +139,25 @@ async def serve(
             onboarded=node.onboarding.is_onboarded,
         )
         task_status.started(ready)
-        await trio.sleep_forever()
+        await stop.wait()
 
 
 async def _run_until_signal(settings: Settings, context: str, passphrase: str) -> None:
+    stop = trio.Event()
     async with trio.open_nursery() as nursery:
-        with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-            nursery.start_soon(_serve_and_stop, settings, context, passphrase, nursery.cancel_scope)
-            async for number in signals:
-                log.info("stopping", signal=signal.Signals(number).name)
-                nursery.cancel_scope.cancel()
-                return
+        nursery.start_soon(_stop_on_signal, stop)
+        await serve(settings, context, passphrase, stop)
+        nursery.cancel_scope.cancel()
 
 
-async def _serve_and_stop(settings: Settings, context: str, passphrase: str, scope: trio.CancelScope) -> None:
-    try:
-        await serve(settings, context, passphrase)
-    finally:
-        scope.cancel()
+async def _stop_on_signal(stop: trio.Event) -> None:
+    """The first signal stops in order, a second at once."""
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async for number in signals:
+            log.info("stopping", signal=signal.Signals(number).name)
+            if stop.is_set():
+                raise KeyboardInterrupt
+            stop.set()
 
 
 async def _keep_clean(capabilities: CapabilityContext) -> None:

@@ -72,8 +72,13 @@ class Subscriptions:
     async def unsubscribe(self, number: int) -> None:
         """Remove one; the last of a topic leaves it."""
         gone = self._subscriptions.pop(number, None)
-        if gone is not None and not self._of(gone.topic) and self._leave is not None:
+        if gone is None or self._of(gone.topic) or self._leave is None:
+            return
+        try:
             await self._leave(gone.topic)
+        except Exception:
+            # whatever carries the topics may be on its way out, and have left before us
+            log.debug("leaving %s failed", gone.topic, exc_info=True)
 
     def judge(self, relay: PeerID, topic: str, data: bytes) -> Verdict:
         """The strictest verdict of the topic's validators; one that raises counts as "ignore"."""
