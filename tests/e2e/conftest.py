@@ -27,6 +27,7 @@ def shared_net(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalNet]:
         yield net
     finally:
         done = run_nunet("devnet", "down", "--dir", net.directory)
+        net.reap()
     assert done.code == 0, done
     assert not net.directory.exists()
 

@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
@@ -38,6 +38,7 @@ class LocalNet:
     """A network that was started by ``nunet devnet up``."""
 
     directory: Path
+    _started: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     @property
     def profile(self) -> NetworkProfile:
@@ -87,17 +88,31 @@ class LocalNet:
         """The process of a node."""
         return processes.nodes_in(self.directory)[Path(self.node(name).config)]
 
-    def end(self, name: str, number: signal.Signals = signal.SIGKILL) -> None:
-        """Send a node a signal, and wait until it is gone."""
+    def end(self, name: str, number: signal.Signals = signal.SIGKILL) -> int | None:
+        """Send a node a signal and wait until it is gone; its exit code, where it was started with :meth:`start`."""
         process = self.process(name)
         process.send_signal(number)
-        process.wait(WAIT_S)
+        code: int | None = process.wait(WAIT_S)
+        return code
 
-    def start(self, name: str) -> subprocess.Popen[bytes]:
-        """Start a node again; whoever does has to reap it."""
+    def start(self, name: str) -> None:
+        """Start a node again, with its configuration."""
         node = self.node(name)
         plan = NodePlan(node.name, Path(node.config).parent, 0, node.rest_port, node.is_provider)
-        return processes.start(plan, self.profile.passphrase())
+        self._started.append(processes.start(plan, self.profile.passphrase()))
+
+    def mend(self) -> None:
+        """Start whatever does not run, and wait until all are connected."""
+        running = processes.nodes_in(self.directory)
+        for node in self.profile.nodes:
+            if Path(node.config) not in running:
+                self.start(node.name)
+        self.await_connected()
+
+    def reap(self) -> None:
+        """Wait for what was started here, once the network is down."""
+        for process in self._started:
+            process.wait(WAIT_S)
 
     def await_connected(self) -> None:
         """Return when every node answers and is connected to all others.
