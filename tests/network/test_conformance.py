@@ -532,3 +532,13 @@ def test_both_implement_the_seam() -> None:
     real: Network = Libp2pNetwork(seed=bytes(32), listen=[])
     twin: Network = VirtualNetwork().node(1)
     assert real.peer_id != twin.peer_id
+
+
+async def test_known_peers_have_addresses_and_connected_ones_a_score(world: World) -> None:
+    a, b = await world.pair()
+    await until(lambda: b.peer_id in a.known_peers() and b.is_connected(a.peer_id))
+
+    assert all("/tcp/" in address for address in a.known_peers()[b.peer_id])
+    score = a.scores()[b.peer_id]
+    assert score.total >= score.app_specific >= 0
+    assert a.peer_id not in a.known_peers()

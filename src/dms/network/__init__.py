@@ -27,6 +27,7 @@ from dms.network.protocol import (
     PeerEvent,
     PeerInfo,
     PeerListener,
+    PeerScore,
     TopicValidator,
     Verdict,
 )
@@ -46,6 +47,7 @@ __all__ = [
     "PeerEvent",
     "PeerInfo",
     "PeerListener",
+    "PeerScore",
     "PeerUnreachable",
     "TopicValidator",
     "Verdict",

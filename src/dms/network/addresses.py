@@ -140,6 +140,10 @@ class AddressBook:
         """The known addresses, most trusted first."""
         return self._known.get(peer, ())
 
+    def all(self) -> dict[PeerID, tuple[str, ...]]:
+        """Everybody known, with addresses as text."""
+        return {peer: tuple(str(address) for address in known) for peer, known in self._known.items()}
+
     def forget(self, peer: PeerID, addresses: Sequence[Multiaddr]) -> None:
         """Drop addresses at which somebody else answered."""
         left = tuple(one for one in self._known.get(peer, ()) if one not in addresses)

@@ -6,9 +6,9 @@ clock. Nothing above this package knows which one runs.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol
 
@@ -63,6 +63,15 @@ class PeerInfo:
     inbound: bool
     protocols: tuple[str, ...] = ()
     rtt_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PeerScore:
+    """What gossip thinks of a peer: in all, the node's own part of it, and that of each topic (``spec/network.md`` 4)."""
+
+    total: float = 0.0
+    app_specific: float = 0.0
+    topics: Mapping[str, float] = field(default_factory=dict)
 
 
 class Network(Protocol):
@@ -149,6 +158,14 @@ class Network(Protocol):
 
     def peers(self) -> tuple[PeerInfo, ...]:
         """Live connections only."""
+        ...
+
+    def known_peers(self) -> Mapping[PeerID, tuple[str, ...]]:
+        """Everybody of whom an address is known, connected or not."""
+        ...
+
+    def scores(self) -> Mapping[PeerID, PeerScore]:
+        """What gossip thinks of the connected peers."""
         ...
 
     def is_connected(self, peer: PeerID) -> bool:

@@ -45,6 +45,33 @@ class PeersList(Wire):
     connections: tuple[ConnectionInfo, ...] = msgspec.field(name="Connections")
 
 
+class KnownPeer(Wire):
+    """One peer of whom an address is known."""
+
+    id: str
+    addresses: tuple[str, ...]
+
+
+class KnownPeers(Wire):
+    """Everybody of whom an address is known, connected or not."""
+
+    peers: tuple[KnownPeer, ...] = msgspec.field(name="Peers")
+
+
+class ScoreSnapshot(Wire):
+    """What gossip thinks of one peer: in all, the node's own part of it, and by topic."""
+
+    score: float = msgspec.field(name="Score")
+    app_specific_score: float = msgspec.field(name="AppSpecificScore")
+    topics: dict[str, float] = msgspec.field(name="Topics")
+
+
+class PeerScores(Wire):
+    """The connected peers' scores."""
+
+    score: dict[str, ScoreSnapshot] = msgspec.field(name="Score")
+
+
 class PeerSelf(Wire):
     """Our id and our addresses, joined by commas."""
 

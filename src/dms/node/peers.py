@@ -28,6 +28,8 @@ class PeerBehaviours:
         table: tuple[tuple[str, Callable[[Message[Any]], Awaitable[object]], Any], ...] = (
             ("list", self._list, p.Nil),
             ("self", self._self, p.Nil),
+            ("dht", self._known, p.Nil),
+            ("score", self._score, p.Nil),
             ("ping", self._ping, p.PingRequest),
             ("connect", self._connect, p.ConnectRequest),
         )
@@ -47,6 +49,21 @@ class PeerBehaviours:
                 )
                 for c in connections
             ),
+        )
+
+    async def _known(self, _message: Message[Any]) -> p.KnownPeers:
+        known = self._network.known_peers()
+        return p.KnownPeers(
+            peers=tuple(p.KnownPeer(id=peer, addresses=addresses) for peer, addresses in sorted(known.items()))
+        )
+
+    async def _score(self, _message: Message[Any]) -> p.PeerScores:
+        scores = self._network.scores()
+        return p.PeerScores(
+            score={
+                peer: p.ScoreSnapshot(score=s.total, app_specific_score=s.app_specific, topics=dict(s.topics))
+                for peer, s in sorted(scores.items())
+            }
         )
 
     async def _self(self, _message: Message[Any]) -> p.PeerSelf:

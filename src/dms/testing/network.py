@@ -37,6 +37,7 @@ from dms.network.protocol import (
     PeerEvent,
     PeerInfo,
     PeerListener,
+    PeerScore,
     TopicValidator,
     Verdict,
 )
@@ -410,6 +411,14 @@ class MemoryNetwork:
             for peer, inbound in sorted(self._connected.items())
             if (node := self._network.find(peer)) is not None
         )
+
+    def known_peers(self) -> dict[PeerID, tuple[str, ...]]:
+        """Everybody of whom an address is known: the connected peers."""
+        return {info.peer: info.addresses for info in self.peers()}
+
+    def scores(self) -> dict[PeerID, PeerScore]:
+        """Nobody misbehaves here: all are equal."""
+        return {info.peer: PeerScore() for info in self.peers()}
 
     def is_connected(self, peer: PeerID) -> bool:
         """Whether a connection exists."""

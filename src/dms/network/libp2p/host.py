@@ -38,6 +38,7 @@ from dms.network.protocol import (
     PeerEvent,
     PeerInfo,
     PeerListener,
+    PeerScore,
     TopicValidator,
     Verdict,
 )
@@ -58,6 +59,7 @@ class _Live:
     host: GuardedHost
     swarm: GuardedSwarm
     pubsub: GuardedPubsub
+    router: MeshRouter
     outbox: Outbox
     finder: Discovery
 
@@ -167,7 +169,7 @@ class Libp2pNetwork:
             trio.open_nursery() as nursery,
         ):
             await pubsub.wait_until_ready()
-            self._live = _Live(host, swarm, pubsub, outbox, finder)
+            self._live = _Live(host, swarm, pubsub, router, outbox, finder)
             try:
                 self._handlers.open(nursery)
                 self._inbox.open(host)
@@ -291,6 +293,26 @@ class Libp2pNetwork:
         return tuple(
             self._describe(peer, conns) for peer, conns in self._live.swarm.get_connections_map().items() if conns
         )
+
+    def known_peers(self) -> dict[PeerID, tuple[str, ...]]:
+        """Everybody of whom an address is known, connected or not."""
+        return self._book.all()
+
+    def scores(self) -> dict[PeerID, PeerScore]:
+        """What gossip thinks of the connected peers."""
+        if self._live is None:
+            return {}
+        pubsub, scorer = self._live.pubsub, self._live.router.scorer
+        topics = sorted(pubsub.topic_ids)
+        found = {}
+        for info in self.peers():
+            peer = _id(info.peer)
+            found[info.peer] = PeerScore(
+                total=float(scorer.score(peer, topics)),
+                app_specific=float(self._app_score(info.peer)),
+                topics={topic: float(scorer.topic_score(peer, topic)) for topic in topics},
+            )
+        return found
 
     def is_connected(self, peer: PeerID) -> bool:
         """Whether a live connection exists."""
