@@ -21,7 +21,6 @@ import random
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 
 import trio
 
@@ -42,6 +41,7 @@ from dms.network.protocol import (
     Verdict,
 )
 from dms.network.subscriptions import Subscriptions
+from dms.testing.links import Due, Link
 from dms.types.errors import BadInput
 from dms.types.ids import PeerID
 
@@ -54,14 +54,6 @@ _JITTER_S = 1e-6
 """Makes the instant of every delivery its own; without it trio would shuffle those that fall together."""
 
 Delay = float | Callable[[PeerID, PeerID], float]
-
-
-@dataclass(slots=True)
-class _Link:
-    delay_s: float
-    loss: float
-    is_cut: bool = False
-    healed: trio.Event = field(default_factory=trio.Event)
 
 
 class VirtualNetwork:
@@ -79,7 +71,7 @@ class VirtualNetwork:
         self._delay_s = delay_s
         self._loss = loss
         self._nodes: dict[PeerID, MemoryNetwork] = {}
-        self._links: dict[frozenset[PeerID], _Link] = {}
+        self._links: dict[frozenset[PeerID], Link] = {}
 
     # nodes -----------------------------------------------------------------------------------------------------------
 
@@ -169,12 +161,12 @@ class VirtualNetwork:
         for a, b in itertools.combinations(self._nodes, 2):
             self.heal(a, b)
 
-    def link(self, a: PeerID, b: PeerID) -> _Link:
+    def link(self, a: PeerID, b: PeerID) -> Link:
         """The link between two nodes."""
         key = frozenset((a, b))
         if key not in self._links:
             delay_s = self._delay_s(*sorted((a, b))) if callable(self._delay_s) else self._delay_s
-            self._links[key] = _Link(delay_s=delay_s, loss=self._loss)
+            self._links[key] = Link(delay_s=delay_s, loss=self._loss)
         return self._links[key]
 
     # for the nodes ---------------------------------------------------------------------------------------------------
@@ -187,13 +179,6 @@ class VirtualNetwork:
     def running(self) -> list[MemoryNetwork]:
         """All nodes that run and did not crash."""
         return [node for node in self._nodes.values() if node.is_up]
-
-
-@dataclass(order=True, slots=True)
-class _Due:
-    at_s: float
-    number: int
-    action: Callable[[], None] = field(compare=False)
 
 
 class MemoryNetwork:
@@ -217,7 +202,7 @@ class MemoryNetwork:
         self._connected: dict[PeerID, bool] = {}
         self._known: set[PeerID] = set()
         self._rtt_s: dict[PeerID, float] = {}
-        self._due: list[_Due] = []
+        self._due: list[Due] = []
         self._numbers = itertools.count()
         self._wake = trio.Event()
         self._nursery: trio.Nursery | None = None
@@ -441,7 +426,7 @@ class MemoryNetwork:
 
     # connections -----------------------------------------------------------------------------------------------------
 
-    async def _reach(self, peer: PeerID) -> _Link:
+    async def _reach(self, peer: PeerID) -> Link:
         """The link to a peer, connecting first if need be; a peer that nobody around knows is not found."""
         parse_peer_id(peer)
         link = self._network.link(self._peer_id, peer)
@@ -456,7 +441,7 @@ class MemoryNetwork:
         self._join(target)
         return link
 
-    async def _cross(self, link: _Link) -> None:
+    async def _cross(self, link: Link) -> None:
         """Take the time of one crossing; a cut link is waited for."""
         while link.is_cut:
             await link.healed.wait()
@@ -556,7 +541,7 @@ class MemoryNetwork:
         if not self.is_running:
             return
         at_s = trio.current_time() + delay_s
-        heapq.heappush(self._due, _Due(at_s, next(self._numbers), action))
+        heapq.heappush(self._due, Due(at_s, next(self._numbers), action))
         self._wake.set()
 
     async def _deliver_due(self) -> None:
@@ -572,7 +557,7 @@ class MemoryNetwork:
             heapq.heappop(self._due).action()
             await trio.lowlevel.checkpoint()
 
-    def _loses(self, link: _Link) -> bool:
+    def _loses(self, link: Link) -> bool:
         return link.loss > 0 and self._rng.random() < link.loss
 
     def _jitter_s(self) -> float:

@@ -20,7 +20,7 @@ from dms.store.errors import (
     StoreInUse,
     StoreTooNew,
 )
-from dms.store.schema import bids
+from dms.store.schema import reservations
 from dms.types.ids import PeerID
 from dms.types.resources import RAM
 
@@ -49,7 +49,7 @@ async def test_a_file_that_others_could_read_becomes_private(tmp_path: Path) -> 
 @pytest.mark.parametrize("in_memory", [True, False])
 async def test_an_error_undoes_the_whole_transaction(tmp_path: Path, in_memory: bool) -> None:
     async with await Store.open(None if in_memory else tmp_path / "dms.db") as store:
-        repository = Repository(store, bids, RAM)
+        repository = Repository(store, reservations, RAM)
 
         def half(session: Session) -> None:
             repository.on(session).create(RAM(size=1), "a")
@@ -65,9 +65,9 @@ async def test_an_error_undoes_the_whole_transaction(tmp_path: Path, in_memory: 
 async def test_what_was_written_is_there_after_reopening(tmp_path: Path) -> None:
     path = tmp_path / "dms.db"
     async with await Store.open(path) as store:
-        await Repository(store, bids, RAM).create(RAM(size=7), "a")
+        await Repository(store, reservations, RAM).create(RAM(size=7), "a")
     async with await Store.open(path) as store:
-        assert (await Repository(store, bids, RAM).get("a")).value == RAM(size=7)
+        assert (await Repository(store, reservations, RAM).get("a")).value == RAM(size=7)
 
 
 async def test_two_stores_do_not_share_a_file(tmp_path: Path) -> None:
@@ -81,7 +81,7 @@ async def test_two_stores_do_not_share_a_file(tmp_path: Path) -> None:
 
 async def test_concurrent_transactions_happen_one_after_the_other(tmp_path: Path) -> None:
     async with await Store.open(tmp_path / "dms.db") as store:
-        repository = Repository(store, bids, RAM)
+        repository = Repository(store, reservations, RAM)
         await repository.create(RAM(size=0), "counter")
 
         def increment(session: Session) -> None:
@@ -96,7 +96,7 @@ async def test_concurrent_transactions_happen_one_after_the_other(tmp_path: Path
 
 async def test_a_transaction_that_began_is_not_cancelled_half_way(tmp_path: Path) -> None:
     async with await Store.open(tmp_path / "dms.db") as store:
-        repository = Repository(store, bids, RAM)
+        repository = Repository(store, reservations, RAM)
         with trio.CancelScope() as scope:
 
             def write(session: Session) -> str:
@@ -115,7 +115,7 @@ async def test_the_twin_in_memory_needs_no_thread_so_that_virtual_time_stands_st
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     async with await Store.open(None) as store:
-        repository = Repository(store, bids, RAM)
+        repository = Repository(store, reservations, RAM)
         begun = trio.current_time()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(trio.sleep, 3600)
@@ -126,8 +126,8 @@ async def test_the_twin_in_memory_needs_no_thread_so_that_virtual_time_stands_st
 
 async def test_stores_in_memory_are_apart() -> None:
     async with await Store.open(None) as one, await Store.open(None) as two:
-        await Repository(one, bids, RAM).create(RAM(size=1))
-        assert await Repository(two, bids, RAM).count() == 0
+        await Repository(one, reservations, RAM).create(RAM(size=1))
+        assert await Repository(two, reservations, RAM).count() == 0
 
 
 async def test_a_closed_store_says_so(tmp_path: Path) -> None:
@@ -135,7 +135,7 @@ async def test_a_closed_store_says_so(tmp_path: Path) -> None:
     await store.aclose()
     await store.aclose()
     with pytest.raises(StoreClosed):
-        await Repository(store, bids, RAM).count()
+        await Repository(store, reservations, RAM).count()
 
 
 @pytest.mark.parametrize(
@@ -155,7 +155,7 @@ async def test_a_damaged_file_is_named_with_the_way_out(tmp_path: Path, raw: byt
 async def test_damage_in_the_middle_is_found_when_opening(tmp_path: Path) -> None:
     path = tmp_path / "dms.db"
     async with await Store.open(path) as store:
-        repository = Repository(store, bids, RAM)
+        repository = Repository(store, reservations, RAM)
         await store.run(lambda s: [repository.on(s).create(RAM(size=n, type="x" * 500)).id for n in range(100)])
     raw = bytearray(path.read_bytes())
     raw[len(raw) // 2 :] = os.urandom(len(raw) - len(raw) // 2)
@@ -194,7 +194,7 @@ async def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 
 async def test_a_full_disk_is_told_as_such(tmp_path: Path) -> None:
     async with await Store.open(tmp_path / "dms.db") as store:
-        repository = Repository(store, bids, RAM)
+        repository = Repository(store, reservations, RAM)
         pages = await store.run(lambda s: s.execute(text("PRAGMA page_count")).scalar_one())
         await store.run(lambda s: s.execute(text(f"PRAGMA max_page_count = {pages}")).scalar())
         with pytest.raises(StoreFull) as caught:
@@ -209,19 +209,19 @@ async def test_errors_of_statements_keep_their_cause() -> None:
         with pytest.raises(StoreError, match="database error: no such table: nowhere"):
             await store.run(lambda s: s.execute(text("SELECT * FROM nowhere")))
         with pytest.raises(InvalidData):
-            await Repository(store, bids, RAM).create(RAM(type=PeerID(object())))  # type: ignore[arg-type]
+            await Repository(store, reservations, RAM).create(RAM(type=PeerID(object())))  # type: ignore[arg-type]
 
 
 WRITER = """
 import sys, trio
 from pathlib import Path
 from dms.store import Repository, Store
-from dms.store.schema import bids
+from dms.store.schema import reservations
 from dms.types.resources import RAM
 
 async def main():
     store = await Store.open(Path(sys.argv[1]))
-    repository = Repository(store, bids, RAM)
+    repository = Repository(store, reservations, RAM)
     for n in range(1000000):
         await repository.create(RAM(size=n), str(n))
         print(n, flush=True)
@@ -245,7 +245,7 @@ def test_what_was_acknowledged_survives_kill_9(tmp_path: Path) -> None:
 
     async def stored() -> set[int]:
         async with await Store.open(path) as store:
-            return {record.value.size for record in await Repository(store, bids, RAM).find_all()}
+            return {record.value.size for record in await Repository(store, reservations, RAM).find_all()}
 
     found = trio.run(stored)
     assert set(numbers) <= found
