@@ -13,7 +13,7 @@ from dms.actor.actor import Actor
 from dms.actor.behaviour import Message
 from dms.actor.handle import Handle
 from dms.allocation import messages
-from dms.allocation.errors import HookFailed
+from dms.allocation.errors import AlreadyEnded, HookFailed
 from dms.allocation.hooks.hook import Hook
 from dms.allocation.machine import (
     Action,
@@ -27,7 +27,7 @@ from dms.allocation.machine import (
     Stop,
     step,
 )
-from dms.executor.errors import ExecutionNotFound
+from dms.executor.errors import ExecutionNotFound, ExecutorUnavailable
 from dms.executor.protocol import EndReason, ExecutionRequest, ExecutionResult, Executor, PortBinding
 from dms.observe import get_logger
 from dms.types.errors import DMSError
@@ -61,7 +61,8 @@ class AllocationSpec(Wire):
 class Surroundings:
     """What an allocation needs from its node."""
 
-    executor: Executor
+    executor: Executor | None
+    """``None``: this machine had it when the allocation was made, and has it no more."""
     results_dir: Path
     hooks: Sequence[Hook]
     save: Callable[[Allocation], Awaitable[None]]
@@ -104,16 +105,25 @@ class Allocation:
         """Where its logs lie."""
         return self._surroundings.results_dir
 
+    @property
+    def _executor(self) -> Executor:
+        if self._surroundings.executor is None:
+            raise ExecutorUnavailable(f"this machine has no executor {self.spec.executor} any more")
+        return self._surroundings.executor
+
     # commands ------------------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Run it. Twice is once.
+        """Run it. Twice is once; that it has run already is fine.
 
-        :raises DMSError: it could not be started; the state is failed then.
+        :raises DMSError: it could not be started (the state is failed then), or was ended before.
         """
         failure = await self._apply(Start())
         if failure is not None:
             raise failure
+        view = self.view
+        if view.state is AllocationState.TERMINATED or (view.state is AllocationState.FAILED and view.never_ran):
+            raise AlreadyEnded(f"the allocation is {view.state.value}: {view.error}")
 
     async def stop(self) -> None:
         """End the workload and keep the reservation."""
@@ -132,14 +142,15 @@ class Allocation:
 
     async def destroy(self) -> None:
         """It will never run again: leave nothing behind."""
-        await self._surroundings.executor.remove(self.execution_id, grace_s=SHUTDOWN_GRACE_S)
+        await self._remove()
         await self._hooks("destroy")
 
     async def resume(self) -> None:
         """After a restart of the node: adopt the workload if it still runs, or learn how it ended."""
-        if self.view.state is not AllocationState.RUNNING:
-            return
-        failure = await self._execute(self._request())
+        async with self._lock:
+            if self.view.state is not AllocationState.RUNNING:
+                return
+            failure = await self._execute(self._request())
         if failure is not None:
             await self._apply(Ended(_lost(failure.message)))
 
@@ -147,7 +158,7 @@ class Allocation:
         """What it uses now."""
         if self.view.state is not AllocationState.RUNNING:
             return messages.Stats()
-        sample = await self._surroundings.executor.stats(self.execution_id)
+        sample = await self._executor.stats(self.execution_id)
         return messages.Stats(
             cpu_percent=sample.cpu_percent,
             cpu_total_ns=sample.cpu_total_ns,
@@ -176,7 +187,7 @@ class Allocation:
                             break
                     case Action.CANCEL:
                         await self._hooks("prekill")
-                        await self._surroundings.executor.remove(self.execution_id, grace_s=SHUTDOWN_GRACE_S)
+                        await self._remove()
                         await self._hooks("postrun")
                     case Action.REPORT:
                         if not self._quiet:
@@ -194,9 +205,12 @@ class Allocation:
             try:
                 for hook in self._surroundings.hooks:
                     await hook.prerun(self)
-                await self._surroundings.executor.start(request)
+                await self._executor.start(request)
             except DMSError as exc:
                 return exc
+            except Exception as exc:
+                log.exception("start_crashed", allocation=self.spec.id)
+                return HookFailed(f"internal error: {exc!r}")
             finally:
                 self._starting = None
             self.started_ns = self.started_ns or self.actor.security.now_ns()
@@ -207,20 +221,27 @@ class Allocation:
 
     async def _await_end(self, execution_id: str) -> None:
         try:
-            result = await self._surroundings.executor.wait(execution_id)
+            result = await self._executor.wait(execution_id)
         except ExecutionNotFound:
             return  # removed while we waited: whoever did that tells the rest
+        except DMSError as exc:
+            result = _lost(exc.message)
         if execution_id != self.execution_id:
             return
         await self._hooks("postrun")
         await self._apply(Ended(result))
 
     async def _release(self) -> None:
+        await self._remove()
+        await self._surroundings.release(self)
+        self.over.set()
+
+    async def _remove(self) -> None:
+        """End the workload; a backend that fails must not keep resources taken. Strays are removed at the next start."""
         try:
-            await self._surroundings.executor.remove(self.execution_id, grace_s=SHUTDOWN_GRACE_S)
-        finally:
-            await self._surroundings.release(self)
-            self.over.set()
+            await self._executor.remove(self.execution_id, grace_s=SHUTDOWN_GRACE_S)
+        except DMSError as exc:
+            log.error("execution_not_removed", allocation=self.spec.id, execution=self.execution_id, error=exc.message)
 
     async def _hooks(self, phase: str) -> None:
         """Run one phase of every hook; those after the start may fail without harm."""
@@ -258,6 +279,8 @@ class Allocation:
 
     async def _on_restart(self, message: Message[object]) -> messages.StartReply:
         try:
+            if self.view.state.is_final or self.view.state is AllocationState.PENDING:
+                raise AlreadyEnded(f"the allocation is {self.view.state.value}: it cannot be restarted")
             await self.stop()
             number = int(self.execution_id.rpartition("-")[2]) + 1
             self.execution_id = f"{self.spec.id}-{number}"
@@ -274,4 +297,4 @@ class Allocation:
 
 
 def _lost(message: str) -> ExecutionResult:
-    return ExecutionResult(exit_code=-1, reason=EndReason.INFRASTRUCTURE, error_msg=f"lost in a restart: {message}")
+    return ExecutionResult(exit_code=-1, reason=EndReason.INFRASTRUCTURE, error_msg=f"lost: {message}")

@@ -4,13 +4,14 @@
 
     DMSError
     └── AllocationError
-        ├── AllocationNotFound    nothing with this id here   (NotFound)
+        ├── AllocationNotFound    nothing with this id here              (NotFound)
+        ├── AlreadyEnded          it is in no state to be started again  (Conflict)
         └── HookFailed            a preparation failed
 """
 
 from __future__ import annotations
 
-from dms.types.errors import DMSError, NotFound
+from dms.types.errors import Conflict, DMSError, NotFound
 
 
 class AllocationError(DMSError):
@@ -23,6 +24,12 @@ class AllocationNotFound(NotFound, AllocationError):
     """allocation not found"""
 
     code = "allocation_not_found"
+
+
+class AlreadyEnded(Conflict, AllocationError):
+    """The allocation has ended."""
+
+    code = "already_ended"
 
 
 class HookFailed(AllocationError):

@@ -91,6 +91,11 @@ class AllocationView:
     reason: str = ""
     killed: bool = False
 
+    @property
+    def never_ran(self) -> bool:
+        """Whether it failed before its workload did anything."""
+        return self.reason == EndReason.INFRASTRUCTURE.value
+
 
 def step(view: AllocationView, event: Event) -> tuple[AllocationView, tuple[Action, ...]]:
     """Apply an event. Events that come late or twice change nothing and ask for nothing."""

@@ -6,6 +6,7 @@ only to refuse mistakes early; recipients decide by the capabilities inside.
 
 from __future__ import annotations
 
+import contextlib
 import math
 
 import trio
@@ -20,6 +21,8 @@ from dms.types.ids import PeerID
 
 NS_PER_S = 10**9
 MAX_REPLIES = 10_000
+MAX_REPLIES_BYTES = 64 << 20
+"""Of one broadcast; what comes after that is dropped."""
 INBOX_PREFIX = "user"
 """Inboxes that HTTP clients may use; all others belong to actors of this node."""
 
@@ -44,7 +47,9 @@ class Bridge:
         await self._forward(self._parse(body))
 
     async def invoke(self, body: bytes) -> bytes:
-        """Forward one message and return the first envelope that comes back, unverified: that is the client's to do.
+        """Forward one message and return the first envelope that its recipient's host sends back.
+
+        Its signature is not verified: that is the client's to do.
 
         :raises RequestTimeout: none before the message expired.
         """
@@ -53,11 +58,11 @@ class Bridge:
             raise BadRequest("missing option: an invocation needs opt.cont, the behaviour of its reply")
         replies, received = trio.open_memory_channel[bytes](1)
 
-        async def take(_peer: PeerID, data: bytes) -> None:
-            try:
-                replies.send_nowait(data)
-            except trio.WouldBlock:
+        async def take(peer: PeerID, data: bytes) -> None:
+            if peer != message.to.addr.host or not _is_envelope(data):
                 return
+            with contextlib.suppress(trio.WouldBlock):  # a second reply: the first counts
+                replies.send_nowait(data)
 
         protocol = self._reply_protocol(message)
         self._network.handle(protocol, take)
@@ -70,14 +75,17 @@ class Bridge:
         raise RequestTimeout
 
     async def broadcast(self, body: bytes) -> list[bytes]:
-        """Publish, and collect the answers until the message expires."""
+        """Publish, and collect the envelopes that come back until the message expires."""
         message = self._parse(body)
         if not message.is_broadcast:
             raise BadRequest("message is not a broadcast message")
         replies: list[bytes] = []
+        room = MAX_REPLIES_BYTES
 
         async def take(_peer: PeerID, data: bytes) -> None:
-            if len(replies) < MAX_REPLIES:
+            nonlocal room
+            if len(replies) < MAX_REPLIES and len(data) <= room and _is_envelope(data):
+                room -= len(data)
                 replies.append(data)
 
         protocol = self._reply_protocol(message)
@@ -115,3 +123,13 @@ class Bridge:
 
     def _left_s(self, message: Envelope) -> float:
         return math.ceil(max(0, message.opt.exp - self._security.now_ns())) / NS_PER_S
+
+
+def _is_envelope(data: bytes) -> bool:
+    """Whether it may be given to a client as JSON: anybody can send anything to an inbox."""
+    try:
+        decode_envelope(data)
+        data.decode()
+    except (DMSError, UnicodeDecodeError):
+        return False
+    return True

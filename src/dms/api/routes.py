@@ -17,7 +17,7 @@ from dms.api.bridge import Bridge
 from dms.api.errors import BadRequest, RequestTimeout
 from dms.network.protocol import MAX_MESSAGE_BYTES
 from dms.types import gojson
-from dms.types.errors import DMSError, Unavailable
+from dms.types.errors import BadInput, Conflict, DMSError, Unavailable
 from dms.types.gojson import Wire
 
 BASE = "/api/v1"
@@ -118,8 +118,10 @@ async def _on_error(_request: Request, exc: Exception) -> Response:
     status = 500
     if isinstance(exc, RequestTimeout):
         status = 408
-    elif isinstance(exc, BadRequest):
+    elif isinstance(exc, BadInput):
         status = 400
+    elif isinstance(exc, Conflict):
+        status = 409
     elif isinstance(exc, Unavailable):
         status = 503
     return _json(gojson.encode(ErrorBody(error=exc.message, code=exc.code, hint=exc.hint)), status)
@@ -140,7 +142,12 @@ def _answers(name: str, *, is_list: bool = False) -> dict[str, Any]:  # keyword 
 
 def _takes_envelope(answer: str, *, is_list: bool = False) -> dict[str, Any]:  # as above
     described = _answers(answer, is_list=is_list)
-    for status, text in ((400, "Not a message"), (408, "No reply in time"), (503, "The recipient is not reached")):
+    for status, text in (
+        (400, "Not a message, or one that cannot be forwarded"),
+        (408, "No reply in time"),
+        (409, "The inbox of the sender is in use"),
+        (503, "The recipient is not reached"),
+    ):
         described["responses"][status] = {"description": text, "content": {JSON: {"schema": _SCHEMA["error"]}}}
     body = {"required": True, "content": {JSON: {"schema": _SCHEMA["envelope"]}}}
     return described | {"openapi_extra": {"requestBody": body}}

@@ -77,13 +77,18 @@ class Deployment:
 
         :raises Refused: the node does not know it.
         """
-        request = p.EventsRequest(id=self.id, after=after, wait_ms=wait_ms)
-        reply = self.client.call(
-            f"{NAMESPACE}/events", request, p.EventsReply, timeout_s=CALL_TIMEOUT_S + wait_ms / 1000
-        )
-        if not reply.status:
-            raise refused(reply.error)
-        return Progress(reply.events, reply.status)
+        events: list[p.DeploymentEvent] = []
+        while True:
+            request = p.EventsRequest(id=self.id, after=after, wait_ms=0 if events else wait_ms)
+            reply = self.client.call(
+                f"{NAMESPACE}/events", request, p.EventsReply, timeout_s=CALL_TIMEOUT_S + wait_ms / 1000
+            )
+            if not reply.status:
+                raise refused(reply.error)
+            events += reply.events
+            if len(reply.events) < p.EVENTS_PAGE:
+                return Progress(tuple(events), reply.status)
+            after = reply.events[-1].seq
 
     def follow(self, *, after: int = 0) -> Iterator[Progress]:
         """All that happened after a sequence number and will happen, until it has ended."""

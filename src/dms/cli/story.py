@@ -13,7 +13,7 @@ from dms.node.payloads import DeploymentEvent
 from dms.types.units import format_bytes
 
 NS_PER_S = 10**9
-SILENT = frozenset({"begun"})
+SILENT = frozenset({"begun", "settled"})
 """Kinds that follow from others."""
 
 Detail = dict[str, Any]  # JSON; its shape depends on the kind
@@ -142,6 +142,10 @@ def _shutdown_unanswered(detail: Detail, name: Namer) -> str:
     return f"{name(detail['peer'])} does not answer the shutdown of {detail['allocation']}: {detail['reason']}"
 
 
+def _reverted(detail: Detail, name: Namer) -> str:
+    return f"given back by {', '.join(name(peer) for peer in detail['peers'])}"
+
+
 def _restored(_detail: Detail, _name: Namer) -> str:
     return "taken up again after a restart of the node"
 
@@ -167,6 +171,8 @@ def _refusals(detail: Detail, done: str, failed: str) -> str:
 
 _TELLERS: dict[str, Callable[[Detail, Namer], str]] = {
     "begun": lambda _detail, _name: "begun",
+    "reverted": _reverted,
+    "settled": lambda _detail, _name: "settled",
     "submitted": _submitted,
     "bids_requested": _bids_requested,
     "bid_received": _bid_received,

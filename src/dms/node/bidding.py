@@ -14,10 +14,11 @@ from dms.actor.behaviour import Message
 from dms.ensemble.requirements import location_matches
 from dms.identity.ids import ActorID
 from dms.node.errors import NoBid
+from dms.node.reservations import check_ensemble_id
 from dms.observe import get_logger
 from dms.orchestrator import messages
 from dms.orchestrator.bid import sign_bid
-from dms.resources.arithmetic import fits
+from dms.resources.arithmetic import check, fits
 from dms.resources.comparison import unmet
 from dms.types.errors import DMSError
 from dms.types.ids import EnsembleID, PeerID
@@ -52,6 +53,10 @@ def refusal(request: messages.NodeRequest, offer: Offerings, excluded: Iterable[
         return "this peer is excluded"
     if not location_matches(request.location, offer.location):
         return "the location does not match"
+    try:
+        check(request.resources)
+    except DMSError as exc:
+        return exc.message
     missing = [e for e in request.executors or () if e not in offer.executors]
     if missing:
         return f"no executor {', '.join(missing)}"
@@ -121,8 +126,9 @@ class Bidder:
         """Reply once per node that fits; silence otherwise."""
         request = message.payload
         key = (request.id, request.nonce)
-        if not request.id or key in self._answered or len(self._answered) >= MAX_REMEMBERED:
+        if key in self._answered or len(self._answered) >= MAX_REMEMBERED:
             return
+        check_ensemble_id(request.id)
         now_ns = self._actor.security.now_ns()
         expiry_ns = now_ns + int(BID_LIFETIME_S * NS_PER_S)
         self._answered[key] = expiry_ns
@@ -141,8 +147,11 @@ class Bidder:
             return
         requester = message.sender.id
         known = self._bids.get(request.id)
+        if known is not None and known.expiry_ns < now_ns:
+            known = None
         if known is not None and known.orchestrator != requester:
-            return  # an id that somebody else uses
+            log.info("no_bid", ensemble=request.id, reason="somebody else uses this id")
+            return
         nodes = frozenset(accepted) | (known.nodes if known else frozenset())
         self._bids[request.id] = Remembered(requester, nodes, expiry_ns)
         for node_id in accepted:

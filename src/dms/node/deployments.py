@@ -30,8 +30,9 @@ STREAMS = ("stdout", "stderr")
 class DeploymentBehaviours:
     """What a node answers about the deployments that it orchestrates."""
 
-    def __init__(self, deployments: Deployments) -> None:
+    def __init__(self, deployments: Deployments, *, clock_ns: Callable[[], int]) -> None:
         self._deployments = deployments
+        self._clock_ns = clock_ns
 
     def register(self, actor: Actor) -> None:
         """Answer on ``actor``."""
@@ -65,7 +66,8 @@ class DeploymentBehaviours:
 
     async def _list(self, message: Message[p.ListRequest]) -> p.ListReply:
         request = message.payload
-        found = [r for r in self._deployments.all() if _matches(r, request)]
+        now_ns = self._clock_ns()
+        found = [r for r in self._deployments.all() if _matches(r, request, now_ns)]
         key = (request.sort_by or "-created_at").removeprefix("-")
         order = _SORT_KEYS.get(key)
         if order is None:
@@ -111,7 +113,7 @@ class DeploymentBehaviours:
             await self._deployments.wait_for_change(record.id, min(request.wait_ms / 1000, MAX_WAIT_S))
             entries = await self._deployments.events(record.id, request.after)
         record = self._find(request.id)
-        events = tuple(p.DeploymentEvent(seq=e.seq, at=e.at_ns, kind=e.kind, detail=e.payload) for e in entries)
+        events = tuple(p.DeploymentEvent(seq=e.seq, at=e.at_ns, kind=e.kind, detail=e.payload) for e in entries[: p.EVENTS_PAGE])
         return p.EventsReply(events=events, status=record.state.phase.value, error="")
 
     async def _logs(self, message: Message[p.LogsRequest]) -> p.LogsReply:
@@ -135,10 +137,10 @@ class DeploymentBehaviours:
         request = message.payload
         if not request.all and not request.before:
             raise BadInput("say which: before a time, or all")
-        now_ns = _now_ns()
+        now_ns = self._clock_ns()
         limit_ns = now_ns if request.all else parse_before(request.before, now_ns)
         for record in self._deployments.all():
-            if record.state.phase.is_final and record.state.completed_ns <= limit_ns:
+            if record.state.is_settled and record.state.completed_ns <= limit_ns:
                 await self._deployments.delete(record.id)
         return p.OKReply(ok=True, error="")
 
@@ -208,10 +210,6 @@ def parse_before(text: str, now_ns: int) -> int:
     return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * NS_PER_S)
 
 
-def _now_ns() -> int:
-    return int(datetime.now(UTC).timestamp() * NS_PER_S)
-
-
 _SORT_KEYS: dict[str, Callable[[DeploymentRecord], Any]] = {
     "created_at": lambda r: r.state.created_ns,
     "updated_at": lambda r: r.state.updated_ns,
@@ -221,11 +219,11 @@ _SORT_KEYS: dict[str, Callable[[DeploymentRecord], Any]] = {
 }
 
 
-def _matches(record: DeploymentRecord, request: p.ListRequest) -> bool:
-    state, now_ns = record.state, _now_ns()
+def _matches(record: DeploymentRecord, request: p.ListRequest, now_ns: int) -> bool:
+    state = record.state
     if request.status and state.phase.value.lower() not in {s.lower() for s in request.status}:
         return False
-    if any(record.metadata.get(key) != value for key, value in request.metadata.items()):
+    if any(record.config.v1.metadata.get(key) != value for key, value in request.metadata.items()):
         return False
     bounds = (
         (request.created_after, state.created_ns, 1),
@@ -244,7 +242,7 @@ def _listed(record: DeploymentRecord) -> p.ListedDeployment:
         created_at=rfc3339(state.created_ns),
         updated_at=rfc3339(state.updated_ns),
         completed_at=rfc3339(state.completed_ns),
-        metadata=record.metadata,
+        metadata=record.config.v1.metadata,
         error=state.error,
     )
 

@@ -5,13 +5,14 @@
     DMSError
     └── NodeError
         ├── NoBid                 commit without a bid of ours, or too late   (Conflict)
+        ├── InvalidRequest        ids or ports that cannot be                 (BadInput)
         ├── NotCommitted          allocate without a commit                   (Conflict)
         └── ExecutorMissing       this machine lacks the executor             (Unavailable)
 """
 
 from __future__ import annotations
 
-from dms.types.errors import Conflict, DMSError, Unavailable
+from dms.types.errors import BadInput, Conflict, DMSError, Unavailable
 
 
 class NodeError(DMSError):
@@ -24,6 +25,12 @@ class NoBid(Conflict, NodeError):
     """no bid requests for this ensemble"""
 
     code = "no_bid"
+
+
+class InvalidRequest(BadInput, NodeError):
+    """The request makes no sense."""
+
+    code = "invalid_request"
 
 
 class NotCommitted(Conflict, NodeError):

@@ -16,6 +16,7 @@ from dms.allocation.hooks.grants import GrantsHook
 from dms.allocation.hooks.liveness import LivenessHook
 from dms.allocation.hooks.results_dir import PERSIST_LOGS_S, ResultsDirHook
 from dms.allocation.machine import AllocationState, AllocationView
+from dms.allocation.messages import Stats
 from dms.executor.protocol import Executor
 from dms.identity.ids import ActorID
 from dms.identity.keys import PrivateKey
@@ -32,9 +33,9 @@ from dms.types.gojson import Wire
 from dms.types.ids import AllocationID, EnsembleID
 
 PUSH_TIMEOUT_S = 20.0
-PUSH_TRIES = 10
-"""Of the report of an end; the waits between them double up to a minute. After that the orchestrator learns it from silence."""
 MAX_PUSH_WAIT_S = 60.0
+"""The report of an end is repeated for as long as its logs are kept; the waits in between double up to this. It is shorter
+than the silence after which an orchestrator gives an allocation up, so that one that was away still hears the truth."""
 PENDING_LIFETIME_S = 900.0
 """How long an allocation may wait for its start."""
 NS_PER_S = 10**9
@@ -118,6 +119,7 @@ class Hosting:
         """Turn a reservation into an allocation; on disk when this returns.
 
         :raises ExecutorMissing: this machine cannot run it.
+        :raises NotCommitted: the reservation has expired.
         """
         if order.executor not in self._executors:
             raise ExecutorMissing(f"this machine has no executor {order.executor}")
@@ -137,8 +139,13 @@ class Hosting:
             ports=reservation.ports,
         )
         allocation = await self._make(spec, AllocationView(), "")
-        await self._save(allocation)
-        await self._reservations.consume(reservation)
+        try:
+            await self._save(allocation)
+            await self._reservations.consume(reservation)
+        except BaseException:
+            with trio.CancelScope(shield=True):
+                await self._destroy(allocation, keep_logs_s=0.0)
+            raise
         return allocation.actor.handle
 
     async def restore(self) -> None:
@@ -146,9 +153,6 @@ class Hosting:
         records = await self._store.run(lambda session: self._documents(session).find_all())
         for record in (r.value for r in records):
             spec, state = record.spec, AllocationState(record.state)
-            if spec.executor not in self._executors:
-                log.error("executor_gone", allocation=spec.id, executor=spec.executor)
-                continue
             self._records[spec.id] = record
             await self._reservations.forget(spec.id)
             view = AllocationView(state, record.error, record.exit_code, record.reason, record.killed)
@@ -162,7 +166,10 @@ class Hosting:
             self._ports.restore(spec.id, ports_of(spec.ports))
             if self._resources.is_committed(spec.id):
                 await self._resources.allocate(spec.id)
-            await allocation.resume()
+            if self._resources.is_allocated(spec.id):
+                self._root.start_soon(allocation.resume)
+            else:
+                await allocation.shutdown("its reservation expired while this node was down")
         await self._remove_strays()
 
     async def sweep(self) -> None:
@@ -188,7 +195,7 @@ class Hosting:
             LivenessHook(self._push_liveness, interval_s=self._options.liveness_interval_s),
         )
         surroundings = Surroundings(
-            executor=self._executors[spec.executor],
+            executor=self._executors.get(spec.executor),
             results_dir=results_dir,
             hooks=hooks,
             save=self._save,
@@ -206,7 +213,12 @@ class Hosting:
         """Workloads of an earlier life that no allocation owns."""
         owned = {a.execution_id for a in self._hosted.values() if not a.view.state.is_final}
         for executor in self._executors.values():
-            for info in await executor.list():
+            try:
+                known = await executor.list()
+            except DMSError as exc:
+                log.error("executions_not_listed", executor=executor.type, error=exc.message)
+                continue
+            for info in known:
                 if info.execution_id not in owned and not info.status.is_final:
                     log.warning("stray_execution_removed", execution=info.execution_id, executor=executor.type)
                     await executor.remove(info.execution_id)
@@ -245,7 +257,9 @@ class Hosting:
         await self._resources.release(allocation_id)
 
     async def _retire(self, allocation: Allocation) -> None:
-        record = self._records[allocation.spec.id]
+        record = self._records.get(allocation.spec.id)
+        if record is None or self._hosted.get(allocation.spec.id) is not allocation:
+            return
         age_s = max(0.0, (self._root.security.now_ns() - record.ended_ns) / NS_PER_S)
         await self._destroy(allocation, keep_logs_s=max(0.0, self._options.persist_logs_s - age_s))
 
@@ -278,7 +292,7 @@ class Hosting:
         await self._push(allocation, messages.allocation_status(allocation.spec.ensemble_id), change)
 
     async def _report_end(self, allocation: Allocation) -> None:
-        """Until it is acknowledged, for a while."""
+        """Until it is acknowledged, or nothing is left of it; another of the same id may have taken its place then."""
         view = allocation.view
         ended = messages.TaskTermination(
             allocation_id=allocation.spec.id,
@@ -287,18 +301,22 @@ class Hosting:
                 err=view.error, exit_code=view.exit_code or 0, killed=view.killed, reason=view.reason
             ),
         )
-        for attempt in range(PUSH_TRIES):
+        wait_s = 1.0
+        while self._hosted.get(allocation.spec.id) is allocation:
             answer = await self._push(allocation, messages.task_termination(allocation.spec.ensemble_id), ended)
-            record = self._records.get(allocation.spec.id)
-            if record is None:
-                return
             if answer is not None:
-                await self._put(_reported(record))
+                if self._hosted.get(allocation.spec.id) is allocation:
+                    await self._put(_reported(self._records[allocation.spec.id]))
                 return
-            await trio.sleep(min(2.0**attempt, MAX_PUSH_WAIT_S))
+            await trio.sleep(wait_s)
+            wait_s = min(wait_s * 2, MAX_PUSH_WAIT_S)
 
     async def _push_liveness(self, allocation: Allocation, number: int) -> bool | None:
-        stats = await allocation.stats()
+        try:
+            stats = await allocation.stats()
+        except DMSError as exc:
+            log.info("stats_failed", allocation=allocation.spec.id, error=exc.message)
+            stats = Stats()  # a backend that cannot count now is no reason to be silent
         sign = messages.Liveness(
             allocation_id=allocation.spec.id,
             status=allocation.view.state.value,

@@ -124,9 +124,9 @@ class Node:
             await nursery.start(self.root.run)
             await self.resources.load()
             await self.onboarding.restore()
-            self._register()
             await self.provider.restore()
             await self.deployments.restore()
+            self._register()  # now: what is asked while half is not found yet would be answered wrongly
             for topic in (HELLO_TOPIC, BID_REQUEST_TOPIC):
                 await self.root.subscribe(topic)
             nursery.start_soon(self.provider.keep_tidy)
@@ -151,7 +151,7 @@ class Node:
         PublicBehaviours(self.root.handle.did.uri, offered).register(self.root)
         PeerBehaviours(self.root.network).register(self.root)
         MachineBehaviours(self.resources, self.onboarding, self.probe, self.hosting).register(self.root)
-        DeploymentBehaviours(self.deployments).register(self.root)
+        DeploymentBehaviours(self.deployments, clock_ns=self.root.security.now_ns).register(self.root)
         self.provider.register()
 
     def _on_peer(self, event: PeerEvent) -> None:

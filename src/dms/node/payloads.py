@@ -287,6 +287,10 @@ class InfoReply(Wire):
     allocations: dict[str, AllocationInfo]
 
 
+EVENTS_PAGE = 500
+"""Events in one reply; a reply that holds so many may not be the last."""
+
+
 class EventsRequest(Wire):
     """Ours: what happened to a deployment after entry ``after``; waits up to ``wait_ms`` for something new."""
 

@@ -61,6 +61,8 @@ class Provider:
         self._options = options
         self._recovered = False
         self._locks: dict[EnsembleID, trio.Lock] = {}
+        self._served: set[EnsembleID] = set()
+        """Those whose logs and shutdown this node answers for."""
         self.bidder = Bidder(root, self)
 
     def register(self) -> None:
@@ -87,12 +89,20 @@ class Provider:
         """Give back what expired, every minute."""
         while True:
             await trio.sleep(SWEEP_INTERVAL_S)
-            self.bidder.sweep()
-            expired = await self._reservations.sweep()
-            if expired:
-                log.info("reservations_expired", count=expired)
-            await self._hosting.sweep()
-            self._locks = {k: lock for k, lock in self._locks.items() if lock.locked()}
+            try:
+                await self._tidy()
+            except Exception:
+                log.exception("sweep_failed")
+
+    async def _tidy(self) -> None:
+        self.bidder.sweep()
+        expired = await self._reservations.sweep()
+        if expired:
+            log.info("reservations_expired", count=expired)
+        await self._hosting.sweep()
+        for ensemble in tuple(self._served):
+            self._unregister_if_empty(ensemble)
+        self._locks = {k: lock for k, lock in self._locks.items() if lock.locked()}
 
     async def offerings(self) -> Offerings | None:
         """What this machine has now; ``None`` when it offers nothing."""
@@ -129,8 +139,10 @@ class Provider:
                 for id_, order in request.allocations.items():
                     existing = self._hosting.find(request.ensemble_id, id_)
                     if existing is not None and existing.spec.orchestrator.id == sender:
-                        handles[id_] = existing.actor.handle
-                        continue
+                        if not existing.view.state.is_final:
+                            handles[id_] = existing.actor.handle
+                            continue
+                        await self._hosting.discard(existing)  # of an earlier attempt, whose revert did not arrive
                     reservation = self._reservations.get(AllocationID(id_), sender)
                     handles[id_] = await self._hosting.allocate(reservation, order)
                 self._register_ensemble(request.ensemble_id)
@@ -169,10 +181,12 @@ class Provider:
             payload=messages.AllocationLogsRequest,
             error_reply=lambda error: messages.AllocationLogsReply(error=error),
         )
+        self._served.add(ensemble)
         self._root.on(messages.ensemble_shutdown(ensemble), on_shutdown, payload=messages.ShutdownAllocationRequest)
 
     def _unregister_if_empty(self, ensemble: EnsembleID) -> None:
         if not any(a.spec.ensemble_id == ensemble for a in self._hosting):
+            self._served.discard(ensemble)
             self._root.off(messages.ensemble_logs(ensemble))
             self._root.off(messages.ensemble_shutdown(ensemble))
 

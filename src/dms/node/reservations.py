@@ -1,18 +1,22 @@
 """What is reserved here and for whom, until it becomes an allocation or expires (``spec/orchestration.md`` 4.2).
 
-A reservation holds resources and ports. It is on disk before it is acknowledged, and a restart finds it again.
+A reservation holds resources and ports. It is on disk before it is acknowledged, and a restart finds it again. What
+was reserved without ever being acknowledged is given back by the restart.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 
 import msgspec
+import trio
 
 from dms.actor.handle import Handle
 from dms.identity.ids import ActorID
-from dms.node.errors import NotCommitted
+from dms.node.errors import InvalidRequest, NotCommitted
 from dms.orchestrator.messages import CommitRequest
+from dms.resources.errors import AlreadyCommitted
 from dms.resources.manager import ResourceManager
 from dms.resources.ports import PortAllocator, Ports
 from dms.store import Documents, Session, Store
@@ -23,6 +27,9 @@ from dms.types.ids import AllocationID, EnsembleID
 from dms.types.resources import Resources
 
 NS_PER_S = 10**9
+_ENSEMBLE = re.compile(r"[0-9A-Za-z]{1,128}")
+_KEY = re.compile(r"[0-9A-Za-z][0-9A-Za-z_-]{0,62}\.[0-9A-Za-z][0-9A-Za-z_-]{0,62}")
+MAX_ID_CHARS = 200
 
 
 class Reservation(Wire):
@@ -50,7 +57,7 @@ class Reservations:
         self._held: dict[AllocationID, Reservation] = {}
 
     async def load(self) -> None:
-        """After a restart: those on disk whose resources are still committed."""
+        """After a restart: those on disk whose resources are still committed, and no others."""
         for record in await self._store.run(lambda session: self._documents(session).find_all()):
             held = record.value
             if not self._resources.is_committed(held.allocation_id):
@@ -58,6 +65,8 @@ class Reservations:
                 continue
             self._held[held.allocation_id] = held
             self._ports.restore(held.allocation_id, ports_of(held.ports))
+        for allocation_id in self._resources.commitments.keys() - self._held.keys():
+            await self._resources.uncommit(allocation_id)
 
     def get(self, allocation_id: AllocationID, orchestrator: ActorID) -> Reservation:
         """What is held for this allocation of this orchestrator.
@@ -65,7 +74,7 @@ class Reservations:
         :raises NotCommitted: nothing.
         """
         held = self._held.get(allocation_id)
-        if held is None or held.orchestrator.id != orchestrator:
+        if held is None or held.orchestrator.id != orchestrator or held.expiry_ns < self._clock_ns():
             raise NotCommitted(f"allocation not committed: {allocation_id}")
         return held
 
@@ -76,20 +85,18 @@ class Reservations:
     async def commit(self, request: CommitRequest, orchestrator: Handle, expiry_ns: int) -> Reservation:
         """Reserve; the same request again gets the same answer.
 
+        :raises InvalidRequest: ids or ports that cannot be.
         :raises DMSError: no resources, or no ports.
         """
+        check_allocation_id(request.allocation_id, request.ensemble_id, request.node_id)
         allocation_id = AllocationID(request.allocation_id)
         held = self._held.get(allocation_id)
         if held is not None and held.orchestrator.id == orchestrator.id:
             return held
+        if held is not None:
+            raise AlreadyCommitted(f"resources already committed for allocation {allocation_id}")
         resources = _bare(request)
-        static = [int(public) for public in request.port_mapping]
-        dynamic = self._ports.reserve(allocation_id, static, len(request.dynamic_ports)).dynamic
-        try:
-            await self._resources.commit(allocation_id, resources, expiry_ns / NS_PER_S)
-        except BaseException:
-            self._ports.release(allocation_id)
-            raise
+        dynamic = self._ports.reserve(allocation_id, _static(request), len(request.dynamic_ports)).dynamic
         ports = dict(request.port_mapping) | {
             str(public): private for public, private in zip(dynamic, request.dynamic_ports, strict=True)
         }
@@ -102,7 +109,14 @@ class Reservations:
             expiry_ns=expiry_ns,
             ports=ports,
         )
-        await self._store.run(lambda session: self._documents(session).put(allocation_id, held))
+        try:
+            await self._resources.commit(allocation_id, resources, expiry_ns / NS_PER_S)
+            await self._store.run(lambda session: self._documents(session).put(allocation_id, held))
+        except BaseException:
+            self._ports.release(allocation_id)
+            with trio.CancelScope(shield=True):
+                await self._resources.release(allocation_id)
+            raise
         self._held[allocation_id] = held
         return held
 
@@ -118,11 +132,12 @@ class Reservations:
         await self.forget(reservation.allocation_id)
 
     async def sweep(self) -> int:
-        """Give back what has expired; how many that were."""
+        """Give back what has expired; how many that were. What the ledger holds alone goes as well."""
         now_ns = self._clock_ns()
         expired = [r for r in self._held.values() if r.expiry_ns < now_ns]
         for reservation in expired:
             await self.release(reservation)
+        await self._resources.sweep_expired()
         return len(expired)
 
     async def forget(self, allocation_id: AllocationID) -> None:
@@ -144,6 +159,37 @@ class Reservations:
 def ports_of(mapping: Mapping[str, int]) -> Ports:
     """The host ports of a public → private mapping; which were asked for by number no longer matters."""
     return Ports(static=tuple(int(public) for public in mapping))
+
+
+def check_ensemble_id(ensemble: str) -> None:
+    """Refuse what cannot be the id of an ensemble: it becomes part of behaviours, capabilities and directories.
+
+    :raises InvalidRequest: it is none.
+    """
+    if not _ENSEMBLE.fullmatch(ensemble):
+        raise InvalidRequest(f"invalid ensemble id: {ensemble[:80]!r}")
+
+
+def check_allocation_id(allocation_id: str, ensemble: str, node: str) -> None:
+    """Refuse an id that is not ``<ensemble id>_<node>.<allocation>`` of this very node.
+
+    :raises InvalidRequest: it is not.
+    """
+    check_ensemble_id(ensemble)
+    key = allocation_id.removeprefix(f"{ensemble}_")
+    if (
+        not allocation_id.startswith(f"{ensemble}_{node}.")
+        or not _KEY.fullmatch(key)
+        or len(allocation_id) > MAX_ID_CHARS
+    ):
+        raise InvalidRequest(f"invalid allocation id: {allocation_id[:MAX_ID_CHARS]!r}")
+
+
+def _static(request: CommitRequest) -> list[int]:
+    try:
+        return [int(public) for public in request.port_mapping]
+    except ValueError:
+        raise InvalidRequest("public ports are numbers") from None
 
 
 def _bare(request: CommitRequest) -> Resources:

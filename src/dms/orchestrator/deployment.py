@@ -1,13 +1,15 @@
 """One deployment alive: carries out what the machine says and feeds it what happens.
 
 A single loop takes events one after another. Each is written to the journal together with the state that follows from
-it, and only then are the instructions carried out, in a task beside the loop, so that a shutdown can interrupt them.
+it; only then does the new state show, is the event acknowledged to whoever reported it, and are the instructions carried
+out, in a task beside the loop, so that a shutdown can interrupt them.
 """
 
 from __future__ import annotations
 
 import math
 import secrets
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import trio
@@ -19,7 +21,7 @@ from dms.ensemble.config import EnsembleConfig
 from dms.identity.ids import did_of
 from dms.observe import get_logger
 from dms.orchestrator import effects, messages
-from dms.orchestrator.errors import DeploymentNotRunning
+from dms.orchestrator.errors import DeploymentNotRunning, NothingToRead
 from dms.orchestrator.journal import DeploymentRecord, Journal
 from dms.orchestrator.logs import LogShelf
 from dms.orchestrator.machine import (
@@ -31,11 +33,14 @@ from dms.orchestrator.machine import (
     CollectBids,
     Commit,
     CommitsDone,
+    EndLost,
     Event,
     FetchLogs,
     Finish,
     Instruction,
     Revert,
+    Reverted,
+    Settled,
     ShutdownAll,
     ShutdownDone,
     ShutdownRequested,
@@ -45,7 +50,7 @@ from dms.orchestrator.machine import (
     resume,
     step,
 )
-from dms.orchestrator.state import AllocationRecord, DeploymentState, Phase
+from dms.orchestrator.state import LOST, AllocationRecord, DeploymentState, Phase
 from dms.types.errors import DMSError
 from dms.types.ids import Capability, EnsembleID
 
@@ -56,6 +61,14 @@ LIVENESS_TIMEOUT_S = 100.0
 NS_PER_S = 10**9
 
 log = get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Posted:
+    """An event on its way; ``taken`` is set once what follows from it is on disk."""
+
+    event: Event
+    taken: trio.Event = field(default_factory=trio.Event)
 
 
 class Deployment:
@@ -80,10 +93,11 @@ class Deployment:
         self._logs = logs
         self._liveness_timeout_s = liveness_timeout_s
         self._context = effects.Context(self.id, self.config, actor, self._note)
-        self._inbox_send, self._inbox = trio.open_memory_channel[Event](math.inf)
+        self._inbox_send, self._inbox = trio.open_memory_channel[_Posted](math.inf)
+        self._has_ended = False
         self._work: trio.CancelScope | None = None
         self._seen: dict[str, float] = {}
-        self._fetching: set[str] = set()
+        self._fetching: dict[str, trio.Lock] = {}
 
     # what others see -----------------------------------------------------------------------------------------------
 
@@ -101,13 +115,18 @@ class Deployment:
     async def fetch_logs(self, key: str) -> Path:
         """Copy the logs as they are now to this node; the folder.
 
+        :raises NothingToRead: it was not allocated yet.
         :raises DMSError: the provider cannot be reached.
         """
-        was_over = self.state.allocations[key].is_over
         folder = self._logs.folder(self.id, key)
-        if not self._logs.is_complete(self.id, key):
+        async with self._fetching.setdefault(key, trio.Lock()):
+            record = self.state.allocations[key]
+            if self._logs.is_complete(self.id, key):
+                return folder
+            if record.handle is None:
+                raise NothingToRead(f"there are no logs of {key} yet: the deployment is {self.state.phase.value}")
             await effects.fetch_logs(self._context, self.state, key, folder)
-            if was_over:
+            if record.is_over:
                 self._logs.mark_complete(self.id, key)
         return folder
 
@@ -118,11 +137,9 @@ class Deployment:
         """
         if self.state.phase.is_final:
             raise DeploymentNotRunning(f"deployment is not running: it is {self.state.phase.value}")
-        before = self.changed
-        self._post(ShutdownRequested(at_ns=self._now()))
-        while self.state.phase not in (Phase.SHUTTING_DOWN, Phase.COMPLETED, Phase.FAILED):
-            await before.wait()
-            before = self.changed
+        await self._post(ShutdownRequested(at_ns=self._now())).wait()
+        if self.state.phase is Phase.FAILED:
+            raise DeploymentNotRunning(f"deployment is not running: it has just failed: {self.state.error}")
 
     # life ----------------------------------------------------------------------------------------------------------
 
@@ -133,34 +150,47 @@ class Deployment:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._keep_grants)
                 if is_restored:
-                    self.state, instructions = resume(self.state, self._now())
-                    await self._journal.write(self.id, self.config, self.state, "restored", {})
+                    state, instructions = resume(self.state, self._now())
+                    await self._journal.write(self.id, state, "restored", {})
+                    self.state = state
                     self._announce()
-                    self._carry_out(nursery, instructions)
+                    is_over = await self._go_on(nursery, instructions)
                 else:
                     self._post(Begun(at_ns=self._now()))
-                while not await self._take_one(nursery):
-                    pass
+                    is_over = False
+                while not is_over:
+                    is_over = await self._take_one(nursery)
                 nursery.cancel_scope.cancel()
+            # only after a proper end: cancelled, what is still queued was not taken
+            self._has_ended = True
+            while self._inbox.statistics().current_buffer_used:
+                self._inbox.receive_nowait().taken.set()
         finally:
             self.actor.stop()
 
     async def _take_one(self, nursery: trio.Nursery) -> bool:
         """One event; whether it was the last."""
-        event = await self._inbox.receive()
-        after, instructions = step(self.state, self.config, event)
-        if after is self.state and not instructions:
+        posted = await self._inbox.receive()
+        event, before = posted.event, self.state
+        after, instructions = step(before, self.config, event)
+        if after is before and not instructions:
+            posted.taken.set()
             return False
-        before, self.state = self.state, after
-        await self._journal.write_event(self.id, self.config, event, before, after)
+        await self._journal.write_event(self.id, event, before, after)
+        self.state = after
+        posted.taken.set()
         self._announce()
         if isinstance(event, ShutdownRequested) and self._work is not None:
             self._work.cancel()
-        if any(isinstance(i, Finish) for i in instructions):
-            await self._finish(instructions)
-            return True
-        self._carry_out(nursery, instructions)
-        return False
+        return await self._go_on(nursery, instructions)
+
+    async def _go_on(self, nursery: trio.Nursery, instructions: tuple[Instruction, ...]) -> bool:
+        """Have the instructions carried out; whether they were the last."""
+        if not any(isinstance(i, Finish) for i in instructions):
+            self._carry_out(nursery, instructions)
+            return False
+        await self._finish(instructions)
+        return True
 
     def _carry_out(self, nursery: trio.Nursery, instructions: tuple[Instruction, ...]) -> None:
         """Logs and supervision run beside; the rest in order, in a scope that a shutdown can cancel."""
@@ -169,6 +199,8 @@ class Deployment:
             match instruction:
                 case FetchLogs(key):
                     nursery.start_soon(self._fetch_quietly, key)
+                case EndLost(key):
+                    nursery.start_soon(effects.end_lost, self._context, self.state, key)
                 case Supervise():
                     nursery.start_soon(self._watch)
                 case _:
@@ -199,7 +231,8 @@ class Deployment:
                 self._grant_providers()
                 self._post(StartsDone(at_ns=self._now(), results=await effects.start_all(self._context, self.state)))
             case Revert(bids):
-                await effects.revert(self._context, bids)
+                peers = await effects.revert(self._context, bids)
+                self._post(Reverted(at_ns=self._now(), peers=peers))
             case ShutdownAll():
                 unreached = await effects.shutdown_all(self._context, self.state)
                 self._post(ShutdownDone(at_ns=self._now(), unreached=unreached))
@@ -207,13 +240,23 @@ class Deployment:
                 raise AssertionError(instruction)
 
     async def _finish(self, instructions: tuple[Instruction, ...]) -> None:
-        for instruction in instructions:
-            if isinstance(instruction, Revert):
-                await effects.revert(self._context, instruction.assignment)
+        """What is left to do after the end: logs first, as a revert takes them away."""
         async with trio.open_nursery() as nursery:
             for key, record in self.state.allocations.items():
                 if record.handle is not None:
                     nursery.start_soon(self._fetch_quietly, key)
+        for instruction in instructions:
+            match instruction:
+                case Revert(bids):
+                    await effects.revert(self._context, bids)
+                case EndLost(key):
+                    await effects.end_lost(self._context, self.state, key)
+                case _:
+                    continue
+        event, before = Settled(at_ns=self._now()), self.state
+        after, _ = step(before, self.config, event)
+        await self._journal.write_event(self.id, event, before, after)
+        self.state = after
         self._announce()
 
     # what providers push -------------------------------------------------------------------------------------------
@@ -228,7 +271,7 @@ class Deployment:
         if record is None:
             return messages.Reply(ok=False, error="not an allocation of this deployment")
         ended = message.payload
-        self._post(
+        posted = self._post(
             AllocationEnded(
                 at_ns=self._now(),
                 key=record.key,
@@ -238,6 +281,7 @@ class Deployment:
                 exit_code=ended.error.exit_code,
             )
         )
+        await posted.wait()  # acknowledged means on disk: the provider will not say it again
         return messages.Reply(ok=True)
 
     async def _on_liveness(self, message: Message[messages.Liveness]) -> messages.Reply:
@@ -274,7 +318,7 @@ class Deployment:
         """An allocation of which nothing is heard for too long counts as failed."""
         now = trio.current_time()
         for key in self.state.allocations:
-            self._seen.setdefault(key, now)
+            self._seen[key] = now
         while True:
             await trio.sleep(self._liveness_timeout_s / 4)
             for key, record in self.state.allocations.items():
@@ -288,20 +332,15 @@ class Deployment:
                         key=key,
                         status=AllocationState.FAILED.value,
                         error=error,
-                        reason=effects.LOST,
+                        reason=LOST,
                     )
                 )
 
     async def _fetch_quietly(self, key: str) -> None:
-        if key in self._fetching:
-            return
-        self._fetching.add(key)
         try:
             await self.fetch_logs(key)
         except (DMSError, OSError) as exc:
             await self._note("logs_not_fetched", {"allocation": key, "reason": str(exc)})
-        finally:
-            self._fetching.discard(key)
 
     # bookkeeping ---------------------------------------------------------------------------------------------------
 
@@ -321,15 +360,21 @@ class Deployment:
             await trio.sleep(GRANT_RENEWAL_S)
 
     async def _note(self, kind: str, detail: dict[str, object]) -> None:
-        await self._journal.write(self.id, self.config, None, kind, detail)
+        await self._journal.write(self.id, None, kind, detail)
         self._announce()
 
     def _announce(self) -> None:
         self.changed.set()
         self.changed = trio.Event()
 
-    def _post(self, event: Event) -> None:
-        self._inbox_send.send_nowait(event)
+    def _post(self, event: Event) -> trio.Event:
+        """Queue an event; what is returned is set once what follows from it is on disk."""
+        posted = _Posted(event)
+        if self._has_ended:
+            posted.taken.set()
+        else:
+            self._inbox_send.send_nowait(posted)
+        return posted.taken
 
     def _now(self) -> int:
         return self.actor.security.now_ns()

@@ -18,12 +18,17 @@ from dms.identity.ids import ActorID
 from dms.identity.keys import PrivateKey
 from dms.observe import get_logger
 from dms.orchestrator.deployment import LIVENESS_TIMEOUT_S, Deployment
-from dms.orchestrator.errors import DeploymentNotFound, DeploymentNotRunning, DeploymentTooShort, InvalidDeployment
-from dms.orchestrator.journal import DeploymentRecord, Journal, JournalEntry, record_of
+from dms.orchestrator.errors import (
+    DeploymentNotFound,
+    DeploymentNotRunning,
+    DeploymentTooShort,
+    InvalidDeployment,
+    NothingToRead,
+)
+from dms.orchestrator.journal import DeploymentRecord, Journal, JournalEntry
 from dms.orchestrator.logs import LogShelf
 from dms.orchestrator.machine import begin
 from dms.orchestrator.messages import AllocationLogsReply
-from dms.types.errors import NotFound
 from dms.types.ids import EnsembleID
 
 MIN_DEPLOYMENT_S = 59.0
@@ -60,8 +65,8 @@ class Deployments:
         """After a restart: go on with what had not ended, remember the rest as history."""
         for record in await self._journal.load():
             self._records[record.id] = record
-            if not record.state.phase.is_final:
-                log.info("deployment_restored", ensemble=record.id, status=record.status)
+            if not record.state.is_settled:
+                log.info("deployment_restored", ensemble=record.id, status=record.state.phase.value)
                 await self._launch(record, is_restored=True)
 
     async def submit(self, config: EnsembleConfig, expiry_ns: int) -> EnsembleID:
@@ -77,8 +82,8 @@ class Deployments:
         ensemble = new_ensemble_id(self._root.network.peer_id, self._random_uuid())
         deadline_ns = expiry_ns - math.ceil(RESERVE_S * NS_PER_S)
         state = begin(ensemble, config, now_ns=now_ns, deadline_ns=deadline_ns)
-        record = record_of(ensemble, config, state)
-        await self._journal.write(ensemble, config, state, "submitted", {"metadata": config.v1.metadata})
+        record = DeploymentRecord(ensemble, config, state)
+        await self._journal.submit(record)
         self._records[ensemble] = record
         await self._launch(record, is_restored=False)
         return ensemble
@@ -90,7 +95,7 @@ class Deployments:
         """
         live = self._live.get(ensemble)
         if live is not None:
-            return record_of(live.id, live.config, live.state)
+            return DeploymentRecord(live.id, live.config, live.state)
         record = self._records.get(ensemble)
         if record is None:
             raise DeploymentNotFound(f"deployment not found: {ensemble}")
@@ -105,7 +110,7 @@ class Deployments:
         record = self.get(ensemble)
         found = self._live.get(ensemble)
         if found is None:
-            raise DeploymentNotRunning(f"deployment is not running: it is {record.status}")
+            raise DeploymentNotRunning(f"deployment is not running: it is {record.state.phase.value}")
         return found
 
     async def read_log(
@@ -134,7 +139,9 @@ class Deployments:
 
     def _check_kept(self, ensemble: EnsembleID, key: str) -> None:
         if not self._logs.is_complete(ensemble, key):
-            raise NotFound(f"there are no logs of {key}", hint="it never ran, or its provider could not be reached")
+            raise NothingToRead(
+                f"there are no logs of {key}", hint="it never ran, or its provider could not be reached"
+            )
 
     def orchestrator_handle(self, ensemble: EnsembleID) -> Handle:
         """The actor of a deployment, also after its end."""
@@ -165,9 +172,14 @@ class Deployments:
         :raises DeploymentNotRunning: it has not ended; shut it down first.
         """
         record = self.get(ensemble)
-        if ensemble in self._live:
+        phase, is_busy = record.state.phase, ensemble in self._live and not record.state.is_settled
+        if is_busy and phase.is_final:
             raise DeploymentNotRunning(
-                f"the deployment is {record.status}", hint=f"end it first: nunet shutdown {ensemble}"
+                f"the deployment is {phase.value}, its logs are still being fetched", hint="try again in a moment"
+            )
+        if is_busy:
+            raise DeploymentNotRunning(
+                f"the deployment is {phase.value}", hint=f"end it first: nunet shutdown {ensemble}"
             )
         await self._journal.delete(ensemble)
         self._records.pop(ensemble, None)
@@ -186,8 +198,9 @@ class Deployments:
             await deployment.run(is_restored=is_restored)
             log.info("deployment_ended", ensemble=deployment.id, status=deployment.state.phase.value)
         finally:
-            self._records[deployment.id] = record_of(deployment.id, deployment.config, deployment.state)
             self._live.pop(deployment.id, None)
+            if deployment.id in self._records:  # not deleted meanwhile
+                self._records[deployment.id] = DeploymentRecord(deployment.id, deployment.config, deployment.state)
 
 
 def check_deployable(config: EnsembleConfig) -> None:

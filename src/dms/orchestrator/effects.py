@@ -36,11 +36,14 @@ MAX_BIDS_PER_NODE = 8
 COMMIT_TIMEOUT_S = 3.0
 ALLOCATE_TIMEOUT_S = 5.0
 START_TIMEOUT_S = 300.0
-"""Pulling an image happens inside the start."""
+"""Pulling an image happens inside the start. It ends with the deployment's own deadline, too."""
+LEAST_START_TIMEOUT_S = 15.0
+"""So that what runs already can say so, also after the deadline."""
 SHUTDOWN_TIMEOUT_S = 15.0
 SHUTDOWN_TRIES = 3
 LOG_CHUNK_BYTES = 512 * 1024
 LOG_TIMEOUT_S = 30.0
+NS_PER_S = 10**9
 MAX_FETCHED_LOG_BYTES = 64 * 1024 * 1024
 
 HOPELESS = frozenset({"invalid_engine_spec", "unsupported"})
@@ -50,8 +53,6 @@ K = TypeVar("K")
 V = TypeVar("V")
 T = TypeVar("T")
 
-LOST = "lost"
-"""Reason of an end that nobody reported: no sign of life came for too long."""
 Note = Callable[[str, dict[str, object]], Awaitable[None]]
 """Writes something worth knowing into the deployment's events."""
 
@@ -257,18 +258,22 @@ def _order(config: EnsembleConfig, name: str) -> messages.AllocationOrder:
     )
 
 
-async def revert(ctx: Context, bids: Iterable[Bid]) -> None:
-    """Have peers give back everything; whoever cannot be reached lets it expire."""
+async def revert(ctx: Context, bids: Iterable[Bid]) -> tuple[str, ...]:
+    """Have peers give back everything; those that said that they did. Others may let it expire."""
     handles = {bid.peer: bid.handle for bid in bids}
+    request = messages.RevertRequest(ensemble_id=ctx.ensemble)
 
-    async def tell(peer: PeerID, handle: Handle) -> None:
-        request = messages.RevertRequest(ensemble_id=ctx.ensemble)
+    async def tell(peer: PeerID, handle: Handle) -> bool:
         try:
-            await ctx.actor.invoke(handle, messages.REVERT, request, messages.Reply, timeout_s=SHUTDOWN_TIMEOUT_S)
+            reply = await ctx.actor.invoke(
+                handle, messages.REVERT, request, messages.Reply, timeout_s=SHUTDOWN_TIMEOUT_S
+            )
         except DMSError as exc:
             await ctx.note("revert_unanswered", {"peer": peer, "reason": exc.message})
+            return False
+        return reply.ok
 
-    await _each(handles, tell)
+    return tuple(sorted(peer for peer, done in (await _each(handles, tell)).items() if done))
 
 
 # start and end -------------------------------------------------------------------------------------------------------
@@ -277,9 +282,11 @@ async def revert(ctx: Context, bids: Iterable[Bid]) -> None:
 async def start_all(ctx: Context, state: DeploymentState) -> dict[str, Started]:
     """Start the nodes side by side and, inside each, layer by layer of ``depends_on``; a failed layer ends its node."""
     results: dict[str, Started] = {}
+    left_s = (state.deadline_ns - ctx.actor.security.now_ns()) / NS_PER_S
+    timeout_s = min(START_TIMEOUT_S, max(left_s, LEAST_START_TIMEOUT_S))
 
     async def start(_key: str, record: AllocationRecord) -> Started:
-        return await _start(ctx, record)
+        return await _start(ctx, record, timeout_s)
 
     async def start_node(node: str) -> None:
         for layer in start_layers(ctx.config, node):
@@ -295,7 +302,7 @@ async def start_all(ctx: Context, state: DeploymentState) -> dict[str, Started]:
     return results
 
 
-async def _start(ctx: Context, record: AllocationRecord) -> Started:
+async def _start(ctx: Context, record: AllocationRecord, timeout_s: float) -> Started:
     if record.handle is None:
         return Started(ok=False, error="it was never allocated")
     if record.is_over:
@@ -303,11 +310,23 @@ async def _start(ctx: Context, record: AllocationRecord) -> Started:
     request = allocation_messages.StartRequest(port_mapping=record.ports)
     try:
         reply = await ctx.actor.invoke(
-            record.handle, allocation_messages.START, request, allocation_messages.StartReply, timeout_s=START_TIMEOUT_S
+            record.handle, allocation_messages.START, request, allocation_messages.StartReply, timeout_s=timeout_s
         )
     except DMSError as exc:
         return Started(ok=False, error=exc.message)
     return Started(ok=reply.ok, error=reply.error, is_hopeless=reply.code in HOPELESS)
+
+
+async def end_lost(ctx: Context, state: DeploymentState, key: str) -> None:
+    """Have the provider end an allocation of which nothing was heard, in case that it still runs."""
+    record = state.allocations[key]
+    bid = state.assignment.get(record.node_id)
+    if bid is None:
+        return
+    try:
+        await _end(ctx, record, bid)
+    except DMSError as exc:
+        await ctx.note("shutdown_unanswered", {"allocation": key, "peer": bid.peer, "reason": exc.message})
 
 
 async def shutdown_all(ctx: Context, state: DeploymentState) -> tuple[str, ...]:
@@ -318,16 +337,9 @@ async def shutdown_all(ctx: Context, state: DeploymentState) -> tuple[str, ...]:
         bid = state.assignment.get(record.node_id)
         if bid is None:
             return
-        request = messages.ShutdownAllocationRequest(allocation_id=record.id)
         for attempt in range(SHUTDOWN_TRIES):
             try:
-                await ctx.actor.invoke(
-                    bid.handle,
-                    messages.ensemble_shutdown(ctx.ensemble),
-                    request,
-                    messages.Reply,
-                    timeout_s=SHUTDOWN_TIMEOUT_S,
-                )
+                await _end(ctx, record, bid)
                 return
             except DMSError as exc:
                 await ctx.note(
@@ -341,6 +353,13 @@ async def shutdown_all(ctx: Context, state: DeploymentState) -> tuple[str, ...]:
     reserved_only = {r.node_id for r in state.allocations.values() if r.handle is None}
     await revert(ctx, [bid for node, bid in state.assignment.items() if node in reserved_only])
     return tuple(sorted(unreached))
+
+
+async def _end(ctx: Context, record: AllocationRecord, bid: Bid) -> None:
+    request = messages.ShutdownAllocationRequest(allocation_id=record.id)
+    await ctx.actor.invoke(
+        bid.handle, messages.ensemble_shutdown(ctx.ensemble), request, messages.Reply, timeout_s=SHUTDOWN_TIMEOUT_S
+    )
 
 
 # logs ----------------------------------------------------------------------------------------------------------------

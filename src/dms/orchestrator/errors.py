@@ -8,7 +8,8 @@
         ├── InvalidDeployment       an ensemble that cannot be deployed here (BadInput)
         ├── DeploymentTooShort      not enough time was given                (BadInput)
         ├── DeploymentNotFound      no deployment with this id               (NotFound)
-        └── DeploymentNotRunning    it is not in a state for this            (Conflict)
+        ├── DeploymentNotRunning    it is not in a state for this            (Conflict)
+        └── NothingToRead           an allocation that has no logs           (NotFound)
 """
 
 from __future__ import annotations
@@ -52,3 +53,9 @@ class DeploymentNotRunning(Conflict, OrchestratorError):
     """deployment is not running"""
 
     code = "deployment_not_running"
+
+
+class NothingToRead(NotFound, OrchestratorError):
+    """There are no logs."""
+
+    code = "nothing_to_read"

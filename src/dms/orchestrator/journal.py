@@ -1,7 +1,8 @@
 """What is kept of deployments: the present state of each, and every event that led to it (``spec/orchestration.md`` 7.1).
 
 Both are written in one transaction which is on disk before the deployment goes on. The journal is what users read as
-the deployment's events, and what a restart begins with is the state.
+the deployment's events, and what a restart begins with is the state. The ensemble itself, which may be large and never
+changes, is written once, at its submission.
 """
 
 from __future__ import annotations
@@ -17,13 +18,15 @@ from dms.orchestrator.machine import (
     BidsCollected,
     CommitsDone,
     Event,
+    Reverted,
+    Settled,
     ShutdownDone,
     ShutdownRequested,
     StartsDone,
 )
 from dms.orchestrator.state import DeploymentState
 from dms.store import DeploymentJournal, Documents, JournalEntry, Session, Store
-from dms.store.schema import deployment_journal
+from dms.store.schema import deployment_journal, ensembles
 from dms.store.schema import deployments as table
 from dms.types.gojson import Wire
 from dms.types.ids import EnsembleID
@@ -31,7 +34,7 @@ from dms.types.ids import EnsembleID
 __all__ = ["DeploymentRecord", "Journal", "JournalEntry"]
 
 
-class DeploymentRecord(Wire):
+class StoredDeployment(Wire):
     """One deployment as stored; ``status`` repeats the phase so that it can be queried."""
 
     id: EnsembleID
@@ -39,7 +42,14 @@ class DeploymentRecord(Wire):
     created_ns: int
     updated_ns: int
     completed_ns: int
-    metadata: dict[str, str]
+    state: DeploymentState
+
+
+@dataclass(frozen=True, slots=True)
+class DeploymentRecord:
+    """One deployment with its ensemble."""
+
+    id: EnsembleID
     config: EnsembleConfig
     state: DeploymentState
 
@@ -50,28 +60,32 @@ class Journal:
 
     store: Store
 
+    async def submit(self, record: DeploymentRecord) -> None:
+        """Begin a deployment: ensemble, state and first entry."""
+
+        def transact(session: Session) -> None:
+            Documents(session, ensembles, EnsembleConfig).create(record.config, record.id)
+            self._put(session, record.id, record.state)
+            detail = {"metadata": record.config.v1.metadata}
+            DeploymentJournal(self.store).append_on(session, record.id, (("submitted", detail),))
+
+        await self.store.run(transact)
+
     async def write(
-        self,
-        ensemble: EnsembleID,
-        config: EnsembleConfig,
-        state: DeploymentState | None,
-        kind: str,
-        detail: dict[str, object],
+        self, ensemble: EnsembleID, state: DeploymentState | None, kind: str, detail: dict[str, object]
     ) -> None:
         """Append one entry, together with the state if that changed."""
-        record = None if state is None else record_of(ensemble, config, state)
 
         def transact(session: Session) -> None:
             DeploymentJournal(self.store).append_on(session, ensemble, ((kind, detail),))
-            if record is not None:
-                Documents(session, table, DeploymentRecord).put(ensemble, record)
+            if state is not None:
+                self._put(session, ensemble, state)
 
         await self.store.run(transact)
 
     async def write_event(
         self,
         ensemble: EnsembleID,
-        config: EnsembleConfig,
         event: Event,
         before: DeploymentState,
         after: DeploymentState,
@@ -82,12 +96,17 @@ class Journal:
             detail |= {"status": after.phase.value}
         if after.error and after.error != before.error:
             detail |= {"error": after.error}
-        await self.write(ensemble, config, after, _kind(event), detail)
+        await self.write(ensemble, after, _kind(event), detail)
 
     async def load(self) -> tuple[DeploymentRecord, ...]:
         """All deployments, oldest first."""
-        records = await self.store.run(lambda session: Documents(session, table, DeploymentRecord).find_all())
-        return tuple(sorted((record.value for record in records), key=lambda r: r.created_ns))
+
+        def fetch(session: Session) -> list[DeploymentRecord]:
+            configs = {record.id: record.value for record in Documents(session, ensembles, EnsembleConfig).find_all()}
+            stored = [record.value for record in Documents(session, table, StoredDeployment).find_all()]
+            return [DeploymentRecord(s.id, configs[s.id], s.state) for s in stored if s.id in configs]
+
+        return tuple(sorted(await self.store.run(fetch), key=lambda record: record.state.created_ns))
 
     async def events(self, ensemble: EnsembleID, after: int) -> tuple[JournalEntry, ...]:
         """The entries of one deployment with a sequence number above ``after``."""
@@ -97,24 +116,22 @@ class Journal:
         """Forget a deployment and its events."""
 
         def transact(session: Session) -> None:
-            Documents(session, table, DeploymentRecord).delete(ensemble)
+            Documents(session, table, StoredDeployment).delete(ensemble)
+            Documents(session, ensembles, EnsembleConfig).delete(ensemble)
             session.execute(deployment_journal.delete().where(deployment_journal.c.ensemble_id == ensemble))
 
         await self.store.run(transact)
 
-
-def record_of(ensemble: EnsembleID, config: EnsembleConfig, state: DeploymentState) -> DeploymentRecord:
-    """The stored form of a deployment."""
-    return DeploymentRecord(
-        id=ensemble,
-        status=state.phase.value,
-        created_ns=state.created_ns,
-        updated_ns=state.updated_ns,
-        completed_ns=state.completed_ns,
-        metadata=config.v1.metadata,
-        config=config,
-        state=state,
-    )
+    def _put(self, session: Session, ensemble: EnsembleID, state: DeploymentState) -> None:
+        stored = StoredDeployment(
+            id=ensemble,
+            status=state.phase.value,
+            created_ns=state.created_ns,
+            updated_ns=state.updated_ns,
+            completed_ns=state.completed_ns,
+            state=state,
+        )
+        Documents(session, table, StoredDeployment).put(ensemble, stored)
 
 
 def _kind(event: Event) -> str:
@@ -141,5 +158,7 @@ def _describe(event: Event, after: DeploymentState) -> dict[str, object]:
             return out if event.exit_code is None else out | {"exit_code": event.exit_code}
         case ShutdownDone():
             return {"unreached": list(event.unreached)}
-        case Begun() | ShutdownRequested():
+        case Reverted():
+            return {"peers": list(event.peers)}
+        case Begun() | ShutdownRequested() | Settled():
             return {}

@@ -9,7 +9,8 @@
 
 The shell writes each event and the state that follows from it to disk in one transaction *before* it carries out the
 instructions, so that after a crash :func:`resume` tells what is still to be done. Every instruction may therefore be
-carried out twice; providers take it the same way.
+carried out twice; providers take it the same way. Peers that must give something back stay in the state
+(``owed``) until they said that they did.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from dms.ensemble.ids import allocation_id
 from dms.ensemble.requirements import node_resources
 from dms.orchestrator.bid import Bid
 from dms.orchestrator.matching import Unmatched, Wanted, match
-from dms.orchestrator.state import AllocationRecord, DeploymentState, Phase
+from dms.orchestrator.state import LOST, AllocationRecord, DeploymentState, Phase
 from dms.types.gojson import Wire
 from dms.types.ids import EnsembleID
 
@@ -123,6 +124,19 @@ class ShutdownDone(Wire, tag="shutdown_done", tag_field="event"):
     unreached: tuple[str, ...] = ()
 
 
+class Reverted(Wire, tag="reverted", tag_field="event"):
+    """These peers have given everything back."""
+
+    at_ns: int
+    peers: tuple[str, ...]
+
+
+class Settled(Wire, tag="settled", tag_field="event"):
+    """Nothing is left to do for an ended deployment."""
+
+    at_ns: int
+
+
 Event = (
     Begun
     | BidsCollected
@@ -132,6 +146,8 @@ Event = (
     | AllocationEnded
     | ShutdownRequested
     | ShutdownDone
+    | Reverted
+    | Settled
 )
 
 
@@ -162,9 +178,9 @@ class StartAll:
 
 @dataclass(frozen=True, slots=True)
 class Revert:
-    """Have the peers of this assignment give back everything; no answer."""
+    """Have the peers of these bids give back everything, and answer with :class:`Reverted`."""
 
-    assignment: tuple[Bid, ...]
+    bids: tuple[Bid, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,16 +196,25 @@ class FetchLogs:
 
 
 @dataclass(frozen=True, slots=True)
+class EndLost:
+    """An allocation counts as lost: should it still run, its provider shall end it."""
+
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
 class ShutdownAll:
     """End everything that has not ended and answer with :class:`ShutdownDone`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finish:
-    """Nothing more will happen."""
+    """It has ended: fetch the logs, revert what is owed, and answer with :class:`Settled`."""
 
 
-Instruction = CollectBids | Commit | Allocate | StartAll | Revert | Supervise | FetchLogs | ShutdownAll | Finish
+Instruction = (
+    CollectBids | Commit | Allocate | StartAll | Revert | Supervise | FetchLogs | EndLost | ShutdownAll | Finish
+)
 Step = tuple[DeploymentState, tuple[Instruction, ...]]
 
 
@@ -223,7 +248,7 @@ def wanted_nodes(config: EnsembleConfig) -> tuple[Wanted, ...]:
 
 def step(state: DeploymentState, config: EnsembleConfig, event: Event) -> Step:
     """Apply one event. What comes late, twice or does not fit the phase changes nothing."""
-    if state.phase.is_final and not isinstance(event, AllocationEnded):
+    if state.is_settled:
         return state, ()
     after, instructions = _step(state, config, event)
     if after is not state:
@@ -233,17 +258,22 @@ def step(state: DeploymentState, config: EnsembleConfig, event: Event) -> Step:
 
 def resume(state: DeploymentState, now_ns: int) -> Step:
     """After a restart: what is to be done from the stored state on (``spec/orchestration.md`` 7.2)."""
+    owed = _owed(state)
     match state.phase:
         case Phase.PREPARING | Phase.GENERATING:
-            return _next_round(state, now_ns, "interrupted by a restart")
+            after, instructions = _next_round(state, now_ns, "interrupted by a restart")
+            return after, instructions if after.phase.is_final else (*owed, *instructions)
         case Phase.COMMITTING:
             return _retry(state, now_ns, "interrupted by a restart", blamed=())
         case Phase.PROVISIONING:
-            return state, (StartAll(),)
+            return state, (*owed, StartAll())
         case Phase.RUNNING:
-            return state, (Supervise(),)
+            return state, (*owed, Supervise())
         case Phase.SHUTTING_DOWN:
             return state, (ShutdownAll(),)
+        case _ if not state.is_settled:
+            lost = tuple(EndLost(key) for key, record in state.allocations.items() if record.reason == LOST)
+            return state, (*owed, *lost, Finish())
         case _:
             return state, ()
 
@@ -251,7 +281,14 @@ def resume(state: DeploymentState, now_ns: int) -> Step:
 def _step(state: DeploymentState, config: EnsembleConfig, event: Event) -> Step:
     phase = state.phase
     match event:
-        case Begun():
+        case Reverted():
+            owed = tuple(bid for bid in state.owed if bid.peer not in event.peers)
+            return (state if owed == state.owed else _with(state, owed=owed)), ()
+        case Settled() if phase.is_final:
+            return _with(state, is_settled=True), ()
+        case _ if phase.is_final:
+            return state, ()
+        case Begun() if phase is Phase.PREPARING and not state.round:
             return _with(state, round=1), (CollectBids(1),)
         case BidsCollected() if phase is Phase.PREPARING and event.round == state.round:
             return _on_bids(state, config, event)
@@ -263,7 +300,7 @@ def _step(state: DeploymentState, config: EnsembleConfig, event: Event) -> Step:
             return _on_starts(state, event)
         case AllocationEnded():
             return _on_ended(state, event)
-        case ShutdownRequested():
+        case ShutdownRequested() if phase is not Phase.SHUTTING_DOWN:
             return _with(state, phase=Phase.SHUTTING_DOWN), (ShutdownAll(),)
         case ShutdownDone() if phase is Phase.SHUTTING_DOWN:
             return _on_shutdown(state, event)
@@ -276,7 +313,16 @@ def _on_bids(state: DeploymentState, config: EnsembleConfig, event: BidsCollecte
     if isinstance(result, Unmatched):
         return _next_round(state, event.at_ns, str(result))
     records = {key: _with_record(record, peer=result[record.node_id].peer) for key, record in state.allocations.items()}
-    chosen = _with(state, phase=Phase.COMMITTING, assignment=dict(result), allocations=records, error="")
+    peers = {bid.peer for bid in result.values()}
+    chosen = _with(
+        state,
+        phase=Phase.COMMITTING,
+        assignment=dict(result),
+        allocations=records,
+        error="",
+        # whoever hosts again takes what it still has of us for what it is asked for now
+        owed=tuple(bid for bid in state.owed if bid.peer not in peers),
+    )
     return chosen, (Commit(),)
 
 
@@ -305,11 +351,12 @@ def _on_allocates(state: DeploymentState, event: AllocatesDone) -> Step:
 
 def _on_starts(state: DeploymentState, event: StartsDone) -> Step:
     failed = {key: r for key, r in sorted(event.results.items()) if not r.ok}
-    if failed:
-        why = "; ".join(f"{key}: {r.error}" for key, r in failed.items())
+    missing = [key for key in state.allocations if key not in event.results]
+    if failed or missing:
+        why = "; ".join(f"{key}: {r.error}" for key, r in failed.items()) or f"{', '.join(missing)}: not started"
         if any(r.is_hopeless for r in failed.values()) or state.attempts >= MAX_PROVISION_ATTEMPTS:
             return _fail(state, event.at_ns, f"failed to provision deployment: {why}")
-        return _retry(state, event.at_ns, why, blamed=tuple(failed))
+        return _retry(state, event.at_ns, why, blamed=tuple(failed) or missing)
     records = {
         key: record
         if record.is_over
@@ -317,12 +364,12 @@ def _on_starts(state: DeploymentState, event: StartsDone) -> Step:
         for key, record in state.allocations.items()
     }
     running = _with(state, phase=Phase.RUNNING, allocations=records, error="")
-    return _settle(running, event.at_ns, (Supervise(),))
+    return _conclude(running, event.at_ns, (Supervise(),))
 
 
 def _on_ended(state: DeploymentState, event: AllocationEnded) -> Step:
     record = state.allocations.get(event.key)
-    if record is None or record.is_over or state.phase in (Phase.PREPARING, Phase.GENERATING):
+    if record is None or record.is_over or record.handle is None:
         return state, ()
     if not AllocationState(event.status).is_final:
         return state, ()
@@ -335,10 +382,12 @@ def _on_ended(state: DeploymentState, event: AllocationEnded) -> Step:
         ended_ns=event.at_ns,
     )
     after = _with(state, allocations=state.allocations | {event.key: ended})
-    fetch = (FetchLogs(event.key),)
+    follow: tuple[Instruction, ...] = (FetchLogs(event.key),)
+    if event.reason == LOST:
+        follow = (*follow, EndLost(event.key))
     if state.phase is not Phase.RUNNING:
-        return after, fetch
-    return _settle(after, event.at_ns, fetch)
+        return after, follow
+    return _conclude(after, event.at_ns, follow)
 
 
 def _on_shutdown(state: DeploymentState, event: ShutdownDone) -> Step:
@@ -348,24 +397,31 @@ def _on_shutdown(state: DeploymentState, event: ShutdownDone) -> Step:
         else _with_record(record, status=AllocationState.TERMINATED.value, ended_ns=event.at_ns)
         for key, record in state.allocations.items()
     }
-    error = f"could not reach {', '.join(event.unreached)}" if event.unreached else ""
+    unreached = [f"could not reach {', '.join(event.unreached)}"] if event.unreached else []
+    error = "; ".join([*_failures(state), *unreached])
     done = _with(state, phase=Phase.COMPLETED, allocations=records, error=error, completed_ns=event.at_ns)
-    return done, (Finish(),)
+    return done, (*_owed(done), Finish())
 
 
-def _settle(state: DeploymentState, at_ns: int, instructions: tuple[Instruction, ...]) -> Step:
+def _conclude(state: DeploymentState, at_ns: int, instructions: tuple[Instruction, ...]) -> Step:
     """When everything has ended the deployment has: truthfully, as failed if any part of it failed."""
-    failed = [r for r in state.allocations.values() if r.status == AllocationState.FAILED.value]
-    error = "; ".join(f"{r.key}: {r.error}" for r in failed)
+    failed = _failures(state)
+    error = "; ".join(failed)
     if not all(record.is_over for record in state.allocations.values()):
         return _with(state, error=error), instructions
     ended = _with(state, phase=Phase.FAILED if failed else Phase.COMPLETED, error=error, completed_ns=at_ns)
     kept = tuple(i for i in instructions if not isinstance(i, Supervise))
-    return ended, (*kept, Finish())
+    return ended, (*kept, *_owed(ended), Finish())
+
+
+def _failures(state: DeploymentState) -> list[str]:
+    return [f"{r.key}: {r.error}" for r in state.allocations.values() if r.status == AllocationState.FAILED.value]
 
 
 def _next_round(state: DeploymentState, at_ns: int, why: str) -> Step:
     if at_ns + int(BID_WINDOW_S * NS_PER_S) > state.deadline_ns:
+        if state.trouble and state.trouble != why:
+            why = f"{why}; before that {state.trouble}"
         return _fail(state, at_ns, f"failed to create deployment: {why}")
     again = _with(_unassigned(state), phase=Phase.PREPARING, round=state.round + 1, error=why)
     return again, (CollectBids(again.round),)
@@ -376,15 +432,15 @@ def _retry(state: DeploymentState, at_ns: int, why: str, *, blamed: Iterable[str
     failures = dict(state.failures)
     for peer in peers - {""}:
         failures[peer] = failures.get(peer, 0) + 1
-    revert = Revert(_reservations(state))
-    after, instructions = _next_round(_with(state, failures=failures), at_ns, why)
-    if after.phase is Phase.FAILED:
-        return after, instructions  # _fail reverts
-    return after, (revert, *instructions)
+    trouble = why if peers else state.trouble
+    after, instructions = _next_round(_giving_back(_with(state, failures=failures, trouble=trouble)), at_ns, why)
+    if after.phase.is_final:
+        return after, instructions
+    return after, (*_owed(after), *instructions)
 
 
 def _fail(state: DeploymentState, at_ns: int, error: str) -> Step:
-    revert = _reservations(state)
+    state = _giving_back(state)
     records = {
         key: record
         if record.is_over
@@ -392,11 +448,17 @@ def _fail(state: DeploymentState, at_ns: int, error: str) -> Step:
         for key, record in state.allocations.items()
     }
     failed = _with(state, phase=Phase.FAILED, error=error, completed_ns=at_ns, allocations=records)
-    return failed, (Revert(revert), Finish()) if revert else (Finish(),)
+    return failed, (*_owed(failed), Finish())
 
 
-def _reservations(state: DeploymentState) -> tuple[Bid, ...]:
-    return tuple(bid for _, bid in sorted(state.assignment.items()))
+def _giving_back(state: DeploymentState) -> DeploymentState:
+    """All peers of the assignment owe what they reserved."""
+    owed = {bid.peer: bid for bid in (*state.owed, *state.assignment.values())}
+    return _with(state, owed=tuple(bid for _, bid in sorted(owed.items())))
+
+
+def _owed(state: DeploymentState) -> tuple[Instruction, ...]:
+    return (Revert(state.owed),) if state.owed else ()
 
 
 def _unassigned(state: DeploymentState) -> DeploymentState:

@@ -45,6 +45,10 @@ PHASE_NUMBERS = {phase: number for number, phase in enumerate(Phase)}
 """The original's integers: 0 Preparing … 7 Completed."""
 
 
+LOST = "lost"
+"""Reason of an end that nobody reported: no sign of life came for too long."""
+
+
 class AllocationRecord(Wire):
     """One allocation as the orchestrator knows it; ``ports`` are public → private."""
 
@@ -82,10 +86,16 @@ class DeploymentState(Wire):
     updated_ns: int = 0
     completed_ns: int = 0
     error: str = ""
+    trouble: str = ""
+    """The last thing that went wrong at a peer: what a later lack of bids must not hide."""
     round: int = 0
     attempts: int = 0
     """How often provisioning was tried."""
     assignment: dict[str, Bid] = msgspec.field(default_factory=dict)
+    owed: tuple[Bid, ...] = ()
+    """Of peers that must still be told to give everything back."""
+    is_settled: bool = False
+    """After the end: whoever had to be told was told, and the logs are here."""
     allocations: dict[str, AllocationRecord] = msgspec.field(default_factory=dict)
     failures: dict[str, int] = msgspec.field(default_factory=dict)
     """Peers that did not do what they bid for, and how often."""
