@@ -86,24 +86,31 @@ class Onboarding:
     async def restore(self) -> ResourceError | None:
         """At start: see whether the machine still has what it offers, and offboard it if not.
 
-        High usage is only logged, as are problems of a machine on which allocations run. Answers with the problem.
+        Where allocations run the problem is only logged. Answers with the problem.
         """
         offered = self._manager.onboarded
         if offered is None:
             return None
-        machine = await self._probe.machine()
         try:
-            check_capacity(machine, offered)
-            await self._check_usage(machine, offered)
-        except HighUsage as exc:
-            log.warning("onboarding_high_usage", reason=str(exc))
-            return exc
+            check_capacity(await self._probe.machine(), offered)
         except ResourceError as exc:
             log.warning("onboarding_not_met", reason=str(exc), allocations=len(self._manager.allocations))
             if not self._manager.allocations:
                 await self._manager.sweep_expired()
                 if not self._manager.commitments:
                     await self.offboard()
+            return exc
+        return None
+
+    async def report_usage(self) -> HighUsage | None:
+        """Log when others leave less of this machine than it offers; beside the start, because looking takes a second."""
+        offered = self._manager.onboarded
+        if offered is None:
+            return None
+        try:
+            await self._check_usage(await self._probe.machine(), offered)
+        except HighUsage as exc:
+            log.warning("onboarding_high_usage", reason=str(exc))
             return exc
         return None
 

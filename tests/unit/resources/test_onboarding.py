@@ -57,6 +57,12 @@ async def test_what_is_onboarded_has_the_wanted_amounts_and_the_kinds_of_the_mac
     assert again.onboarding.is_onboarded
     assert again.onboarding.info() == config
     assert await again.onboarding.restore() is None
+    assert await again.onboarding.report_usage() is None
+
+
+async def test_who_offers_nothing_has_no_high_usage(rig: Rig) -> None:
+    rig.machine.used = Resources(ram=RAM(size=15 * GIB))
+    assert await rig.onboarding.report_usage() is None
 
 
 @pytest.mark.parametrize(
@@ -188,5 +194,6 @@ async def test_at_start_high_usage_changes_nothing(rig: Rig) -> None:
     await rig.onboarding.onboard(wanted())
     rig.machine.used = Resources(ram=RAM(size=15 * GIB))
     again = await rig.restarted()
-    assert isinstance(await again.onboarding.restore(), HighUsage)
+    assert await again.onboarding.restore() is None
+    assert isinstance(await again.onboarding.report_usage(), HighUsage)
     assert again.onboarding.is_onboarded
