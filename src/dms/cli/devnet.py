@@ -44,7 +44,11 @@ def up(
     offering = max(1, nodes - 1) if providers is None else providers
     place = devnet_dir(directory)
     is_quiet = output is not Format.TABLE
-    profile = network.up(place, nodes, offering, say=_mute if is_quiet else typer.echo)
+    try:
+        profile = network.up(place, nodes, offering, say=_mute if is_quiet else typer.echo)
+    except KeyboardInterrupt:
+        typer.echo("\nInterrupted; nothing of the network is left.", err=True)
+        raise
     if is_quiet:
         show(gojson.to_builtins(profile), output)
         return

@@ -8,13 +8,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import trio
 
 from dms.devnet import directory as place
 from dms.devnet import prepare, processes
 from dms.devnet.errors import DevnetRunning
 from dms.devnet.interruption import Interruption
-from dms.devnet.plan import MAX_NODES, NodePlan, plan_nodes
+from dms.devnet.plan import MAX_NODES, NodePlan, free_ports, plan_nodes
 from dms.devnet.profile import PROFILE_FILE, BadProfile, NetworkProfile, NodeProfile, read_profile, write_profile
 from dms.executor.registry import available_executors
 from dms.types.errors import BadInput
@@ -33,7 +34,13 @@ class NodeStatus:
 
 
 def up(
-    directory: Path, count: int, providers: int, *, name: str = "devnet", say: Say = lambda _: None
+    directory: Path,
+    count: int,
+    providers: int,
+    *,
+    name: str = "devnet",
+    say: Say = lambda _: None,
+    choose_ports: Callable[[int], Sequence[int]] = free_ports,
 ) -> NetworkProfile:
     """Start a network of ``count`` nodes in ``directory``; what fails or is interrupted leaves nothing behind.
 
@@ -50,12 +57,16 @@ def up(
             raise DevnetRunning(f"a local network runs in {directory} already")
         _end_workloads(directory)
         place.empty(directory)
+        started: list[subprocess.Popen[bytes]] = []
         with Interruption() as interruption:
             try:
-                profile = _start(directory, plan_nodes(directory, count, providers), name, say, interruption.check)
+                nodes = plan_nodes(directory, count, providers, choose_ports(2 * count))
+                profile = _start(directory, nodes, name, started, say, interruption.check)
                 interruption.check()
             except BaseException:
-                processes.stop_all(list(processes.nodes_in(directory).values()))
+                processes.stop_all([psutil.Process(process.pid) for process in started if process.poll() is None])
+                for process in started:
+                    process.wait()
                 place.remove(directory)
                 raise
     say(f"{count} nodes are up and connected, {providers} of them offer resources")
@@ -111,21 +122,26 @@ def running(directory: Path, count: int, providers: int, *, say: Say = lambda _:
 
 
 def _start(
-    directory: Path, nodes: Sequence[NodePlan], name: str, say: Say, check: Callable[[], None]
+    directory: Path,
+    nodes: Sequence[NodePlan],
+    name: str,
+    started: list[subprocess.Popen[bytes]],
+    say: Say,
+    check: Callable[[], None],
 ) -> NetworkProfile:
+    """Everything up to the last node that answers; what runs stands in ``started`` also when it fails."""
     providers = sum(node.is_provider for node in nodes)
     passphrase_file, passphrase = prepare.write_passphrase(directory)
     user_dir = directory / "user"
     user = prepare.make_user(user_dir, passphrase)
     identities = [prepare.make_node(node, user, passphrase) for node in nodes]
     say(f"keys and mutual trust for {len(nodes)} nodes in {directory}")
-    started: list[tuple[NodePlan, subprocess.Popen[bytes]]] = []
     for node in nodes:
         prepare.write_config(node, prepare.bootstrap_for(node, nodes, identities))
         if node.is_provider:
             trio.run(prepare.onboard, node, providers)
         check()
-        started.append((node, processes.start(node, passphrase)))
+        started.append(processes.start(node, passphrase))
     profile = NetworkProfile(
         name=name,
         dir=str(directory),
@@ -143,13 +159,13 @@ def _start(
                 pid=process.pid,
                 is_provider=node.is_provider,
             )
-            for (node, process), identity in zip(started, identities, strict=True)
+            for node, process, identity in zip(nodes, started, identities, strict=True)
         ),
         user_dir=str(user_dir),
         passphrase_file=str(passphrase_file),
     )
     write_profile(directory / PROFILE_FILE, profile)
-    processes.await_ready(started, len(nodes) - 1, check=check)
+    processes.await_ready(list(zip(nodes, started, strict=True)), len(nodes) - 1, check=check)
     return profile
 
 

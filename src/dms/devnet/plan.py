@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 import socket
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,9 +55,9 @@ class NodePlan:
         return self.directory / "output.log"
 
 
-def plan_nodes(directory: Path, count: int, providers: int) -> tuple[NodePlan, ...]:
-    """``count`` nodes, the first ``providers`` of which offer resources."""
-    ports = free_ports(2 * count)
+def plan_nodes(directory: Path, count: int, providers: int, ports: Sequence[int] | None = None) -> tuple[NodePlan, ...]:
+    """``count`` nodes, the first ``providers`` of which offer resources; two ports are for each."""
+    ports = free_ports(2 * count) if ports is None else ports
     return tuple(
         NodePlan(
             name=f"node{number}",

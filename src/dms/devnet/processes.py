@@ -116,14 +116,14 @@ def read_health(port: int) -> dict[str, int] | None:
     return body if response.status == 200 and isinstance(body, dict) else None
 
 
-def stop_all(processes: Sequence[psutil.Process]) -> None:
-    """Ask all to stop, insist after a while; those that are gone are left alone."""
+def stop_all(processes: Sequence[psutil.Process], *, grace_s: float = STOP_TIMEOUT_S) -> None:
+    """Ask all to stop, insist after ``grace_s``; those that are gone are left alone."""
     alive = list(processes)
     for number in (signal.SIGTERM, signal.SIGKILL):
         for process in alive:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.send_signal(number)
-        give_up = time.monotonic() + STOP_TIMEOUT_S
+        give_up = time.monotonic() + grace_s
         while alive and time.monotonic() < give_up:
             alive = [process for process in alive if _is_alive(process)]
             time.sleep(POLL_S)
