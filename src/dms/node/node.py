@@ -124,6 +124,7 @@ class Node:
             await nursery.start(self.root.run)
             await self.resources.load()
             await self.onboarding.restore()
+            self.root.start_soon(self.onboarding.report_usage)
             await self.provider.restore()
             await self.deployments.restore()
             self._register()  # now: what is asked while half is not found yet would be answered wrongly
