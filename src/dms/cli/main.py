@@ -41,6 +41,11 @@ def invoke(args: Sequence[str]) -> int:
 
             print(f"{PROGRAM} {__version__}")
             return 0
+        if tuple(args) == ("version",):
+            from dms.cli.version import version
+
+            version()
+            return 0
     return _dispatch(args)
 
 

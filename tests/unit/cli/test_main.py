@@ -26,8 +26,8 @@ def present_commands() -> list[str]:
     return [c.name for c in COMMANDS if importlib.util.find_spec(c.target.partition(":")[0]) is not None]
 
 
-@pytest.mark.parametrize("args", [["--help"], ["-h"], [], ["--version"]])
-def test_the_help_of_the_root_imports_nothing_heavy(args: list[str]) -> None:
+@pytest.mark.parametrize("args", [["--help"], ["-h"], [], ["--version"], ["version"]])
+def test_the_help_of_the_root_and_the_version_import_nothing_heavy(args: list[str]) -> None:
     code = (
         f"import sys; sys.argv = ['nunet', *{args!r}]\n"
         "from dms.cli.main import main\n"
