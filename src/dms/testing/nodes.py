@@ -1,0 +1,447 @@
+"""Whole nodes on the virtual network: start, stop, kill and restart them, and rule them as their user.
+
+::
+
+    async with trio.open_nursery() as nursery:
+        cluster = Cluster(tmp_path, nursery, seed=1)
+        alice = await cluster.start("alice")
+        bob = await cluster.start("bob", offers=FOUR_CORES)
+        job = await alice.user.deploy(ensemble({"n1": {"count": "task"}}))
+        await alice.wait_for(job, Phase.COMPLETED)
+
+Everything is the product's own except the seams: the network and the hardware are twins, workloads are played by a
+:class:`~dms.testing.executor.ScriptedExecutor`, the database is in memory (or a file), the wall clock follows trio's. Use
+it with ``autojump_clock``: a deployment takes milliseconds.
+"""
+
+from __future__ import annotations
+
+import random
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import TypeVar
+
+import trio
+from trio import TaskStatus
+
+from dms.actor.actor import Actor
+from dms.actor.security import SecurityContext
+from dms.capability.context import CapabilityContext
+from dms.ensemble.arrival import decode_ensemble
+from dms.ensemble.config import EnsembleConfig
+from dms.ensemble.ids import allocation_id
+from dms.executor.protocol import Executor
+from dms.identity.ids import did_of
+from dms.identity.keys import PrivateKey
+from dms.identity.trust import Provider, TrustContext
+from dms.node import payloads as p
+from dms.node.hosting import HostingOptions
+from dms.node.node import Node, NodeOptions
+from dms.orchestrator.messages import Reply
+from dms.orchestrator.state import DeploymentState, Phase
+from dms.store import Store
+from dms.testing.actors import EPOCH_NS, Organisation, key_of, security_of, wall_clock_ns
+from dms.testing.clock import ThreadsFirst
+from dms.testing.executor import ScriptedExecutor
+from dms.testing.hardware import FixedMachine
+from dms.testing.network import Delay, MemoryNetwork, VirtualNetwork
+from dms.types.ids import AllocationID, EnsembleID, PeerID
+from dms.types.resources import CPU, RAM, Disk, Location, Resources
+
+GIB = 1 << 30
+ENGINE = "null"
+"""The engine of all ensembles made here, and the type of the scripted executor: it asks for no parameters."""
+FOUR_CORES = Resources(cpu=CPU(cores=4.0), ram=RAM(size=8 * GIB), disk=Disk(size=50 * GIB))
+DEPLOY_TIMEOUT_S = 135.0
+"""Two minutes and the reserve that the node keeps back."""
+WAIT_S = 4 * 3600.0
+
+R = TypeVar("R")
+
+
+def ensemble(
+    nodes: Mapping[str, Mapping[str, str]],
+    *,
+    cores: float = 1.0,
+    ram_bytes: int = GIB,
+    disk_bytes: int = GIB,
+    peers: Mapping[str, str] | None = None,
+    ports: Mapping[str, list[dict[str, object]]] | None = None,
+    executor: str = ENGINE,
+    allocation: Mapping[str, object] | None = None,
+    **members: object,
+) -> EnsembleConfig:
+    """Ensemble nodes with their allocations: ``{"n1": {"count": "task", "web": "service"}}``.
+
+    Every allocation wants the same; ``peers`` pins nodes, ``allocation`` and ``members`` add to the description.
+    """
+    allocations = {
+        name: {
+            "type": type_,
+            "executor": executor,
+            "resources": {"cpu": {"cores": cores}, "ram": {"size": ram_bytes}, "disk": {"size": disk_bytes}},
+            "execution": {"type": executor},
+            **(allocation or {}),
+        }
+        for parts in nodes.values()
+        for name, type_ in parts.items()
+    }
+    described = {
+        node: {"allocations": list(parts)}
+        | ({"peer": peers[node]} if peers and node in peers else {})
+        | ({"ports": ports[node]} if ports and node in ports else {})
+        for node, parts in nodes.items()
+    }
+    return decode_ensemble({"v1": {"allocations": allocations, "nodes": described, **members}})
+
+
+class Cluster:
+    """Nodes of one organisation on one virtual network."""
+
+    def __init__(
+        self,
+        work_dir: Path,
+        nursery: trio.Nursery,
+        *,
+        seed: int = 0,
+        delay_s: Delay = 0.005,
+        loss: float = 0.0,
+        user: str = "user",
+    ) -> None:
+        self.network = VirtualNetwork(seed, delay_s=delay_s, loss=loss)
+        self.organisation = Organisation()
+        self.user_key = key_of(user)
+        self.work_dir = work_dir
+        self.nursery = nursery
+        self.nodes: dict[str, SimulatedNode] = {}
+        self._threads = ThreadsFirst()
+        trio.lowlevel.add_instrument(self._threads)
+
+    async def start(
+        self,
+        name: str,
+        *,
+        offers: Resources | None = None,
+        is_member: bool = True,
+        location: Location | None = None,
+        store_file: bool = False,
+        executors: Mapping[str, Executor] | None = None,
+        hosting: HostingOptions | None = None,
+        port_range: tuple[int, int] = (16384, 32768),
+        machine: FixedMachine | None = None,
+    ) -> SimulatedNode:
+        """A running node; ``offers`` is what it onboards, ``executors`` come beside the scripted one."""
+        node = SimulatedNode(
+            self,
+            name,
+            is_member=is_member,
+            executors=executors or {},
+            machine=machine or FixedMachine(),
+            options=NodeOptions(
+                work_dir=self.work_dir / name,
+                location=location or Location(),
+                port_range=port_range,
+                check_cpu_usage=False,
+                hosting=hosting or HostingOptions(),
+                random_uuid=RandomUUIDs(f"{self.network.seed}/{name}"),
+            ),
+            store_file=self.work_dir / f"{name}.sqlite" if store_file else None,
+        )
+        self.nodes[name] = node
+        await node.start()
+        if offers is not None:
+            await node.node.onboarding.onboard(offers)
+        return node
+
+    def watch_threads_of(self, store: Store) -> None:
+        """Time stands still while a database file is written."""
+        self._threads.limiters.append(store._one_at_a_time)  # noqa: SLF001  a twin looks behind the seam
+
+    def assert_nothing_is_held(self) -> None:
+        """No node has resources, ports, reservations or running workloads for anybody."""
+        for name, node in self.nodes.items():
+            if node.is_running:
+                assert node.holdings() == {}, f"{name} still holds {node.holdings()}"
+
+
+class SimulatedNode:
+    """One node, over all its lives: its key, its directory, its database and its workloads outlive each of them."""
+
+    node: Node
+    store: Store
+    user: UserClient
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        name: str,
+        *,
+        is_member: bool,
+        executors: Mapping[str, Executor],
+        machine: FixedMachine,
+        options: NodeOptions,
+        store_file: Path | None,
+    ) -> None:
+        self.cluster = cluster
+        self.name = name
+        self.key = key_of(name)
+        self.network: MemoryNetwork = cluster.network.node(self.key.ed25519_seed())
+        self.executor = ScriptedExecutor(cluster.nursery, ENGINE)
+        self.machine = machine
+        self.user = UserClient(self, cluster.user_key)
+        self._is_member = is_member
+        self._executors = executors
+        self._options = options
+        self._store_file = store_file
+        self._memory: Store | None = None
+        self._starts: Counter[str] = Counter()
+        self._scope: trio.CancelScope | None = None
+        self._ended = trio.Event()
+        self._was_killed = False
+
+    # life ------------------------------------------------------------------------------------------------------------
+
+    @property
+    def peer(self) -> PeerID:
+        """Its peer id."""
+        return self.network.peer_id
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it is alive."""
+        return self._scope is not None
+
+    async def start(self) -> None:
+        """Begin a life; everything of an earlier one is found again."""
+        if self.network.is_crashed:
+            self.cluster.network.restart(self.network)
+        self.store = await self._open_store()
+        self.executor = self._inherited_executor()
+        organisation = self.cluster.organisation if self._is_member else None
+        security = security_of(self.key, organisation, root=did_of(self.cluster.user_key.public))
+        self._ended, self._was_killed = trio.Event(), False
+        executors = {self.executor.type: self.executor, **self._executors}
+        self.node = Node(Actor(security, self.network), self.store, self.machine, executors, self._options)
+        self._scope = trio.CancelScope()
+        await self.cluster.nursery.start(self._run, self._scope)
+
+    async def stop(self) -> None:
+        """End it in order; workloads go on."""
+        await self._end()
+
+    async def kill(self) -> None:
+        """End it as a power cut does: no farewell to anybody, nothing more reaches the disk. Workloads go on."""
+        self.cluster.network.crash(self.network)
+        self._was_killed = True
+        self.store._closed = True  # noqa: SLF001  as above
+        await self._end()
+
+    async def restart(self) -> None:
+        """Kill it and bring it back at once."""
+        await self.kill()
+        await self.start()
+
+    def lose_workloads(self) -> None:
+        """As a reboot of the machine does to programs; call it while the node is down."""
+        self._note_starts()
+        for execution in self.executor._executions.values():  # noqa: SLF001  as above
+            execution.player.cancel()
+        self.executor = self._next_executor(ScriptedExecutor(self.cluster.nursery, ENGINE))
+
+    async def _run(self, scope: trio.CancelScope, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        try:
+            with scope:
+                async with self.network.run(), trio.open_nursery() as nursery:
+                    await nursery.start(self.node.run)
+                    task_status.started()
+                    await trio.sleep_forever()
+        except Exception:
+            if not self._was_killed:  # a dying node may complain that its disk is gone
+                raise
+        finally:
+            self._scope = None
+            self._ended.set()
+
+    async def _end(self) -> None:
+        if self._scope is not None:
+            self._scope.cancel()
+            await self._ended.wait()
+        if self._store_file is not None:
+            self.store._closed = False  # noqa: SLF001  as above
+            await self.store.aclose()
+
+    async def _open_store(self) -> Store:
+        if self._store_file is not None:
+            store = await Store.open(self._store_file, now=_now)
+            self.cluster.watch_threads_of(store)
+            return store
+        if self._memory is None:
+            self._memory = await Store.open(None, now=_now)
+        # a new door to the same database, so that the earlier life's can stay shut
+        self._memory = Store(self._memory._engine, None, None, _now)  # noqa: SLF001  as above
+        return self._memory
+
+    # workloads ---------------------------------------------------------------------------------------------------------
+
+    def starts(self, ensemble: EnsembleID) -> dict[str, int]:
+        """How often each ``<node>.<allocation>`` was really started here, in all lives."""
+        counted = self._starts + Counter(r.job_id for r in self.executor.started)
+        return {
+            id_.removeprefix(f"{ensemble}_"): times
+            for id_, times in sorted(counted.items())
+            if id_.startswith(f"{ensemble}_")
+        }
+
+    def _inherited_executor(self) -> ScriptedExecutor:
+        if not self.executor._executions and not self.executor.started:  # noqa: SLF001  as above
+            return self.executor
+        self._note_starts()
+        return self.executor.restarted(self.cluster.nursery)
+
+    def _next_executor(self, fresh: ScriptedExecutor) -> ScriptedExecutor:
+        fresh._scripts = list(self.executor._scripts)  # noqa: SLF001  as above
+        return fresh
+
+    def _note_starts(self) -> None:
+        self._starts += Counter(r.job_id for r in self.executor.started)
+        self.executor.started.clear()
+
+    # looking inside ------------------------------------------------------------------------------------------------------
+
+    def state(self, ensemble: EnsembleID) -> DeploymentState:
+        """What this node, as orchestrator, knows of a deployment now."""
+        return self.node.deployments.get(ensemble).state
+
+    async def wait_for(self, ensemble: EnsembleID, *phases: Phase, timeout_s: float = WAIT_S) -> DeploymentState:
+        """Until the deployment is in one of the phases.
+
+        :raises AssertionError: it ended in another, or took too long; with all that is known.
+        """
+        return await self._until(ensemble, lambda state: state.phase in phases, timeout_s)
+
+    async def wait_until_settled(self, ensemble: EnsembleID, timeout_s: float = WAIT_S) -> DeploymentState:
+        """Until nothing is left to do for a deployment."""
+        return await self._until(ensemble, lambda state: state.is_settled, timeout_s)
+
+    async def _until(
+        self, ensemble: EnsembleID, is_there: Callable[[DeploymentState], bool], timeout_s: float
+    ) -> DeploymentState:
+        with trio.move_on_after(timeout_s):
+            while True:
+                live = self.node.deployments._live.get(ensemble)  # noqa: SLF001  as above
+                state = self.state(ensemble)
+                if is_there(state):
+                    return state
+                if live is None:
+                    break
+                await live.changed.wait()
+        story = [f"{e.kind} {e.payload}" for e in await self.node.deployments.events(ensemble, 0)]
+        raise AssertionError(f"{self.state(ensemble).phase}: {self.state(ensemble).error}\n" + "\n".join(story))
+
+    def holdings(self) -> dict[str, object]:
+        """What it has taken for anybody: commitments, allocations, ports, workloads that go on. Empty: nothing."""
+        held: dict[str, Iterable[object]] = {
+            "commitments": self.node.resources.commitments,
+            "allocations": self.node.resources.allocations,
+            "ports": self.node.ports.held,
+            "workloads": [e for e, x in self.executor._executions.items() if x.result is None],  # noqa: SLF001
+        }
+        return {what: sorted(str(one) for one in ones) for what, ones in held.items() if list(ones)}
+
+    def hosted_state(self, ensemble: EnsembleID, key: str) -> str:
+        """The state of an allocation here; empty when there is none."""
+        found = self.node.hosting.find(ensemble, AllocationID(f"{ensemble}_{key}"))
+        return "" if found is None else found.view.state.value
+
+
+class UserClient:
+    """Somebody who invokes behaviours of a node from beside it, with a key and the authority that it has."""
+
+    def __init__(self, host: SimulatedNode, key: PrivateKey) -> None:
+        self._host = host
+        self._key = key
+        self._sessions = 0
+
+    async def invoke(
+        self,
+        behaviour: str,
+        payload: object,
+        reply: type[R],
+        *,
+        timeout_s: float = 60.0,
+        to: SimulatedNode | None = None,
+    ) -> R:
+        """One request with a fresh session key, as the command line makes it.
+
+        :raises InvocationTimeout: no answer.
+        """
+        self._sessions += 1
+        inbox = f"user-{self._sessions}"
+        context = CapabilityContext(
+            "user", did_of(self._key.public), TrustContext(Provider.of_key(self._key)), clock_ns=wall_clock_ns
+        )
+        session = key_of(f"{inbox}/{self._host.name}/{trio.current_time()}")
+        actor = Actor(SecurityContext(session, context, clock_ns=wall_clock_ns), self._host.network, inbox=inbox)
+        async with trio.open_nursery() as nursery:
+            await nursery.start(actor.run)
+            try:
+                handle = (to or self._host).node.root.handle
+                return await actor.invoke(handle, behaviour, payload, reply, timeout_s=timeout_s)
+            finally:
+                nursery.cancel_scope.cancel()
+
+    async def call(self, name: str, payload: object, reply: type[R], *, timeout_s: float = 60.0) -> R:
+        """One behaviour of ``/dms/node/deployment``."""
+        return await self.invoke(f"/dms/node/deployment/{name}", payload, reply, timeout_s=timeout_s)
+
+    async def deploy(self, config: EnsembleConfig, *, timeout_s: float = DEPLOY_TIMEOUT_S) -> EnsembleID:
+        """Submit an ensemble; its id."""
+        reply = await self.call("new", p.NewDeployment(ensemble=config), p.NewDeploymentReply, timeout_s=timeout_s)
+        assert reply.status == "OK", reply.error
+        return EnsembleID(reply.ensemble_id)
+
+    async def status(self, ensemble: EnsembleID) -> p.StatusReply:
+        """Where a deployment is."""
+        return await self.call("status", p.DeploymentRequest(id=ensemble), p.StatusReply)
+
+    async def shutdown(self, ensemble: EnsembleID) -> Reply:
+        """End a deployment."""
+        return await self.call("shutdown", p.DeploymentRequest(id=ensemble), Reply)
+
+    async def events(self, ensemble: EnsembleID) -> tuple[p.DeploymentEvent, ...]:
+        """All that happened to it."""
+        return (await self.call("events", p.EventsRequest(id=ensemble), p.EventsReply)).events
+
+    async def log(self, ensemble: EnsembleID, key: str, stream: str = "stdout") -> bytes:
+        """A whole log of an allocation."""
+        data = b""
+        while True:
+            request = p.LogsRequest(ensemble_id=ensemble, allocation=key, stream=stream, offset=len(data))
+            piece = await self.call("logs", request, p.LogsReply)
+            assert not piece.error, piece.error
+            data += piece.data
+            if piece.eof or not piece.data:
+                return data
+
+
+class RandomUUIDs:
+    """UUIDs that a seed determines, one after another."""
+
+    def __init__(self, seed: str) -> None:
+        self._rng = random.Random(seed)  # noqa: S311  a simulation, not a secret
+
+    def __call__(self) -> uuid.UUID:
+        """The next."""
+        return uuid.UUID(int=self._rng.getrandbits(128), version=4)
+
+
+def full_id(ensemble: EnsembleID, key: str) -> AllocationID:
+    """The allocation id of ``<node>.<allocation>``."""
+    node, _, name = key.partition(".")
+    return allocation_id(ensemble, node, name)
+
+
+def _now() -> float:
+    return EPOCH_NS / 10**9 + trio.current_time()
