@@ -358,7 +358,7 @@ def _on_starts(state: DeploymentState, event: StartsDone) -> Step:
             return _fail(state, event.at_ns, f"failed to provision deployment: {why}")
         return _retry(state, event.at_ns, why, blamed=tuple(failed) or missing)
     records = {
-        key: record
+        key: _with_record(record, started_ns=record.ended_ns)
         if record.is_over
         else _with_record(record, status=AllocationState.RUNNING.value, started_ns=event.at_ns)
         for key, record in state.allocations.items()

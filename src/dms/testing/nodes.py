@@ -10,7 +10,8 @@
         await alice.wait_for(job, Phase.COMPLETED)
 
 Everything is the product's own except the seams: the network and the hardware are twins, workloads are played by a
-:class:`~dms.testing.executor.ScriptedExecutor`, the database is in memory (or a file), the wall clock follows trio's. Use
+:class:`~dms.testing.executor.ScriptedExecutor` (those named ``web…`` until they are ended, all others for a second,
+unless told otherwise), the database is in memory (or a file), the wall clock follows trio's. Use
 it with ``autojump_clock``: a deployment takes milliseconds.
 """
 
@@ -44,7 +45,7 @@ from dms.orchestrator.state import DeploymentState, Phase
 from dms.store import Store
 from dms.testing.actors import EPOCH_NS, Organisation, key_of, security_of, wall_clock_ns
 from dms.testing.clock import ThreadsFirst
-from dms.testing.executor import ScriptedExecutor
+from dms.testing.executor import Script, ScriptedExecutor
 from dms.testing.hardware import FixedMachine
 from dms.testing.network import Delay, MemoryNetwork, VirtualNetwork
 from dms.types.ids import AllocationID, EnsembleID, PeerID
@@ -57,6 +58,9 @@ FOUR_CORES = Resources(cpu=CPU(cores=4.0), ram=RAM(size=8 * GIB), disk=Disk(size
 DEPLOY_TIMEOUT_S = 135.0
 """Two minutes and the reserve that the node keeps back."""
 WAIT_S = 4 * 3600.0
+LOOK_S = 0.001
+CONNECT_S = 1.0
+"""Until a new node is connected to the others."""
 
 R = TypeVar("R")
 
@@ -151,9 +155,14 @@ class Cluster:
         )
         self.nodes[name] = node
         await node.start()
+        await trio.sleep(CONNECT_S)
         if offers is not None:
             await node.node.onboarding.onboard(offers)
         return node
+
+    def of_peer(self, peer: PeerID) -> SimulatedNode:
+        """The node with this peer id."""
+        return next(node for node in self.nodes.values() if node.peer == peer)
 
     def watch_threads_of(self, store: Store) -> None:
         """Time stands still while a database file is written."""
@@ -188,7 +197,9 @@ class SimulatedNode:
         self.name = name
         self.key = key_of(name)
         self.network: MemoryNetwork = cluster.network.node(self.key.ed25519_seed())
-        self.executor = ScriptedExecutor(cluster.nursery, ENGINE)
+        self.executor = ScriptedExecutor(cluster.nursery, ENGINE, default=Script(duration_s=1.0))
+        for number in range(3):
+            self.executor.on(f"web{number or ''}-1", Script(duration_s=None))
         self.machine = machine
         self.user = UserClient(self, cluster.user_key)
         self._is_member = is_member
@@ -248,7 +259,9 @@ class SimulatedNode:
         self._note_starts()
         for execution in self.executor._executions.values():  # noqa: SLF001  as above
             execution.player.cancel()
-        self.executor = self._next_executor(ScriptedExecutor(self.cluster.nursery, ENGINE))
+        fresh = ScriptedExecutor(self.cluster.nursery, ENGINE, default=Script(duration_s=1.0))
+        fresh._scripts = list(self.executor._scripts)  # noqa: SLF001  as above
+        self.executor = fresh
 
     async def _run(self, scope: trio.CancelScope, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         try:
@@ -300,10 +313,6 @@ class SimulatedNode:
         self._note_starts()
         return self.executor.restarted(self.cluster.nursery)
 
-    def _next_executor(self, fresh: ScriptedExecutor) -> ScriptedExecutor:
-        fresh._scripts = list(self.executor._scripts)  # noqa: SLF001  as above
-        return fresh
-
     def _note_starts(self) -> None:
         self._starts += Counter(r.job_id for r in self.executor.started)
         self.executor.started.clear()
@@ -354,6 +363,16 @@ class SimulatedNode:
         """The state of an allocation here; empty when there is none."""
         found = self.node.hosting.find(ensemble, AllocationID(f"{ensemble}_{key}"))
         return "" if found is None else found.view.state.value
+
+
+async def until(is_there: Callable[[], object], *, timeout_s: float = WAIT_S, every_s: float = LOOK_S) -> None:
+    """Until something holds that no event tells of; looked at every virtual millisecond, or less often.
+
+    :raises trio.TooSlowError: it never did.
+    """
+    with trio.fail_after(timeout_s):
+        while not is_there():  # noqa: ASYNC110  no event tells
+            await trio.sleep(every_s)
 
 
 class UserClient:
