@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from dms.testing.commandline import Nunet
-from dms.testing.localnet import WAIT_S, LocalNet
+from dms.testing.localnet import WAIT_S, LocalNet, programs_in
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("devnet")]
 
@@ -107,15 +107,7 @@ def test_sigterm_ends_a_node_with_code_0(net: LocalNet) -> None:
 
 def programs(net: LocalNet) -> list[psutil.Process]:
     """What runs for others on node1."""
-    work_dir = str(Path(net.node("node1").config).parent / "work")
-    return [p for p in psutil.process_iter() if any(work_dir in word for word in words_of(p))]
-
-
-def words_of(process: psutil.Process) -> list[str]:
-    try:
-        return process.cmdline()
-    except psutil.Error:
-        return []
+    return programs_in(Path(net.node("node1").config).parent / "work")
 
 
 def ticks(nunet: Nunet, identifier: str) -> int:

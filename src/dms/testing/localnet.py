@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -157,6 +157,54 @@ def start_nunet(*args: object, env: Mapping[str, str] | None = None) -> Iterator
         finally:
             if process.poll() is None:
                 process.kill()
+
+
+@contextmanager
+def run_node(
+    directory: Path, rest_port: int, *, env: Mapping[str, str], prefix: Sequence[str] = ()
+) -> Iterator[subprocess.Popen[bytes]]:
+    """``nunet run`` in ``directory``, whose ``dms_config.json`` it takes, from when it answers until the context ends.
+
+    ``prefix`` is what stands before the command, such as that which puts it into a network namespace; then the node is
+    not asked whether it answers.
+
+    :raises AssertionError: it ended, with what it said.
+    """
+    output = directory / "output.log"
+    with output.open("wb") as file:
+        node = subprocess.Popen(
+            [*prefix, *nunet_command("run")],
+            env=os.environ | dict(env),
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=file,
+            cwd=directory,
+            start_new_session=True,
+        )
+    with node:
+        try:
+            while not prefix and processes.read_health(rest_port) is None:
+                assert node.poll() is None, processes.last_words(output)
+                time.sleep(POLL_S)
+            yield node
+        finally:
+            node.terminate()
+            try:
+                node.wait(WAIT_S)
+            except subprocess.TimeoutExpired:
+                node.kill()
+
+
+def programs_in(directory: Path) -> list[psutil.Process]:
+    """Every process whose command line names something in ``directory``: nodes, and what they run."""
+
+    def words(process: psutil.Process) -> list[str]:
+        try:
+            return process.cmdline()
+        except psutil.Error:
+            return []
+
+    return [p for p in psutil.process_iter() if any(f"{directory}/" in word for word in words(p))]
 
 
 def nunet_command(*args: object) -> list[str]:
