@@ -163,7 +163,7 @@ def start_nunet(*args: object, env: Mapping[str, str] | None = None) -> Iterator
 def run_node(
     directory: Path, rest_port: int, *, env: Mapping[str, str], prefix: Sequence[str] = ()
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """``nunet run`` in ``directory``, whose ``dms_config.json`` it takes, from when it answers until the context ends.
+    """``nunet run`` in ``directory`` with the configuration there, from when it answers until the context ends.
 
     ``prefix`` is what stands before the command, such as that which puts it into a network namespace; then the node is
     not asked whether it answers.
@@ -173,7 +173,7 @@ def run_node(
     output = directory / "output.log"
     with output.open("wb") as file:
         node = subprocess.Popen(
-            [*prefix, *nunet_command("run")],
+            [*prefix, *nunet_command("--config", directory / "dms_config.json", "run")],
             env=os.environ | dict(env),
             stdin=subprocess.DEVNULL,
             stdout=file,
