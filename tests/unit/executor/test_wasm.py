@@ -341,8 +341,10 @@ async def test_a_file_cannot_grow_beyond_the_disk_that_was_promised(bench: Bench
 
 async def test_files_travel_with_the_request(bench: Bench) -> None:
     files = {"/data/a.txt": b64(b"alpha"), "/data/deep/b.txt": b64(b"beta"), "/other/c": b64(b"gamma")}
-    for path, content in (("/data/a.txt", "alpha"), ("/data/deep/b.txt", "beta"), ("/other/c", "gamma")):
-        assert await bench.output(bench.request("cat", path, id_=path, files=files)) == content
+    for number, (path, content) in enumerate(
+        (("/data/a.txt", "alpha"), ("/data/deep/b.txt", "beta"), ("/other/c", "gamma"))
+    ):
+        assert await bench.output(bench.request("cat", path, id_=f"cat-{number}", files=files)) == content
     listing = await bench.output(bench.request("list", "/data", id_="list", files=files))
     assert sorted(listing.split()) == ["a.txt", "deep"]
     assert (await bench.run(bench.request("write", "/data/a.txt", "x", id_="write", files=files))).exit_code == 1

@@ -199,8 +199,8 @@ async def test_an_example_matches_what_it_fills_in(things: Repository[Thing]) ->
 
 
 async def test_a_document_of_another_shape_is_named(store: Store, things: Repository[Thing]) -> None:
-    await store.run(lambda s: s.execute(text("""UPDATE bids SET data = '{"name": [1]}' WHERE id = 'id-a'""")))
-    with pytest.raises(BadRecord, match=r"^error parsing model: bids id-a: "):
+    await store.run(lambda s: s.execute(text("""UPDATE reservations SET data = '{"name": [1]}' WHERE id = 'id-a'""")))
+    with pytest.raises(BadRecord, match=r"^error parsing model: reservations id-a: "):
         await things.get("id-a")
 
 
