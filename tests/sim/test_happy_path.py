@@ -155,3 +155,12 @@ async def test_providers_in_the_wrong_place_do_not_bid(autojump_clock: MockClock
     config = msgspec.structs.replace(config, v1=msgspec.structs.replace(config.v1, nodes={"n1": node}))
     state = await alice.wait_for(await alice.user.deploy(config), Phase.COMPLETED)
     assert state.assignment["n1"].peer == carol.peer
+
+
+async def test_pinned_and_free_nodes_may_be_mixed(autojump_clock: MockClock, cluster: Cluster) -> None:
+    alice = await cluster.start("alice")
+    bob = await cluster.start("bob", offers=FOUR_CORES)
+    job = await alice.user.deploy(ensemble({"n1": {"a": "task"}, "n2": {"b": "task"}}, peers={"n1": bob.peer}))
+    state = await alice.wait_for(job, Phase.COMPLETED)
+    assert {bid.peer for bid in state.assignment.values()} == {bob.peer}
+    assert state.round == 1, "asked twice in one round, it answers twice"

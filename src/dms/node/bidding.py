@@ -98,7 +98,7 @@ class Bidder:
         self._actor = actor
         self._machine = machine
         self._bids: dict[EnsembleID, Remembered] = {}
-        self._answered: dict[tuple[EnsembleID, str], int] = {}
+        self._answered: dict[tuple[EnsembleID, str, frozenset[str]], int] = {}
 
     def check(self, ensemble: EnsembleID, node: str, orchestrator: ActorID) -> int:
         """The expiry of our bid for a node (UNIX nanoseconds).
@@ -125,14 +125,15 @@ class Bidder:
     async def on_request(self, message: Message[messages.BidRequest]) -> None:
         """Reply once per node that fits; silence otherwise."""
         request = message.payload
-        key = (request.id, request.nonce)
+        wanted = [entry.v1 for entry in (request.request or ())[:MAX_NODE_REQUESTS]]
+        # pinned nodes are asked for directly and the others by broadcast, in one round
+        key = (request.id, request.nonce, frozenset(node.node_id for node in wanted))
         if key in self._answered or len(self._answered) >= MAX_REMEMBERED:
             return
         check_ensemble_id(request.id)
         now_ns = self._actor.security.now_ns()
         expiry_ns = now_ns + int(BID_LIFETIME_S * NS_PER_S)
         self._answered[key] = expiry_ns
-        wanted = [entry.v1 for entry in (request.request or ())[:MAX_NODE_REQUESTS]]
         offer = await self._machine.offerings()
         if offer is None:
             return

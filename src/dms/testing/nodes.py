@@ -42,7 +42,7 @@ from dms.node.hosting import HostingOptions
 from dms.node.node import Node, NodeOptions
 from dms.orchestrator.messages import Reply
 from dms.orchestrator.state import DeploymentState, Phase
-from dms.store import Store
+from dms.store import Session, Store
 from dms.testing.actors import EPOCH_NS, Organisation, key_of, security_of, wall_clock_ns
 from dms.testing.clock import ThreadsFirst
 from dms.testing.executor import Script, ScriptedExecutor
@@ -211,6 +211,8 @@ class SimulatedNode:
         self._scope: trio.CancelScope | None = None
         self._ended = trio.Event()
         self._was_killed = False
+        self.died = trio.Event()
+        """Set once it is dead of :meth:`die_after`."""
 
     # life ------------------------------------------------------------------------------------------------------------
 
@@ -249,6 +251,13 @@ class SimulatedNode:
         self.store._closed = True  # noqa: SLF001  as above
         await self._end()
 
+    def die_after(self, transactions: int) -> None:
+        """Kill it right after so many more transactions of its database (which must be in memory); see :attr:`died`."""
+        store = self.store
+        assert isinstance(store, _MortalStore)
+        self.died = trio.Event()
+        store.left, store.die = transactions, self._die
+
     async def restart(self) -> None:
         """Kill it and bring it back at once."""
         await self.kill()
@@ -262,6 +271,14 @@ class SimulatedNode:
         fresh = ScriptedExecutor(self.cluster.nursery, ENGINE, default=Script(duration_s=1.0))
         fresh._scripts = list(self.executor._scripts)  # noqa: SLF001  as above
         self.executor = fresh
+
+    def _die(self) -> None:
+        async def die() -> None:
+            await self.kill()
+            self.died.set()
+
+        self.cluster.network.crash(self.network)
+        self.cluster.nursery.start_soon(die)
 
     async def _run(self, scope: trio.CancelScope, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         try:
@@ -293,7 +310,7 @@ class SimulatedNode:
         if self._memory is None:
             self._memory = await Store.open(None, now=_now)
         # a new door to the same database, so that the earlier life's can stay shut
-        self._memory = Store(self._memory._engine, None, None, _now)  # noqa: SLF001  as above
+        self._memory = _MortalStore(self._memory._engine, None, None, _now)  # noqa: SLF001  as above
         return self._memory
 
     # workloads ---------------------------------------------------------------------------------------------------------
@@ -403,13 +420,12 @@ class UserClient:
         )
         session = key_of(f"{inbox}/{self._host.name}/{trio.current_time()}")
         actor = Actor(SecurityContext(session, context, clock_ns=wall_clock_ns), self._host.network, inbox=inbox)
-        async with trio.open_nursery() as nursery:
-            await nursery.start(actor.run)
-            try:
-                handle = (to or self._host).node.root.handle
-                return await actor.invoke(handle, behaviour, payload, reply, timeout_s=timeout_s)
-            finally:
-                nursery.cancel_scope.cancel()
+        await self._host.cluster.nursery.start(actor.run)
+        try:
+            handle = (to or self._host).node.root.handle
+            return await actor.invoke(handle, behaviour, payload, reply, timeout_s=timeout_s)
+        finally:
+            actor.stop()
 
     async def call(self, name: str, payload: object, reply: type[R], *, timeout_s: float = 60.0) -> R:
         """One behaviour of ``/dms/node/deployment``."""
@@ -443,6 +459,24 @@ class UserClient:
             data += piece.data
             if piece.eof or not piece.data:
                 return data
+
+
+class _MortalStore(Store):
+    """A database in memory whose node dies after some transaction: whoever waits for that one never hears of it."""
+
+    left: int | None = None
+    die: Callable[[], None]
+
+    async def run(self, fn: Callable[[Session], R]) -> R:
+        """As the original, as long as the node lives."""
+        result = await super().run(fn)
+        if self.left is not None:
+            self.left -= 1
+            if self.left == 0:
+                self._closed = True
+                self.die()
+                await trio.sleep_forever()
+        return result
 
 
 class RandomUUIDs:
