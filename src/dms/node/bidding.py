@@ -112,9 +112,11 @@ class Bidder:
             raise NoBid(f"the bid for ensemble id {ensemble} has expired")
         return bid.expiry_ns
 
-    def forget(self, ensemble: EnsembleID) -> None:
-        """Drop what was offered to an ensemble."""
-        self._bids.pop(ensemble, None)
+    def forget(self, ensemble: EnsembleID, orchestrator: ActorID) -> None:
+        """Drop what was offered to an ensemble of this orchestrator."""
+        bid = self._bids.get(ensemble)
+        if bid is not None and bid.orchestrator == orchestrator:
+            del self._bids[ensemble]
 
     def sweep(self) -> None:
         """Forget what has expired."""

@@ -113,7 +113,9 @@ class DeploymentBehaviours:
             await self._deployments.wait_for_change(record.id, min(request.wait_ms / 1000, MAX_WAIT_S))
             entries = await self._deployments.events(record.id, request.after)
         record = self._find(request.id)
-        events = tuple(p.DeploymentEvent(seq=e.seq, at=e.at_ns, kind=e.kind, detail=e.payload) for e in entries[: p.EVENTS_PAGE])
+        events = tuple(
+            p.DeploymentEvent(seq=e.seq, at=e.at_ns, kind=e.kind, detail=e.payload) for e in entries[: p.EVENTS_PAGE]
+        )
         return p.EventsReply(events=events, status=record.state.phase.value, error="")
 
     async def _logs(self, message: Message[p.LogsRequest]) -> p.LogsReply:

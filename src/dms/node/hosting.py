@@ -145,6 +145,8 @@ class Hosting:
         except BaseException:
             with trio.CancelScope(shield=True):
                 await self._destroy(allocation, keep_logs_s=0.0)
+                await self._free(spec.id)
+                await self._reservations.forget(spec.id)
             raise
         return allocation.actor.handle
 

@@ -13,6 +13,7 @@ from dms.allocation.allocation import Allocation
 from dms.executor.protocol import Executor
 from dms.identity.ids import ActorID
 from dms.node.bidding import Bidder, Offerings
+from dms.node.errors import NoBid
 from dms.node.hosting import Hosting
 from dms.node.reservations import Reservations
 from dms.observe import get_logger
@@ -126,6 +127,13 @@ class Provider:
         try:
             async with self._lock(request.ensemble_id):
                 expiry_ns = self.bidder.check(request.ensemble_id, request.node_id, message.sender.id)
+                existing = self._hosting.find(request.ensemble_id, request.allocation_id)
+                if existing is not None and existing.spec.orchestrator.id != message.sender.id:
+                    raise NoBid(f"the allocation is somebody else's: {request.allocation_id}")
+                if existing is not None and not existing.view.state.is_final:  # the revert of an attempt was lost
+                    return messages.CommitReply(ok=True, port_mapping=existing.spec.ports, expiry_ns=expiry_ns)
+                if existing is not None:
+                    await self._hosting.discard(existing)
                 held = await self._reservations.commit(request, message.sender, expiry_ns)
         except DMSError as exc:
             return messages.CommitReply(ok=False, error=exc.message)
@@ -139,10 +147,8 @@ class Provider:
                 for id_, order in request.allocations.items():
                     existing = self._hosting.find(request.ensemble_id, id_)
                     if existing is not None and existing.spec.orchestrator.id == sender:
-                        if not existing.view.state.is_final:
-                            handles[id_] = existing.actor.handle
-                            continue
-                        await self._hosting.discard(existing)  # of an earlier attempt, whose revert did not arrive
+                        handles[id_] = existing.actor.handle
+                        continue
                     reservation = self._reservations.get(AllocationID(id_), sender)
                     handles[id_] = await self._hosting.allocate(reservation, order)
                 self._register_ensemble(request.ensemble_id)
@@ -161,7 +167,7 @@ class Provider:
                 if not only or allocation.spec.id in only:
                     await self._hosting.discard(allocation)
             if not only:
-                self.bidder.forget(request.ensemble_id)
+                self.bidder.forget(request.ensemble_id, sender)
                 self._unregister_if_empty(request.ensemble_id)
         return messages.Reply(ok=True)
 

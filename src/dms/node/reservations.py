@@ -122,6 +122,7 @@ class Reservations:
 
     async def consume(self, reservation: Reservation) -> None:
         """It has become an allocation: resources and ports stay taken, under the same id."""
+        self._held.pop(reservation.allocation_id, None)  # first: a sweep meanwhile would take what it has become
         await self._resources.allocate(reservation.allocation_id)
         await self.forget(reservation.allocation_id)
 
