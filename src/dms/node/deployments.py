@@ -107,12 +107,13 @@ class DeploymentBehaviours:
 
     async def _events(self, message: Message[p.EventsRequest]) -> p.EventsReply:
         request = message.payload
+        # the status is read before the entries: whoever sees it sees what led to it
         record = self._find(request.id)
         entries = await self._deployments.events(record.id, request.after)
         if not entries and request.wait_ms > 0:
             await self._deployments.wait_for_change(record.id, min(request.wait_ms / 1000, MAX_WAIT_S))
+            record = self._find(request.id)
             entries = await self._deployments.events(record.id, request.after)
-        record = self._find(request.id)
         events = tuple(
             p.DeploymentEvent(seq=e.seq, at=e.at_ns, kind=e.kind, detail=e.payload) for e in entries[: p.EVENTS_PAGE]
         )
