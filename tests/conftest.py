@@ -49,6 +49,7 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ["HOME"] = str(homes)
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skips what is not enabled, and keeps what shares one engine or one set of namespaces in one process."""
     for item in items:
@@ -58,6 +59,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.xdist_group(marker))
             if missing:
                 item.add_marker(pytest.mark.skip(reason=missing))
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Refuses to go on where groups are silently split: each part would make the engine or the network anew."""
+    if not session.config.getoption("loadgroup", default=False):
+        return
+    if any("@" not in item.nodeid for item in session.items if item.get_closest_marker("xdist_group")):
+        raise pytest.UsageError("this pytest-xdist does not keep xdist_group together: see pytest in pyproject.toml")
 
 
 @pytest.fixture(autouse=True)
