@@ -58,6 +58,8 @@ GRANT_LIFETIME_S = 3600.0
 GRANT_RENEWAL_S = GRANT_LIFETIME_S / 2
 LIVENESS_TIMEOUT_S = 100.0
 """Three signs of life at the usual 30 s may be missed before an allocation counts as lost."""
+MAX_CHANGES_TOLD = 10_000
+"""Changes reported by providers that go into the events: they must not fill our disk."""
 NS_PER_S = 10**9
 
 log = get_logger(__name__)
@@ -95,6 +97,7 @@ class Deployment:
         self._context = effects.Context(self.id, self.config, actor, self._note)
         self._inbox_send, self._inbox = trio.open_memory_channel[_Posted](math.inf)
         self._has_ended = False
+        self._changes_told = 0
         self._work: trio.CancelScope | None = None
         self._seen: dict[str, float] = {}
         self._fetching: dict[str, trio.Lock] = {}
@@ -297,6 +300,9 @@ class Deployment:
             return messages.Reply(ok=False, error="not an allocation of this deployment")
         self._seen[record.key] = trio.current_time()
         change = message.payload
+        self._changes_told += 1
+        if self._changes_told > MAX_CHANGES_TOLD:
+            return messages.Reply(ok=True)
         await self._note(
             "allocation_status",
             {"allocation": record.key, "from": change.old_status, "to": change.new_status, "reason": change.reason},

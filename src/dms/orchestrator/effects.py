@@ -33,6 +33,8 @@ from dms.types.ids import EnsembleID, PeerID
 QUIET_S = 0.12
 """Once every node has a feasible bid, wait until no further bid came for this long."""
 MAX_BIDS_PER_NODE = 8
+MAX_REFUSALS_TOLD = 50
+"""Refused bids of one round that go into the deployment's events: others must not fill our disk."""
 COMMIT_TIMEOUT_S = 3.0
 ALLOCATE_TIMEOUT_S = 5.0
 START_TIMEOUT_S = 300.0
@@ -75,17 +77,19 @@ async def collect_bids(ctx: Context, state: DeploymentState, nonce: str) -> tupl
     wanted = wanted_nodes(ctx.config)
     per_node: dict[str, dict[PeerID, Bid]] = {w.node_id: {} for w in wanted}
     pinned = {w.node_id: w.pinned for w in wanted}
-    arrived = trio.Event()
+    arrived, refusals = trio.Event(), 0
 
     async def on_bid(message: Message[Any]) -> None:
-        nonlocal arrived
+        nonlocal arrived, refusals
         try:
             bid = verify_bid(
                 message.envelope.msg, ensemble=ctx.ensemble, nonce=nonce, now_ns=ctx.actor.security.now_ns()
             )
             _check_bid(bid, message, per_node, pinned, state.excluded)
         except InvalidBid as exc:
-            await ctx.note("bid_refused", {"peer": message.peer, "reason": exc.message})
+            refusals += 1
+            if refusals <= MAX_REFUSALS_TOLD:
+                await ctx.note("bid_refused", {"peer": message.peer, "reason": exc.message})
             return
         is_new = bid.peer not in per_node[bid.node_id]
         per_node[bid.node_id][bid.peer] = bid
@@ -98,10 +102,14 @@ async def collect_bids(ctx: Context, state: DeploymentState, nonce: str) -> tupl
     try:
         with trio.move_on_after(BID_WINDOW_S):
             await _request_bids(ctx, state, nonce)
+            result: object = Unmatched()
             while True:
-                found = [bid for bids in per_node.values() for bid in bids.values()]
-                if isinstance(match(wanted, found), Unmatched):
+                if isinstance(result, Unmatched):
+                    result = match(wanted, [bid for bids in per_node.values() for bid in bids.values()])
+                if isinstance(result, Unmatched):
                     await arrived.wait()
+                    if result.contended:
+                        await trio.sleep(QUIET_S)  # the search is long then: not every single bid is worth one
                     continue
                 with trio.move_on_after(QUIET_S) as quiet:
                     await arrived.wait()
