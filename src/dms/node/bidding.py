@@ -64,7 +64,7 @@ def refusal(request: messages.NodeRequest, offer: Offerings, excluded: Iterable[
         return "privileged containers are not allowed here"
     lacking = unmet(offer.machine, request.resources)
     if lacking:
-        return f"the machine lacks {'; '.join(str(item) for item in lacking)}"
+        return f"the machine falls short: {'; '.join(item.reason for item in lacking)}"
     if not fits(offer.free, request.resources):
         return "not enough free resources now"
     try:

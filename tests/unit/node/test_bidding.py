@@ -1,0 +1,266 @@
+"""Whether to bid: each reason not to, and what was offered to whom."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+import pytest
+import trio
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from trio.testing import MockClock
+
+from dms.actor.behaviour import Message
+from dms.actor.envelope import Envelope, Options, encode_payload
+from dms.ensemble.config import LocationConstraints
+from dms.identity.ids import ActorID, peer_id_of
+from dms.node.bidding import BID_LIFETIME_S, MAX_NODE_REQUESTS, Bidder, Offerings, refusal
+from dms.node.errors import InvalidRequest, NoBid
+from dms.orchestrator.messages import (
+    BID,
+    BidRequest,
+    GeneralRequirements,
+    NodeRequest,
+    PublicPorts,
+    VersionedNodeRequest,
+)
+from dms.resources.errors import PortsTaken
+from dms.testing.actors import World, key_of, wall_clock_ns
+from dms.types.ids import EnsembleID, PeerID
+from dms.types.resources import CPU, GPU, RAM, Disk, Location, Resources
+
+US = peer_id_of(key_of("us").public)
+ENSEMBLE = EnsembleID("e" * 64)
+MACHINE = Resources(
+    cpu=CPU(cores=4.0, clock_speed=2e9, architecture="x86_64"),
+    ram=RAM(size=8 << 30),
+    disk=Disk(size=50 << 30),
+    gpus=(GPU(index=0, vendor="NVIDIA", model="T4", vram=16 << 30),),
+)
+OFFER = Offerings(
+    peer=US,
+    executors=frozenset({"wasm", "docker"}),
+    machine=MACHINE,
+    free=MACHINE,
+    location=Location(continent="EU", country="DE"),
+)
+WANTED = NodeRequest(
+    node_id="n1",
+    executors=("wasm",),
+    resources=Resources(cpu=CPU(cores=1.0), ram=RAM(size=1 << 30), disk=Disk(size=1 << 30)),
+)
+
+
+def wanting(**members: Any) -> NodeRequest:
+    return msgspec.structs.replace(WANTED, **members)
+
+
+def offering(**members: Any) -> Offerings:
+    fields = {f: getattr(OFFER, f) for f in OFFER.__dataclass_fields__}
+    return Offerings(**(fields | members))
+
+
+def busy(_static: Sequence[int], _dynamic: int) -> None:
+    raise PortsTaken("ports are already allocated: 80")
+
+
+def test_what_fits_is_not_refused() -> None:
+    assert refusal(WANTED, OFFER, ()) == ""
+    assert refusal(wanting(resources=MACHINE), OFFER, (PeerID("another"),)) == "", "all that there is, is enough"
+
+
+REASONS: list[tuple[NodeRequest, Offerings, tuple[PeerID, ...], str]] = [
+    (WANTED, OFFER, (US,), "this peer is excluded"),
+    (
+        wanting(location=LocationConstraints(accept=(Location(country="FR"),))),
+        OFFER,
+        (),
+        "the location does not match",
+    ),
+    (
+        wanting(location=LocationConstraints(reject=(Location(continent="eu"),))),
+        OFFER,
+        (),
+        "the location does not match",
+    ),
+    (wanting(executors=("wasm", "firecracker", "qemu")), OFFER, (), "no executor firecracker, qemu"),
+    (
+        wanting(general=GeneralRequirements(privileged_docker=True)),
+        OFFER,
+        (),
+        "privileged containers are not allowed here",
+    ),
+    (
+        wanting(resources=Resources(cpu=CPU(cores=4.01))),
+        OFFER,
+        (),
+        "the machine falls short: 4.01 cores wanted, 4 there",
+    ),
+    (
+        wanting(resources=Resources(cpu=CPU(cores=1, architecture="arm64"))),
+        OFFER,
+        (),
+        "the machine falls short: arm64 wanted, the machine is x86_64",
+    ),
+    (
+        wanting(resources=Resources(gpus=(GPU(vendor="AMD/ATI"),))),
+        OFFER,
+        (),
+        "the machine falls short: ",
+    ),
+    (WANTED, offering(free=Resources(cpu=CPU(cores=0.5))), (), "not enough free resources now"),
+    (wanting(public_ports=PublicPorts(static=(80,))), offering(ports=busy), (), "ports are already allocated: 80"),
+    (wanting(resources=Resources(cpu=CPU(cores=-1.0))), OFFER, (), "invalid resources: -1.0 cores"),
+    (wanting(resources=Resources(cpu=CPU(cores=float("inf")))), OFFER, (), "invalid resources: inf cores"),
+]
+
+
+@pytest.mark.parametrize(("wanted", "offer", "excluded", "reason"), REASONS, ids=[r[3][:30] for r in REASONS])
+def test_each_reason_not_to_bid_is_told(
+    wanted: NodeRequest, offer: Offerings, excluded: tuple[PeerID, ...], reason: str
+) -> None:
+    assert refusal(wanted, offer, excluded).startswith(reason)
+
+
+def test_privileged_containers_run_where_they_are_allowed() -> None:
+    wanted = wanting(general=GeneralRequirements(privileged_docker=True))
+    assert refusal(wanted, offering(allow_privileged=True), ()) == ""
+
+
+amounts = st.builds(
+    Resources,
+    cpu=st.builds(CPU, cores=st.floats(width=32), clock_speed=st.floats(width=32)),
+    ram=st.builds(RAM, size=st.integers()),
+    disk=st.builds(Disk, size=st.integers()),
+    gpus=st.lists(st.builds(GPU, index=st.integers(), vram=st.integers()), max_size=3).map(tuple),
+)
+
+
+@settings(max_examples=100)
+@given(amounts, st.none() | st.lists(st.text(max_size=5), max_size=3).map(tuple))
+def test_no_request_makes_it_stumble(resources: Resources, executors: tuple[str, ...] | None) -> None:
+    assert isinstance(refusal(wanting(resources=resources, executors=executors), OFFER, ()), str)
+
+
+class FakeMachine:
+    def __init__(self) -> None:
+        self.offer: Offerings | None = OFFER
+
+    async def offerings(self) -> Offerings | None:
+        return self.offer
+
+
+class Desk:
+    """A bidder, and somebody who asks it."""
+
+    def __init__(self, world: World, bidder: Bidder, machine: FakeMachine, bids: list[Any], sender: Any) -> None:
+        self.world, self.bidder, self.machine, self.bids, self.sender = world, bidder, machine, bids, sender
+
+    async def ask(self, *nodes: NodeRequest, nonce: str = "1", id_: str = ENSEMBLE, inbox: str = "root") -> int:
+        """How many bids come back."""
+        request = BidRequest(id=EnsembleID(id_), nonce=nonce, request=tuple(VersionedNodeRequest(v1=n) for n in nodes))
+        sender = self.sender.handle
+        if inbox != "root":
+            sender = msgspec.structs.replace(sender, id=ActorID.of(key_of(inbox).public))
+        envelope = Envelope(
+            to=self.sender.handle,
+            be="/dms/deployment/request",
+            from_=sender,
+            nonce=1,
+            opt=Options(exp=wall_clock_ns() + 10**10, cont=BID),
+            msg=encode_payload(request),
+        )
+        before = len(self.bids)
+        await self.bidder.on_request(Message(envelope, request))
+        await trio.sleep(1)
+        return len(self.bids) - before
+
+
+async def at_desk(world: World, run: Callable[[Desk], Any]) -> None:
+    bids: list[Any] = []
+
+    async def on_bid(message: Message[Any]) -> None:
+        bids.append(message.payload)
+
+    async with world.node("us") as us, world.node("asker") as asker:
+        await trio.sleep(1)
+        asker.on(BID, on_bid)
+        machine = FakeMachine()
+        await run(Desk(world, Bidder(us, machine), machine, bids, asker))
+
+
+async def test_one_bid_for_each_node_that_fits(autojump_clock: MockClock) -> None:
+    async def run(desk: Desk) -> None:
+        assert await desk.ask(WANTED, wanting(node_id="n2"), wanting(node_id="n3", executors=("qemu",))) == 2
+        assert [b["V1"]["NodeID"] for b in desk.bids] == ["n1", "n2"]
+        who = desk.sender.handle.id
+        expiry = desk.bidder.check(ENSEMBLE, "n2", who)
+        assert expiry <= wall_clock_ns() + BID_LIFETIME_S * 10**9
+        with pytest.raises(NoBid, match="no bid requests for ensemble id"):
+            desk.bidder.check(ENSEMBLE, "n3", who)
+
+    await at_desk(World(), run)
+
+
+async def test_the_same_request_is_answered_once(autojump_clock: MockClock) -> None:
+    async def run(desk: Desk) -> None:
+        assert await desk.ask(WANTED) == 1
+        assert await desk.ask(WANTED) == 0, "the same round again"
+        assert await desk.ask(wanting(node_id="n2")) == 1, "other nodes of the round"
+        assert await desk.ask(WANTED, nonce="2") == 1, "the next round"
+
+    await at_desk(World(), run)
+
+
+async def test_nothing_is_offered_by_a_machine_that_offers_nothing(autojump_clock: MockClock) -> None:
+    async def run(desk: Desk) -> None:
+        desk.machine.offer = None
+        assert await desk.ask(WANTED) == 0
+
+    await at_desk(World(), run)
+
+
+async def test_an_ensemble_belongs_to_who_asked_first_until_the_bid_expires(autojump_clock: MockClock) -> None:
+    async def run(desk: Desk) -> None:
+        await desk.ask(WANTED)
+        mine, theirs = desk.sender.handle.id, ActorID.of(key_of("thief").public)
+        await desk.ask(WANTED, nonce="2", inbox="thief")
+        desk.bidder.check(ENSEMBLE, "n1", mine)
+        with pytest.raises(NoBid):
+            desk.bidder.check(ENSEMBLE, "n1", theirs)
+        desk.bidder.forget(ENSEMBLE, theirs)
+        desk.bidder.check(ENSEMBLE, "n1", mine)
+        await trio.sleep(BID_LIFETIME_S + 1)
+        with pytest.raises(NoBid, match="expired"):
+            desk.bidder.check(ENSEMBLE, "n1", mine)
+        await desk.ask(WANTED, nonce="3", inbox="thief")
+        desk.bidder.check(ENSEMBLE, "n1", theirs)
+        desk.bidder.forget(ENSEMBLE, theirs)
+        with pytest.raises(NoBid):
+            desk.bidder.check(ENSEMBLE, "n1", theirs)
+
+    await at_desk(World(), run)
+
+
+async def test_what_expired_is_swept(autojump_clock: MockClock) -> None:
+    async def run(desk: Desk) -> None:
+        await desk.ask(WANTED)
+        desk.bidder.sweep()
+        desk.bidder.check(ENSEMBLE, "n1", desk.sender.handle.id)
+        await trio.sleep(BID_LIFETIME_S + 1)
+        desk.bidder.sweep()
+        assert (desk.bidder._bids, desk.bidder._answered) == ({}, {})
+
+    await at_desk(World(), run)
+
+
+async def test_a_list_without_end_is_cut(autojump_clock: MockClock) -> None:
+    async def run(desk: Desk) -> None:
+        refused = wanting(executors=("qemu",))
+        assert await desk.ask(*[refused] * MAX_NODE_REQUESTS, WANTED) == 0
+        with pytest.raises(InvalidRequest):
+            await desk.ask(WANTED, id_="../etc")
+
+    await at_desk(World(), run)
