@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import secrets
 import shutil
@@ -207,7 +208,10 @@ def test_garbage_on_both_ports(net: LocalNet) -> None:
     p2p = int(json.loads(Path(node.config).read_bytes())["p2p"]["listen_address"][0].split("/")[4])
     for port in (p2p, node.rest_port):
         for data in (b"\0" * 64, secrets.token_bytes(4096), b"GET / HTTP/9.9\r\n\r\n", b"\x13/multistream/1.0.0\n\xff"):
-            with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+            with (
+                socket.create_connection(("127.0.0.1", port), timeout=10) as connection,
+                contextlib.suppress(OSError),  # it may have had enough before we are done
+            ):
                 connection.sendall(data)
                 connection.shutdown(socket.SHUT_WR)
 
