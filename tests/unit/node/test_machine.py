@@ -1,0 +1,130 @@
+"""Peers, onboarding, resources and what is public: payloads as they travel."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import trio
+from trio.testing import MockClock
+
+from dms.orchestrator.state import Phase
+from dms.testing.nodes import FOUR_CORES, Cluster, SimulatedNode, ensemble
+from dms.types import gojson
+from dms.types.resources import CPU, RAM, Disk, Resources
+
+Json = dict[str, Any]
+
+
+async def ask(node: SimulatedNode, behaviour: str, payload: object = None) -> Json:
+    return await node.user.invoke(behaviour, payload, Json)
+
+
+async def test_onboarding(autojump_clock: MockClock, cluster: Cluster) -> None:
+    bob = await cluster.start("bob")
+    nothing = {"is_onboarded": False, "onboarded_resources": {"cpu": {}, "ram": {}, "disk": {}}}
+    assert await ask(bob, "/dms/node/onboarding/status") == {"onboarded": False, "error": ""}
+    refused = await ask(bob, "/dms/node/resources/onboarded")
+    assert (refused["OK"], refused["error"]) == (False, "machine is not onboarded")
+    too_much = Resources(cpu=CPU(cores=100.0), ram=RAM(size=8 << 30), disk=Disk(size=50 << 30))
+    request = {"Config": {"onboarded_resources": gojson.to_builtins(too_much)}}
+    answer = await ask(bob, "/dms/node/onboarding/onboard", request)
+    assert answer["success"] is False
+    assert answer["error"]
+    assert answer["config"].get("is_onboarded", False) is nothing["is_onboarded"]
+    request = {"Config": {"onboarded_resources": gojson.to_builtins(FOUR_CORES)}}
+    answer = await ask(bob, "/dms/node/onboarding/onboard", request)
+    assert (answer["success"], answer["error"], answer["config"]["is_onboarded"]) == (True, "", True)
+    assert answer["config"]["onboarded_resources"]["cpu"]["cores"] == 4
+    assert await ask(bob, "/dms/node/onboarding/status") == {"onboarded": True, "error": ""}
+    await bob.restart()
+    assert await ask(bob, "/dms/node/onboarding/status") == {"onboarded": True, "error": ""}
+    assert await ask(bob, "/dms/node/onboarding/offboard") == {"success": True, "error": ""}
+    again = await ask(bob, "/dms/node/onboarding/offboard")
+    assert again["success"] is False
+    assert again["error"]
+
+
+async def test_resources_add_up(autojump_clock: MockClock, cluster: Cluster) -> None:
+    alice = await cluster.start("alice")
+    bob = await cluster.start("bob", offers=FOUR_CORES)
+    job = await alice.user.deploy(ensemble({"n1": {"web": "service"}}, cores=1.25))
+    await alice.wait_for(job, Phase.RUNNING)
+    cores = {}
+    for kind in ("onboarded", "allocated", "free"):
+        answer = await ask(bob, f"/dms/node/resources/{kind}")
+        assert answer["OK"] is True
+        cores[kind] = answer["Resources"]["cpu"]["cores"]
+    assert cores == {"onboarded": 4, "allocated": 1.25, "free": 2.75}
+    refused = await ask(bob, "/dms/node/onboarding/offboard")
+    assert (refused["success"], "Demand too high" in refused["error"]) == (False, True)
+    spec = await ask(bob, "/dms/node/hardware/spec")
+    assert spec["Resources"]["cpu"]["cores"] == 8
+    assert (await ask(bob, "/dms/node/hardware/usage"))["OK"] is True
+
+
+async def test_what_is_hosted_is_listed(autojump_clock: MockClock, cluster: Cluster) -> None:
+    alice = await cluster.start("alice")
+    bob = await cluster.start("bob", offers=FOUR_CORES)
+    ports: dict[str, list[dict[str, object]]] = {"n1": [{"public": 20000, "private": 80, "allocation": "web"}]}
+    job = await alice.user.deploy(ensemble({"n1": {"web": "service"}}, ports=ports))
+    await alice.wait_for(job, Phase.RUNNING)
+    (hosted,) = (await ask(bob, "/dms/node/allocations/list"))["allocations"]
+    assert hosted["started_at"]
+    assert hosted["created_at"]
+    assert {k: hosted[k] for k in hosted.keys() - {"resources", "created_at", "started_at"}} == {
+        "id": f"{job}_n1.web",
+        "type": "service",
+        "orchestrator": alice.peer,
+        "status": "running",
+        "executor": "null",
+        "execution_id": f"{job}_n1.web-1",
+        "using_ports": [20000],
+    }
+    assert (await ask(alice, "/dms/node/allocations/list")) == {"allocations": []}
+
+
+async def test_peers(autojump_clock: MockClock, cluster: Cluster) -> None:
+    alice = await cluster.start("alice")
+    bob = await cluster.start("bob")
+    carol = await cluster.start("carol")
+    listed = await ask(alice, "/dms/node/peers/list")
+    assert sorted(listed["Peers"]) == sorted([bob.peer, carol.peer])
+    assert {c["id"] for c in listed["Connections"]} == {bob.peer, carol.peer}
+    own = await ask(alice, "/dms/node/peers/self")
+    assert own == {"id": alice.peer, "listen_addr": ",".join(alice.network.listen_addresses)}
+    ping = await ask(alice, "/dms/node/peers/ping", {"Host": bob.peer})
+    assert (ping["Error"], ping["RTT"]) == ("", 10)
+    assert (await ask(alice, "/dms/node/peers/ping", {"Host": alice.peer}))["Error"] == "can't ping self"
+    assert (await ask(alice, "/dms/node/peers/ping", {"Host": "junk"}))["Error"]
+    connected = await ask(alice, "/dms/node/peers/connect", {"Address": bob.network.listen_addresses[0]})
+    assert connected == {"Status": "CONNECTED", "Error": ""}
+    wrong = await ask(alice, "/dms/node/peers/connect", {"Address": "/ip4/1.2.3.4/tcp/1"})
+    assert wrong["Status"] == ""
+    assert wrong["Error"]
+    await carol.kill()
+    assert (await ask(alice, "/dms/node/peers/list"))["Peers"] == [bob.peer]
+
+
+async def test_what_anybody_may_know(autojump_clock: MockClock, cluster: Cluster) -> None:
+    alice = await cluster.start("alice")
+    bob = await cluster.start("bob", offers=FOUR_CORES)
+    actor, to = alice.node.root, bob.node.root.handle
+    assert await actor.invoke(to, "/public/hello", None, Json) == {"DID": bob.node.root.handle.did.uri}
+    status = await actor.invoke(to, "/public/status", None, Json)
+    assert (status["Status"], status["Resources"]["cpu"]["cores"]) == ("onboarded", 4)
+    assert "config" not in {key.lower() for key in status}
+    other = await bob.node.root.invoke(alice.node.root.handle, "/public/status", None, Json)
+    assert other["Status"] == "not onboarded"
+
+
+async def test_peers_greet_each_other_and_are_worth_more_then(autojump_clock: MockClock, cluster: Cluster) -> None:
+    alice = await cluster.start("alice")
+    bob = await cluster.start("bob")
+    stranger = await cluster.start("stranger", is_member=False)
+    assert alice.node.score(bob.peer) == 1
+    await trio.sleep(120)
+    assert alice.node.score(bob.peer) == 5
+    assert alice.node.score(stranger.peer) == 1, "it does not answer to members it does not know"
+    assert alice.node.score(alice.peer) == 0
+    await bob.kill()
+    assert alice.node.score(bob.peer) == 0
