@@ -6,6 +6,8 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any
 
+import trio
+
 from dms.actor.actor import Actor
 from dms.actor.behaviour import Message
 from dms.ensemble.arrival import decode_ensemble
@@ -109,15 +111,21 @@ class DeploymentBehaviours:
         request = message.payload
         # the status is read before the entries: whoever sees it sees what led to it
         record = self._find(request.id)
+        change = self._deployments.next_change(record.id)  # before them, too: none that comes meanwhile is missed
         entries = await self._deployments.events(record.id, request.after)
-        if not entries and request.wait_ms > 0:
-            await self._deployments.wait_for_change(record.id, min(request.wait_ms / 1000, MAX_WAIT_S))
+        if not entries and request.wait_ms > 0 and change is not None:
+            with trio.move_on_after(min(request.wait_ms / 1000, MAX_WAIT_S)):
+                await change.wait()
             record = self._find(request.id)
             entries = await self._deployments.events(record.id, request.after)
-        events = tuple(
-            p.DeploymentEvent(seq=e.seq, at=e.at_ns, kind=e.kind, detail=e.payload) for e in entries[: p.EVENTS_PAGE]
+        page = entries[: p.EVENTS_PAGE]
+        # an entry may be on disk a moment before the status that it leads to is in force
+        told = [entry.payload["status"] for entry in page if "status" in entry.payload]
+        return p.EventsReply(
+            events=tuple(p.DeploymentEvent(seq=e.seq, at=e.at_ns, kind=e.kind, detail=e.payload) for e in page),
+            status=told[-1] if told else record.state.phase.value,
+            error="",
         )
-        return p.EventsReply(events=events, status=record.state.phase.value, error="")
 
     async def _logs(self, message: Message[p.LogsRequest]) -> p.LogsReply:
         request = message.payload

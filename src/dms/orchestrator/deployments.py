@@ -159,12 +159,10 @@ class Deployments:
         self.get(ensemble)
         return await self._journal.events(ensemble, after)
 
-    async def wait_for_change(self, ensemble: EnsembleID, timeout_s: float) -> None:
-        """Return when something happens to a live deployment, or after ``timeout_s``."""
+    def next_change(self, ensemble: EnsembleID) -> trio.Event | None:
+        """Set when something happens to a deployment from now on; ``None`` when nothing will."""
         live = self._live.get(ensemble)
-        if live is not None:
-            with trio.move_on_after(timeout_s):
-                await live.changed.wait()
+        return None if live is None else live.changed
 
     async def delete(self, ensemble: EnsembleID) -> None:
         """Forget one that has ended, with its events and logs.
@@ -199,6 +197,7 @@ class Deployments:
             log.info("deployment_ended", ensemble=deployment.id, status=deployment.state.phase.value)
         finally:
             self._live.pop(deployment.id, None)
+            deployment.changed.set()  # whoever came to wait after the last step waits for nothing
             if deployment.id in self._records:  # not deleted meanwhile
                 self._records[deployment.id] = DeploymentRecord(deployment.id, deployment.config, deployment.state)
 
