@@ -17,7 +17,7 @@ from dms.identity.ids import ActorID, public_key_of_peer
 from dms.identity.keys import PrivateKey
 from dms.orchestrator.errors import InvalidBid
 from dms.types import gojson
-from dms.types.errors import DMSError
+from dms.types.errors import BadJSON, DMSError
 from dms.types.gojson import Wire
 from dms.types.ids import EnsembleID, PeerID
 from dms.types.resources import Location, Resources
@@ -196,4 +196,7 @@ def _plain(v1: BidV1 | EarlyBidV1) -> Bid:
 
 
 def _offer_bytes(bid_signature: bytes, offer: Offer) -> bytes:
-    return OFFER_PREFIX + bid_signature + gojson.encode(offer)
+    try:
+        return OFFER_PREFIX + bid_signature + gojson.encode(offer)
+    except BadJSON as exc:
+        raise InvalidBid(f"failed to decode bid: {exc.message}") from None

@@ -127,10 +127,10 @@ def translated(path: Path | None) -> Iterator[None]:
     """Errors of the database as errors of ours."""
     try:
         yield
-    except (SQLAlchemyError, sqlite3.Error) as exc:
+    except (SQLAlchemyError, sqlite3.Error, OverflowError) as exc:
         orig = getattr(exc, "orig", None)
-        if isinstance(orig, TypeError | ValueError):
-            raise InvalidData(f"invalid data given: {orig}") from exc
+        if isinstance(orig, TypeError | ValueError) or isinstance(exc, OverflowError):
+            raise InvalidData(f"invalid data given: {orig or exc}") from exc
         cause = str(orig or exc)
         where = path or "in memory"
         if "disk image is malformed" in cause or "not a database" in cause:

@@ -5,6 +5,7 @@ Each package draws its own small tree at the top of its ``errors.py``::
     DMSError
     ├── BadInput          the caller gave something that cannot be right          exit code 2
     │   └── BadJSON       bytes that are not the JSON that was expected
+    │       └── NoJSON    a number that JSON cannot hold (also a ValueError)
     ├── Denied            authority is missing                                    exit code 3
     ├── NotFound          the thing named does not exist                          exit code 4
     ├── Conflict          the thing is in a state that does not allow this        exit code 5
@@ -49,6 +50,12 @@ class BadJSON(BadInput):
     """The text is not the JSON that was expected."""
 
     code = "bad_json"
+
+
+class NoJSON(BadJSON, ValueError):
+    """This number has no JSON form."""
+
+    code = "no_json"
 
 
 class Denied(DMSError):

@@ -9,7 +9,8 @@ original:
 
 Writing: no white space, struct order, map keys sorted, ``<>&`` and U+2028/9 escaped, bytes as padded base64,
 floats in Go's notation. Reading: unknown keys are dropped, key names match ignoring case, of duplicate keys the
-last wins, missing and ``null`` members become the zero value, invalid UTF-8 becomes U+FFFD.
+last wins, missing and ``null`` members become the zero value (after a duplicate, ``null`` leaves text, numbers and
+structures as they are), invalid UTF-8 becomes U+FFFD.
 
 ``msgspec`` does the work on the fast path; whatever it does not accept as it stands takes the tolerant path.
 """
@@ -26,7 +27,7 @@ from typing import Any, ClassVar, NoReturn, TypeVar, cast
 
 import msgspec
 
-from dms.types.errors import BadJSON
+from dms.types.errors import BadJSON, NoJSON
 
 MAX_DEPTH = 64
 """Nesting of arrays and objects that the reader follows; more is refused."""
@@ -179,6 +180,8 @@ def _coerce_struct(value: Any, type_: type[msgspec.Struct], depth: int) -> Any:
         if field is None:
             continue
         name, field_type, optional = field
+        if member is None and name in members and _keeps_on_null(field_type):
+            continue
         if member is None and optional:
             members.pop(name, None)
             continue
@@ -187,6 +190,13 @@ def _coerce_struct(value: Any, type_: type[msgspec.Struct], depth: int) -> Any:
         if name not in members:
             members[name] = _zero(field_type)
     return members
+
+
+@functools.cache
+def _keeps_on_null(type_: Any) -> bool:
+    """Whether Go leaves such a member as it is when ``null`` comes: all but bytes, lists, maps and pointers."""
+    type_ = _strip(type_)
+    return isinstance(type_, type) and issubclass(type_, str | int | float | bool | msgspec.Struct)
 
 
 @functools.cache
@@ -284,10 +294,10 @@ def _with_go_floats(value: Any) -> Any:
 def _go_float(value: float) -> bytes:
     """``strconv.FormatFloat(f, 'f' or 'e', -1, 64)`` as ``encoding/json`` chooses and trims it.
 
-    :raises ValueError: NaN and the infinities have no JSON.
+    :raises NoJSON: NaN and the infinities.
     """
     if value != value or value in (float("inf"), float("-inf")):
-        raise ValueError(f"{value} has no JSON form")
+        raise NoJSON(f"{value} has no JSON form")
     if value == int(value) and abs(value) < 1e15:
         text = str(int(value))
         return b"-0" if text == "0" and str(value).startswith("-") else text.encode()

@@ -137,6 +137,12 @@ def test_a_changed_offer_is_refused(change: dict[str, Any]) -> None:
         verify(msgspec.structs.replace(message, offer=msgspec.structs.replace(message.offer, **change)))
 
 
+def test_an_offer_of_endless_capacity_is_refused() -> None:
+    data = gojson.encode(offer()).replace(b'"cores":1.5', b'"cores":1e999')
+    with pytest.raises(InvalidBid, match="inf has no JSON form"):
+        verify(data)
+
+
 def test_an_offer_of_another_bid_does_not_fit_this_one() -> None:
     rich = offer(node_id="n2", free=Resources(cpu=CPU(cores=99)))
     with pytest.raises(InvalidBid, match="offer"):

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dms.types import gojson
-from dms.types.errors import BadJSON
+from dms.types.errors import BadJSON, NoJSON
 from dms.types.gojson import Wire
 from dms.types.resources import CPU, RAM, Resources
 
@@ -128,6 +128,17 @@ def test_unknown_members_are_dropped_and_missing_ones_are_zero() -> None:
 def test_null_is_the_zero_value_everywhere() -> None:
     data = b'{"name":null,"caps":null,"nonce":null,"inner":null,"number":null,"topics":null,"chain":null,"table":null}'
     assert gojson.decode(data, Sample) == ZERO
+
+
+def test_after_a_duplicate_null_changes_only_what_can_be_nil() -> None:
+    twice = b'{"name":"a","name":null,"number":7,"number":null,"inner":{"uri":"u"},"inner":null,"topics":["t"],"topics":null}'
+    assert gojson.decode(twice, Sample) == msgspec.structs.replace(ZERO, name="a", number=7, inner=Inner(uri="u"))
+
+
+def test_a_number_beyond_all_floats_cannot_be_written_again() -> None:
+    cpu = gojson.decode(b'{"cores":1e999}', CPU)
+    with pytest.raises(NoJSON):
+        gojson.encode(cpu)
 
 
 def test_broken_text_becomes_the_replacement_character() -> None:
