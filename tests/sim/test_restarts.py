@@ -30,9 +30,17 @@ def all_starts(cluster: Cluster, job: EnsembleID) -> dict[str, int]:
     return found
 
 
-@pytest.mark.parametrize("down_s", [0.0, 40.0])
 @pytest.mark.parametrize(
-    "phase", [Phase.PREPARING, Phase.COMMITTING, Phase.PROVISIONING, Phase.RUNNING], ids=lambda phase: phase.value
+    ("phase", "down_s"),
+    [
+        (Phase.PREPARING, 0.0),
+        (Phase.COMMITTING, 0.0),
+        (Phase.COMMITTING, 40.0),
+        (Phase.PROVISIONING, 0.0),
+        (Phase.PROVISIONING, 40.0),
+        (Phase.RUNNING, 40.0),
+    ],
+    ids=lambda value: str(getattr(value, "value", value)),
 )
 async def test_an_orchestrator_killed_in_any_phase_takes_its_deployment_up_again(
     autojump_clock: MockClock, cluster: Cluster, phase: Phase, down_s: float
@@ -124,7 +132,7 @@ async def test_a_failed_deployment_still_gives_back_what_it_had_when_it_is_kille
     cluster.assert_nothing_is_held()
 
 
-@pytest.mark.parametrize("transactions", [1, 2, 3, 5, 8, 9, 10, 11, 12, 13, 14])
+@pytest.mark.parametrize("transactions", [1, 2, 5, 8, 9, 10, 11, 12, 14])
 async def test_an_orchestrator_killed_after_any_write_ends_well(
     autojump_clock: MockClock, cluster: Cluster, transactions: int
 ) -> None:

@@ -123,49 +123,49 @@ async def test_only_who_got_the_bid_may_commit_and_in_time(autojump_clock: MockC
     assert bob.holdings() == {}
 
 
-@pytest.mark.parametrize(
-    "members",
-    [
-        {"allocation_id": "../../../etc"},
-        {"allocation_id": f"{EVIL}_n1./etc"},
-        {"allocation_id": f"{EVIL}_n1.a/../.."},
-        {"allocation_id": f"{EVIL}_n1.."},
-        {"allocation_id": f"{'f' * 64}_n1.a"},
-        {"allocation_id": f"{EVIL}_n2.a"},
-        {"allocation_id": f"{EVIL}_n1.{'a' * 300}"},
-        {"allocation_id": ""},
-        {"port_mapping": {"http": 80}},
-        {"port_mapping": {"80": 80}},
-        {"port_mapping": {"-1": 80}},
-        {"resources": m.CommitResources(cpu=CPU(cores=-1.0))},
-        {"resources": m.CommitResources(cpu=CPU(cores=100.0))},
-        {"resources": m.CommitResources(ram=RAM(size=1 << 63))},
-        {"dynamic_ports": (1,) * 5000},
-    ],
-    ids=lambda members: str(members)[:50],
-)
+NONSENSE: list[dict[str, Any]] = [
+    {"allocation_id": "../../../etc"},
+    {"allocation_id": f"{EVIL}_n1./etc"},
+    {"allocation_id": f"{EVIL}_n1.a/../.."},
+    {"allocation_id": f"{EVIL}_n1.."},
+    {"allocation_id": f"{'f' * 64}_n1.a"},
+    {"allocation_id": f"{EVIL}_n2.a"},
+    {"allocation_id": f"{EVIL}_n1.{'a' * 300}"},
+    {"allocation_id": ""},
+    {"port_mapping": {"http": 80}},
+    {"port_mapping": {"80": 80}},
+    {"port_mapping": {"-1": 80}},
+    {"resources": m.CommitResources(cpu=CPU(cores=-1.0))},
+    {"resources": m.CommitResources(cpu=CPU(cores=100.0))},
+    {"resources": m.CommitResources(ram=RAM(size=1 << 63))},
+    {"dynamic_ports": (1,) * 5000},
+]
+
+
 async def test_commits_that_make_no_sense_are_refused_with_a_reason(
-    autojump_clock: MockClock, cluster: Cluster, members: dict[str, Any]
+    autojump_clock: MockClock, cluster: Cluster
 ) -> None:
     alice = await cluster.start("alice")
     bob = await cluster.start("bob", offers=FOUR_CORES)
     actor, _ = await orchestrator(alice)
     await get_bid(actor, bob)
-    reply = await commit(actor, bob, commit_request(**members))
-    assert not reply.ok
-    assert reply.error
-    assert bob.holdings() == {}
+    for members in NONSENSE:
+        reply = await commit(actor, bob, commit_request(**members))
+        assert not reply.ok, members
+        assert reply.error, members
+        assert bob.holdings() == {}, members
+    assert (await commit(actor, bob, commit_request())).ok
 
 
-@pytest.mark.parametrize("id_", ["../../x", "", "a b", "x/y", "é" * 8, "a" * 500])
-async def test_ids_of_ensembles_that_could_be_paths_get_no_bid(
-    autojump_clock: MockClock, cluster: Cluster, id_: str
-) -> None:
+async def test_ids_of_ensembles_that_could_be_paths_get_no_bid(autojump_clock: MockClock, cluster: Cluster) -> None:
     alice = await cluster.start("alice")
     bob = await cluster.start("bob", offers=FOUR_CORES)
     actor, bids = await orchestrator(alice)
-    await get_bid(actor, bob, id_)
-    assert bids == []
+    for id_ in ("../../x", "", "a b", "x/y", "é" * 8, "a" * 500, "a\n"):
+        await get_bid(actor, bob, id_)
+        assert bids == [], id_
+    await get_bid(actor, bob)
+    assert len(bids) == 1
 
 
 async def test_commit_allocate_start_and_revert_may_come_twice(autojump_clock: MockClock, cluster: Cluster) -> None:
@@ -286,20 +286,21 @@ async def test_oversized_unsigned_and_garbled_messages_change_nothing(
     await alice.wait_for(await alice.user.deploy(ensemble({"n1": {"a": "task"}})), Phase.COMPLETED)
 
 
-@pytest.mark.parametrize("payload", [None, [], "text", {"ID": 5}, {"Request": 7}, {"ID": EVIL, "Request": [None, {}]}])
 async def test_requests_of_the_wrong_shape_are_answered_or_dropped_and_hurt_nobody(
-    autojump_clock: MockClock, cluster: Cluster, payload: object
+    autojump_clock: MockClock, cluster: Cluster
 ) -> None:
     alice = await cluster.start("alice")
     bob = await cluster.start("bob", offers=FOUR_CORES)
     actor, _ = await orchestrator(alice)
-    for behaviour in (m.BID_REQUEST, m.COMMIT, m.ALLOCATE, m.REVERT):
-        await actor.send(bob.node.root.handle, behaviour, payload)
+    shapes: list[object] = [None, [], "text", {"ID": 5}, {"Request": 7}, {"ID": EVIL, "Request": [None, {}]}]
     names = ("new", "list", "status", "manifest", "info", "events", "logs", "shutdown", "prune", "delete")
-    for name in names:
-        answer = await alice.user.call(name, payload, dict[str, object], timeout_s=70)
-        said = {str(v) for k, v in answer.items() if k.lower() == "error"}
-        assert said or name == "list"
+    for payload in shapes:
+        for behaviour in (m.BID_REQUEST, m.COMMIT, m.ALLOCATE, m.REVERT):
+            await actor.send(bob.node.root.handle, behaviour, payload)
+        for name in names:
+            answer = await alice.user.call(name, payload, dict[str, object], timeout_s=70)
+            said = {str(v) for k, v in answer.items() if k.lower() == "error"}
+            assert said or name == "list", (name, payload)
     assert bob.holdings() == {}
     await alice.wait_for(await alice.user.deploy(ensemble({"n1": {"a": "task"}})), Phase.COMPLETED)
 

@@ -22,7 +22,7 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import trio
 from trio import TaskStatus
@@ -63,6 +63,8 @@ CONNECT_S = 1.0
 """Until a new node is connected to the others."""
 
 R = TypeVar("R")
+
+_COMPILED: dict[Any, Any] = {}  # what SQLAlchemy keeps in it is its own
 
 
 def ensemble(
@@ -309,6 +311,8 @@ class SimulatedNode:
             return store
         if self._memory is None:
             self._memory = await Store.open(None, now=_now)
+            # statements are compiled once for all databases of all tests
+            self._memory._engine = self._memory._engine.execution_options(compiled_cache=_COMPILED)  # noqa: SLF001
         # a new door to the same database, so that the earlier life's can stay shut
         self._memory = _MortalStore(self._memory._engine, None, None, _now)  # noqa: SLF001  as above
         return self._memory
