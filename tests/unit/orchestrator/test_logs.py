@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -48,8 +49,10 @@ def test_a_piece_has_its_limit(tmp_path: Path) -> None:
 
 @settings(max_examples=50)
 @given(st.binary(max_size=300), st.integers(1, 50), st.integers(-(2**70), 2**70))
-def test_pieces_make_up_the_whole_and_no_offset_is_too_wild(data: bytes, size: int, wild: int) -> None:
-    path = Path("log")
+def test_pieces_make_up_the_whole_and_no_offset_is_too_wild(
+    tmp_path_factory: pytest.TempPathFactory, data: bytes, size: int, wild: int
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "pieces.log"
     path.write_bytes(data)
     whole, offset = b"", 0
     while True:
