@@ -6,6 +6,7 @@ Types are strict, as the file is JSON: a port is a number, never a text.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -121,6 +122,23 @@ class P2P(_Section):
         return kept if len(kept) == len(value) else tuple(dict.fromkeys(kept + BOOTSTRAP_PEERS))
 
 
+class Identity(_Section):
+    """Whose key is whose."""
+
+    prism_resolver_url: str = Field(
+        default="", description="HTTP service that resolves did:prism identities; empty: they are not accepted"
+    )
+
+    @field_validator("prism_resolver_url")
+    @classmethod
+    def _is_an_address(cls, value: str) -> str:
+        if value and not re.fullmatch(r"https?://[^\s/?#@]+(/[^\s?#]*)?", value):
+            raise ValueError(
+                f'"{value[:80]}" is not the address of a service; write it like https://resolver.example.org'
+            )
+        return value.rstrip("/")
+
+
 class Job(_Section):
     """What jobs may do here."""
 
@@ -165,6 +183,7 @@ class Settings(_Section):
     general: General = Field(default_factory=General)
     rest: Rest = Field(default_factory=Rest)
     p2p: P2P = Field(default_factory=P2P)
+    identity: Identity = Field(default_factory=Identity)
     job: Job = Field(default_factory=Job)
     observability: Observability = Field(default_factory=Observability)
 

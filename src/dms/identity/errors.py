@@ -12,6 +12,15 @@
         ├── SignatureFailed         a signature does not fit                    (Denied)
         ├── NoProvider              no private key for this DID is open         (NotFound)
         ├── NoAnchorMethod          a DID method that cannot be resolved here   (BadInput)
+        ├── UnresolvedDID           a DID whose key is not known (yet)          (Unavailable)
+        │   ├── NoResolver          nobody to ask is configured
+        │   └── ResolutionFailed    the resolver gave no usable key
+        ├── HardwareKey             the key does not leave its wallet           (Conflict)
+        ├── WalletError             a wallet did not do what was asked          (Unavailable)
+        │   ├── WalletMissing       its program is not installed
+        │   └── BadWalletAnswer     its program answered something else
+        ├── AliasNotFound           no ledger account of this name              (NotFound)
+        ├── PrismError              a did:prism could not be created            (Unavailable)
         └── KeystoreError
             ├── BadName             a name that cannot be a file name           (BadInput)
             ├── KeyNotFound         no key of this name                         (NotFound)
@@ -25,7 +34,7 @@
 
 from __future__ import annotations
 
-from dms.types.errors import BadInput, Denied, DMSError, NotFound
+from dms.types.errors import BadInput, Conflict, Denied, DMSError, NotFound, Unavailable
 
 
 class IdentityError(DMSError):
@@ -84,7 +93,66 @@ class NoAnchorMethod(BadInput, IdentityError):
     """no anchor method"""
 
     code = "no_anchor_method"
-    default_hint = "only did:key can be resolved"
+    default_hint = "only did:key and did:prism can be resolved"
+
+
+class UnresolvedDID(Unavailable, IdentityError):
+    """The key of this DID is not known."""
+
+    code = "unresolved_did"
+
+
+class NoResolver(UnresolvedDID):
+    """no resolver is configured"""
+
+    code = "no_resolver"
+    default_hint = "name one: nunet config set identity.prism_resolver_url https://…"
+
+
+class ResolutionFailed(UnresolvedDID):
+    """The DID could not be resolved."""
+
+    code = "resolution_failed"
+
+
+class HardwareKey(Conflict, IdentityError):
+    """hardware key"""
+
+    code = "hardware_key"
+    default_hint = "the private key does not leave the wallet; a daemon needs a key of the keystore"
+
+
+class WalletError(Unavailable, IdentityError):
+    """The wallet did not do what was asked."""
+
+    code = "wallet"
+
+
+class WalletMissing(WalletError):
+    """The program of the wallet is not installed."""
+
+    code = "wallet_missing"
+    retryable = False
+
+
+class BadWalletAnswer(WalletError):
+    """The program of the wallet gave an answer that cannot be used."""
+
+    code = "bad_wallet_answer"
+    retryable = False
+
+
+class AliasNotFound(NotFound, IdentityError):
+    """ledger alias not found"""
+
+    code = "alias_not_found"
+    default_hint = "set it with `nunet key ledger-alias set ALIAS INDEX`"
+
+
+class PrismError(Unavailable, IdentityError):
+    """The did:prism could not be created."""
+
+    code = "prism"
 
 
 class KeystoreError(IdentityError):

@@ -76,7 +76,8 @@ def test_flag_beats_environment_beats_file_beats_default(env: Mapping[str, str],
 def test_every_key_can_be_set_by_its_environment_variable(env: Mapping[str, str]) -> None:
     texts = {"number": "20000", "boolean": "true", "text": "/x", "list": '["/a", "/b"]'}
     for key, kind in kinds().items():
-        text = "ERROR" if key.endswith(".level") else texts[kind]
+        special = {"level": "ERROR", "prism_resolver_url": "http://a.b/c"}
+        text = special.get(key.rpartition(".")[2], texts[kind])
         value = load_settings(env={**env, "DMS_" + key.upper().replace(".", "_"): text}).get(key)
         expected = {"number": 20000, "boolean": True, "list": ("/a", "/b")}.get(kind, text)
         assert value == (Path("/x") if isinstance(value, Path) else expected), key
@@ -143,6 +144,8 @@ def test_unknown_keys_are_named_all_at_once_with_the_nearest_key(env: Mapping[st
         ('{"p2p": {"listen_address": [1]}}', "p2p.listen_address in {path}: input should be a valid string, got 1"),
         ('{"p2p": {"listen_address": ["x"]}}', 'p2p.listen_address in {path}: "x" is not a multiaddress'),
         ('{"p2p": {"bootstrap_peers": "/a"}}', "p2p.bootstrap_peers in {path}: "),
+        ('{"identity": {"prism_resolver_url": "ftp://x"}}', "identity.prism_resolver_url in {path}: "),
+        ('{"identity": {"prism_resolver_url": "http://a:b@x"}}', "identity.prism_resolver_url in {path}: "),
         ('{"rest": 5}', "rest in {path}: expected an object with settings, got 5"),
         ('{"observability": {"log_level": "loud"}}', 'observability.logging.level in {path}: "loud" is not a level'),
         (
