@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import signal
 import socket
-import threading
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,21 +21,21 @@ from dms.actor.security import SecurityContext
 from dms.api.bridge import Bridge
 from dms.api.server import bind, run_server
 from dms.capability.context import CapabilityContext
-from dms.capability.store import context_path, load_context, save_context
-from dms.capability.token import TokenList
+from dms.capability.store import context_path
 from dms.config import Settings
 from dms.executor.registry import available_executors
 from dms.hardware.machine import MachineProbe
 from dms.identity.files import make_private_directory
-from dms.identity.ids import DID, did_of
+from dms.identity.ids import did_of
 from dms.identity.keys import KeyType, PrivateKey, generate_key
 from dms.identity.keystore import Keystore
 from dms.identity.trust import Provider, TrustContext
 from dms.network.libp2p import Libp2pNetwork
+from dms.node.capability_file import CapabilityFile, warn_of_problems
 from dms.node.node import Node, NodeOptions
 from dms.observe import configure_logging, get_logger
 from dms.store import Store
-from dms.types.errors import BadInput, DMSError
+from dms.types.errors import BadInput
 from dms.types.ids import PeerID
 from dms.types.resources import Location
 
@@ -44,11 +43,7 @@ DATABASE = "dms.sqlite"
 DEV_ENVIRONMENTS = ("dev", "test")
 """Environments in which several nodes share a machine: busy processors do not stand against onboarding."""
 GARBAGE_INTERVAL_S = 300.0
-CAPABILITY_POLL_S = 2.0
 EXECUTORS = ("wasm", "docker", "null")
-
-Anchors = tuple[tuple[DID, ...], TokenList, TokenList, TokenList]
-"""Roots, require and provide anchors, revocations."""
 
 log = get_logger(__name__)
 
@@ -90,11 +85,13 @@ async def serve(
     for directory in (general.user_dir, general.work_dir, general.data_dir):
         _make_directory(directory)
     key = await trio.to_thread.run_sync(_open_key, Keystore(general.user_dir / "key"), context, passphrase)
-    capability_file = CapabilityFile(context_path(general.user_dir / "cap", context), context, key)
+    capability_file = CapabilityFile(
+        context_path(general.user_dir / "cap", context), context, did_of(key.public), TrustContext(Provider.of_key(key))
+    )
     capabilities = capability_file.context
     did = capabilities.did
     _configure_logging(settings, str(did))
-    _warn_of_problems(capabilities, capability_file.path)
+    warn_of_problems(capabilities.load_problems, capability_file.path)
     async with AsyncExitStack() as stack:
         listener = bind(settings.rest.addr, settings.rest.port)
         stack.callback(listener.close)
@@ -121,7 +118,9 @@ async def serve(
         for executor, reason in found.missing.items():
             log.info("executor_missing", executor=executor, reason=reason)
         root = Actor(SecurityContext(key, capabilities), network)
-        node = Node(root, store, MachineProbe(general.work_dir), found.executors, _node_options(settings))
+        node = Node(
+            root, store, MachineProbe(general.work_dir), found.executors, _node_options(settings), capability_file
+        )
         nodes.append(node)
         await background.start(node.run)
         await background.start(run_server, Bridge(network, root.security, root.handle), listener)
@@ -164,72 +163,6 @@ async def _keep_clean(capabilities: CapabilityContext) -> None:
     while True:
         await trio.sleep(GARBAGE_INTERVAL_S)
         capabilities.collect_garbage()
-
-
-class CapabilityFile:
-    """The anchors on disk, and how to take up changes that the command line made to them (``spec/security.md`` 4.6).
-
-    Grants that the node made while running are not in the file and survive a reload.
-    """
-
-    def __init__(self, path: Path, name: str, key: PrivateKey) -> None:
-        self.path = path
-        self._trust = TrustContext(Provider.of_key(key))
-        if not path.exists():
-            save_context(CapabilityContext(name, did_of(key.public), self._trust), path)
-        self._state = self._look()
-        self.context = load_context(path, self._trust, name=name)
-        self._loaded = self.context.list_roots()
-
-    def reload(self) -> None:
-        """Add what is new in the file and drop what is gone from it; what cannot be read changes nothing."""
-        self._state = self._look()
-        try:
-            fresh = load_context(self.path, self._trust)
-            self._replace(fresh.list_roots())
-        except DMSError as exc:
-            log.error("capabilities_not_reloaded", file=str(self.path), reason=exc.message)
-            return
-        _warn_of_problems(fresh, self.path)
-        log.info("capabilities_reloaded", file=str(self.path))
-
-    async def keep_up(self) -> None:
-        """Reload when the file has changed, until cancelled."""
-        while True:
-            await trio.sleep(CAPABILITY_POLL_S)
-            if self._look() != self._state:
-                self.reload()
-
-    async def reload_on_signal(self) -> None:
-        """Reload at each SIGUSR1, until cancelled."""
-        if threading.current_thread() is not threading.main_thread():
-            return  # signals belong to whoever embeds us
-        with trio.open_signal_receiver(signal.SIGUSR1) as signals:
-            async for _ in signals:
-                self.reload()
-
-    def _replace(self, fresh: Anchors) -> None:
-        before = self.context.list_roots()
-        self.context.remove_roots(*self._loaded)
-        try:
-            self.context.add_roots(*fresh)
-        except DMSError:
-            self.context.add_roots(*before)
-            raise
-        self._loaded = fresh
-
-    def _look(self) -> tuple[int, ...]:
-        """What changes whenever the file is written; empty when it is not there."""
-        try:
-            found = self.path.stat()
-        except OSError:
-            return ()
-        return found.st_mtime_ns, found.st_ino, found.st_size
-
-
-def _warn_of_problems(context: CapabilityContext, path: Path) -> None:
-    for problem in context.load_problems:
-        log.warning("capability_skipped", file=str(path), problem=problem)
 
 
 def _open_key(keystore: Keystore, name: str, passphrase: str) -> PrivateKey:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import signal
 import socket
-import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -16,19 +14,14 @@ import trio.testing
 
 from dms import app
 from dms.api.errors import RESTAddressInUse
-from dms.app import CapabilityFile, Ready, serve
-from dms.capability.context import CapabilityContext
-from dms.capability.store import context_path, edit_context, load_context, save_context
-from dms.capability.token import NO_TOKENS, Action, TokenList
+from dms.app import Ready, serve
 from dms.config import Settings, load_settings
 from dms.devnet.processes import read_health
 from dms.identity.errors import KeystoreError
-from dms.identity.ids import DID, NO_DID, did_of
+from dms.identity.ids import did_of
 from dms.identity.keys import KeyType, PrivateKey, generate_key
 from dms.identity.keystore import Keystore
-from dms.identity.trust import Provider, TrustContext
 from dms.types.errors import BadInput, Conflict, DMSError
-from dms.types.ids import Capability
 
 PASSPHRASE = "correct horse"
 HOUR_NS = 3600 * 10**9
@@ -160,125 +153,3 @@ def test_a_port_is_in_use_while_somebody_listens() -> None:
         port = listener.getsockname()[1]
         assert app.port_in_use(port)
     assert not app.port_in_use(port)
-
-
-# anchors on disk -----------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def key() -> PrivateKey:
-    return generate_key()
-
-
-@pytest.fixture
-def anchors(tmp_path: Path, key: PrivateKey) -> CapabilityFile:
-    return CapabilityFile(context_path(tmp_path / "cap", "dms"), "dms", key)
-
-
-def edit(anchors: CapabilityFile, change: Callable[[CapabilityContext], object]) -> None:
-    """As the command line does: without the key."""
-    with edit_context(anchors.path, TrustContext(), need_provider=False) as context:
-        change(context)
-
-
-def someone() -> DID:
-    return did_of(generate_key().public)
-
-
-def granted(by: PrivateKey, to: DID, capability: str) -> TokenList:
-    context = CapabilityContext("x", did_of(by.public), TrustContext(Provider.of_key(by)))
-    expiry_ns = time.time_ns() + HOUR_NS
-    return context.grant(Action.DELEGATE, to, NO_DID, (), expiry_ns, 0, [Capability(capability)])
-
-
-def test_a_context_is_made_where_there_is_none_and_kept_where_there_is(tmp_path: Path, key: PrivateKey) -> None:
-    path = context_path(tmp_path / "cap", "dms")
-    assert CapabilityFile(path, "dms", key).context.did == did_of(key.public)
-    before = path.read_bytes()
-    assert CapabilityFile(path, "dms", key).context.list_roots() == ((), NO_TOKENS, NO_TOKENS, NO_TOKENS)
-    assert path.read_bytes() == before
-
-
-def test_a_reload_takes_what_was_added_and_drops_what_was_removed(anchors: CapabilityFile) -> None:
-    old, new = someone(), someone()
-    edit(anchors, lambda context: context.add_roots([old]))
-    anchors.reload()
-    assert anchors.context.list_roots()[0] == (old,)
-    edit(anchors, lambda context: context.remove_roots([old]))
-    edit(anchors, lambda context: context.add_roots([new]))
-    anchors.reload()
-    assert anchors.context.list_roots()[0] == (new,)
-
-
-def test_a_narrower_anchor_in_the_place_of_a_wider_one_counts(anchors: CapabilityFile, key: PrivateKey) -> None:
-    subject = someone()
-    wide, narrow = granted(key, subject, "/dms"), granted(key, subject, "/dms/deployment")
-    edit(anchors, lambda context: context.add_roots(require=wide))
-    anchors.reload()
-    edit(anchors, lambda context: context.remove_roots(require=wide))
-    edit(anchors, lambda context: context.add_roots(require=narrow))
-    anchors.reload()
-    assert anchors.context.list_roots()[1] == narrow
-
-
-def test_what_the_node_granted_while_it_runs_survives_a_reload(anchors: CapabilityFile, key: PrivateKey) -> None:
-    dynamic = granted(key, someone(), "/dms/allocation")
-    anchors.context.add_roots(require=dynamic)
-    edit(anchors, lambda context: context.add_roots([someone()]))
-    anchors.reload()
-    assert anchors.context.list_roots()[1] == dynamic
-
-
-@pytest.mark.parametrize("damage", ["{", "[]", ""])
-def test_a_damaged_file_changes_nothing(anchors: CapabilityFile, damage: str) -> None:
-    root = someone()
-    edit(anchors, lambda context: context.add_roots([root]))
-    anchors.reload()
-    anchors.path.write_text(damage)
-    anchors.reload()
-    assert anchors.context.list_roots()[0] == (root,)
-    anchors.path.unlink()
-    anchors.reload()
-    assert anchors.context.list_roots()[0] == (root,)
-
-
-def test_a_revocation_in_the_file_takes_effect(anchors: CapabilityFile, key: PrivateKey) -> None:
-    grant = granted(key, someone(), "/public")
-    edit(anchors, lambda context: context.add_roots(require=grant))
-    anchors.reload()
-    assert anchors.context.list_roots()[1] == grant
-    own = load_context(anchors.path, TrustContext(Provider.of_key(key)))
-    revocation = TokenList.of(own.revoke(grant.tokens[0]))
-    edit(anchors, lambda context: context.add_roots(revoke=revocation))
-    anchors.reload()
-    assert anchors.context.list_roots()[1] == NO_TOKENS
-
-
-async def test_a_changed_file_is_noticed_without_a_signal(
-    anchors: CapabilityFile, nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
-) -> None:
-    nursery.start_soon(anchors.keep_up)
-    root = someone()
-    await trio.sleep(60)
-    edit(anchors, lambda context: context.add_roots([root]))
-    await trio.sleep(app.CAPABILITY_POLL_S * 1.5)
-    assert anchors.context.list_roots()[0] == (root,)
-    anchors.path.write_text("{")
-    await trio.sleep(60)
-    save_context(CapabilityContext("dms", anchors.context.did, TrustContext()), anchors.path)
-    await trio.sleep(app.CAPABILITY_POLL_S * 1.5)
-    assert anchors.context.list_roots()[0] == ()
-
-
-async def test_a_signal_reloads_at_once(anchors: CapabilityFile, nursery: trio.Nursery) -> None:
-    nursery.start_soon(anchors.reload_on_signal)
-    await trio.testing.wait_all_tasks_blocked()
-    root = someone()
-    edit(anchors, lambda context: context.add_roots([root]))
-    signal.raise_signal(signal.SIGUSR1)
-    while anchors.context.list_roots()[0] != (root,):
-        await trio.testing.wait_all_tasks_blocked()
-
-
-async def test_in_another_thread_signals_are_left_to_whoever_embeds_the_service(anchors: CapabilityFile) -> None:
-    await trio.to_thread.run_sync(trio.run, anchors.reload_on_signal)

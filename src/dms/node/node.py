@@ -19,6 +19,7 @@ from dms.executor.protocol import Executor
 from dms.hardware import HardwareProbe
 from dms.identity.keys import KeyType, PrivateKey
 from dms.network.protocol import PeerChange, PeerEvent
+from dms.node.capability_file import AnchorKeeper, Unkept
 from dms.node.deployments import DeploymentBehaviours
 from dms.node.hosting import Hosting, HostingOptions
 from dms.node.machine import MachineBehaviours
@@ -66,7 +67,10 @@ class NodeOptions:
 
 
 class Node:
-    """Everything above the network on one machine. :meth:`run` it once."""
+    """Everything above the network on one machine. :meth:`run` it once.
+
+    :param anchors: keeps the context of ``root``; without one, changes to its anchors end with the node.
+    """
 
     def __init__(
         self,
@@ -75,8 +79,10 @@ class Node:
         probe: HardwareProbe,
         executors: Mapping[str, Executor],
         options: NodeOptions,
+        anchors: AnchorKeeper | None = None,
     ) -> None:
         self.root = root
+        self.anchors = anchors or Unkept(root.security.capabilities)
         self.probe = probe
         self._rng = random.Random(root.network.peer_id)  # noqa: S311  only spreads greetings in time
         self._greeted: set[PeerID] = set()
