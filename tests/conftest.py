@@ -192,7 +192,7 @@ def _personal_variables() -> list[str]:
 
 def _missing() -> dict[str, str]:
     """Per marker, why its tests cannot run here and what would let them; empty where they can."""
-    docker = netns = ""
+    docker = netns = mounts = ""
     if not os.environ.get("DMS_TEST_DOCKER"):
         docker = "starts a Docker engine; enable with: sudo DMS_TEST_DOCKER=1 make test"
     elif os.geteuid() != 0 or shutil.which("dockerd") is None:
@@ -201,7 +201,11 @@ def _missing() -> dict[str, str]:
         netns = "makes network namespaces; enable with: sudo DMS_TEST_NETNS=1 make test"
     elif os.geteuid() != 0 or shutil.which("ip") is None:
         netns = "needs root and iproute2: apt-get install iproute2, then sudo DMS_TEST_NETNS=1 make test"
-    return {"docker": docker, "netns": netns}
+    if not os.environ.get("DMS_TEST_MOUNTS"):
+        mounts = "mounts file systems; enable with: sudo DMS_TEST_MOUNTS=1 make test"
+    elif os.geteuid() != 0 or shutil.which("mount") is None:
+        mounts = "needs root and mount; enable with: sudo DMS_TEST_MOUNTS=1 make test"
+    return {"docker": docker, "netns": netns, "mounts": mounts}
 
 
 def _left_processes() -> Iterator[psutil.Process]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from sqlalchemy import JSON, BigInteger, Column, Index, Integer, MetaData, String, Table, UniqueConstraint
 
-HEAD = "0001"
+HEAD = "0002"
 """The newest revision of the schema."""
 
 metadata = MetaData()
@@ -39,6 +39,7 @@ deployments = _documents("deployments")
 allocations = _documents("allocations")
 ensembles = _documents("ensembles")
 reservations = _documents("reservations")
+volumes = _documents("volumes")
 
 deployment_journal = Table(
     "deployment_journal",
