@@ -8,6 +8,7 @@
         ├── InvalidKey              bytes that are no key                       (BadInput)
         │   ├── InvalidKeyType      a kind of key that is unknown here
         │   └── UnexpectedKeyType   a kind that may not sign messages
+        ├── BadCBOR                 bytes of a wallet that cannot be read       (BadInput)
         ├── InvalidPeerID           not a peer id that contains its key         (BadInput)
         ├── SignatureFailed         a signature does not fit                    (Denied)
         ├── NoProvider              no private key for this DID is open         (NotFound)
@@ -67,6 +68,12 @@ class UnexpectedKeyType(InvalidKey):
 
     code = "unexpected_key_type"
     default_hint = "actors and peers use Ed25519 or Secp256k1 keys"
+
+
+class BadCBOR(BadInput, IdentityError):
+    """invalid CBOR"""
+
+    code = "bad_cbor"
 
 
 class InvalidPeerID(BadInput, IdentityError):

@@ -15,8 +15,8 @@ import nacl.bindings
 import nacl.exceptions
 import nacl.utils
 
-from dms.identity import secp256k1
-from dms.identity.errors import InvalidKey, InvalidKeyType, UnexpectedKeyType
+from dms.identity import cardano, secp256k1
+from dms.identity.errors import InvalidKey, UnexpectedKeyType
 
 ED25519_SIZE: Final = 32
 SECP256K1_SIZE: Final = 33
@@ -67,17 +67,15 @@ class PublicKey:
         self._hash = hash((type, raw))
 
     def verify(self, message: bytes, signature: bytes) -> bool:
-        """Whether ``signature`` fits; a malformed one simply does not.
-
-        :raises InvalidKeyType: signatures of this kind of key cannot be verified here.
-        """
+        """Whether ``signature`` fits; a malformed one simply does not."""
         if self.type is KeyType.ED25519:
             return _verify_ed25519(self.raw, message, signature)
         if self.type is KeyType.SECP256K1:
             return secp256k1.verify(self.raw, message, signature)
         if self.type is KeyType.ETH:
             return secp256k1.verify_ethereum(self.raw, message, signature)
-        raise InvalidKeyType(f"invalid key type: signatures of {self.type.name} keys cannot be verified")
+        parts = cardano.split_signature(self.raw, message, signature)
+        return parts is not None and _verify_ed25519(self.raw, *parts)
 
     @property
     def is_allowed(self) -> bool:
@@ -191,6 +189,24 @@ def private_key_from_protobuf(data: bytes) -> PrivateKey:
     if data.startswith(_SECP256K1_PRIVATE) and len(body) == 32:
         return PrivateKey(KeyType.SECP256K1, body)
     raise _refusal(data)
+
+
+def private_key_from_import(data: bytes, bare: KeyType = KeyType.ED25519) -> PrivateKey:
+    """Read a private key from elsewhere: serialised, or bare (``spec/security.md`` 2).
+
+    32 bytes that are no serialised key are an Ed25519 seed, or a Secp256k1 scalar where ``bare`` says so; 64 bytes are
+    an Ed25519 seed and its public key.
+
+    :raises InvalidKey: none of these.
+    """
+    try:
+        return private_key_from_protobuf(data)
+    except InvalidKey:
+        if len(data) == ED25519_SIZE:
+            return PrivateKey(bare, data)
+        if len(data) == 2 * ED25519_SIZE:
+            return _checked_ed25519(data[:ED25519_SIZE], data[ED25519_SIZE:])
+        raise
 
 
 def _checked_ed25519(seed: bytes, public: bytes) -> PrivateKey:

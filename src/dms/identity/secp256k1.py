@@ -47,6 +47,43 @@ def sign(secret: bytes, message: bytes) -> bytes:
     return coincurve.PrivateKey(secret).sign(message)
 
 
+def der_signature(r: bytes, s: bytes) -> bytes:
+    """The DER form, with the lower ``s``, of a signature that came as two numbers of 32 bytes.
+
+    :raises InvalidKey: one is zero or not below the order of the group.
+    """
+    from coincurve.ecdsa import cdata_to_der, deserialize_compact, signature_normalize
+
+    if not any(r) or not any(s):
+        raise InvalidKey("invalid signature: r and s must be above zero and below the order of the group")
+    try:
+        _, normalized = signature_normalize(deserialize_compact(r + s))
+    except ValueError:
+        raise InvalidKey("invalid signature: r and s must be above zero and below the order of the group") from None
+    return cdata_to_der(normalized)
+
+
+def compress(x: bytes, y: bytes) -> bytes:
+    """The compressed form of a point given by its coordinates, 32 bytes each.
+
+    :raises InvalidKey: not a point of the curve.
+    """
+    import coincurve
+
+    try:
+        return coincurve.PublicKey(b"\x04" + x + y).format(compressed=True)
+    except ValueError:
+        raise InvalidKey("invalid key: not a point of secp256k1") from None
+
+
+def coordinates(raw: bytes) -> tuple[bytes, bytes]:
+    """Both coordinates of a compressed point, 32 bytes each."""
+    import coincurve
+
+    point = coincurve.PublicKey(raw).format(compressed=False)
+    return point[1:33], point[33:]
+
+
 def verify(raw: bytes, message: bytes, signature: bytes) -> bool:
     """Check a DER signature over the SHA-256 of ``message``."""
     return _verify(raw, message, signature, lambda data: hashlib.sha256(data).digest())

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dms.identity import secp256k1
-from dms.identity.errors import InvalidKey, InvalidKeyType, UnexpectedKeyType
+from dms.identity.errors import InvalidKey, UnexpectedKeyType
 from dms.identity.keys import (
     KeyType,
     PrivateKey,
     PublicKey,
     generate_key,
+    private_key_from_import,
     private_key_from_protobuf,
     public_key_from_protobuf,
 )
@@ -152,9 +154,55 @@ def test_wallet_keys_are_neither_peers_nor_actors() -> None:
         public_key_from_protobuf(b"\x08\x7f\x12\x21" + key.raw)
 
 
-def test_signatures_of_cardano_keys_are_refused_with_a_reason() -> None:
-    with pytest.raises(InvalidKeyType, match="CARDANO"):
-        PublicKey(KeyType.CARDANO, bytes(32)).verify(b"", b"")
+@pytest.mark.parametrize("kind", [0, 3, 4, 127, 128])
+def test_other_kinds_of_keys_are_named(kind: int) -> None:
+    data = b"\x08" + (bytes((kind,)) if kind < 128 else b"\x80\x01") + b"\x12\x20" + bytes(32)
+    for read in (public_key_from_protobuf, private_key_from_protobuf):
+        with pytest.raises(UnexpectedKeyType, match=rf"^unexpected key type: {kind}$"):
+            read(data)
+
+
+def test_a_key_from_elsewhere_is_serialised_a_seed_or_a_seed_with_its_public_key() -> None:
+    seed, public = ED25519_PRIVATE[4:36], ED25519_PRIVATE[36:]
+    key = private_key_from_protobuf(ED25519_PRIVATE)
+    for data in (ED25519_PRIVATE, seed, seed + public, b"\x08\x01\x12\x60" + seed + public + public):
+        assert private_key_from_import(data) == key
+    assert private_key_from_import(SECP256K1_PRIVATE).to_protobuf() == SECP256K1_PRIVATE
+    assert private_key_from_import(SECP256K1_PRIVATE[4:], KeyType.SECP256K1).to_protobuf() == SECP256K1_PRIVATE
+    for data in (b"", seed[:-1], seed + bytes(32), ED25519_PRIVATE + b"\0"):
+        with pytest.raises(InvalidKey):
+            private_key_from_import(data)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda d: bytes((0x31,)) + d[1:],
+        lambda d: d[:1] + bytes((d[1] + 1,)) + d[2:],
+        lambda d: d[:1] + b"\x81" + d[1:],
+        lambda d: d + b"\0",
+        lambda d: d[:1] + bytes((d[1] + 1, 2, d[3] + 1, 0)) + d[4:],
+    ],
+    ids=["tag", "length", "long length", "trailing", "padded"],
+)
+def test_der_that_is_not_strict_is_refused(change: Callable[[bytes], bytes]) -> None:
+    key = PrivateKey(KeyType.SECP256K1, b"\x07" * 32)
+    signature = key.sign(b"message")
+    assert key.public.verify(b"message", signature)
+    assert not key.public.verify(b"message", change(signature))
+
+
+@pytest.mark.parametrize(("r", "s"), [(0, 1), (1, 0), (ORDER, 1), (1, ORDER)])
+def test_ecdsa_numbers_beyond_the_order_are_refused(r: int, s: int) -> None:
+    with pytest.raises(InvalidKey, match="order"):
+        secp256k1.der_signature(r.to_bytes(32, "big"), s.to_bytes(32, "big"))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, ORDER - 1), st.integers(1, ORDER - 1))
+def test_ecdsa_numbers_are_written_as_der_with_the_lower_s(r: int, s: int) -> None:
+    written = secp256k1.der_signature(r.to_bytes(32, "big"), s.to_bytes(32, "big"))
+    assert written == der(r, min(s, ORDER - s))
 
 
 @pytest.mark.parametrize("raw", [b"", bytes(32), b"\x04" + bytes(32), b"\x02" + b"\xff" * 32])
