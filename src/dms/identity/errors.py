@@ -20,6 +20,7 @@
         ├── WalletError             a wallet did not do what was asked          (Unavailable)
         │   ├── WalletMissing       its program is not installed
         │   └── BadWalletAnswer     its program answered something else
+        ├── BadNameFile             a file of names that cannot be used         (BadInput)
         ├── AliasNotFound           no ledger account of this name              (NotFound)
         ├── PrismError              a did:prism could not be created            (Unavailable)
         └── KeystoreError
@@ -147,6 +148,12 @@ class BadWalletAnswer(WalletError):
 
     code = "bad_wallet_answer"
     retryable = False
+
+
+class BadNameFile(BadInput, IdentityError):
+    """The file of names cannot be used."""
+
+    code = "bad_name_file"
 
 
 class AliasNotFound(NotFound, IdentityError):
