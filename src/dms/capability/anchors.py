@@ -1,56 +1,120 @@
-"""An ordered set of verified tokens, found by issuer or subject, in which no token makes another useless."""
+"""Whom a context trusts, what it was given and what was revoked (``spec/security.md`` 4.1, 4.2)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 
-from dms.capability.rules import subsumes
-from dms.capability.token import Token, TokenKey
+from dms.capability.errors import BadToken
+from dms.capability.revocations import Revocations
+from dms.capability.rules import allows_action
+from dms.capability.token import NO_TOKENS, Action, Token, TokenList
+from dms.capability.token_set import TokenSet
+from dms.capability.verification import verify
 from dms.identity.ids import DID
+from dms.identity.trust import TrustContext
+from dms.types.errors import BadInput
 
 
-class TokenSet:
-    """Tokens in the order of their arrival; adding keeps only those that no other subsumes."""
+class Anchors:
+    """The anchors of ``did``; every token among them is verified when it is added."""
 
-    def __init__(self) -> None:
-        self._tokens: dict[bytes, Token] = {}
-        self._by_subject: dict[DID, dict[bytes, Token]] = {}
+    def __init__(self, did: DID, trust: TrustContext, *, max_revocations_per_issuer: int) -> None:
+        self.did = did
+        self.roots: dict[DID, None] = {}
+        self.require = TokenSet()
+        self.provide = TokenSet()
+        self.revocations = Revocations(max_revocations_per_issuer)
+        self._trust = trust
 
-    def add(self, token: Token) -> bool:
-        """Add ``token`` unless one that is here subsumes it; drop those that it subsumes. Whether it was added."""
-        neighbours = self._by_subject.get(token.body.sub, {})
-        if any(subsumes(held, token) for held in neighbours.values()):
-            return False
-        for held in [held for held in neighbours.values() if subsumes(token, held)]:
-            self._drop(held)
-        self._tokens[token.fingerprint] = token
-        self._by_subject.setdefault(token.body.sub, {})[token.fingerprint] = token
-        return True
+    def add(self, now_ns: int, roots: Iterable[DID], require: TokenList, provide: TokenList, revoke: TokenList) -> None:
+        """Add all or nothing; see :meth:`CapabilityContext.add_roots`."""
+        new_roots = [DID.parse(root.uri) for root in roots]
+        if not all(new_roots):
+            raise BadInput("invalid root DID: empty")
+        revocations = self.revocations
+        if revoke:
+            revocations = revocations.with_more(self._checked_revocations(revoke, now_ns))
+        new_require = [self._checked(token, now_ns, revocations) for token in require.tok]
+        new_provide = [self._checked(token, now_ns, revocations) for token in provide.tok]
+        for token in new_provide:
+            if token.body.sub != self.did:
+                raise BadToken(
+                    f"bad token: a provide anchor must be given to {self.did}",
+                    hint=f"this one is given to {token.body.sub}; delegate it to the DID of this context first",
+                )
 
-    def remove(self, key: TokenKey) -> int:
-        """Remove the tokens of this issuer and nonce; how many there were."""
-        return self.drop(lambda token: token.key.issuer == key.issuer and token.key.nonce == key.nonce)
+        self.roots |= dict.fromkeys(new_roots)
+        for token in new_require:
+            self.require.add(token)
+        for token in new_provide:
+            self.provide.add(token)
+        if revoke:
+            self.revocations = revocations
+            self.drop(revocations.covers)
+
+    def remove(self, roots: Iterable[DID], require: TokenList, provide: TokenList, revoke: TokenList) -> int:
+        """Remove; how many were there."""
+        removed = 0
+        for root in roots:
+            if root in self.roots:
+                del self.roots[root]
+                removed += 1
+        removed += sum(self.require.remove(token.key) for token in require.tokens)
+        removed += sum(self.provide.remove(token.key) for token in provide.tokens)
+        removed += sum(self.revocations.remove(token.key) for token in revoke.tokens)
+        return removed
+
+    def listed(self, now_ns: int) -> tuple[tuple[DID, ...], TokenList, TokenList, TokenList]:
+        """Roots, require and provide anchors, and revocations; what has expired is left out."""
+        return (
+            tuple(self.roots),
+            _live(self.require, now_ns),
+            _live(self.provide, now_ns),
+            _live(self.revocations, now_ns),
+        )
+
+    def provided(self, now_ns: int) -> list[Token]:
+        """The provide anchors that are not over."""
+        return [token for token in self.provide if not token.expires_before(now_ns)]
+
+    def admit(self, token: Token, anchor: DID, now_ns: int) -> bool:
+        """Whether the authority of ``token``, if it is valid, is one that counts: its chain passes through ``anchor``
+        or a root, or a require anchor lends it trust."""
+        issuers = token.issuers
+        return anchor in issuers or not issuers.isdisjoint(self.roots) or self._has_side_chain(token, now_ns)
 
     def drop(self, condition: Callable[[Token], bool]) -> int:
-        """Remove the tokens for which ``condition`` holds; how many there were."""
-        doomed = [token for token in self._tokens.values() if condition(token)]
-        for token in doomed:
-            self._drop(token)
-        return len(doomed)
+        """Drop the require and provide anchors for which ``condition`` holds; how many there were."""
+        return self.require.drop(condition) + self.provide.drop(condition)
 
-    def of_subject(self, subject: DID) -> Iterator[Token]:
-        """The tokens given to ``subject``."""
-        return iter(self._by_subject.get(subject, {}).values())
+    def collect_garbage(self, now_ns: int) -> int:
+        """Drop what has expired; how much that was."""
+        return self.revocations.collect_garbage(now_ns) + self.drop(lambda token: token.expires_before(now_ns))
 
-    def __iter__(self) -> Iterator[Token]:
-        return iter(self._tokens.values())
+    def _has_side_chain(self, token: Token, now_ns: int) -> bool:
+        return any(
+            allows_action(anchor, token)
+            for issuer in token.issuers
+            for anchor in self.require.of_subject(issuer)
+            if not anchor.expires_before(now_ns)
+        )
 
-    def __len__(self) -> int:
-        return len(self._tokens)
+    def _checked(self, token: Token | None, now_ns: int, revocations: Revocations) -> Token:
+        if token is None:
+            raise BadToken("bad token: null")
+        if token.body.act != Action.DELEGATE:
+            raise BadToken(f"bad token: an anchor must be for delegate, not {token.body.act[:32]!r}")
+        verify(token, self._trust, now_ns, revocations)
+        return token
 
-    def _drop(self, token: Token) -> None:
-        del self._tokens[token.fingerprint]
-        neighbours = self._by_subject[token.body.sub]
-        del neighbours[token.fingerprint]
-        if not neighbours:
-            del self._by_subject[token.body.sub]
+    def _checked_revocations(self, revoke: TokenList, now_ns: int) -> tuple[Token, ...]:
+        for token in revoke.tok:
+            if token is None or token.body.act != Action.REVOKE:
+                raise BadToken("bad token: not a revocation")
+            verify(token, self._trust, now_ns)
+        return revoke.tokens
+
+
+def _live(tokens: Iterable[Token], now_ns: int) -> TokenList:
+    live = tuple(token for token in tokens if not token.expires_before(now_ns))
+    return TokenList(tok=live) if live else NO_TOKENS

@@ -15,7 +15,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from dms.types.errors import BadInput, Conflict, Denied, DMSError, NotFound
+
+if TYPE_CHECKING:
+    from dms.capability.decision import Decision
 
 
 class CapabilityError(DMSError):
@@ -26,6 +31,11 @@ class CapabilityError(DMSError):
 
 class NotAuthorized(Denied, CapabilityError):
     """not authorized"""
+
+    def __init__(self, message: str = "", *, hint: str = "", decision: Decision | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.decision = decision
+        """Where a context was asked: which tokens were considered, and why each was refused."""
 
 
 class CapabilityExpired(Denied, CapabilityError):

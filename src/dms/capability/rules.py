@@ -1,6 +1,6 @@
 """Questions that a context asks about tokens (``spec/security.md`` 3.5).
 
-None of them verifies anything: a token must have passed :func:`dms.capability.token.verify` before its answers mean
+None of them verifies anything: a token must have passed :func:`dms.capability.verification.verify` before its answers mean
 something.
 """
 
@@ -8,9 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+from dms.capability.decision import Finding, Question, Rule
 from dms.capability.paths import all_implied, any_implies
 from dms.capability.token import Action, Token
 from dms.identity.ids import DID
+
+_ACTION, _SUBJECT, _CAPABILITY, _TOPIC, _AUDIENCE, _SENDER = (
+    Finding(rule) for rule in (Rule.ACTION, Rule.SUBJECT, Rule.CAPABILITY, Rule.TOPIC, Rule.AUDIENCE, Rule.SENDER)
+)
 
 
 def is_anchored(token: Token, did: DID) -> bool:
@@ -36,27 +41,25 @@ def is_self_signed(token: Token, did: DID) -> bool:
     return token.levels[-1].iss == did
 
 
-def allows_invocation(token: Token, subject: DID, audience: DID, cap: str) -> bool:
-    """Whether ``subject`` may invoke ``cap`` at ``audience``."""
+def claim_finding(token: Token, question: Question) -> Finding | None:
+    """What keeps a token from saying what ``question`` asks, whoever signed it."""
     body = token.body
-    return (
-        body.act == Action.INVOKE
-        and body.sub == subject
-        and (not body.aud or body.aud == audience)
-        and any_implies(body.caps, cap)
-    )
-
-
-def allows_broadcast(token: Token, subject: DID, topic: str, cap: str) -> bool:
-    """Whether ``subject`` may broadcast to ``cap`` on ``topic``."""
-    body = token.body
-    return (
-        body.act == Action.BROADCAST
-        and body.sub == subject
-        and not body.aud
-        and any_implies(body.topics, topic)
-        and any_implies(body.caps, cap)
-    )
+    if body.act != question.action:
+        return _ACTION
+    if body.sub != question.subject:
+        return _SUBJECT
+    if not any(any_implies(body.caps, cap) for cap in question.caps):
+        return _CAPABILITY
+    if question.action == Action.BROADCAST:
+        if not any_implies(body.topics, question.topic):
+            return _TOPIC
+        if body.aud:
+            return _AUDIENCE
+    elif body.aud and body.aud != question.audience:
+        return _AUDIENCE
+    if question.origin and question.origin not in (question.subject, body.iss):
+        return _SENDER
+    return None
 
 
 def allows_delegation(

@@ -15,8 +15,8 @@ from dms.capability.token import (
     decode_token_list,
     encode_token_list,
     issue,
-    verify,
 )
+from dms.capability.verification import verify
 from dms.identity.errors import InvalidKey, NoProvider, SignatureFailed
 from dms.identity.ids import DID, NO_DID, ActorID
 from dms.identity.trust import TrustContext

@@ -8,21 +8,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dms.capability.anchors import TokenSet
+from dms.capability.decision import Question, Rule
 from dms.capability.rules import (
     allows_action,
-    allows_broadcast,
     allows_delegation,
-    allows_invocation,
     anchor_depth,
+    claim_finding,
     is_anchored,
     is_self_signed,
     remaining_depth,
     subsumes,
 )
 from dms.capability.token import Action, Token
+from dms.capability.token_set import TokenSet
 from dms.identity.ids import NO_DID
 from dms.testing.parties import HOUR_NS, NOW_NS, Party
+from dms.types.ids import Capability
 
 ORG, USER, NODE, PEER = (Party(name) for name in ("org", "user", "node", "peer"))
 EXP = NOW_NS + HOUR_NS
@@ -42,27 +43,43 @@ def test_the_depth_of_an_anchor_is_the_deepest() -> None:
     )
 
 
+def finding(token: Token, action: str, subject: Party, audience: Party, cap: str, topic: str = "") -> Rule | None:
+    question = Question(action, subject.did, audience.did, [Capability(cap)], topic, NO_DID, NO_DID)
+    found = claim_finding(token, question)
+    return found and found.rule
+
+
 def test_invocations() -> None:
     token = USER.issue(NODE, "/a", act=Action.INVOKE, audience=PEER.did)
-    assert allows_invocation(token, NODE.did, PEER.did, "/a/b")
-    assert not allows_invocation(token, USER.did, PEER.did, "/a")
-    assert not allows_invocation(token, NODE.did, ORG.did, "/a")
-    assert not allows_invocation(token, NODE.did, PEER.did, "/b")
-    assert allows_invocation(USER.issue(NODE, "/a", act=Action.INVOKE), NODE.did, ORG.did, "/a")
+    assert finding(token, Action.INVOKE, NODE, PEER, "/a/b") is None
+    assert finding(token, Action.INVOKE, USER, PEER, "/a") is Rule.SUBJECT
+    assert finding(token, Action.INVOKE, NODE, ORG, "/a") is Rule.AUDIENCE
+    assert finding(token, Action.INVOKE, NODE, PEER, "/b") is Rule.CAPABILITY
+    assert finding(USER.issue(NODE, "/a", act=Action.INVOKE), Action.INVOKE, NODE, ORG, "/a") is None
     for act in (Action.DELEGATE, Action.BROADCAST):
-        assert not allows_invocation(USER.issue(NODE, "/a", act=act), NODE.did, PEER.did, "/a")
+        assert finding(USER.issue(NODE, "/a", act=act), Action.INVOKE, NODE, PEER, "/a") is Rule.ACTION
 
 
 def test_broadcasts() -> None:
     token = USER.issue(NODE, "/a", act=Action.BROADCAST, topics=("/t",))
-    assert allows_broadcast(token, NODE.did, "/t/u", "/a/b")
-    assert not allows_broadcast(token, USER.did, "/t", "/a")
-    assert not allows_broadcast(token, NODE.did, "/u", "/a")
-    assert not allows_broadcast(token, NODE.did, "/t", "/b")
+    assert finding(token, Action.BROADCAST, NODE, PEER, "/a/b", "/t/u") is None
+    assert finding(token, Action.BROADCAST, USER, PEER, "/a", "/t") is Rule.SUBJECT
+    assert finding(token, Action.BROADCAST, NODE, PEER, "/a", "/u") is Rule.TOPIC
+    assert finding(token, Action.BROADCAST, NODE, PEER, "/b", "/t") is Rule.CAPABILITY
     named = USER.issue(NODE, "/a", act=Action.BROADCAST, topics=("/t",), audience=PEER.did)
-    assert not allows_broadcast(named, NODE.did, "/t", "/a")
+    assert finding(named, Action.BROADCAST, NODE, PEER, "/a", "/t") is Rule.AUDIENCE
     for act in (Action.DELEGATE, Action.INVOKE):
-        assert not allows_broadcast(USER.issue(NODE, "/a", act=act, topics=("/t",)), NODE.did, "/t", "/a")
+        assert finding(USER.issue(NODE, "/a", act=act, topics=("/t",)), Action.BROADCAST, NODE, PEER, "/a", "/t") is (
+            Rule.ACTION
+        )
+
+
+def test_the_claimed_identity_issued_the_token_or_is_its_subject() -> None:
+    token = USER.issue(NODE, "/a", act=Action.INVOKE)
+    for origin, rule in ((USER, None), (NODE, None), (ORG, Rule.SENDER)):
+        question = Question(Action.INVOKE, NODE.did, PEER.did, [Capability("/a")], "", origin.did, NO_DID)
+        found = claim_finding(token, question)
+        assert (found and found.rule) is rule
 
 
 def test_delegations() -> None:

@@ -25,8 +25,8 @@ from dms.capability.token import (
     encode_token_list,
     issue,
     issue_revocation,
-    verify,
 )
+from dms.capability.verification import verify
 from dms.identity.errors import IdentityError, SignatureFailed
 from dms.identity.ids import DID, NO_DID, did_of
 from dms.identity.keys import KeyType, PublicKey

@@ -1,0 +1,167 @@
+"""The output side of a context: the tokens that messages carry, and those that people hand on
+(``spec/security.md`` 4.4)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Sequence
+from enum import StrEnum
+from typing import Final
+
+from dms.capability.anchors import Anchors
+from dms.capability.errors import NotAuthorized
+from dms.capability.rules import allows_delegation
+from dms.capability.token import (
+    MAX_BLOB_BYTES,
+    Action,
+    Token,
+    TokenList,
+    encode_token_list,
+    issue,
+    issue_revocation,
+)
+from dms.identity.ids import DID, NO_DID, ActorID, did_of
+from dms.identity.trust import Provider, TrustContext
+from dms.types.errors import BadInput
+from dms.types.ids import Capability
+
+_REPLY_DEPTH: Final = 1
+_LIST_OVERHEAD: Final = len('{"tok":[]}')
+
+
+class SelfSign(StrEnum):
+    """Whether to add a token without a chain: instead of, beside, or only, those that rest on what we were given."""
+
+    NO = "no"
+    ALSO = "also"
+    ONLY = "only"
+
+    @classmethod
+    def parse(cls, text: str) -> SelfSign:
+        """:raises BadInput: none of the three."""
+        try:
+            return cls(text)
+        except ValueError:
+            raise BadInput(f"invalid self-sign option: {text}", hint="use no, also or only") from None
+
+
+class Issuing:
+    """Issues as ``anchors.did``."""
+
+    def __init__(self, name: str, anchors: Anchors, trust: TrustContext, clock_ns: Callable[[], int]) -> None:
+        self._name = name
+        self._anchors = anchors
+        self._trust = trust
+        self._clock_ns = clock_ns
+
+    def provide(
+        self,
+        target: DID,
+        subject: ActorID,
+        audience: ActorID,
+        expiry_ns: int,
+        invoke: Sequence[Capability],
+        delegate: Sequence[Capability],
+        replies: Iterable[Token],
+    ) -> bytes:
+        """See :meth:`CapabilityContext.provide`; ``replies`` are the tokens by which ``target`` expects us."""
+        if not invoke:
+            raise NotAuthorized("not authorized: no capability to invoke")
+        signer = self._signer()
+        who, where = did_of(subject.public_key()), did_of(audience.public_key())
+        own = [issue(signer, Action.INVOKE, who, where, (), invoke, expiry_ns)]
+        if delegate:
+            own.append(issue(signer, Action.DELEGATE, target, who, (), delegate, expiry_ns, depth=_REPLY_DEPTH))
+        parents = [*replies, *self._provided()]
+        chained = self._rest_on(parents, Action.INVOKE, who, where, (), expiry_ns, invoke)
+        return encode_token_list(TokenList.of(*_fitting(chained, own), *own))
+
+    def provide_broadcast(self, subject: ActorID, topic: str, expiry_ns: int, caps: Sequence[Capability]) -> bytes:
+        """See :meth:`CapabilityContext.provide_broadcast`."""
+        if not caps:
+            raise NotAuthorized("not authorized: no capability to broadcast")
+        who = did_of(subject.public_key())
+        own = [issue(self._signer(), Action.BROADCAST, who, NO_DID, (topic,), caps, expiry_ns)]
+        chained = self._rest_on(self._provided(), Action.BROADCAST, who, NO_DID, (topic,), expiry_ns, caps)
+        return encode_token_list(TokenList.of(*_fitting(chained, own), *own))
+
+    def grant(
+        self,
+        action: str,
+        subject: DID,
+        audience: DID,
+        topics: Collection[str],
+        expiry_ns: int,
+        depth: int,
+        caps: Sequence[Capability],
+    ) -> TokenList:
+        """See :meth:`CapabilityContext.grant`."""
+        return TokenList.of(issue(self._signer(), action, subject, audience, topics, caps, expiry_ns, depth=depth))
+
+    def delegate(
+        self,
+        subject: DID,
+        audience: DID,
+        topics: Collection[str],
+        expiry_ns: int,
+        depth: int,
+        caps: Sequence[Capability],
+        self_sign: SelfSign,
+    ) -> TokenList:
+        """See :meth:`CapabilityContext.delegate`."""
+        if not caps:
+            return TokenList()
+        tokens: list[Token] = []
+        if self_sign is not SelfSign.ONLY:
+            tokens = list(
+                self._rest_on(
+                    self._provided(), Action.DELEGATE, subject, audience, topics, expiry_ns, caps, depth=depth
+                )
+            )
+        if self_sign is SelfSign.NO and not tokens:
+            raise NotAuthorized(
+                f"not authorized: no provide anchor of context '{self._name}' allows delegating {', '.join(caps)}",
+                hint="see `nunet cap list`: the anchor must cover every capability and topic, outlive the expiry, "
+                "and leave depth for another delegation",
+            )
+        if self_sign is not SelfSign.NO:
+            tokens += self.grant(Action.DELEGATE, subject, audience, topics, expiry_ns, depth, caps).tokens
+        return TokenList.of(*tokens)
+
+    def revoke(self, token: Token) -> Token:
+        """See :meth:`CapabilityContext.revoke`."""
+        return issue_revocation(self._signer(), token)
+
+    def _signer(self) -> Provider:
+        return self._trust.provider(self._anchors.did)
+
+    def _provided(self) -> list[Token]:
+        return self._anchors.provided(self._clock_ns())
+
+    def _rest_on(
+        self,
+        parents: Iterable[Token],
+        action: str,
+        subject: DID,
+        audience: DID,
+        topics: Collection[str],
+        expiry_ns: int,
+        caps: Collection[str],
+        *,
+        depth: int = 0,
+    ) -> Iterable[Token]:
+        signer = self._signer()
+        for parent in parents:
+            expiry = expiry_ns or parent.earliest_expiry_ns
+            if allows_delegation(parent, action, self._anchors.did, audience, topics, expiry, caps):
+                yield issue(signer, action, subject, audience, topics, caps, expiry, depth=depth, parent=parent)
+
+
+def _fitting(chained: Iterable[Token], own: Iterable[Token]) -> list[Token]:
+    """Of ``chained`` those for which a message has room beside ``own``."""
+    room = MAX_BLOB_BYTES - _LIST_OVERHEAD - sum(len(token.json) + 1 for token in own)
+    fitting = []
+    for token in chained:
+        if len(token.json) + 1 <= room:
+            fitting.append(token)
+            room -= len(token.json) + 1
+    return fitting

@@ -1,0 +1,141 @@
+"""Whether a token is formally valid (``spec/security.md`` 3.4); whom to trust is not its question.
+
+The work is linear in the length of the chain, which is bounded, and nothing recurses. Rules that cost little come
+first, so that signatures are only computed for what could be valid.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container
+
+from dms.capability.decision import Finding, Rule, shown
+from dms.capability.errors import BadToken, CapabilityExpired, NotAuthorized
+from dms.capability.paths import all_implied
+from dms.capability.token import MAX_UINT64, Action, DMSToken, Token, TokenKey
+from dms.identity.errors import SignatureFailed
+from dms.identity.trust import TrustContext
+from dms.types.errors import DMSError
+
+_ACTIONS = frozenset({Action.DELEGATE, Action.INVOKE, Action.BROADCAST})
+
+
+def verify(token: Token, trust: TrustContext, now_ns: int, revoked: Container[TokenKey] = frozenset()) -> None:
+    """Check that a token is formally valid now.
+
+    Signatures of a chain that was verified before are not computed again; time and revocation are.
+
+    :raises BadToken: malformed, an unknown action, no capabilities, or a chain that is too long.
+    :raises CapabilityExpired: it or an ancestor is over, or it outlives its parent.
+    :raises NotAuthorized: too deep, revoked, or wider than its parent.
+    :raises SignatureFailed: a signature does not fit.
+    :raises IdentityError: the key of an issuer is not known.
+    """
+    finding = examine(token, trust, now_ns, revoked)
+    if finding is not None and finding.error is not None:
+        raise finding.error
+
+
+def examine(
+    token: Token,
+    trust: TrustContext,
+    now_ns: int,
+    revoked: Container[TokenKey] = frozenset(),
+    *,
+    signed_from: int = 0,
+) -> Finding | None:
+    """What is wrong with a token, if anything; its error is set.
+
+    :param signed_from: the first level whose signature counts; 1 for a token that nobody has signed yet.
+    """
+    try:
+        levels = token.levels
+    except BadToken as exc:
+        return Finding(Rule.MALFORMED, None, exc)
+    if token.expires_before(now_ns):
+        return _expired(levels, now_ns)
+    if levels[0].act == Action.REVOKE:
+        return _signature_finding(0, levels[0], trust)
+    for index, level in enumerate(levels):
+        finding = _shape_finding(index, level)
+        if finding is None and level.key in revoked:
+            finding = _finding(Rule.REVOKED, index, f"not authorized: revoked by {shown(level.iss.uri)}")
+        if finding is not None:
+            return finding
+    _ = token.json  # every level, from the root down
+    known = _first_verified(levels, trust)
+    for index in reversed(range(known)):
+        finding = _link_finding(index, levels[index], levels[index + 1]) if index + 1 < len(levels) else None
+        if finding is None and index >= signed_from:
+            finding = _signature_finding(index, levels[index], trust)
+        if finding is not None:
+            return finding
+    for level in levels[signed_from:known]:
+        if level.act == Action.DELEGATE:
+            trust.remember(level.fingerprint)
+    return None
+
+
+def _expired(levels: tuple[DMSToken, ...], now_ns: int) -> Finding:
+    index = next(index for index, level in enumerate(levels) if now_ns > level.exp)
+    return Finding(Rule.EXPIRED, index, CapabilityExpired())
+
+
+def _shape_finding(index: int, level: DMSToken) -> Finding | None:
+    if level.act not in _ACTIONS:
+        return _malformed(index, f"unexpected action {shown(level.act)!r}")
+    if not level.cap:
+        return _malformed(index, "no capabilities")
+    if level.exp > MAX_UINT64 or level.depth > MAX_UINT64:
+        return _malformed(index, "expiry or depth out of range")
+    if 0 < level.depth < index:
+        return _finding(Rule.DEPTH, index, f"not authorized: max depth exceeded: level {index} allows {level.depth}")
+    return None
+
+
+def _first_verified(levels: tuple[DMSToken, ...], trust: TrustContext) -> int:
+    """The lowest level that, with all above it, was verified before; the number of levels if none was."""
+    for index, level in enumerate(levels):
+        if level.act == Action.DELEGATE and trust.remembers(level.fingerprint):
+            return index
+    return len(levels)
+
+
+def _link_finding(index: int, child: DMSToken, parent: DMSToken) -> Finding | None:
+    """Rules 6a, b, d and e between neighbours; over a whole chain they make every level narrower than all above it."""
+    granter = shown(parent.iss.uri)
+    if parent.act != Action.DELEGATE:
+        return _unlinked(index, f"rests on a token that is for {parent.act}, not delegate")
+    if child.exp > parent.exp:
+        error = CapabilityExpired("capability expired: it outlives the token that it rests on")
+        return Finding(Rule.OUTLIVES, index, error)
+    if child.iss != parent.sub:
+        return _unlinked(index, f"{shown(child.iss.uri)} rests on a token that was given to {shown(parent.sub.uri)}")
+    if parent.aud and parent.aud != child.aud:
+        return _unlinked(index, f"{granter} granted it for use at {shown(parent.aud.uri)} only")
+    if not all_implied(parent.topics, child.topic):
+        return _unlinked(index, f"topics beyond those that {granter} granted")
+    if not all_implied(parent.caps, child.cap or ()):
+        return _unlinked(index, f"capabilities beyond those that {granter} granted")
+    return None
+
+
+def _signature_finding(index: int, level: DMSToken, trust: TrustContext) -> Finding | None:
+    try:
+        if trust.anchor(level.iss).verify(level.signed_bytes(), level.sig):
+            return None
+    except DMSError as exc:
+        return Finding(Rule.UNRESOLVED, index, exc)
+    error = SignatureFailed(f"signature verification failed: token issued by {shown(level.iss.uri)}")
+    return Finding(Rule.SIGNATURE, index, error)
+
+
+def _finding(rule: Rule, index: int, message: str) -> Finding:
+    return Finding(rule, index, NotAuthorized(message))
+
+
+def _malformed(index: int, why: str) -> Finding:
+    return Finding(Rule.MALFORMED, index, BadToken(f"bad token: {why}"))
+
+
+def _unlinked(index: int, why: str) -> Finding:
+    return Finding(Rule.LINK, index, NotAuthorized(f"not authorized: {why}"))
