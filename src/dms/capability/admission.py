@@ -54,7 +54,8 @@ class Admission:
         self._clock_ns = clock_ns
         self._max_held = max_held
         self._held: dict[DID, dict[bytes, _Held]] = {}
-        self._count = 0
+        self.count = 0
+        """Tokens held now."""
         self._refused: dict[DID, list[tuple[Token, Finding | None]]] = {}
 
     def consume(self, origin: DID, blob: bytes, sender: ActorID | None) -> None:
@@ -175,14 +176,14 @@ class Admission:
         subject = token.body.sub
         entry = self._held.get(subject, {}).get(token.fingerprint)
         if entry is None:
-            if self._count >= self._max_held:
+            if self.count >= self._max_held:
                 now_ns = self._clock_ns()
                 self.drop(lambda token: token.expires_before(now_ns))
-            if self._count >= self._max_held:
+            if self.count >= self._max_held:
                 return False
             entry = _Held(token)
             self._held.setdefault(subject, {})[token.fingerprint] = entry
-            self._count += 1
+            self.count += 1
         entry.holders[_NO_HOLDER if sender is None else sender.pub] += 1
         return True
 
@@ -190,7 +191,7 @@ class Admission:
         subject = token.body.sub
         held = self._held[subject]
         del held[token.fingerprint]
-        self._count -= 1
+        self.count -= 1
         if not held:
             del self._held[subject]
 

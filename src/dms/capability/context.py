@@ -212,6 +212,11 @@ class CapabilityContext:
         """
         _enforce(self._admission.decide(ask(Action.BROADCAST, anchor, subject, self.did, caps, topic, origin)))
 
+    @property
+    def ephemeral_count(self) -> int:
+        """How many tokens of messages in hand are held; none when no message is being handled."""
+        return self._admission.count
+
     def discard(self, blob: bytes, *, sender: ActorID | None = None) -> None:
         """Forget the tokens of a message, unless another message that is still being handled brought them too.
 
