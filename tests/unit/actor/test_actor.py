@@ -302,5 +302,5 @@ async def test_a_reply_that_cannot_be_delivered_hurts_nobody(autojump_clock: Moc
 async def test_tokens_of_a_message_are_forgotten_after_its_handler(autojump_clock: MockClock, pair: Pair) -> None:
     await pair.a.invoke(pair.b.handle, "/public/ping", Ping(), Pong)
     await trio.testing.wait_all_tasks_blocked()
-    assert pair.b.security.capabilities._ephemeral_count == 0
-    assert pair.a.security.capabilities._ephemeral_count == 0
+    assert pair.b.security.capabilities.ephemeral_count == 0
+    assert pair.a.security.capabilities.ephemeral_count == 0
