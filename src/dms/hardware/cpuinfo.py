@@ -1,4 +1,4 @@
-"""Reading ``/proc/cpuinfo``: model, vendor, clock and cache of the first processor."""
+"""Reading ``/proc/cpuinfo``: model, vendor, clock, cache and features of the first processor, and how many cores there are."""
 
 from __future__ import annotations
 
@@ -23,15 +23,27 @@ class CPUInfo:
     """The clock of this moment, which power saving changes."""
     nominal_hz: float = 0.0
     """The clock in the model's name."""
+    physical_cores: int = 0
+    """Cores of all sockets, each of which may run several threads."""
+    features: tuple[str, ...] = ()
+    """What the processor can do beyond the basics, by the kernel's names: ``avx2``, ``aes``, ``asimd``."""
 
 
 def parse_cpuinfo(text: str) -> CPUInfo:
-    """The first processor of ``/proc/cpuinfo``."""
+    """The first processor of ``/proc/cpuinfo``, and the cores of all."""
     fields: dict[str, str] = {}
+    cores: set[tuple[str, str]] = set()
+    socket = ""
     for line in text.splitlines():
         name, separator, value = line.partition(":")
-        if separator:
-            fields.setdefault(name.strip().lower(), value.strip())
+        if not separator:
+            continue
+        name, value = name.strip().lower(), value.strip()
+        fields.setdefault(name, value)
+        if name == "physical id":
+            socket = value
+        elif name == "core id":
+            cores.add((socket, value))
     model = fields.get("model name") or fields.get("model") or ""
     implementer = fields.get("cpu implementer", "").lower()
     clock = _CLOCK_IN_MODEL.search(model)
@@ -42,6 +54,8 @@ def parse_cpuinfo(text: str) -> CPUInfo:
         cache_bytes=int(cache[1]) * 1024 if cache else 0,
         present_hz=_number(fields.get("cpu mhz", "")) * 1e6,
         nominal_hz=_number(clock[1]) * 1e9 if clock else 0.0,
+        physical_cores=len(cores),
+        features=tuple(sorted(set((fields.get("flags") or fields.get("features") or "").split()))),
     )
 
 
