@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from dms.orchestrator.bid import Bid
-from dms.resources.arithmetic import fits, hundredths, subtract
+from dms.resources.arithmetic import covers, fits, hundredths, take
 from dms.types.ids import PeerID
 from dms.types.resources import Resources
 
@@ -83,7 +83,7 @@ class _Search:
         self._left: dict[PeerID, Resources | None] = {}
         for bid in (b for candidates in offers.values() for b in candidates):
             known = self._left.get(bid.peer)
-            if bid.free is not None and (known is None or fits(known, bid.free)):
+            if bid.free is not None and (known is None or covers(known, bid.free)):
                 self._left[bid.peer] = bid.free  # of several, the least
             else:
                 self._left.setdefault(bid.peer, None)
@@ -120,7 +120,7 @@ class _Search:
                 continue
             if before is not None and not fits(before, wanted.resources):
                 continue
-            self._left[bid.peer] = None if before is None else subtract(before, wanted.resources)
+            self._left[bid.peer] = None if before is None else take(before, wanted.resources)
             self._load[bid.peer] += 1
             self.chosen[wanted.node_id] = bid
             if self.place(index + 1):

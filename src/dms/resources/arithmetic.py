@@ -3,6 +3,9 @@
 Cores count in hundredths and sizes in bytes, all whole numbers. GPUs are told apart by UUID, else by index; one that is
 only in the second operand is appended by :func:`add` and an underflow for :func:`subtract`. What is not counted
 (clock, model, …) comes from the first operand that tells it.
+
+:func:`add` and :func:`subtract` are for amounts that lie on certain GPUs; a requirement, which any fitting GPU serves, is
+first :func:`assigned`.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from typing import TypeVar
 import msgspec
 
 from dms.resources.errors import InvalidResources, Underflow
+from dms.resources.gpus import assign, position
 from dms.types.errors import DMSError
 from dms.types.gojson import Wire
 from dms.types.resources import CPU, GPU, Resources
@@ -79,10 +83,37 @@ def subtract(left: Resources, right: Resources) -> Resources:
     )
 
 
-def fits(have: Resources, wanted: Resources) -> bool:
-    """Whether ``wanted`` can be taken from ``have``."""
+def assigned(have: Resources, wanted: Resources) -> Resources:
+    """``wanted`` with the very GPUs of ``have`` that serve it (:func:`~dms.resources.gpus.assign`).
+
+    :raises Underflow: some requirement finds none.
+    """
+    if not wanted.gpus:
+        return wanted
+    return msgspec.structs.replace(wanted, gpus=assign(have.gpus, wanted.gpus))
+
+
+def take(have: Resources, wanted: Resources) -> Resources:
+    """What is left of ``have`` when ``wanted`` is served from it, by whichever GPUs fit.
+
+    :raises Underflow: it cannot be; the message names what is short.
+    """
+    return subtract(have, assigned(have, wanted))
+
+
+def covers(have: Resources, amounts: Resources) -> bool:
+    """Whether ``amounts``, on the GPUs that they name, can be subtracted from ``have``."""
     try:
-        subtract(have, wanted)
+        subtract(have, amounts)
+    except DMSError:
+        return False
+    return True
+
+
+def fits(have: Resources, wanted: Resources) -> bool:
+    """Whether the requirement ``wanted`` can be served from ``have``, by whichever GPUs."""
+    try:
+        take(have, wanted)
     except DMSError:
         return False
     return True
@@ -123,14 +154,6 @@ def _known(left: W, right: W) -> W:
         return left
     members = {f.name: getattr(left, f.name) or getattr(right, f.name) for f in msgspec.structs.fields(left)}
     return msgspec.structs.replace(left, **members)
-
-
-def position(gpus: Iterable[GPU], wanted: GPU) -> int | None:
-    """Where in ``gpus`` the one that ``wanted`` means stands: by UUID where both tell it, else by index."""
-    for place, gpu in enumerate(gpus):
-        if gpu.uuid == wanted.uuid if gpu.uuid and wanted.uuid else gpu.index == wanted.index:
-            return place
-    return None
 
 
 def _add_gpus(left: tuple[GPU, ...], right: tuple[GPU, ...]) -> tuple[GPU, ...]:

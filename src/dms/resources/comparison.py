@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from dms.resources.arithmetic import hundredths
+from dms.resources.gpus import is_alike, match
 from dms.types.resources import CPU, GPU, Resources
 from dms.types.units import format_bytes, format_hertz
 
@@ -71,7 +72,7 @@ def unmet(machine: Resources, wanted: Resources) -> tuple[Unmet, ...]:
     ):
         if want > have:
             missing.append(Unmet(part, _words(want, have, what)))
-    matched = _match_gpus(machine.gpus, wanted.gpus)
+    matched = match(machine.gpus, wanted.gpus)
     for place, gpu in enumerate(wanted.gpus):
         if place not in matched:
             missing.append(Unmet(f"gpus[{place}]", _why_no_gpu(machine.gpus, gpu, place)))
@@ -91,13 +92,13 @@ def compare_cpu(machine: CPU, wanted: CPU) -> Comparison:
 
 def compare_gpus(machine: Sequence[GPU], wanted: Sequence[GPU]) -> Comparison:
     """Each requirement takes one GPU; no requirement is met by any machine."""
-    matched = _match_gpus(machine, wanted)
+    matched = match(machine, wanted)
     result = Comparison.EQUAL
     for place, gpu in enumerate(wanted):
         if place in matched:
             result &= _number(machine[matched[place]].vram, gpu.vram)
         else:
-            result &= Comparison.WORSE if any(_alike(m, gpu) for m in machine) else Comparison.NONE
+            result &= Comparison.WORSE if any(is_alike(m, gpu) for m in machine) else Comparison.NONE
     return result
 
 
@@ -117,40 +118,9 @@ def _unmet_cpu(machine: CPU, wanted: CPU) -> list[Unmet]:
     return missing
 
 
-def _match_gpus(machine: Sequence[GPU], wanted: Sequence[GPU]) -> dict[int, int]:
-    """As many requirements as possible, each with a GPU of its own: requirement's place to machine's place.
-
-    Tight fits are tried first; a requirement that finds nothing may push another to a different GPU.
-    """
-    taken: dict[int, int] = {}
-
-    def place(requirement: int, tried: set[int]) -> bool:
-        fitting = [m for m, gpu in enumerate(machine) if _alike(gpu, wanted[requirement])]
-        for m in sorted(fitting, key=lambda m: machine[m].vram):
-            if m in tried or machine[m].vram < wanted[requirement].vram:
-                continue
-            tried.add(m)
-            if m not in taken or place(taken[m], tried):
-                taken[m] = requirement
-                return True
-        return False
-
-    for requirement in range(len(wanted)):
-        place(requirement, set())
-    return {requirement: m for m, requirement in taken.items()}
-
-
-def _alike(gpu: GPU, wanted: GPU) -> bool:
-    """Whether it is of the vendor and model that are asked for, whatever its memory."""
-    if wanted.uuid:
-        return gpu.uuid == wanted.uuid
-    vendor_fits = not wanted.vendor or wanted.vendor.upper() == gpu.vendor.upper()
-    return vendor_fits and (not wanted.model or wanted.model.lower() in gpu.model.lower())
-
-
 def _why_no_gpu(machine: Sequence[GPU], wanted: GPU, place: int) -> str:
-    name = " ".join(filter(None, (wanted.vendor, wanted.model, wanted.uuid))) or "any GPU"
-    alike = [gpu for gpu in machine if _alike(gpu, wanted)]
+    name = " ".join(filter(None, (wanted.vendor, wanted.model, wanted.uuid, wanted.pci_address))) or "any GPU"
+    alike = [gpu for gpu in machine if is_alike(gpu, wanted)]
     if not machine:
         return f"{name} wanted, there is no GPU"
     if not alike:

@@ -11,7 +11,9 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TypeVar
 
-from dms.resources.arithmetic import add, check, normalized, subtract, total
+import msgspec
+
+from dms.resources.arithmetic import add, assigned, check, normalized, subtract, total
 from dms.resources.errors import (
     AlreadyAllocated,
     AlreadyCommitted,
@@ -23,6 +25,7 @@ from dms.resources.errors import (
     NotOnboarded,
     Underflow,
 )
+from dms.resources.gpus import serves
 from dms.types.ids import AllocationID
 from dms.types.resources import Resources
 
@@ -68,6 +71,8 @@ class Ledger:
     def commit(self, allocation: AllocationID, wanted: Resources, expires_at: float, now: float) -> Ledger:
         """Promise ``wanted`` until ``expires_at``; saying the same twice only moves the expiry forward.
 
+        A GPU that is wanted by vendor, model or memory becomes a certain one here, and stays it.
+
         :raises NotOnboarded: nothing is offered.
         :raises AlreadyCommitted: it was promised something else.
         :raises AlreadyAllocated: it runs already, with something else.
@@ -83,16 +88,19 @@ class Ledger:
         ledger = self.sweep(now)
         running, promised = ledger.allocations.get(allocation), ledger.commitments.get(allocation)
         if running is not None:
-            if running != wanted:
+            if not _is_same(running, wanted):
                 raise AlreadyAllocated(f"resources already allocated for allocation {allocation}")
             return ledger
         if promised is not None:
-            if promised.resources != wanted:
+            if not _is_same(promised.resources, wanted):
                 raise AlreadyCommitted(f"resources already committed for allocation {allocation}")
+            wanted = promised.resources
             expires_at = max(expires_at, promised.expires_at)
         else:
+            free = ledger.free()
             try:
-                subtract(ledger.free(), wanted)
+                wanted = assigned(free, wanted)
+                subtract(free, wanted)
             except Underflow as exc:
                 raise NoFreeResources(f"no free resources: {exc}") from None
         promise = Commitment(wanted, expires_at)
@@ -160,6 +168,13 @@ class Ledger:
             if resources is None:
                 raise DemandTooHigh("couldn't subtract allocation: allocations are running. Demand too high")
         return dataclasses.replace(ledger, onboarded=resources)
+
+
+def _is_same(held: Resources, wanted: Resources) -> bool:
+    """Whether ``held`` came of asking for ``wanted``."""
+    return msgspec.structs.replace(held, gpus=()) == msgspec.structs.replace(wanted, gpus=()) and serves(
+        held.gpus, wanted.gpus
+    )
 
 
 def _frozen(mapping: Mapping[AllocationID, V]) -> Mapping[AllocationID, V]:

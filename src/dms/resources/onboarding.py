@@ -6,8 +6,9 @@ import msgspec
 
 from dms.hardware import HardwareProbe
 from dms.observe import get_logger
-from dms.resources.arithmetic import check, hundredths, normalized, position
+from dms.resources.arithmetic import check, hundredths, normalized
 from dms.resources.errors import CapacityNotMet, HighUsage, NotOnboarded, ResourceError
+from dms.resources.gpus import position
 from dms.resources.manager import ResourceManager
 from dms.store import EntityRepository, Store
 from dms.store.schema import onboarding_config
