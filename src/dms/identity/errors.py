@@ -16,6 +16,7 @@
         ├── UnresolvedDID           a DID whose key is not known (yet)          (Unavailable)
         │   ├── NoResolver          nobody to ask is configured
         │   └── ResolutionFailed    the resolver gave no usable key
+        │       └── NotKnown        it does not know this DID
         ├── HardwareKey             the key does not leave its wallet           (Conflict)
         ├── WalletError             a wallet did not do what was asked          (Unavailable)
         │   ├── WalletMissing       its program is not installed
@@ -121,6 +122,12 @@ class ResolutionFailed(UnresolvedDID):
     """The DID could not be resolved."""
 
     code = "resolution_failed"
+
+
+class NotKnown(ResolutionFailed):
+    """The resolver does not know this DID."""
+
+    code = "did_not_known"
 
 
 class HardwareKey(Conflict, IdentityError):

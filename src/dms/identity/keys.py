@@ -157,9 +157,15 @@ class PrivateKey:
         return f"PrivateKey({self.type.name}, public={self.public.raw.hex()})"
 
 
-def generate_key() -> PrivateKey:
-    """A new Ed25519 key from the system's random numbers."""
-    return PrivateKey(KeyType.ED25519, nacl.utils.random(ED25519_SIZE))
+def generate_key(kind: KeyType = KeyType.ED25519) -> PrivateKey:
+    """A new Ed25519 or Secp256k1 key from the system's random numbers."""
+    while True:
+        try:
+            return PrivateKey(kind, nacl.utils.random(ED25519_SIZE))
+        except UnexpectedKeyType:
+            raise
+        except InvalidKey:  # one scalar in 2**128 is not below the order of the group
+            continue
 
 
 @functools.lru_cache(maxsize=_KEY_CACHE)
