@@ -31,7 +31,7 @@ from dms.types.errors import DMSError
 from dms.types.ids import Capability, PeerID
 
 USER_CONTEXT, NODE_CONTEXT = "user", "dms"
-MEMBER_CAPS = (Capability("/public"), Capability("/broadcast"), Capability("/dms/deployment"))
+MEMBER_CAPS = tuple(Capability(path) for path in ("/public", "/broadcast", "/dms/deployment", "/dms/cap/revoke"))
 TOPICS = ("/nunet",)
 LIFETIME_NS = 365 * 86400 * 10**9
 SCRYPT_N = 2**12

@@ -74,7 +74,6 @@ class CapabilityFile:
     """The anchors on disk, joined to the context in memory.
 
     :param trust: signs for ``did``, which a file that is made here is for.
-    :param limiter: of the thread that writes; a simulation watches it.
     """
 
     def __init__(
@@ -85,13 +84,11 @@ class CapabilityFile:
         trust: TrustContext,
         *,
         clock_ns: Callable[[], int] = time.time_ns,
-        limiter: trio.CapacityLimiter | None = None,
     ) -> None:
         self.path = path
         self._name = name
         self._trust = trust
         self._clock_ns = clock_ns
-        self._limiter = limiter
         self._mutex = trio.Lock()
         self._tell: Callable[[FileState], None] = _tell_nobody
         if not path.exists():
@@ -112,7 +109,7 @@ class CapabilityFile:
                 self._on_disk = None  # until it is certain that it is what the file holds
                 result = edit(fresh)
                 try:
-                    await trio.to_thread.run_sync(save_context, fresh, self.path, limiter=self._limiter)
+                    await trio.to_thread.run_sync(save_context, fresh, self.path)
                 except OSError as exc:
                     raise Unavailable(
                         f"the capability file {self.path} cannot be written: {exc.strerror or exc}",

@@ -19,6 +19,7 @@ from dms.executor.protocol import Executor
 from dms.hardware import HardwareProbe
 from dms.identity.keys import KeyType, PrivateKey
 from dms.network.protocol import PeerChange, PeerEvent
+from dms.node.capabilities import REVOCATION_TOPIC, CapabilityBehaviours
 from dms.node.capability_file import AnchorKeeper, Unkept
 from dms.node.deployments import DeploymentBehaviours
 from dms.node.hosting import Hosting, HostingOptions
@@ -28,6 +29,7 @@ from dms.node.peers import PeerBehaviours
 from dms.node.provider import Provider, ProviderOptions
 from dms.node.public import HELLO_TOPIC, PublicBehaviours
 from dms.node.reservations import Reservations
+from dms.node.revocation_spread import RevocationSpread, SpreadOptions
 from dms.observe import get_logger
 from dms.orchestrator.deployment import LIVENESS_TIMEOUT_S
 from dms.orchestrator.deployments import Deployments
@@ -63,6 +65,7 @@ class NodeOptions:
     port_in_use: Callable[[int], bool] = lambda _port: False
     hosting: HostingOptions = field(default_factory=HostingOptions)
     liveness_timeout_s: float = LIVENESS_TIMEOUT_S
+    spread: SpreadOptions = field(default_factory=SpreadOptions)
     random_uuid: Callable[[], uuid.UUID] = uuid.uuid4
 
 
@@ -83,6 +86,7 @@ class Node:
     ) -> None:
         self.root = root
         self.anchors = anchors or Unkept(root.security.capabilities)
+        self.revocations = RevocationSpread(root, self.anchors, options.spread)
         self.probe = probe
         self._rng = random.Random(root.network.peer_id)  # noqa: S311  only spreads greetings in time
         self._greeted: set[PeerID] = set()
@@ -134,9 +138,11 @@ class Node:
             await self.provider.restore()
             await self.deployments.restore()
             self._register()  # now: what is asked while half is not found yet would be answered wrongly
-            for topic in (HELLO_TOPIC, BID_REQUEST_TOPIC):
+            for topic in (HELLO_TOPIC, BID_REQUEST_TOPIC, REVOCATION_TOPIC):
                 await self.root.subscribe(topic)
             nursery.start_soon(self.provider.keep_tidy)
+            nursery.start_soon(self.revocations.keep)
+            nursery.start_soon(self.revocations.keep_asking)
             stop_listening = self.root.network.listen(self._on_peer)
             try:
                 task_status.started()
@@ -159,11 +165,13 @@ class Node:
         PeerBehaviours(self.root.network).register(self.root)
         MachineBehaviours(self.resources, self.onboarding, self.probe, self.hosting).register(self.root)
         DeploymentBehaviours(self.deployments, clock_ns=self.root.security.now_ns).register(self.root)
+        CapabilityBehaviours(self.anchors, self.revocations).register(self.root)
         self.provider.register()
 
     def _on_peer(self, event: PeerEvent) -> None:
         if event.change is PeerChange.IDENTIFIED:
             self.root.start_soon(self._greet, event.peer)
+            self.revocations.on_peer(event.peer)
         elif event.change is PeerChange.DISCONNECTED:
             self._greeted.discard(event.peer)
 

@@ -24,7 +24,7 @@ from dms.types.ids import Capability
 
 EPOCH_NS = 1_700_000_000 * 10**9
 YEAR_NS = 365 * 86400 * 10**9
-MEMBER_CAPS = (Capability("/public"), Capability("/broadcast"), Capability("/dms/deployment"))
+MEMBER_CAPS = tuple(Capability(path) for path in ("/public", "/broadcast", "/dms/deployment", "/dms/cap/revoke"))
 MEMBER_TOPICS = ("/nunet",)
 
 

@@ -30,6 +30,7 @@ from trio import TaskStatus
 from dms.actor.actor import Actor
 from dms.actor.security import SecurityContext
 from dms.capability.context import CapabilityContext
+from dms.capability.store import context_path, save_context
 from dms.ensemble.arrival import decode_ensemble
 from dms.ensemble.config import EnsembleConfig
 from dms.ensemble.ids import allocation_id
@@ -38,8 +39,10 @@ from dms.identity.ids import did_of
 from dms.identity.keys import PrivateKey
 from dms.identity.trust import Provider, TrustContext
 from dms.node import payloads as p
+from dms.node.capability_file import AnchorKeeper, CapabilityFile, Unkept
 from dms.node.hosting import HostingOptions
 from dms.node.node import Node, NodeOptions
+from dms.node.revocation_spread import SpreadOptions
 from dms.orchestrator.messages import Reply
 from dms.orchestrator.state import DeploymentState, Phase
 from dms.store import Session, Store
@@ -137,8 +140,12 @@ class Cluster:
         hosting: HostingOptions | None = None,
         port_range: tuple[int, int] = (16384, 32768),
         machine: FixedMachine | None = None,
+        capability_file: bool = False,
+        spread: SpreadOptions | None = None,
     ) -> SimulatedNode:
-        """A running node; ``offers`` is what it onboards, ``executors`` come beside the scripted one."""
+        """A running node; ``offers`` is what it onboards, ``executors`` come beside the scripted one. With a
+        ``capability_file`` its anchors are on disk and outlive its lives.
+        """
         node = SimulatedNode(
             self,
             name,
@@ -152,7 +159,9 @@ class Cluster:
                 check_cpu_usage=False,
                 hosting=hosting or HostingOptions(),
                 random_uuid=RandomUUIDs(f"{self.network.seed}/{name}"),
+                spread=spread or SpreadOptions(),
             ),
+            capability_file=context_path(self.work_dir / name, "dms") if capability_file else None,
             store_file=self.work_dir / f"{name}.sqlite" if store_file else None,
         )
         self.nodes[name] = node
@@ -194,6 +203,7 @@ class SimulatedNode:
         machine: FixedMachine,
         options: NodeOptions,
         store_file: Path | None,
+        capability_file: Path | None,
     ) -> None:
         self.cluster = cluster
         self.name = name
@@ -208,6 +218,7 @@ class SimulatedNode:
         self._executors = executors
         self._options = options
         self._store_file = store_file
+        self._capability_file = capability_file
         self._memory: Store | None = None
         self._starts: Counter[str] = Counter()
         self._scope: trio.CancelScope | None = None
@@ -234,11 +245,10 @@ class SimulatedNode:
             self.cluster.network.restart(self.network)
         self.store = await self._open_store()
         self.executor = self._inherited_executor()
-        organisation = self.cluster.organisation if self._is_member else None
-        security = security_of(self.key, organisation, root=did_of(self.cluster.user_key.public))
+        security, anchors = self._security()
         self._ended, self._was_killed = trio.Event(), False
         executors = {self.executor.type: self.executor, **self._executors}
-        self.node = Node(Actor(security, self.network), self.store, self.machine, executors, self._options)
+        self.node = Node(Actor(security, self.network), self.store, self.machine, executors, self._options, anchors)
         self._scope = trio.CancelScope()
         await self.cluster.nursery.start(self._run, self._scope)
 
@@ -303,6 +313,21 @@ class SimulatedNode:
         if self._store_file is not None:
             self.store._closed = False  # noqa: SLF001  as above
             await self.store.aclose()
+
+    def _security(self) -> tuple[SecurityContext, AnchorKeeper]:
+        organisation = self.cluster.organisation if self._is_member else None
+        security = security_of(self.key, organisation, root=did_of(self.cluster.user_key.public))
+        if self._capability_file is None:
+            return security, Unkept(security.capabilities)
+        if not self._capability_file.exists():
+            save_context(security.capabilities, self._capability_file)
+        trust, clock = TrustContext(Provider.of_key(self.key)), trio.lowlevel.current_clock()
+
+        def clock_ns() -> int:  # also asked by the thread that writes
+            return EPOCH_NS + int(clock.current_time() * 10**9)
+
+        file = CapabilityFile(self._capability_file, "dms", security.did, trust, clock_ns=clock_ns)
+        return SecurityContext(self.key, file.context, clock_ns=wall_clock_ns), file
 
     async def _open_store(self) -> Store:
         if self._store_file is not None:
