@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from sqlalchemy import JSON, BigInteger, Column, Index, Integer, MetaData, String, Table, UniqueConstraint
 
-HEAD = "0002"
+HEAD = "0003"
 """The newest revision of the schema."""
 
 metadata = MetaData()
@@ -40,6 +40,7 @@ allocations = _documents("allocations")
 ensembles = _documents("ensembles")
 reservations = _documents("reservations")
 volumes = _documents("volumes")
+benchmarks = _documents("benchmarks")
 
 deployment_journal = Table(
     "deployment_journal",
