@@ -10,7 +10,9 @@ import contextlib
 import hashlib
 import hmac
 import os
+import stat
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -50,6 +52,7 @@ MAX_SCRYPT_WORK: Final = 2**30
 _MAC_BYTES: Final = 32
 _MAX_DERIVED_BYTES: Final = 1024
 _SUFFIX: Final = ".json"
+_OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
 
 
 class _CipherParams(Wire):
@@ -80,13 +83,20 @@ class _KeyFile(Wire):
 
 
 class Keystore:
-    """The keys in ``directory``, created on first use; ``scrypt_n`` (a power of two) is the cost of new files."""
+    """The keys in ``directory``, created on first use.
 
-    def __init__(self, directory: Path, *, scrypt_n: int = SCRYPT_N) -> None:
+    :param scrypt_n: the cost of new files, a power of two.
+    :param warn: is told when a file was open to others, as older programs left them, and is not any more.
+    """
+
+    def __init__(
+        self, directory: Path, *, scrypt_n: int = SCRYPT_N, warn: Callable[[str], object] = lambda _: None
+    ) -> None:
         if not str(directory) or directory == Path():
             raise KeystoreError("keysDir is empty", hint="set general.user_dir")
         self.directory = directory
         self._scrypt_n = scrypt_n
+        self._warn = warn
 
     def save(self, name: str, key: PrivateKey, passphrase: str) -> None:
         """Encrypt and write ``key``, durably, over one of the same name.
@@ -157,7 +167,13 @@ class Keystore:
 
     def _read(self, name: str, path: Path) -> bytes:
         try:
-            with path.open("rb") as file:
+            descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a pipe must not stop us
+            with os.fdopen(descriptor, "rb") as file:
+                status = os.fstat(descriptor)
+                if not stat.S_ISREG(status.st_mode):
+                    raise BadKeyFile("failed to decode key: not a file")
+                if status.st_mode & _OTHERS:
+                    self._close_to_others(descriptor, status.st_mode, path)
                 data = file.read(MAX_FILE_BYTES + 1)
         except FileNotFoundError:
             raise KeyNotFound(
@@ -168,6 +184,14 @@ class Keystore:
         if len(data) > MAX_FILE_BYTES:
             raise BadKeyFile(f"failed to decode key: larger than {MAX_FILE_BYTES} bytes")
         return data
+
+    def _close_to_others(self, descriptor: int, mode: int, path: Path) -> None:
+        try:
+            os.fchmod(descriptor, stat.S_IMODE(mode) & ~_OTHERS)
+        except OSError as exc:
+            self._warn(f"others may read {path}, and that cannot be changed: {exc.strerror}")
+        else:
+            self._warn(f"others could read {path}; now only its owner can")
 
 
 def _is_key_file(path: Path) -> bool:

@@ -32,12 +32,28 @@ def write_name(path: Path, name: str, value: _Value, kind: type[_Value], *, keep
     :raises BadNameFile: the present file cannot be used, and is left as it is.
     """
     make_private_directory(path.parent)
+    with _changing(path, kind, keep_as) as names:
+        names[name] = value
+
+
+def remove_name(path: Path, name: str, kind: type[_Value], *, keep_as: str) -> None:
+    """Remove one name, durably, if it is there; the file as it was is kept as :func:`write_name` does.
+
+    :raises BadNameFile: the present file cannot be used, and is left as it is.
+    """
+    if name in read_names(path, kind):
+        with _changing(path, kind, keep_as) as names:
+            names.pop(name, None)
+
+
+@contextlib.contextmanager
+def _changing(path: Path, kind: type[_Value], keep_as: str) -> Iterator[dict[str, _Value]]:
     with _locked(path.parent):
         before = _read(path)
         names = _parse(before, kind, path)
+        yield names
         if before is not None:
             write_private(path.with_name(f"{path.name}{keep_as}"), before)
-        names[name] = value
         write_private(path, msgspec.json.format(msgspec.json.encode(names), indent=2))
 
 

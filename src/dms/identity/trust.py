@@ -7,6 +7,7 @@ never waits for a network.
 
 from __future__ import annotations
 
+import re
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
@@ -25,6 +26,8 @@ FETCHED_METHODS: Final = frozenset({"prism"})
 RESOLVE_TIMEOUT_S: Final = 5.0
 MAX_UNRESOLVED: Final = 4
 """DIDs that one message may make us ask for."""
+FILE_TIMEOUT_S: Final = 20.0
+_FETCHED_DID: Final = re.compile(rb"did:prism:[A-Za-z0-9._-]{1,128}")
 _VERIFIED_CACHE: Final = 8192
 
 
@@ -169,6 +172,13 @@ class TrustContext:
             for did in missing:
                 nursery.start_soon(self._try_to_fetch, did, timeout_s)
 
+    async def resolve_mentioned(self, text: bytes, *, timeout_s: float = FILE_TIMEOUT_S) -> None:
+        """Fetch the keys of every DID that occurs in a file of our own, such as a context; a few at a time."""
+        mentioned = fetched_dids_in(text)
+        with trio.move_on_after(timeout_s):
+            for begin in range(0, len(mentioned), MAX_UNRESOLVED):
+                await self.resolve_all(mentioned[begin : begin + MAX_UNRESOLVED])
+
     def remember(self, digest: bytes) -> None:
         """Note that the statement with this SHA-256, signatures included, was verified; the oldest is forgotten."""
         if len(self._verified) >= _VERIFIED_CACHE:
@@ -186,6 +196,11 @@ class TrustContext:
             await self._fetched.fetch(did, timeout_s)
         except UnresolvedDID:
             return
+
+
+def fetched_dids_in(text: bytes) -> list[DID]:
+    """The DIDs in a text whose keys must be fetched, each once, in order."""
+    return [DID(uri=uri.decode()) for uri in dict.fromkeys(_FETCHED_DID.findall(text))]
 
 
 def _must_be_fetched(did: DID) -> bool:

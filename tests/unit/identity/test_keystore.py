@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import stat
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +29,7 @@ from dms.identity.errors import (
     WrongPassphrase,
 )
 from dms.identity.keys import KeyType, PrivateKey
-from dms.identity.keystore import Keystore
+from dms.identity.keystore import MAX_SCRYPT_BYTES, MAX_SCRYPT_WORK, Keystore
 
 KEY = PrivateKey(KeyType.ED25519, b"\x5a" * 32)
 PASSPHRASE = "correct horse ☃"
@@ -199,6 +201,73 @@ def test_no_damage_whatsoever_escapes_the_error_tree(keystore: Keystore, cut: in
     except IdentityError:
         return
     assert key == KEY
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.binary(max_size=300))
+def test_arbitrary_bytes_are_no_key_file(data: bytes) -> None:
+    with tempfile.TemporaryDirectory() as directory:
+        keystore = Keystore(Path(directory))
+        put(keystore, data)
+        with pytest.raises(BadKeyFile):
+            keystore.get("user", PASSPHRASE)
+
+
+_MEMBERS = [
+    "crypto",
+    "version",
+    "crypto.cipher",
+    "crypto.ciphertext",
+    "crypto.cipherparams.iv",
+    "crypto.kdf",
+    "crypto.mac",
+]
+_COSTS = [f"crypto.kdfparams.{name}" for name in ("n", "r", "p", "dklen", "salt")]
+_NUMBERS = st.one_of(st.integers(-(2**70), 2**70), st.integers(0, 70).map(lambda power: 2**power), st.floats())
+_ANYTHING = st.one_of(_NUMBERS, st.none(), st.booleans(), st.text(max_size=5), st.binary(max_size=70).map(bytes.hex))
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.dictionaries(st.sampled_from(_MEMBERS + _COSTS), _ANYTHING, min_size=1, max_size=3))
+def test_a_changed_file_is_an_error_of_ours_and_never_costs_more_than_the_bound(
+    keystore: Keystore, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any]
+) -> None:
+    asked: list[dict[str, Any]] = []
+
+    def counting_scrypt(password: bytes, **params: Any) -> bytes:
+        asked.append(params)
+        return bytes(params["dklen"])
+
+    monkeypatch.setattr(hashlib, "scrypt", counting_scrypt)  # the cost is what is looked at, not paid
+    content = independent_file()
+    for path in sorted(changes, key=lambda path: -path.count(".")):
+        change(content, path, changes[path])
+    put(keystore, content)
+    with pytest.raises(KeystoreError):
+        keystore.get("user", PASSPHRASE)
+    for params in asked:
+        assert 128 * params["n"] * params["r"] <= MAX_SCRYPT_BYTES
+        assert 128 * params["n"] * params["r"] * params["p"] <= MAX_SCRYPT_WORK
+        assert params["dklen"] <= 1024
+
+
+def test_a_file_that_others_can_read_is_closed_to_them_with_a_warning(tmp_path: Path) -> None:
+    warnings: list[str] = []
+    keystore = Keystore(tmp_path, scrypt_n=2, warn=warnings.append)
+    put(keystore, independent_file())
+    keystore.path("user").chmod(0o644)
+    assert keystore.get("user", PASSPHRASE) == KEY
+    assert stat.S_IMODE(keystore.path("user").stat().st_mode) == 0o600
+    assert warnings == [f"others could read {keystore.path('user')}; now only its owner can"]
+    keystore.get("user", PASSPHRASE)
+    assert len(warnings) == 1
+
+
+def test_a_pipe_in_the_place_of_a_key_stops_nobody(keystore: Keystore) -> None:
+    keystore.directory.mkdir()
+    os.mkfifo(keystore.path("user"))
+    with pytest.raises(BadKeyFile, match="not a file"):
+        keystore.get("user", PASSPHRASE)
 
 
 def test_deleting_needs_the_passphrase(keystore: Keystore) -> None:

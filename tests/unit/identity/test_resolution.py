@@ -163,6 +163,25 @@ async def test_a_message_that_names_many_unresolved_dids_makes_nobody_ask() -> N
     assert directory.asked == []
 
 
+async def test_the_dids_in_a_file_are_resolved_a_few_at_a_time(autojump_clock: MockClock) -> None:
+    directory = Directory(1.0)
+    directory.keys = {DID(uri=f"did:prism:{n}"): FIRST for n in range(10)}
+    trust = trust_with(directory)
+    text = b",".join(b'{"uri":"did:prism:%d"}' % (n % 10) for n in range(20)) + b'"did:key:z6Mk"'
+    before = trio.current_time()
+    await trust.resolve_mentioned(text)
+    assert trio.current_time() == before + 3
+    assert all(trust.is_resolved(did) for did in directory.keys)
+    assert len(directory.asked) == 10
+
+
+async def test_resolving_a_file_takes_a_bounded_time(autojump_clock: MockClock) -> None:
+    trust = trust_with(Directory(4.0))
+    before = trio.current_time()
+    await trust.resolve_mentioned(b" ".join(b"did:prism:%d" % n for n in range(1000)))
+    assert trio.current_time() == before + 20
+
+
 async def test_a_flood_of_dids_is_asked_for_a_few_at_a_time_and_no_more_than_that_wait(
     autojump_clock: MockClock,
 ) -> None:

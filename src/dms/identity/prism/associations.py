@@ -8,7 +8,7 @@ from typing import Final
 from dms.identity.errors import BadNameFile, InvalidDID
 from dms.identity.files import check_name
 from dms.identity.ids import DID
-from dms.identity.name_file import read_names, write_name
+from dms.identity.name_file import read_names, remove_name, write_name
 from dms.identity.prism.resolver import METHOD
 
 FILE_NAME: Final = "prism_did_map.json"
@@ -44,6 +44,13 @@ class PrismAssociations:
         :raises BadNameFile: the present file cannot be used.
         """
         write_name(self.path, check_name(name), did.uri, str, keep_as=_COPY_SUFFIX)
+
+    def remove(self, name: str) -> None:
+        """Let the key sign for its did:key again, as after it was replaced by another.
+
+        :raises BadNameFile: the present file cannot be used.
+        """
+        remove_name(self.path, name, str, keep_as=_COPY_SUFFIX)
 
 
 def parse_prism_did(text: str) -> DID:

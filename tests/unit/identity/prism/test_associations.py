@@ -48,3 +48,14 @@ def test_only_names_of_keys_and_did_prisms_are_associated(tmp_path: Path) -> Non
         with pytest.raises(InvalidDID):
             parse_prism_did(text)
     assert parse_prism_did("did:prism:aa") == ALICE
+
+
+def test_an_association_ends_with_its_key(tmp_path: Path) -> None:
+    associations = PrismAssociations(tmp_path)
+    associations.remove("user")
+    assert not associations.path.exists()
+    associations.set("user", ALICE)
+    associations.set("dms", BOB)
+    associations.remove("user")
+    associations.remove("other")
+    assert associations.all() == {"dms": BOB}
