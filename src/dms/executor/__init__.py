@@ -3,12 +3,15 @@
 ===================  =================================================================================
 ``protocol``         what every backend can do: requests, results, statuses, :class:`~.protocol.Executor`
 ``errors``           the tree of errors
-``execution``        what backends share: the table of executions, waiting, logs that grow
+``execution``        what backends share: the table of executions, and what it answers alone
+``logs``             reading logs while they grow: from the beginning, the end or a moment on
+``detached``         what processes that outlive the daemon share: logs of bounded size (standard library only)
+``process``          those processes seen from the daemon: start, find again after a restart, signals
 ``params``           reading engine parameters: types, sizes, one clear line when they are wrong
 ``registry``         which backends work on this machine, and why the others do not
 ``wasm``             WebAssembly: one process per program
 ``wasm_params``      … its engine parameters
-``wasm_process``     … its processes: start, find again after a restart, signals
+``wasm_process``     … whether it works here, and its library
 ``wasm_runner``      … what runs inside such a process (standard library only)
 ``wasm_abi``         … the part of Wasmtime's C interface that it uses
 ``docker``           containers of a Docker engine

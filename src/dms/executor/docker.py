@@ -22,10 +22,11 @@ from contextlib import ExitStack, aclosing, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import trio
 
+from dms.executor.detached import LogFile
 from dms.executor.docker_api import DockerApi, Json
 from dms.executor.docker_params import (
     DEFAULT_MEMORY_BYTES,
@@ -38,8 +39,17 @@ from dms.executor.docker_params import (
     provision_files,
 )
 from dms.executor.errors import EngineRefused, ExecutorError, ExecutorUnavailable, StartFailed, Unsupported
-from dms.executor.execution import STDERR_LOG, STDOUT_LOG, Execution, ExecutionTable
-from dms.executor.protocol import EndReason, ExecOutput, ExecutionRequest, ExecutionStatus, ExecutorStats
+from dms.executor.execution import Execution, ExecutionTable
+from dms.executor.logs import STDERR_LOG, STDOUT_LOG
+from dms.executor.protocol import (
+    EndReason,
+    ExecOutput,
+    ExecutionRequest,
+    ExecutionStatus,
+    ExecutorStats,
+    NetInfo,
+    PortBinding,
+)
 from dms.types.errors import DMSError
 from dms.types.resources import SpecConfig
 
@@ -278,6 +288,10 @@ class DockerExecutor(ExecutionTable[DockerExecution]):
     def _detail(self, execution: DockerExecution) -> dict[str, str]:
         return {"container": execution.container_id, "image": execution.image}
 
+    async def _net(self, execution: DockerExecution) -> NetInfo | None:
+        container = await self._api.container(execution.container_id) if execution.container_id else None
+        return _net_info(container) if container is not None else None
+
     def _permitted(self, params: DockerParams, *, allowed: bool) -> None:
         if params.privileged and not allowed:
             raise Unsupported(
@@ -459,41 +473,36 @@ class DockerExecutor(ExecutionTable[DockerExecution]):
 
 
 class LogFiles:
-    """The two log files of one container, each of bounded size.
+    """The two logs of one container.
 
-    An engine always tells a log from its beginning; what is in the file already is skipped.
+    An engine always tells a log from its beginning; what is in the files already is skipped.
     """
 
     def __init__(self, results_dir: Path, limit_bytes: int) -> None:
         self._paths = {1: results_dir / STDOUT_LOG, 2: results_dir / STDERR_LOG}
         self._limit_bytes = limit_bytes
-        self._files: dict[int, BinaryIO] = {}
-        self._skip, self._written = {1: 0, 2: 0}, {1: 0, 2: 0}
+        self._files: dict[int, LogFile] = {}
+        self._skip, self._told = {1: 0, 2: 0}, {1: 0, 2: 0}
 
     @contextmanager
     def opened(self, *, anew: bool) -> Iterator[None]:
         """While the log is read; ``anew`` begins with empty files, as another process may have written them."""
         with ExitStack() as stack:
             for stream, path in self._paths.items():
-                path.touch(mode=0o600)
-                self._files[stream] = stack.enter_context(path.open("wb" if anew else "ab", buffering=0))
-                self._skip[stream] = path.stat().st_size
-                self._written[stream] = self._skip[stream]
+                file = LogFile(str(path), self._limit_bytes, anew=anew)
+                stack.callback(file.close)
+                self._files[stream] = file
+                self._told[stream] = 0 if anew else max(self._told[stream], file.written)
+                self._skip[stream] = self._told[stream]
             yield
 
     def write(self, stream: int, data: bytes) -> None:
-        """Append, as far as the limit goes; the rest is dropped."""
+        """Append what is new."""
         skipped = min(self._skip[stream], len(data))
         self._skip[stream] -= skipped
-        data = data[skipped:]
-        room = self._limit_bytes - self._written[stream]
-        if not data or room < 0:
-            return
-        part = data[:room]
-        if len(part) < len(data):
-            part += b"\n[output cut here: the limit is %d bytes]\n" % self._limit_bytes
-        self._files[stream].write(part)
-        self._written[stream] += len(part)
+        if len(data) > skipped:
+            self._files[stream].write(data[skipped:])
+            self._told[stream] += len(data) - skipped
 
 
 def _stats(told: Json, execution: DockerExecution) -> ExecutorStats:
@@ -505,15 +514,53 @@ def _stats(told: Json, execution: DockerExecution) -> ExecutorStats:
     cache = _dig(told, "memory_stats", "stats", "total_inactive_file") or _dig(
         told, "memory_stats", "stats", "inactive_file"
     )
-    networks = (told.get("networks") or {}).values()
+    networks = [network for network in (told.get("networks") or {}).values() if isinstance(network, dict)]
+
+    def network(key: str) -> int:
+        return sum(int(_dig(one, key)) for one in networks)
+
+    usage = told.get("cpu_stats")
     return ExecutorStats(
         max(0.0, percent),
         total_ns,
         max(0, int(_dig(told, "memory_stats", "usage") - cache)),
         execution.memory_bytes or int(_dig(told, "memory_stats", "limit")),
-        sum(int(network.get("rx_bytes", 0)) for network in networks),
-        sum(int(network.get("tx_bytes", 0)) for network in networks),
+        network("rx_bytes"),
+        network("tx_bytes"),
+        cpu_user_ns=int(_dig(usage, "cpu_usage", "usage_in_usermode")),
+        cpu_kernel_ns=int(_dig(usage, "cpu_usage", "usage_in_kernelmode")),
+        memory_max_bytes=int(_dig(told, "memory_stats", "max_usage")),
+        network_rx_packets=network("rx_packets"),
+        network_tx_packets=network("tx_packets"),
+        network_rx_errors=network("rx_errors"),
+        network_tx_errors=network("tx_errors"),
+        network_rx_dropped=network("rx_dropped"),
+        network_tx_dropped=network("tx_dropped"),
+        block_read_bytes=_block_bytes(told, "read"),
+        block_write_bytes=_block_bytes(told, "write"),
     )
+
+
+def _net_info(container: Json) -> NetInfo | None:
+    settings = container.get("NetworkSettings") or {}
+    networks = settings.get("Networks") or {}
+    if not networks:
+        return None
+    name, network = next(iter(networks.items()))
+    address = str(network.get("IPAddress") or "")
+    ports = [
+        PortBinding(str(b.get("HostIp") or ""), int(b.get("HostPort") or 0), int(inside), protocol or "tcp")
+        for key, bindings in (settings.get("Ports") or {}).items()
+        for inside, _, protocol in [key.partition("/")]
+        for b in bindings or ()
+    ]
+    cidr = f"{address}/{network.get('IPPrefixLen')}" if address else ""
+    return NetInfo("eth0", str(settings.get("Bridge") or name), address, cidr, tuple(ports))
+
+
+def _block_bytes(told: Json, operation: str) -> int:
+    entries = (told.get("blkio_stats") or {}).get("io_service_bytes_recursive") or ()
+    return sum(int(entry.get("value", 0)) for entry in entries if str(entry.get("op", "")).lower() == operation)
 
 
 def _dig(told: Any, *keys: str) -> float:  # JSON of unknown shape

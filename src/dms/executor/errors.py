@@ -8,6 +8,7 @@
         ├── AlreadyStarted       the id is taken                (Conflict)
         ├── InvalidEngineSpec    parameters that cannot work    (BadInput)
         ├── StartFailed          the backend refused
+        ├── StatusNotReached     it did not come to be so in time
         ├── Unsupported          the backend cannot do this     (BadInput)
         ├── ExecutorUnavailable  the backend does not answer    (Unavailable)
         └── EngineRefused        the backend said no; ``status`` is its HTTP status
@@ -46,6 +47,12 @@ class StartFailed(ExecutorError):
     """The workload could not be started."""
 
     code = "start_failed"
+
+
+class StatusNotReached(ExecutorError):
+    """The execution did not reach that status."""
+
+    code = "status_not_reached"
 
 
 class Unsupported(BadInput, ExecutorError):

@@ -1,16 +1,16 @@
-"""What all backends share: the table of executions, waiting for their end, and logs that grow while they are read."""
+"""What all backends share: the table of executions, and what can be answered from it alone."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Generic, TypeVar
 
 import trio
 
-from dms.executor.errors import AlreadyStarted, ExecutionNotFound, InvalidEngineSpec, Unsupported
+from dms.executor.errors import AlreadyStarted, ExecutionNotFound, InvalidEngineSpec, StatusNotReached, Unsupported
+from dms.executor.logs import LOG_FILES, STDERR_LOG, STDOUT_LOG, LogReader
 from dms.executor.protocol import (
     EndReason,
     ExecOutput,
@@ -19,13 +19,12 @@ from dms.executor.protocol import (
     ExecutionResult,
     ExecutionStatus,
     LogStreamRequest,
+    NetInfo,
 )
 
-LOG_POLL_S = 0.1
-"""How often a followed log is looked at."""
-LOG_CHUNK_BYTES = 1 << 16
-STDOUT_LOG, STDERR_LOG = "stdout.log", "stderr.log"
-LOG_FILES = {"stdout": STDOUT_LOG, "stderr": STDERR_LOG}
+STATUS_POLL_S, STATUS_TIMEOUT_S = 0.1, 10.0
+"""How often :meth:`ExecutionTable.wait_for_status` looks, and how long."""
+RUN_CANCEL_GRACE_S = 10.0
 
 
 @dataclass(eq=False, slots=True)
@@ -73,6 +72,24 @@ class ExecutionTable(Generic[ExecutionT]):
     def __init__(self) -> None:
         self._executions: dict[str, ExecutionT] = {}
 
+    async def start(self, request: ExecutionRequest) -> None:
+        """See :meth:`dms.executor.protocol.Executor.start`."""
+        raise Unsupported(f"the {self.type} executor starts nothing")
+
+    async def cancel(self, execution_id: str, *, grace_s: float = 10.0) -> None:
+        """See :meth:`dms.executor.protocol.Executor.cancel`."""
+        await self._get(execution_id)
+
+    async def run(self, request: ExecutionRequest) -> ExecutionResult:
+        """See :meth:`dms.executor.protocol.Executor.run`."""
+        await self.start(request)
+        try:
+            return await self.wait(request.execution_id)
+        except trio.Cancelled:
+            with trio.move_on_after(2 * RUN_CANCEL_GRACE_S, shield=True):
+                await self.cancel(request.execution_id, grace_s=RUN_CANCEL_GRACE_S)
+            raise
+
     async def wait(self, execution_id: str) -> ExecutionResult:
         """See :meth:`dms.executor.protocol.Executor.wait`."""
         execution = await self._get(execution_id)
@@ -107,20 +124,37 @@ class ExecutionTable(Generic[ExecutionT]):
             raise InvalidEngineSpec(f'there is no log "{request.stream}"', hint="stdout or stderr")
         return LogReader(request, self._get, in_thread=self.reads_logs_in_thread)
 
+    async def wait_for_status(
+        self, execution_id: str, status: ExecutionStatus, *, timeout_s: float = STATUS_TIMEOUT_S
+    ) -> None:
+        """See :meth:`dms.executor.protocol.Executor.wait_for_status`."""
+        with trio.move_on_after(timeout_s):
+            while True:  # backends tell no changes but the end
+                now = await self.status(execution_id)
+                if now is status:
+                    return
+                if now.is_final:
+                    break
+                await trio.sleep(STATUS_POLL_S)
+        raise StatusNotReached(f"execution ({execution_id}) did not reach status {status.value}")
+
+    async def info(self, execution_id: str) -> ExecutionInfo:
+        """See :meth:`dms.executor.protocol.Executor.info`."""
+        return await self._info(await self._get(execution_id))
+
     async def list(self) -> tuple[ExecutionInfo, ...]:
         """See :meth:`dms.executor.protocol.Executor.list`."""
         await self._ready()
-        return tuple(
-            [
-                ExecutionInfo(
-                    execution.execution_id,
-                    execution.job_id,
-                    execution.final_status or await self._live_status(execution),
-                    self.type,
-                    self._detail(execution),
-                )
-                for execution in list(self._executions.values())
-            ]
+        return tuple([await self._info(execution) for execution in list(self._executions.values())])
+
+    async def _info(self, execution: ExecutionT) -> ExecutionInfo:
+        return ExecutionInfo(
+            execution.execution_id,
+            execution.job_id,
+            execution.final_status or await self._live_status(execution),
+            self.type,
+            self._detail(execution),
+            await self._net(execution),
         )
 
     async def _ready(self) -> None:
@@ -133,6 +167,10 @@ class ExecutionTable(Generic[ExecutionT]):
     def _detail(self, execution: ExecutionT) -> dict[str, str]:
         """The backend's own facts about an execution."""
         return {}
+
+    async def _net(self, execution: ExecutionT) -> NetInfo | None:
+        """Its network; ``None`` where it has none of its own."""
+        return None
 
     async def _get(self, execution_id: str) -> ExecutionT:
         await self._ready()
@@ -155,52 +193,3 @@ class ExecutionTable(Generic[ExecutionT]):
             raise AlreadyStarted(f"execution ({request.execution_id}) is already {what}")
         execution.adopted = False
         return True
-
-
-class LogReader:
-    """The chunks of one log file as it grows.
-
-    An iterator object and no generator: it holds nothing open between two chunks, so it needs no closing.
-    """
-
-    def __init__(
-        self, request: LogStreamRequest, get: Callable[[str], Awaitable[Execution]], *, in_thread: bool
-    ) -> None:
-        self._request, self._get, self._in_thread = request, get, in_thread
-        self._execution: Execution | None = None
-        self._offset: int | None = None
-
-    def __aiter__(self) -> LogReader:
-        return self
-
-    async def __anext__(self) -> bytes:
-        if self._execution is None:
-            self._execution = await self._get(self._request.execution_id)
-        execution = self._execution
-        if execution.results_dir is None:
-            if self._request.follow:
-                await execution.done.wait()
-            raise StopAsyncIteration
-        path = execution.results_dir / LOG_FILES[self._request.stream]
-        while True:
-            ended = execution.done.is_set()  # asked before reading: what was written before the end is then seen
-            chunk = await trio.to_thread.run_sync(self._read, path) if self._in_thread else self._read(path)
-            if chunk:
-                return chunk
-            if ended or not self._request.follow:
-                raise StopAsyncIteration
-            with trio.move_on_after(LOG_POLL_S):
-                await execution.done.wait()
-
-    def _read(self, path: Path) -> bytes:
-        try:
-            with path.open("rb") as file:
-                if self._offset is None:
-                    tail, size = self._request.tail_bytes, os.fstat(file.fileno()).st_size
-                    self._offset = 0 if tail is None else max(0, size - max(0, tail))
-                file.seek(self._offset)
-                chunk = file.read(LOG_CHUNK_BYTES)
-        except FileNotFoundError:
-            return b""
-        self._offset += len(chunk)
-        return chunk

@@ -108,12 +108,14 @@ class ExecutionResult:
 @dataclass(frozen=True, slots=True)
 class LogStreamRequest:
     """Which logs: ``stream`` is ``stdout`` or ``stderr``; ``follow`` goes on until the execution ends; ``tail_bytes``
-    skips all but the end."""
+    skips all but the end; ``since_s`` (UNIX seconds) skips what is older, to within half a second: rather more is told
+    than less."""
 
     execution_id: str
     stream: str = "stdout"
     follow: bool = False
     tail_bytes: int | None = None
+    since_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +128,17 @@ class ExecOutput:
 
 
 @dataclass(frozen=True, slots=True)
+class NetInfo:
+    """The network of one execution, as far as it has one (``spec/execution.md`` 1.6)."""
+
+    interface_name: str = ""
+    host_bridge: str = ""
+    ip_address: str = ""
+    cidr: str = ""
+    mapped_ports: tuple[PortBinding, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class ExecutionInfo:
     """One execution that the backend knows, also after a restart of the program."""
 
@@ -135,11 +148,13 @@ class ExecutionInfo:
     engine: str
     detail: dict[str, str] = field(default_factory=dict)
     """Backend's own facts: container id, image, process id."""
+    net: NetInfo | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class ExecutorStats:
-    """Usage now: CPU in percent of one core and total nanoseconds, memory in bytes, network in bytes."""
+    """Usage now: CPU in percent of one core and total nanoseconds, memory in bytes, network in bytes and packets, disk
+    in bytes. What a backend cannot tell is zero."""
 
     cpu_percent: float = 0.0
     cpu_total_ns: int = 0
@@ -147,6 +162,22 @@ class ExecutorStats:
     memory_limit_bytes: int = 0
     network_rx_bytes: int = 0
     network_tx_bytes: int = 0
+    cpu_user_ns: int = 0
+    cpu_kernel_ns: int = 0
+    memory_max_bytes: int = 0
+    network_rx_packets: int = 0
+    network_tx_packets: int = 0
+    network_rx_errors: int = 0
+    network_tx_errors: int = 0
+    network_rx_dropped: int = 0
+    network_tx_dropped: int = 0
+    block_read_bytes: int = 0
+    block_write_bytes: int = 0
+
+    @property
+    def memory_percent(self) -> float:
+        """Of the limit; 0 where there is none."""
+        return 100 * self.memory_used_bytes / self.memory_limit_bytes if self.memory_limit_bytes else 0.0
 
 
 class Executor(Protocol):
@@ -154,7 +185,7 @@ class Executor(Protocol):
 
     @property
     def type(self) -> str:
-        """``docker``, ``wasm`` or ``null``: what an ensemble calls it."""
+        """``docker``, ``wasm``, ``qemu``, ``firecracker`` or ``null``: what an ensemble calls it."""
         ...
 
     async def validate(self, engine: SpecConfig) -> None:
@@ -171,6 +202,13 @@ class Executor(Protocol):
         :raises AlreadyStarted: the id is active, or has ended, in this process.
         :raises InvalidEngineSpec: the parameters cannot work.
         :raises StartFailed: the backend refused.
+        """
+        ...
+
+    async def run(self, request: ExecutionRequest) -> ExecutionResult:
+        """Start, and wait for the end. Whoever is cancelled here cancels the execution.
+
+        :raises ExecutorError: as :meth:`start` does.
         """
         ...
 
@@ -211,6 +249,17 @@ class Executor(Protocol):
 
     async def status(self, execution_id: str) -> ExecutionStatus:
         """Where it is in its life."""
+        ...
+
+    async def wait_for_status(self, execution_id: str, status: ExecutionStatus, *, timeout_s: float = 10.0) -> None:
+        """Return when it is so.
+
+        :raises StatusNotReached: it has ended otherwise, or the time is up.
+        """
+        ...
+
+    async def info(self, execution_id: str) -> ExecutionInfo:
+        """Its status, the backend's own facts and its network."""
         ...
 
     async def stats(self, execution_id: str) -> ExecutorStats:

@@ -31,10 +31,12 @@ import psutil
 import trio
 
 from dms.executor.errors import InvalidEngineSpec, StartFailed, Unsupported
-from dms.executor.execution import STDERR_LOG, STDOUT_LOG, Execution, ExecutionTable
+from dms.executor.execution import Execution, ExecutionTable
+from dms.executor.logs import STDERR_LOG, STDOUT_LOG
+from dms.executor.process import Process, Record, RunDirectory, boot_id, dump
 from dms.executor.protocol import EndReason, ExecutionRequest, ExecutionStatus, ExecutorStats, Mount
 from dms.executor.wasm_params import ENGINE, MAX_MODULE_BYTES, WasmParams, module_defect
-from dms.executor.wasm_process import Process, Record, RunDirectory, boot_id, dump, library_path, probe, spawn
+from dms.executor.wasm_process import library_path, probe, spawn
 from dms.types.resources import SpecConfig
 
 DEFAULT_MEMORY_BYTES = 512 * 1024 * 1024

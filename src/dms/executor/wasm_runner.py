@@ -28,6 +28,7 @@ import threading
 import time
 from typing import Any, NoReturn
 
+from dms.executor.detached import LogFile, write_file, write_pid
 from dms.executor.wasm_abi import (
     EXTERN_FUNC,
     TRAP_OUT_OF_FUEL,
@@ -88,11 +89,10 @@ class Job:
 
 
 class Pump:
-    """Carries one output of the program into its log file, up to a limit; the rest is read and dropped."""
+    """Carries one output of the program into its log."""
 
     def __init__(self, fd: int, path: str, limit_bytes: int) -> None:
-        self._limit_bytes, self._written, self._cut = limit_bytes, 0, False
-        self._log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        self._log = LogFile(path, limit_bytes)
         self._source, write_end = os.pipe()
         os.dup2(write_end, fd)
         os.close(write_end)
@@ -104,22 +104,11 @@ class Pump:
             chunk = os.read(self._source, PIPE_CHUNK_BYTES)
             if not chunk:
                 return
-            self.write(chunk)
+            self._log.write(chunk)
 
     def write(self, chunk: bytes) -> None:
-        """Append, as far as the limit goes. A full disk costs output, never the program."""
-        if self._cut:
-            return
-        part = chunk[: self._limit_bytes - self._written]
-        self._written += len(part)
-        if len(part) < len(chunk):
-            self._cut = True
-            part += b"\n[output cut here: the limit is %d bytes]\n" % self._limit_bytes
-        try:
-            while part:
-                part = part[os.write(self._log, part) :]
-        except OSError:
-            self._cut = True
+        """Append a note of ours."""
+        self._log.write(chunk)
 
 
 class Ending:
@@ -391,34 +380,6 @@ def make_wasi(library: Library, job: Job) -> int:
         if not library.c.wasi_config_preopen_dir(wasi, host.encode(), guest.encode(), writable):
             raise WasmtimeError(f"the directory {host} cannot be opened")
     return int(wasi)
-
-
-def write_file(path: str, data: bytes, *, sync: bool = True) -> None:
-    """Write whole or not at all; with ``sync``, so that it is there after a power failure too."""
-    temporary = f"{path}.{os.getpid()}.tmp"
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    try:
-        while data:
-            data = data[os.write(fd, data) :]
-        if sync:
-            os.fsync(fd)
-    finally:
-        os.close(fd)
-    os.replace(temporary, path)  # noqa: PTH105
-
-
-def write_pid(directory: str, pid: int) -> None:
-    """Tell which process it is. The one who starts it does so too: whoever comes first."""
-    write_file(os.path.join(directory, "pid"), f"{pid} {start_ticks(pid)}".encode(), sync=False)  # noqa: PTH118
-
-
-def start_ticks(pid: int) -> int:
-    """When a process started, in clock ticks since boot: with its id it names a process for ever.
-
-    :raises OSError: there is no such process.
-    """
-    with open(f"/proc/{pid}/stat", "rb") as file:  # noqa: PTH123
-        return int(file.read().rpartition(b")")[2].split()[19])
 
 
 def probe(library_path: str) -> None:

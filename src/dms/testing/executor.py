@@ -18,7 +18,8 @@ from dataclasses import dataclass, field
 
 import trio
 
-from dms.executor.execution import STDERR_LOG, STDOUT_LOG, Execution, ExecutionTable
+from dms.executor.execution import Execution, ExecutionTable
+from dms.executor.logs import STDERR_LOG, STDOUT_LOG
 from dms.executor.protocol import (
     EndReason,
     ExecOutput,

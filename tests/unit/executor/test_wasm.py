@@ -14,6 +14,7 @@ import pytest
 import trio
 
 from dms.executor.errors import InvalidEngineSpec, StartFailed, Unsupported
+from dms.executor.process import RunDirectory, boot_id
 from dms.executor.protocol import (
     EndReason,
     ExecutionRequest,
@@ -24,7 +25,6 @@ from dms.executor.protocol import (
     PortBinding,
 )
 from dms.executor.wasm import WasmExecutor
-from dms.executor.wasm_process import RunDirectory, boot_id
 from dms.types.resources import GPU, RAM, Disk, Resources, SpecConfig
 
 PROBE = (Path(__file__).parents[2] / "programs" / "probe.wasm").read_bytes()
