@@ -1,16 +1,13 @@
 """An actor: an inbox, the behaviours behind it, and the messages that it sends (``spec/security.md`` 5.4–5.8).
 
-Every message takes the same path: parse, is it for us and from the host that it names, is there room, signature and
-lifetime, seen before, known behaviour, authority, handler. What fails on the way is dropped and counted; whoever is
-not authorised gets no answer.
+What arrives goes through :mod:`dms.actor.inbox`; what is sent is made, authorised and signed here.
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
 import msgspec
@@ -18,38 +15,51 @@ import trio
 from trio import TaskStatus
 
 from dms.actor.behaviour import Behaviour, Behaviours, ErrorReply, Handler, Message
-from dms.actor.envelope import DEFAULT_LIFETIME_NS, Envelope, Options, decode_envelope, encode_payload
-from dms.actor.errors import (
-    ActorExists,
-    BadSender,
-    InvocationTimeout,
-    MessageExpired,
-    MissingOption,
-    RateLimited,
-)
+from dms.actor.children import Children
+from dms.actor.envelope import DEFAULT_LIFETIME_NS, Envelope, Options, encode_payload
+from dms.actor.errors import ActorExists, InvocationTimeout, MessageExpired, MissingOption
+from dms.actor.gate import Gate
+from dms.actor.grants import LIFETIME_S, Grant, Grants
 from dms.actor.handle import NOBODY, ROOT_INBOX, Address, Handle, protocol_of
-from dms.actor.limiter import Limiter
-from dms.actor.replay import ReplayWindow
-from dms.actor.security import SecurityContext
+from dms.actor.health import GRANT_LIFETIME_S, HEALTH_CAP, HEALTH_CHECK, REGISTER, Health, Registration, health_error
+from dms.actor.inbox import Inbox
+from dms.actor.refusal import Refusal, read_refusal
+from dms.actor.security import GRANT_DEPTH, SecurityContext
+from dms.actor.standing import Standings
+from dms.actor.supervision import Restart
+from dms.identity.ids import DID, did_of
 from dms.identity.keys import PrivateKey, generate_key
-from dms.network.errors import PeerUnreachable
-from dms.network.protocol import Network, Verdict
-from dms.observe import LimitedLogger, get_logger
-from dms.types.errors import DMSError
-from dms.types.ids import Capability, PeerID
+from dms.network.protocol import Network
+from dms.observe import get_logger
+from dms.types.ids import Capability
 
 REPLY_PREFIX = "/dms/actor/replyto/"
-SWEEP_INTERVAL_S = 120.0
+LATE_REPLY_S = 30.0
+"""How long a refusal that comes after the request's expiry may be under way: its receiver's clock is behind ours."""
 NS_PER_S = 10**9
 
 R = TypeVar("R")
+Body = Callable[["Actor"], Awaitable[None]]
+"""What an actor does beside answering. Its return is the actor's end, what it raises the actor's failure."""
 
 log = get_logger(__name__)
-dropped = LimitedLogger(log)
+
+
+class _Common:
+    """What a root actor shares with its children."""
+
+    def __init__(self, gate: Gate, security: SecurityContext) -> None:
+        self.gate = gate
+        self.grants = Grants(security)
+        self.standings = Standings(security.capabilities)
 
 
 class Actor:
-    """One inbox on this host. The root actor is made here, all others by :meth:`create_child`."""
+    """One inbox on this host. The root actor is made here, all others by :meth:`create_child`.
+
+    :param gate: what bounds the messages to this actor and its children.
+    :param children: how its children are supervised.
+    """
 
     def __init__(
         self,
@@ -57,18 +67,30 @@ class Actor:
         network: Network,
         *,
         inbox: str = ROOT_INBOX,
-        limiter: Limiter | None = None,
-        replay: ReplayWindow | None = None,
+        gate: Gate | None = None,
+        children: Children | None = None,
+        parent: Actor | None = None,
+        body: Body | None = None,
     ) -> None:
         self.security = security
         self.network = network
         self.handle = Handle(id=security.id, did=security.did, addr=Address(host=network.peer_id, inbox=inbox))
-        self.children: dict[str, Actor] = {}
+        self.children = children or Children()
+        self.health = Health()
         self.counters: Counter[str] = Counter()
+        self._parent = parent
+        self._body = body
         self._behaviours = Behaviours()
-        self._limiter = limiter or Limiter(own_host=network.peer_id)
-        self._replay = replay or ReplayWindow()
-        self._parent: Actor | None = None
+        self.common: _Common = parent.common if parent else _Common(gate or Gate(network.peer_id), security)
+        self._inbox = Inbox(
+            self.handle,
+            security,
+            self._behaviours,
+            self.common.gate,
+            self.common.standings,
+            self.counters,
+            self._reply_to,
+        )
         self._nursery: trio.Nursery | None = None
         self._scope = trio.CancelScope()
         self._ended = trio.Event()
@@ -82,35 +104,52 @@ class Actor:
     # life ----------------------------------------------------------------------------------------------------------
 
     async def run(self, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Receive and dispatch until cancelled or :meth:`stop`; children end with it."""
+        """Receive and dispatch until cancelled or :meth:`stop`; children end with it. Behaviours and grants outlast a run."""
         protocol = protocol_of(self.inbox)
-        with self._scope:
-            async with trio.open_nursery() as nursery:
-                self._nursery = nursery
-                self.network.handle(protocol, self._on_message)
-                try:
+        self.network.handle(protocol, self._inbox.on_message)
+        try:
+            with trio.CancelScope() as self._scope:
+                async with trio.open_nursery() as self._nursery:
+                    if self._parent is None:
+                        self._nursery.start_soon(self.common.gate.run)
+                        self._nursery.start_soon(self.common.grants.keep)
                     task_status.started()
-                    while True:
-                        await trio.sleep(SWEEP_INTERVAL_S)
-                        self._behaviours.sweep(self.security.now_ns())
-                finally:
-                    self.network.unhandle(protocol)
-                    self._nursery = None
-                    with trio.CancelScope(shield=True):
-                        for subscription in self._subscriptions.values():
-                            await self.network.unsubscribe(subscription)
-                    self._subscriptions.clear()
-                    nursery.cancel_scope.cancel()
-        if self._parent is not None:
-            self._parent.children.pop(self.inbox, None)
-        self._ended.set()
+                    self._nursery.start_soon(self._inbox.run)
+                    await self._act()
+                    self._nursery.cancel_scope.cancel()
+        finally:
+            self._nursery = None
+            self.network.unhandle(protocol)
+            with trio.CancelScope(shield=True):
+                for subscription in self._subscriptions.values():
+                    await self.network.unsubscribe(subscription)
+            self._subscriptions.clear()
+            if self._parent is None:
+                self.finish()
 
-    def stop(self) -> None:
-        """End :meth:`run`."""
+    async def _act(self) -> None:
+        if self._body is None:
+            await trio.sleep_forever()
+        else:
+            await self._body(self)
+
+    def cancel(self) -> None:
+        """End this run; whoever runs it may run it again."""
         self._scope.cancel()
 
+    def stop(self) -> None:
+        """End it for good."""
+        if self._parent is not None:
+            self._parent.children.stop(self.inbox)
+        self.cancel()
+
+    def finish(self) -> None:
+        """It runs no more: take back what it granted. Called by whoever ran it."""
+        self.common.grants.withdraw_all(self.inbox)
+        self._ended.set()
+
     async def aclose(self) -> None:
-        """End :meth:`run` and wait for it."""
+        """End it for good and wait for that."""
         self.stop()
         await self._ended.wait()
 
@@ -120,9 +159,20 @@ class Actor:
             raise RuntimeError(f"actor {self.inbox} does not run")
         self._nursery.start_soon(self._guarded, task, args)
 
-    async def create_child(self, inbox: str, key: PrivateKey | None = None) -> Actor:
-        """A running actor with its own key (fresh, unless given) and inbox, and the identity of this one.
+    async def create_child(
+        self,
+        inbox: str,
+        key: PrivateKey | None = None,
+        *,
+        supervisor: Handle | None = None,
+        body: Body | None = None,
+        restart: Restart = Restart.TRANSIENT,
+    ) -> Actor:
+        """A running actor with its own key (fresh, unless given) and inbox, and the identity of this one. When it fails it is
+        run again, as :mod:`dms.actor.supervision` says.
 
+        :param supervisor: who may ask for its health.
+        :param body: what it does.
         :raises ActorExists: the inbox is taken.
         """
         if inbox in self.children or inbox == self.inbox:
@@ -130,13 +180,41 @@ class Actor:
         if self._nursery is None:
             raise RuntimeError(f"actor {self.inbox} does not run")
         security = SecurityContext(key or generate_key(), self.security.capabilities, clock_ns=self.security.now_ns)
-        child = Actor(security, self.network, inbox=inbox, limiter=self._limiter, replay=self._replay)
-        child._parent = self
-        self.children[inbox] = child
-        await self._nursery.start(child.run)
+        child = Actor(security, self.network, inbox=inbox, parent=self, body=body)
+        child.answer_for_health()
+        if supervisor is not None and supervisor.id != child.handle.id:
+            own = did_of(child.security.id.public_key())
+            child.grant(supervisor.did, own, [HEALTH_CAP], lifetime_s=GRANT_LIFETIME_S, depth=0)
+        await self.children.start(self._nursery, child, restart)
         return child
 
-    # behaviours ----------------------------------------------------------------------------------------------------
+    # what others may do here ---------------------------------------------------------------------------------------
+
+    def grant(
+        self,
+        subject: DID,
+        audience: DID,
+        caps: Sequence[Capability],
+        *,
+        lifetime_s: float = LIFETIME_S,
+        depth: int = GRANT_DEPTH,
+    ) -> Grant:
+        """Let ``subject`` use ``caps`` at ``audience`` until this actor ends or :meth:`withdraw`; twice is once.
+
+        :raises DMSError: it cannot be signed.
+        """
+        grant = Grant(subject, audience, tuple(caps), lifetime_s, depth)
+        self.common.grants.give(self.inbox, grant)
+        return grant
+
+    def withdraw(self, grant: Grant) -> None:
+        """Take a grant back at once."""
+        self.common.grants.withdraw(self.inbox, grant)
+
+    def answer_for_health(self) -> None:
+        """Answer to health checks; children do from the start."""
+        self.on(HEALTH_CHECK, self.health.on_check, error_reply=health_error)
+        self.on(REGISTER, self.health.on_register, payload=Registration, error_reply=health_error)
 
     def on(
         self,
@@ -149,6 +227,7 @@ class Actor:
         expiry_ns: int = 0,
         one_shot: bool = False,
         error_reply: ErrorReply | None = None,
+        expected: Handle | None = None,
     ) -> None:
         """Answer to ``name``; see :class:`Behaviour`."""
         self._behaviours.add(
@@ -161,6 +240,7 @@ class Actor:
                 expiry_ns=expiry_ns,
                 one_shot=one_shot,
                 error_reply=error_reply,
+                expected=expected,
             )
         )
 
@@ -172,7 +252,8 @@ class Actor:
         """Receive the broadcasts of a topic; twice is once."""
         if topic in self._subscriptions:
             return
-        self._subscriptions[topic] = await self.network.subscribe(topic, self._on_broadcast, self._validator(topic))
+        validator = self._inbox.validator(topic)
+        self._subscriptions[topic] = await self.network.subscribe(topic, self._inbox.on_broadcast, validator)
 
     # sending -------------------------------------------------------------------------------------------------------
 
@@ -211,6 +292,7 @@ class Actor:
     ) -> R:
         """Send, and return the reply's payload as ``reply``.
 
+        :raises RemoteError: the other side tells that it refused the message, and why.
         :raises InvocationTimeout: no reply in time.
         :raises PeerUnreachable: the message could not be delivered.
         :raises BadJSON: the reply is something else.
@@ -224,7 +306,7 @@ class Actor:
             answer.append(reply_message.envelope)
             answered.set()
 
-        self.on(cont, take, expiry_ns=message.opt.exp, one_shot=True)
+        self.on(cont, take, expiry_ns=message.opt.exp, one_shot=True, expected=to)
         try:
             with trio.move_on_after(timeout_s):
                 await self._deliver(self._authorise(message))
@@ -234,6 +316,9 @@ class Actor:
         if not answer:
             raise InvocationTimeout(f"no reply to {behaviour} from {to.addr.host or to.did} within {timeout_s:g} s")
         envelope: Envelope = answer[0]
+        refusal = read_refusal(envelope.msg)
+        if refusal is not None:
+            raise refusal
         return envelope.payload(reply)
 
     async def publish(
@@ -248,11 +333,24 @@ class Actor:
         """Answer a message that asked for it.
 
         :raises MissingOption: it did not.
+        :raises MessageExpired: it is too late.
         :raises PeerUnreachable: the requester is gone.
         """
         if not request.opt.cont:
             raise MissingOption
-        message = Envelope(
+        await self._deliver(self._authorise(self._answer(request, payload)))
+
+    async def _reply_to(self, request: Envelope, payload: object) -> None:
+        """The same for the inbox, whose refusals go to those as well whose clock is behind ours."""
+        if not isinstance(payload, Refusal):
+            await self.reply(request, payload)
+            return
+        message = self._authorise(self._answer(request, payload))
+        left_s = (message.opt.exp - self.security.now_ns()) / NS_PER_S
+        await self._send(message, left_s if left_s > 0 else LATE_REPLY_S)
+
+    def _answer(self, request: Envelope, payload: object) -> Envelope:
+        return Envelope(
             to=request.from_,
             be=request.opt.cont,
             from_=self.handle,
@@ -260,7 +358,6 @@ class Actor:
             opt=Options(exp=request.opt.exp),
             msg=encode_payload(payload),
         )
-        await self._deliver(self._authorise(message))
 
     def _authorise(self, message: Envelope) -> Envelope:
         cont = message.opt.cont
@@ -270,99 +367,11 @@ class Actor:
         left_ns = message.opt.exp - self.security.now_ns()
         if left_ns <= 0:
             raise MessageExpired
+        await self._send(message, left_ns / NS_PER_S)
+
+    async def _send(self, message: Envelope, timeout_s: float) -> None:
         to = message.to.addr
-        await self.network.send(
-            to.host, protocol_of(to.inbox or ROOT_INBOX), message.encode(), timeout_s=left_ns / NS_PER_S
-        )
-
-    # receiving -----------------------------------------------------------------------------------------------------
-
-    async def _on_message(self, peer: PeerID, data: bytes) -> None:
-        with self._counting_drops(peer):
-            message = decode_envelope(data)
-            if message.to.id != self.security.id:
-                raise BadSender("bad recipient")
-            if message.from_.addr.host != peer:
-                raise BadSender("bad sender: the message names another host")
-            await self._dispatch(peer, message, topic="")
-
-    async def _on_broadcast(self, peer: PeerID, data: bytes) -> None:
-        with self._counting_drops(peer):
-            message = decode_envelope(data)
-            if message.from_.addr.host == self.network.peer_id:
-                return
-            await self._dispatch(peer, message, topic=message.opt.topic)
-
-    async def _dispatch(self, peer: PeerID, message: Envelope, *, topic: str) -> None:
-        host, now_ns = message.from_.addr.host, self.security.now_ns()
-        if not self._limiter.allow(host, message.be, topic):
-            raise RateLimited
-        message.verify(now_ns)
-        behaviour = self._behaviours.find(message.be, now_ns)
-        if behaviour is None or (topic and behaviour.topic != topic):
-            self.counters["dropped.unknown_behaviour"] += 1
-            return
-        if topic:
-            self.security.require_broadcast(message, topic, behaviour.capabilities)
-        else:
-            self.security.require(message, behaviour.capabilities)
-        try:
-            # after authority is proven: strangers must not fill the window
-            self._replay.admit(message.from_.id, message.nonce, message.opt.exp, now_ns)
-            with self._limiter.acquire(host, message.be, topic):
-                if behaviour.one_shot:
-                    self._behaviours.remove(behaviour.name)
-                self.counters["dispatched"] += 1
-                await self._handle(behaviour, message)
-        finally:
-            self.security.discard(message)
-
-    async def _handle(self, behaviour: Behaviour, message: Envelope) -> None:
-        try:
-            answer = await behaviour.handler(Message(message, message.payload(behaviour.payload)))
-        except DMSError as exc:
-            log.info("behaviour_failed", behaviour=message.be, sender=str(message.from_.did), error=exc.message)
-            answer = behaviour.error_reply(exc.message) if behaviour.error_reply else None
-        except Exception as exc:
-            log.exception("behaviour_crashed", behaviour=message.be, sender=str(message.from_.did), error=repr(exc))
-            answer = behaviour.error_reply("internal error") if behaviour.error_reply else None
-        if answer is None or not message.opt.cont:
-            return
-        try:
-            await self.reply(message, answer)
-        except (PeerUnreachable, MessageExpired) as exc:
-            self.counters["replies.lost"] += 1
-            log.info("reply_lost", behaviour=message.be, to=message.from_.addr.host, error=exc.message)
-
-    def _validator(self, topic: str) -> Callable[[PeerID, bytes], Verdict]:
-        def validate(peer: PeerID, data: bytes) -> Verdict:
-            try:
-                message = decode_envelope(data)
-                if not message.is_broadcast or message.opt.topic != topic:
-                    return Verdict.REJECT
-                if not self._limiter.allow(peer, message.be, topic):
-                    return Verdict.IGNORE
-                message.verify(self.security.now_ns())
-            except MessageExpired:
-                return Verdict.IGNORE
-            except DMSError:
-                self.counters["broadcast.rejected"] += 1
-                return Verdict.REJECT
-            return Verdict.ACCEPT
-
-        return validate
-
-    @contextmanager
-    def _counting_drops(self, peer: PeerID) -> Iterator[None]:
-        """Whatever a message from outside raises ends here."""
-        try:
-            yield
-        except DMSError as exc:
-            self._drop(peer, exc)
-
-    def _drop(self, peer: PeerID, exc: DMSError) -> None:
-        self.counters[f"dropped.{exc.code}"] += 1
-        dropped.warning(peer, "message_dropped", peer=peer, inbox=self.inbox, reason=exc.message, hint=exc.hint)
+        await self.network.send(to.host, protocol_of(to.inbox or ROOT_INBOX), message.encode(), timeout_s=timeout_s)
 
     async def _guarded(self, task: Callable[..., Any], args: tuple[object, ...]) -> None:
         try:

@@ -49,6 +49,8 @@ class Behaviour:
 
     ``capabilities``: any one of them admits the sender (default: the name itself). ``topic``: also reachable by
     broadcast. ``expiry_ns``: wall clock, 0 = for ever. ``one_shot``: gone after the first message it admits.
+    ``expected``: a message from this very actor needs no token: the name was told to nobody else, and its signature shows
+    that it is the one.
     """
 
     name: str
@@ -59,6 +61,11 @@ class Behaviour:
     expiry_ns: int = 0
     one_shot: bool = False
     error_reply: ErrorReply | None = None
+    expected: Handle | None = None
+
+    def expects(self, sender: Handle) -> bool:
+        """Whether it waits for a message of ``sender``."""
+        return self.expected is not None and sender.id == self.expected.id and sender.did == self.expected.did
 
 
 class Behaviours:

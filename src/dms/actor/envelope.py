@@ -6,6 +6,8 @@ The signature covers ``dms:msg:`` and the canonical JSON of the envelope without
 
 from __future__ import annotations
 
+from binascii import b2a_base64
+from functools import cached_property
 from typing import TypeVar
 
 import msgspec
@@ -21,7 +23,13 @@ from dms.types.gojson import Wire
 SIGNATURE_PREFIX = b"dms:msg:"
 DEFAULT_LIFETIME_NS = 30 * 10**9
 MAX_LIFETIME_NS = 24 * 3600 * 10**9
-"""Envelopes that would live longer are refused: whoever holds one could replay it for ever."""
+"""Envelopes that would live longer are refused. It is long because a request to deploy lives as long as its user is willing
+to wait; what that costs in memory is bounded by :mod:`dms.actor.replay`."""
+MAX_BROADCAST_LIFETIME_NS = 3600 * 10**9
+"""Nobody waits for answers to a broadcast for hours, and everybody must remember it."""
+MAX_SKEW_NS = 60 * 10**9
+"""By how much a sender's clock may be ahead of ours before a lifetime looks too long. One that is behind shortens the time
+in which the message is valid here: then it is refused as expired, and a known sender is told by how much."""
 
 P = TypeVar("P")
 
@@ -34,7 +42,7 @@ class Options(Wire):
     topic: str = ""
 
 
-class Envelope(Wire):
+class Envelope(Wire, dict=True):
     """One message; field order is the signed order."""
 
     to: Handle
@@ -58,18 +66,25 @@ class Envelope(Wire):
         """
         return gojson.decode(self.msg or b"null", type_)
 
+    @cached_property
+    def unsigned_json(self) -> bytes:
+        """Canonical JSON without ``sig``, the last of the members."""
+        return gojson.encode(msgspec.structs.replace(self, sig=b"") if self.sig else self)
+
     def signed_bytes(self) -> bytes:
         """What the signature covers."""
-        return SIGNATURE_PREFIX + gojson.encode(msgspec.structs.replace(self, sig=b""))
+        return SIGNATURE_PREFIX + self.unsigned_json
 
     def sign(self, key: PrivateKey) -> Envelope:
-        """A signed copy.
+        """The same message with a signature.
 
-        :raises BadSender: the key is not that of ``from.id``.
+        :raises BadSender: the key is not that of ``from``.
         """
         if ActorID.of(key.public) != self.from_.id:
             raise BadSender
-        return msgspec.structs.replace(self, sig=key.sign(self.signed_bytes()))
+        signed = msgspec.structs.replace(self, sig=key.sign(self.signed_bytes()))
+        signed.__dict__["unsigned_json"] = self.unsigned_json
+        return signed
 
     def verify(self, now_ns: int) -> None:
         """Check lifetime, key and signature.
@@ -78,10 +93,29 @@ class Envelope(Wire):
         :raises InvalidMessage: no usable key, or a lifetime beyond :data:`MAX_LIFETIME_NS`.
         :raises BadSignature: the signature does not fit.
         """
-        if now_ns > self.opt.exp:
-            raise MessageExpired
-        if self.opt.exp - now_ns > MAX_LIFETIME_NS:
+        self.check_lifetime(now_ns)
+        self.check_signature()
+
+    def check_lifetime(self, now_ns: int) -> None:
+        """The cheap half of :meth:`verify`.
+
+        :raises MessageExpired: past its expiry.
+        :raises InvalidMessage: a lifetime beyond :data:`MAX_LIFETIME_NS`.
+        """
+        left_ns = self.opt.exp - now_ns
+        if left_ns < 0:
+            raise MessageExpired(f"message expired {-left_ns / 1e9:.1f} s ago by the clock of the receiver")
+        if left_ns > MAX_LIFETIME_NS + MAX_SKEW_NS:
             raise InvalidMessage("invalid message: it would live longer than a day")
+        if self.opt.topic and left_ns > MAX_BROADCAST_LIFETIME_NS + MAX_SKEW_NS and self.is_broadcast:
+            raise InvalidMessage("invalid message: a broadcast that would live longer than an hour")
+
+    def check_signature(self) -> None:
+        """The costly half of :meth:`verify`.
+
+        :raises InvalidMessage: no usable key.
+        :raises BadSignature: the signature does not fit.
+        """
         try:
             key = self.from_.id.public_key()
         except DMSError as exc:
@@ -91,7 +125,9 @@ class Envelope(Wire):
 
     def encode(self) -> bytes:
         """The bytes on the wire."""
-        return gojson.encode(self)
+        if not self.sig:
+            return self.unsigned_json
+        return b'%b,"sig":"%b"}' % (self.unsigned_json[:-1], b2a_base64(self.sig, newline=False))
 
 
 def decode_envelope(data: bytes) -> Envelope:

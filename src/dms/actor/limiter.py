@@ -82,6 +82,32 @@ class Limiter:
                 _decrement(self._topics, topic)
 
 
+class Slots:
+    """Counts what waits for something slow: a few of each host, and not many in all."""
+
+    def __init__(self, total: int, per_host: int) -> None:
+        self._total = total
+        self._per_host = per_host
+        self._hosts: Counter[PeerID] = Counter()
+        self._taken = 0
+
+    @contextmanager
+    def take(self, host: PeerID) -> Iterator[None]:
+        """Count one while the context lasts.
+
+        :raises RateLimited: there is no room.
+        """
+        if self._taken >= self._total or self._hosts[host] >= self._per_host:
+            raise RateLimited
+        self._hosts[host] += 1
+        self._taken += 1
+        try:
+            yield
+        finally:
+            self._taken -= 1
+            _decrement(self._hosts, host)
+
+
 def _decrement(counter: Counter[K], key: K) -> None:
     counter[key] -= 1
     if counter[key] <= 0:

@@ -10,8 +10,9 @@ import msgspec
 from dms.actor.envelope import Envelope
 from dms.actor.errors import InvalidMessage
 from dms.capability.context import CapabilityContext
-from dms.capability.token import Action, TokenList
-from dms.identity.ids import DID, ActorID
+from dms.capability.errors import NotAuthorized
+from dms.capability.token import Action, Token, TokenList
+from dms.identity.ids import DID, NO_DID, ActorID
 from dms.identity.keys import PrivateKey
 from dms.types.ids import Capability
 
@@ -69,44 +70,66 @@ class SecurityContext:
         caps = self.capabilities.provide_broadcast(self.id, topic, message.opt.exp, list(invoke))
         return msgspec.structs.replace(message, cap=caps).sign(self.key)
 
-    def grant(self, subject: DID, audience: DID, caps: Sequence[Capability], lifetime_ns: int) -> None:
-        """Let ``subject`` use ``caps`` at ``audience`` for a while (a dynamic grant, ``spec/security.md`` 5.9)."""
+    def grant(
+        self, subject: DID, audience: DID, caps: Sequence[Capability], lifetime_ns: int, *, depth: int = GRANT_DEPTH
+    ) -> TokenList:
+        """Let ``subject`` use ``caps`` at ``audience`` for a while (``spec/security.md`` 5.9); what :meth:`withdraw` takes.
+
+        Where it should last as long as an actor, use :class:`dms.actor.grants.Grants`.
+        """
         expiry_ns = self.now_ns() + lifetime_ns
-        tokens = self.capabilities.grant(Action.DELEGATE, subject, audience, (), expiry_ns, GRANT_DEPTH, list(caps))
+        tokens = self.capabilities.grant(Action.DELEGATE, subject, audience, (), expiry_ns, depth, list(caps))
+        self.capabilities.add_roots((), tokens, TokenList(), TokenList())
+        return tokens
+
+    def withdraw(self, tokens: TokenList) -> None:
+        """Take a dynamic grant back; what rests on it counts no more."""
+        self.capabilities.remove_roots((), tokens, TokenList(), TokenList())
+
+    def restore(self, tokens: TokenList) -> None:
+        """Have a dynamic grant in force that may have been dropped as covered by another; one that is, is left."""
         self.capabilities.add_roots((), tokens, TokenList(), TokenList())
 
     # what we receive -----------------------------------------------------------------------------------------------
 
-    def require(self, message: Envelope, caps: Sequence[Capability]) -> None:
-        """Check that the sender may use one of ``caps`` here; its tokens stay until :meth:`discard`.
+    async def resolve(self, message: Envelope) -> None:
+        """Fetch the keys of DIDs that :meth:`require` will need and that are not in the DID itself; bounded in time."""
+        await self.capabilities.resolve(message.cap)
+
+    def require(self, message: Envelope, caps: Sequence[Capability]) -> Token | None:
+        """Check that the sender may use one of ``caps`` here; its tokens stay until :meth:`discard`. The deciding token,
+        none for a message to ourselves.
 
         The identity that the message claims must be the key's own or have issued the deciding token.
 
         :raises NotAuthorized: no chain of capabilities leads from us or somebody we trust to the sender.
         """
         if message.from_.id == self.id and message.to.id == self.id:
-            return
-        claimed = message.from_.did
-        self.capabilities.consume(claimed, message.cap, sender=message.from_.id)
-        try:
-            self.capabilities.require(self.did, message.from_.id, self.id, list(caps), origin=claimed)
-        except BaseException:
-            self.discard(message)
-            raise
+            return None
+        return self._admitted(message, self.id, "", caps)
 
-    def require_broadcast(self, message: Envelope, topic: str, caps: Sequence[Capability]) -> None:
+    def require_broadcast(self, message: Envelope, topic: str, caps: Sequence[Capability]) -> Token | None:
         """The same for a broadcast on ``topic``."""
         if not message.is_broadcast or message.opt.topic != topic:
             raise InvalidMessage
-        claimed = message.from_.did
-        self.capabilities.consume(claimed, message.cap, sender=message.from_.id)
-        try:
-            self.capabilities.require_broadcast(self.did, message.from_.id, topic, list(caps), origin=claimed)
-        except BaseException:
-            self.discard(message)
-            raise
+        return self._admitted(message, NO_DID, topic, caps)
 
     def discard(self, message: Envelope) -> None:
         """Forget the tokens that came with a message."""
         if message.cap:
             self.capabilities.discard(message.cap, sender=message.from_.id)
+
+    def _admitted(
+        self, message: Envelope, audience: ActorID | DID, topic: str, caps: Sequence[Capability]
+    ) -> Token | None:
+        claimed, sender = message.from_.did, message.from_.id
+        self.capabilities.consume(claimed, message.cap, sender=sender)
+        try:
+            decision = self.capabilities.decide(self.did, sender, audience, caps, origin=claimed, topic=topic)
+        except BaseException:
+            self.discard(message)
+            raise
+        if not decision.allowed:
+            self.discard(message)
+            raise NotAuthorized(decision.message, hint=decision.hint, decision=decision)
+        return decision.token
