@@ -34,6 +34,7 @@ from dms.network.libp2p import Libp2pNetwork
 from dms.node.capability_file import CapabilityFile, warn_of_problems
 from dms.node.node import Node, NodeOptions
 from dms.observe import configure_logging, get_logger
+from dms.resources.monitor import UsageMonitor
 from dms.store import Store
 from dms.types.errors import BadInput
 from dms.types.ids import PeerID
@@ -118,9 +119,11 @@ async def serve(
         for executor, reason in found.missing.items():
             log.info("executor_missing", executor=executor, reason=reason)
         root = Actor(SecurityContext(key, capabilities), network)
-        node = Node(
-            root, store, MachineProbe(general.work_dir), found.executors, _node_options(settings), capability_file
-        )
+        machine = MachineProbe(general.work_dir)
+        stack.callback(machine.close)
+        usage = UsageMonitor(machine)
+        background.start_soon(usage.run)
+        node = Node(root, store, usage, found.executors, _node_options(settings), capability_file)
         nodes.append(node)
         await background.start(node.run)
         await background.start(run_server, Bridge(network, root.security, root.handle), listener)

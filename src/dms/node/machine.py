@@ -11,6 +11,7 @@ from dms.hardware import HardwareProbe
 from dms.node import payloads as p
 from dms.node.deployments import rfc3339
 from dms.node.hosting import Hosting
+from dms.resources.benchmarks import Benchmarks
 from dms.resources.manager import ResourceManager
 from dms.resources.onboarding import Onboarding
 from dms.types.errors import DMSError
@@ -21,12 +22,18 @@ class MachineBehaviours:
     """What this machine has, offers, has given and uses; and what it hosts."""
 
     def __init__(
-        self, manager: ResourceManager, onboarding: Onboarding, probe: HardwareProbe, hosting: Hosting
+        self,
+        manager: ResourceManager,
+        onboarding: Onboarding,
+        probe: HardwareProbe,
+        hosting: Hosting,
+        benchmarks: Benchmarks,
     ) -> None:
         self._manager = manager
         self._onboarding = onboarding
         self._probe = probe
         self._hosting = hosting
+        self._benchmarks = benchmarks
 
     def register(self, actor: Actor) -> None:
         """Answer on ``actor``."""
@@ -44,10 +51,17 @@ class MachineBehaviours:
         for name, handler, payload in table:
             error_reply = _resources_error if name.startswith(("resources", "hardware")) else None
             actor.on(f"/dms/node/{name}", handler, payload=payload, error_reply=error_reply)
+        actor.on(
+            "/dms/node/hardware/benchmark",
+            self._benchmark,
+            payload=p.BenchmarkRequest,
+            error_reply=lambda error: p.BenchmarkReply(ok=False, benchmarks=(), error=error),
+        )
 
     async def _onboard(self, message: Message[p.OnboardRequest]) -> p.OnboardReply:
+        request = message.payload
         try:
-            await self._onboarding.onboard(message.payload.config.onboarded_resources)
+            await self._onboarding.onboard(request.config.onboarded_resources, gpus=request.gpus, no_gpu=request.no_gpu)
         except DMSError as exc:
             return p.OnboardReply(success=False, error=exc.message, config=self._config())
         return p.OnboardReply(success=True, error="", config=self._config())
@@ -79,6 +93,11 @@ class MachineBehaviours:
 
     async def _usage(self, _message: Message[Any]) -> p.ResourcesReply:
         return p.ResourcesReply(ok=True, resources=await self._probe.usage())
+
+    async def _benchmark(self, message: Message[p.BenchmarkRequest]) -> p.BenchmarkReply:
+        if message.payload.run:
+            await self._benchmarks.run()
+        return p.BenchmarkReply(ok=True, benchmarks=await self._benchmarks.history())
 
     async def _allocations(self, _message: Message[Any]) -> p.HostedAllocations:
         hosted = []

@@ -8,6 +8,7 @@ import random
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import trio
@@ -36,6 +37,8 @@ from dms.orchestrator.deployments import Deployments
 from dms.orchestrator.journal import Journal
 from dms.orchestrator.logs import LogShelf
 from dms.orchestrator.messages import BID_REQUEST_TOPIC
+from dms.resources.benchmark import measure
+from dms.resources.benchmarks import Benchmarks
 from dms.resources.manager import ResourceManager
 from dms.resources.onboarding import Onboarding
 from dms.resources.ports import PortAllocator
@@ -92,6 +95,7 @@ class Node:
         self._greeted: set[PeerID] = set()
         self.resources = ResourceManager(store, probe, clock=lambda: root.security.now_ns() / 10**9)
         self.onboarding = Onboarding(self.resources, probe, store, check_cpu_usage=options.check_cpu_usage)
+        self.benchmarks = Benchmarks(store, partial(measure, options.work_dir))
         self.ports = PortAllocator(*options.port_range, in_use=options.port_in_use)
         reservations = Reservations(store, self.resources, self.ports, clock_ns=root.security.now_ns)
         self.hosting = Hosting(
@@ -163,7 +167,8 @@ class Node:
 
         PublicBehaviours(self.root.handle.did.uri, offered).register(self.root)
         PeerBehaviours(self.root.network).register(self.root)
-        MachineBehaviours(self.resources, self.onboarding, self.probe, self.hosting).register(self.root)
+        machine = MachineBehaviours(self.resources, self.onboarding, self.probe, self.hosting, self.benchmarks)
+        machine.register(self.root)
         DeploymentBehaviours(self.deployments, clock_ns=self.root.security.now_ns).register(self.root)
         CapabilityBehaviours(self.anchors, self.revocations).register(self.root)
         self.provider.register()

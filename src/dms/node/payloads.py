@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from dms.resources.benchmark import Benchmark
 from dms.types.gojson import Wire
 from dms.types.resources import Resources
 
@@ -150,6 +151,20 @@ class ResourcesReply(Wire):
 
     ok: bool = msgspec.field(name="OK")
     resources: Resources = msgspec.field(name="Resources")
+    error: str = ""
+
+
+class BenchmarkRequest(Wire):
+    """Ask for the figures of the machine that are stored, or for new ones."""
+
+    run: bool = False
+
+
+class BenchmarkReply(Wire):
+    """What the machine measured of itself, newest first."""
+
+    ok: bool = msgspec.field(name="OK")
+    benchmarks: tuple[Benchmark, ...]
     error: str = ""
 
 

@@ -114,7 +114,7 @@ class Provider:
             peer=self._root.network.peer_id,
             executors=frozenset(self._executors),
             machine=onboarded,
-            free=self._resources.free(),
+            free=await self._resources.available(),
             location=self._options.location,
             ports=self._ports.check,
             allow_privileged=self._options.allow_privileged,

@@ -6,7 +6,7 @@ Free is what is onboarded less what is committed and allocated. Each operation a
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TypeVar
@@ -68,10 +68,19 @@ class Ledger:
         except Underflow as exc:
             raise NoFreeResources(f"no free resources: {exc}") from None
 
-    def commit(self, allocation: AllocationID, wanted: Resources, expires_at: float, now: float) -> Ledger:
+    def commit(
+        self,
+        allocation: AllocationID,
+        wanted: Resources,
+        expires_at: float,
+        now: float,
+        *,
+        absent: Collection[str] = (),
+    ) -> Ledger:
         """Promise ``wanted`` until ``expires_at``; saying the same twice only moves the expiry forward.
 
-        A GPU that is wanted by vendor, model or memory becomes a certain one here, and stays it.
+        A GPU that is wanted by vendor, model or memory becomes a certain one here, and stays it; those whose UUIDs are
+        ``absent`` are not given.
 
         :raises NotOnboarded: nothing is offered.
         :raises AlreadyCommitted: it was promised something else.
@@ -98,6 +107,7 @@ class Ledger:
             expires_at = max(expires_at, promised.expires_at)
         else:
             free = ledger.free()
+            free = msgspec.structs.replace(free, gpus=tuple(g for g in free.gpus if g.uuid not in absent))
             try:
                 wanted = assigned(free, wanted)
                 subtract(free, wanted)

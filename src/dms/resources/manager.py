@@ -10,12 +10,13 @@ import trio
 
 from dms.hardware import HardwareProbe
 from dms.resources.errors import NoHardwareCapacity
+from dms.resources.gpus import position
 from dms.resources.ledger import Commitment, Ledger
 from dms.store import EntityRepository, Query, RecordNotFound, Repository, Session, Store
 from dms.store.schema import onboarded_resources, resource_allocation, resource_commitment
 from dms.types.gojson import Wire
 from dms.types.ids import AllocationID
-from dms.types.resources import Resources
+from dms.types.resources import GPU, Resources
 from dms.types.units import format_bytes
 
 
@@ -82,6 +83,12 @@ class ResourceManager:
         """What may still be committed."""
         return self._ledger.free()
 
+    async def available(self) -> Resources:
+        """What is free on the machine as it is now: GPUs that were removed or fail are not."""
+        free = self._ledger.free()
+        absent = await self._absent()
+        return msgspec.structs.replace(free, gpus=tuple(gpu for gpu in free.gpus if gpu.uuid not in absent))
+
     def is_committed(self, allocation: AllocationID) -> bool:
         """Whether a promise for ``allocation`` holds."""
         promised = self._ledger.commitments.get(allocation)
@@ -93,7 +100,8 @@ class ResourceManager:
 
     async def commit(self, allocation: AllocationID, wanted: Resources, expires_at: float) -> None:
         """Promise ``wanted`` to ``allocation`` until ``expires_at``; see :meth:`Ledger.commit` for errors."""
-        await self._apply(lambda ledger: ledger.commit(allocation, wanted, expires_at, self._clock()))
+        absent = await self._absent() if wanted.gpus else frozenset()
+        await self._apply(lambda ledger: ledger.commit(allocation, wanted, expires_at, self._clock(), absent=absent))
 
     async def uncommit(self, allocation: AllocationID) -> None:
         """Take a promise back; see :meth:`Ledger.uncommit` for errors."""
@@ -134,7 +142,7 @@ class ResourceManager:
         await self._apply(lambda ledger: ledger.onboard(resources, self._clock()), also)
 
     async def check_hardware(self, wanted: Resources) -> None:
-        """See whether the machine itself has the memory and the disk now, whatever the ledger says.
+        """See whether the machine itself has the memory, the disk and the GPUs now, whatever the ledger says.
 
         Processors are shared by time: that others use them at this moment is no reason to refuse.
 
@@ -144,12 +152,21 @@ class ResourceManager:
         for what, whole, taken, want in (
             ("RAM", machine.ram.size, used.ram.size, wanted.ram.size),
             ("disk", machine.disk.size, used.disk.size, wanted.disk.size),
+            *((f"VRAM of GPU {gpu.index}", *_vram(machine, used, gpu), gpu.vram) for gpu in wanted.gpus),
         ):
             if want > whole - taken:
                 free = format_bytes(max(whole - taken, 0))
                 raise NoHardwareCapacity(
                     f"no capacity left on the hardware: {format_bytes(want)} of {what} wanted, {free} free"
                 )
+
+    async def _absent(self) -> frozenset[str]:
+        """The UUIDs of GPUs that are offered and that the machine does not have at this moment."""
+        offered = self._ledger.onboarded
+        if offered is None or not offered.gpus:
+            return frozenset()
+        there = (await self._probe.machine()).gpus
+        return frozenset(gpu.uuid for gpu in offered.gpus if gpu.uuid and position(there, gpu) is None)
 
     async def _apply(self, step: Callable[[Ledger], Ledger], also: Callable[[Session], object] | None = None) -> Ledger:
         """Compute the next ledger, store what changed, and only then let it count."""
@@ -195,3 +212,9 @@ class ResourceManager:
             {AllocationID(c.allocation_id): Commitment(c.resources, c.expires_at) for c in commitments},
             {AllocationID(a.allocation_id): a.resources for a in allocations},
         )
+
+
+def _vram(machine: Resources, used: Resources, wanted: GPU) -> tuple[int, int]:
+    """All memory and that in use of the GPU that is meant; nothing where it is not there."""
+    place, busy = position(machine.gpus, wanted), position(used.gpus, wanted)
+    return 0 if place is None else machine.gpus[place].vram, 0 if busy is None else used.gpus[busy].vram

@@ -7,9 +7,10 @@ import msgspec
 from dms.hardware import HardwareProbe
 from dms.observe import get_logger
 from dms.resources.arithmetic import check, hundredths, normalized
-from dms.resources.errors import CapacityNotMet, HighUsage, NotOnboarded, ResourceError
+from dms.resources.errors import CapacityNotMet, HighUsage, InvalidResources, NotOnboarded, ResourceError
 from dms.resources.gpus import position
 from dms.resources.manager import ResourceManager
+from dms.resources.offer import GB, GHZ, gpus_of, shortfalls
 from dms.store import EntityRepository, Store
 from dms.store.schema import onboarding_config
 from dms.types.gojson import Wire
@@ -19,9 +20,6 @@ log = get_logger(__name__)
 
 RAM_SHARE = (0.1, 0.9)
 """The least and the most of the machine's memory, and of each GPU's, that may be offered."""
-
-GB = 1_000_000_000
-GHZ = 1_000_000_000
 
 
 class OnboardingConfig(Wire):
@@ -46,22 +44,36 @@ class Onboarding:
         self._check_cpu_usage = check_cpu_usage
         self._config = EntityRepository(store, onboarding_config, OnboardingConfig)
 
-    async def onboard(self, wanted: Resources) -> OnboardingConfig:
+    async def onboard(self, wanted: Resources, *, gpus: str = "", no_gpu: bool = False) -> OnboardingConfig:
         """Offer ``wanted``; again: offer that instead. What is not an amount is copied from the machine.
 
+        ``gpus``: a text such as ``0:4,1:8`` that tells the GPUs in place of those of ``wanted``; ``no_gpu``: offer none.
+
+        :raises InvalidResources: the text is not written like that, or both are given.
         :raises CapacityNotMet: it is too much or too little of this machine.
         :raises HighUsage: others use too much of it now.
         :raises DemandTooHigh: more than that is allocated already.
         """
         check(wanted)
+        if gpus and no_gpu:
+            raise InvalidResources("GPUs are offered and withheld at once", hint="give either the GPUs or no GPU")
         machine = await self._probe.machine()
+        if gpus or no_gpu:
+            wanted = msgspec.structs.replace(wanted, gpus=gpus_of(gpus, machine.gpus))
         offered = _described(normalized(wanted), machine)
         check_capacity(machine, offered)
         await self._check_usage(machine, offered)
         await self._manager.update_onboarded(
             offered, also=lambda session: self._config.save_on(session, OnboardingConfig(is_onboarded=True))
         )
-        log.info("onboarded", cores=offered.cpu.cores, ram=offered.ram.size, disk=offered.disk.size)
+        log.info(
+            "onboarded",
+            cores=offered.cpu.cores,
+            ram=offered.ram.size,
+            disk=offered.disk.size,
+            gpus=len(offered.gpus),
+            below_minimum=list(shortfalls(offered)),
+        )
         return self.info()
 
     async def offboard(self) -> None:
@@ -124,6 +136,7 @@ def check_capacity(machine: Resources, wanted: Resources) -> None:
     """Refuse more or less than the rules allow to offer of this machine.
 
     :raises CapacityNotMet: with the bounds.
+    :raises InvalidResources: a GPU is offered twice.
     """
     cores = machine.cpu.cores
     if not min(100, hundredths(cores)) <= hundredths(wanted.cpu.cores) <= hundredths(cores):
@@ -139,8 +152,9 @@ def check_capacity(machine: Resources, wanted: Resources) -> None:
             f"got {wanted.disk.size / GB:.2f} GB",
             hint="the file system that holds general.work_dir counts",
         )
-    for gpu in wanted.gpus:
-        _check_gpu(machine, gpu)
+    places = [_check_gpu(machine, gpu) for gpu in wanted.gpus]
+    if len(set(places)) < len(places):
+        raise InvalidResources("a GPU is offered twice")
 
 
 def check_usage(machine: Resources, used: Resources, wanted: Resources, *, cpu: bool = True) -> None:
@@ -174,7 +188,7 @@ def _not_enough(what: str, free: int, want: int) -> str:
     return f"not enough free {what} available on the system: {max(free, 0) / GB:.2f} GB, wanted {want / GB:.2f} GB"
 
 
-def _check_gpu(machine: Resources, wanted: GPU) -> None:
+def _check_gpu(machine: Resources, wanted: GPU) -> int:
     place = position(machine.gpus, wanted)
     if place is None:
         raise CapacityNotMet(f"GPU {wanted.index} does not exist on this machine")
@@ -184,6 +198,7 @@ def _check_gpu(machine: Resources, wanted: GPU) -> None:
             f"expected GPU {wanted.index} VRAM to be between {low / GB:.2f} GB and {high / GB:.2f} GB, "
             f"got {wanted.vram / GB:.2f} GB"
         )
+    return place
 
 
 def _described(wanted: Resources, machine: Resources) -> Resources:

@@ -64,14 +64,14 @@ async def store() -> AsyncIterator[Store]:
 
 @pytest.fixture
 async def manager(store: Store, wall: Wall) -> ResourceManager:
-    manager = ResourceManager(store, FixedMachine(), wall)
+    manager = ResourceManager(store, FixedMachine(OFFERED), wall)
     await manager.load()
     await manager.update_onboarded(OFFERED)
     return manager
 
 
 async def reloaded(store: Store, wall: Wall) -> ResourceManager:
-    manager = ResourceManager(store, FixedMachine(), wall)
+    manager = ResourceManager(store, FixedMachine(OFFERED), wall)
     await manager.load()
     return manager
 
