@@ -39,36 +39,24 @@ Root = Annotated[str | None, typer.Option("--root", help="DID that is trusted fu
 @app.command("new")
 def new(
     ctx: typer.Context,
-    name: Annotated[str, typer.Argument(help="Name of the context, and of the key that it uses.")],
+    name: Annotated[
+        str, typer.Argument(help="Name of the context and of its key; or ledger, ledger:N, ledger:ALIAS, eternl:NAME.")
+    ],
     force: Annotated[bool, typer.Option("--force", "-f", help="Overwrite an existing context without asking.")] = False,
+    prism_url: Annotated[
+        str | None, typer.Option("--prism-url", metavar="URL", help="Service that must know the key's did:prism.")
+    ] = None,
 ) -> None:
     """Make an empty capability context, and a key of the same name where there is none.
 
     Examples:
       nunet cap new user
       nunet cap new dms --force
+      nunet cap new ledger:savings
     """
-    from dms.capability.context import CapabilityContext
-    from dms.capability.store import save_context
-    from dms.cli.identity import context_file, open_keystore, trust_of, unlock
-    from dms.cli.prompts import ask_passphrase, confirm
-    from dms.identity.ids import did_of
-    from dms.identity.keys import generate_key
+    from dms.cli.contexts import make_context
 
-    keystore, path = open_keystore(ctx), context_file(ctx, name)
-    if path.exists() and not force:
-        confirm(
-            f"WARNING: A capability context file already exists at {path}. "
-            "Creating a new one will overwrite the existing context. Do you want to proceed?"
-        )
-    if keystore.exists(name):
-        typer.echo(f"Using identity at {keystore.path(name)}...")
-        key = unlock(ctx, name)
-    else:
-        typer.echo(f"A new identity will be created for '{name}' context...")
-        key = generate_key()
-        keystore.save(name, key, ask_passphrase(new=True))
-    save_context(CapabilityContext(name, did_of(key.public), trust_of(key)), path)
+    make_context(ctx, name, force=force, prism_url=prism_url)
 
 
 @app.command("grant")

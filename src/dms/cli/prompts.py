@@ -40,10 +40,14 @@ def ask_passphrase(*, new: bool = False) -> str:
 
     from dms.identity.passphrase import read_passphrase
 
-    return read_passphrase(os.environ, _ask_hidden, confirm=new, tell=lambda text: typer.echo(text, err=True))
+    return read_passphrase(os.environ, ask_hidden, confirm=new, tell=lambda text: typer.echo(text, err=True))
 
 
-def _ask_hidden(prompt: str) -> str:
+def ask_hidden(prompt: str) -> str:
+    """Ask without showing what is typed.
+
+    :raises PassphraseFailed: nobody is there to answer.
+    """
     import sys
 
     from dms.identity.errors import PassphraseFailed
