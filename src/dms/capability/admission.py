@@ -7,9 +7,9 @@ denial.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Final
 
 from dms.capability.anchors import Anchors
@@ -26,6 +26,8 @@ from dms.types.ids import Capability
 _MAX_REFUSED_SUBJECTS: Final = 64
 _MAX_REFUSED: Final = 16
 _NO_HOLDER: Final = ""
+_MAX_IN_HAND: Final = 1024
+"""Messages whose tokens need not be parsed again when they are discarded."""
 _IMAGINED_LIFETIME_NS: Final = 30 * 10**9
 _NOT_ANCHORED = Finding(Rule.NOT_ANCHORED)
 _MALFORMED = Finding(Rule.MALFORMED)
@@ -38,7 +40,7 @@ class _Held:
     is_verified: bool = False
     """Signatures are computed on first use: most tokens of a message decide nothing."""
     signed_from: int = 0
-    holders: Counter[str] = field(default_factory=Counter)
+    holders: dict[str, int] = field(default_factory=dict)
     """How many messages in hand brought it, by sender: nobody can discard what another sender brought."""
 
 
@@ -53,6 +55,7 @@ class Admission:
         self._trust = trust
         self._clock_ns = clock_ns
         self._max_held = max_held
+        self._in_hand: dict[bytes, tuple[Token, ...]] = {}
         self._held: dict[DID, dict[bytes, _Held]] = {}
         self.count = 0
         """Tokens held now."""
@@ -60,11 +63,14 @@ class Admission:
 
     def consume(self, origin: DID, blob: bytes, sender: ActorID | None) -> None:
         """See :meth:`CapabilityContext.consume`."""
-        tokens = decode_token_list(blob)
-        claimed = origin if sender is None else did_of(sender.public_key())
+        tokens = decode_token_list(blob).tokens
+        if len(self._in_hand) >= _MAX_IN_HAND:
+            del self._in_hand[next(iter(self._in_hand))]
+        self._in_hand[blob] = tokens
+        claimed = origin if sender is None else _did_of_pub(sender.pub)
         self._refused.pop(claimed, None)
         now_ns = self._clock_ns()
-        for token in tokens.tokens:
+        for token in tokens:
             if not token.is_well_formed:
                 self._refuse(claimed, token, _MALFORMED)
             elif not self._is_of_use(token, origin, None if sender is None else claimed, now_ns):
@@ -102,20 +108,25 @@ class Admission:
 
     def discard(self, blob: bytes, sender: ActorID | None) -> None:
         """See :meth:`CapabilityContext.discard`."""
-        try:
-            tokens = decode_token_list(blob)
-        except CapabilityError:
-            return
+        tokens = self._in_hand.pop(blob, None)
+        if tokens is None:
+            try:
+                tokens = decode_token_list(blob).tokens
+            except CapabilityError:
+                return
         holder = _NO_HOLDER if sender is None else sender.pub
         if sender is not None:
-            self._refused.pop(did_of(sender.public_key()), None)
-        for token in tokens.tokens:
+            self._refused.pop(_did_of_pub(sender.pub), None)
+        for token in tokens:
             held = self._held.get(token.dms.sub) if token.dms else None
-            if not held or not token.is_well_formed or (entry := held.get(token.fingerprint)) is None:
+            if not held or not token.is_well_formed or (entry := held.get(token.wire)) is None:
                 continue
-            if entry.holders[holder] > 0:
-                entry.holders[holder] -= 1
-            if entry.holders.total() == 0:
+            if holder not in entry.holders:
+                continue
+            entry.holders[holder] -= 1
+            if not entry.holders[holder]:
+                del entry.holders[holder]
+            if not entry.holders:
                 self._forget(token)
 
     def replies_to(self, target: DID) -> Iterable[Token]:
@@ -174,7 +185,7 @@ class Admission:
 
     def _hold(self, token: Token, sender: ActorID | None) -> bool:
         subject = token.body.sub
-        entry = self._held.get(subject, {}).get(token.fingerprint)
+        entry = self._held.get(subject, {}).get(token.wire)
         if entry is None:
             if self.count >= self._max_held:
                 now_ns = self._clock_ns()
@@ -182,15 +193,16 @@ class Admission:
             if self.count >= self._max_held:
                 return False
             entry = _Held(token)
-            self._held.setdefault(subject, {})[token.fingerprint] = entry
+            self._held.setdefault(subject, {})[token.wire] = entry
             self.count += 1
-        entry.holders[_NO_HOLDER if sender is None else sender.pub] += 1
+        holder = _NO_HOLDER if sender is None else sender.pub
+        entry.holders[holder] = entry.holders.get(holder, 0) + 1
         return True
 
     def _forget(self, token: Token) -> None:
         subject = token.body.sub
         held = self._held[subject]
-        del held[token.fingerprint]
+        del held[token.wire]
         self.count -= 1
         if not held:
             del self._held[subject]
@@ -220,7 +232,12 @@ def ask(
 
 
 def _did(who: ActorID | DID) -> DID:
-    return who if isinstance(who, DID) else did_of(who.public_key())
+    return who if isinstance(who, DID) else _did_of_pub(who.pub)
+
+
+@lru_cache(maxsize=4096)
+def _did_of_pub(pub: str) -> DID:
+    return did_of(ActorID(pub=pub).public_key())
 
 
 def _imagined(question: Question, now_ns: int, parent: Token | None = None) -> Token:

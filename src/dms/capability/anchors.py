@@ -80,8 +80,13 @@ class Anchors:
     def admit(self, token: Token, anchor: DID, now_ns: int) -> bool:
         """Whether the authority of ``token``, if it is valid, is one that counts: its chain passes through ``anchor``
         or a root, or a require anchor lends it trust."""
-        issuers = token.issuers
-        return anchor in issuers or not issuers.isdisjoint(self.roots) or self._has_side_chain(token, now_ns)
+        issuers, roots = token.issuers, self.roots
+        if anchor in issuers:
+            return True
+        for issuer in issuers:
+            if issuer in roots:
+                return True
+        return self._has_side_chain(token, now_ns)
 
     def drop(self, condition: Callable[[Token], bool]) -> int:
         """Drop the require and provide anchors for which ``condition`` holds; how many there were."""
@@ -92,12 +97,11 @@ class Anchors:
         return self.revocations.collect_garbage(now_ns) + self.drop(lambda token: token.expires_before(now_ns))
 
     def _has_side_chain(self, token: Token, now_ns: int) -> bool:
-        return any(
-            allows_action(anchor, token)
-            for issuer in token.issuers
-            for anchor in self.require.of_subject(issuer)
-            if not anchor.expires_before(now_ns)
-        )
+        for issuer in token.issuers:
+            for anchor in self.require.of_subject(issuer):
+                if not anchor.expires_before(now_ns) and allows_action(anchor, token):
+                    return True
+        return False
 
     def _checked(self, token: Token | None, now_ns: int, revocations: Revocations) -> Token:
         if token is None:

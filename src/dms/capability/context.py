@@ -40,7 +40,8 @@ MAX_REVOCATIONS_PER_ISSUER: Final = 4096
 class CapabilityContext:
     """What one identity (``did``) accepts and what it can show.
 
-    ``load_problems`` tells what its file held and could not be used.
+    ``load_problems`` tells what its file held and could not be used; ``unresolved`` holds the tokens among these whose
+    issuers' keys could not be fetched, by the part of the file: they stay in it.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class CapabilityContext:
         self.name = name
         self.did = did
         self.load_problems: tuple[str, ...] = ()
+        self.unresolved: dict[str, tuple[Token, ...]] = {}
         self._trust = trust
         self._clock_ns = clock_ns
         self._anchors = Anchors(did, trust, max_revocations_per_issuer=max_revocations_per_issuer)

@@ -9,9 +9,10 @@ it, or in the name of the context: neither whom we trust nor what else we hold.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final, NamedTuple
+
+import msgspec
 
 from dms.identity.ids import DID, NO_DID
 from dms.types.ids import Capability
@@ -76,8 +77,7 @@ class Question(NamedTuple):
     """Ourselves: a chain in which we are an issuer counts."""
 
 
-@dataclass(frozen=True, slots=True)
-class Considered:
+class Considered(msgspec.Struct, frozen=True):
     """One token that was looked at, and refused."""
 
     token: Token | None
@@ -99,8 +99,7 @@ class Considered:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(msgspec.Struct, frozen=True):
     """The answer to a question of authority."""
 
     allowed: bool
@@ -112,9 +111,9 @@ class Decision:
     caps: tuple[Capability, ...]
     topic: str
     origin: DID = NO_DID
-    token: Token | None = field(default=None, repr=False)
+    token: Token | None = None
     """The deciding one, if allowed."""
-    considered: tuple[Considered, ...] = field(default=(), repr=False)
+    considered: tuple[Considered, ...] = ()
     """What was refused; empty if allowed, at most :data:`MAX_CONSIDERED`."""
 
     def as_data(self) -> dict[str, object]:

@@ -48,7 +48,10 @@ def claim_finding(token: Token, question: Question) -> Finding | None:
         return _ACTION
     if body.sub != question.subject:
         return _SUBJECT
-    if not any(any_implies(body.caps, cap) for cap in question.caps):
+    for cap in question.caps:
+        if any_implies(body.caps, cap):
+            break
+    else:
         return _CAPABILITY
     if question.action == Action.BROADCAST:
         if not any_implies(body.topics, question.topic):

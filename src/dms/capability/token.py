@@ -12,17 +12,18 @@ from __future__ import annotations
 import hashlib
 import secrets
 from collections.abc import Collection
-from functools import cached_property, lru_cache
-from typing import Annotated, Final, NamedTuple
+from typing import Annotated, Final, NamedTuple, cast
 
 import msgspec
 
 from dms.capability.errors import BadToken, BlobTooBig, NotAuthorized
+from dms.capability.parsed import ParsedTokens
 from dms.identity.ids import DID
 from dms.identity.trust import Provider
 from dms.types import gojson
 from dms.types.errors import BadJSON
 from dms.types.gojson import Wire
+from dms.types.lazy import lazy
 
 SIGNATURE_PREFIX: Final = b"dms:token:"
 NONCE_BYTES: Final = 12
@@ -31,7 +32,6 @@ MAX_BLOB_BYTES: Final = 16384
 MAX_CHAIN: Final = 16
 """Tokens in one chain, the presented one included."""
 MAX_UINT64: Final = 2**64 - 1
-_BLOB_CACHE: Final = 256
 
 UInt = Annotated[int, msgspec.Meta(ge=0)]
 
@@ -68,37 +68,48 @@ class DMSToken(Wire, kw_only=True, dict=True):
     chain: Token | None = None
     sig: bytes = b""
 
-    @property
+    @lazy
     def key(self) -> TokenKey:
         """Its name."""
         return TokenKey(self.iss, self.sub, self.nonce or b"")
 
-    @cached_property
+    @lazy
     def caps(self) -> frozenset[str]:
         """The capability paths, none if null."""
         return frozenset(self.cap or ())
 
-    @cached_property
+    @lazy
     def topics(self) -> frozenset[str]:
         """The topics."""
         return frozenset(self.topic)
 
-    @cached_property
+    @lazy
     def unsigned_json(self) -> bytes:
         """Canonical JSON without ``sig``; the chain, last but one of the fields, is appended as it was encoded."""
-        head = gojson.encode(msgspec.structs.replace(self, chain=None, sig=b""))
+        bare = DMSToken(
+            act=self.act,
+            iss=self.iss,
+            sub=self.sub,
+            aud=self.aud,
+            topic=self.topic,
+            cap=self.cap,
+            nonce=self.nonce,
+            exp=self.exp,
+            depth=self.depth,
+        )
+        head = gojson.encode(bare)
         if self.chain is None:
             return head
         return b'%b,"chain":%b}' % (head[:-1], self.chain.json)
 
-    @cached_property
+    @lazy
     def json(self) -> bytes:
         """Canonical JSON with ``sig``."""
         if not self.sig:
             return self.unsigned_json
         return b'%b,"sig":"%b"}' % (self.unsigned_json[:-1], gojson.b64(self.sig).encode("ascii"))
 
-    @cached_property
+    @lazy
     def fingerprint(self) -> bytes:
         """SHA-256 of the canonical JSON with all signatures: equal for equal tokens only."""
         return hashlib.sha256(self.json).digest()
@@ -106,6 +117,14 @@ class DMSToken(Wire, kw_only=True, dict=True):
     def signed_bytes(self) -> bytes:
         """What the signature covers."""
         return SIGNATURE_PREFIX + self.unsigned_json
+
+    def note_verified(self, trust: object) -> None:
+        """Note on this very object that the signatures of it and of all above it were verified with ``trust``."""
+        self.__dict__["_verified_with"] = trust
+
+    def was_verified(self, trust: object) -> bool:
+        """Whether :meth:`note_verified` was called with this ``trust``."""
+        return self.__dict__.get("_verified_with") is trust
 
 
 class UCAN(Wire):
@@ -121,7 +140,7 @@ class Token(Wire, dict=True):
     dms: DMSToken | None = None
     ucan: UCAN | None = None
 
-    @cached_property
+    @lazy
     def levels(self) -> tuple[DMSToken, ...]:
         """This token and its ancestors, the presented one first.
 
@@ -140,13 +159,19 @@ class Token(Wire, dict=True):
             token = token.dms.chain
         return tuple(levels)
 
+    @lazy
+    def wire(self) -> bytes:
+        """The bytes that it was parsed from; canonical JSON if it was made here. They tell tokens apart at no cost."""
+        return self.json
+
     @property
     def is_well_formed(self) -> bool:
         """Whether :attr:`levels` exist."""
         try:
-            return bool(self.levels)
+            _ = self.levels
         except BadToken:
             return False
+        return True
 
     @property
     def body(self) -> DMSToken:
@@ -161,21 +186,26 @@ class Token(Wire, dict=True):
         """The name of the presented level."""
         return self.levels[0].key
 
-    @cached_property
+    @lazy
     def issuers(self) -> frozenset[DID]:
         """The issuers of all levels."""
-        return frozenset(level.iss for level in self.levels)
+        return frozenset([level.iss for level in self.levels])
 
-    @cached_property
+    @lazy
+    def is_self_certifying(self) -> bool:
+        """Whether all issuers are their own keys. The key of any other DID may be another one tomorrow."""
+        return all(did.uri.startswith("did:key:") for did in self.issuers)
+
+    @lazy
     def earliest_expiry_ns(self) -> int:
         """When the first level of the chain ends."""
-        return min(level.exp for level in self.levels)
+        return min([level.exp for level in self.levels])
 
     def expires_before(self, time_ns: int) -> bool:
         """Whether it, or any ancestor, is over at ``time_ns`` (``spec/security.md`` 3.3)."""
         return time_ns > self.earliest_expiry_ns
 
-    @cached_property
+    @lazy
     def json(self) -> bytes:
         """Canonical JSON, each level encoded once.
 
@@ -220,6 +250,35 @@ class TokenList(Wire):
 NO_TOKENS: Final = TokenList()
 
 
+class _Body(Wire, kw_only=True):
+    """:class:`DMSToken` with its chain as it came."""
+
+    act: str
+    iss: DID
+    sub: DID
+    aud: DID
+    topic: tuple[str, ...] = ()
+    cap: tuple[str, ...] | None
+    nonce: bytes | None
+    exp: UInt
+    depth: UInt = 0
+    chain: msgspec.Raw = msgspec.Raw()
+    sig: bytes = b""
+
+
+class _Outer(Wire):
+    dms: _Body
+
+
+class _List(Wire):
+    tok: tuple[msgspec.Raw, ...] = ()
+
+
+_decode_level = msgspec.json.Decoder(_Outer).decode
+_decode_list = msgspec.json.Decoder(_List).decode
+_parsed = ParsedTokens()
+
+
 def encode_token_list(tokens: TokenList) -> bytes:
     """The JSON of a list; no limit is checked here, lists in files may be long."""
     if not tokens.tok:
@@ -227,16 +286,17 @@ def encode_token_list(tokens: TokenList) -> bytes:
     return b'{"tok":[%b]}' % b",".join(token.json if token is not None else b"null" for token in tokens.tok)
 
 
-@lru_cache(maxsize=_BLOB_CACHE)
 def decode_token_list(blob: bytes) -> TokenList:
     """Parse the token list of a message; no bytes at all are an empty list.
 
     :raises BlobTooBig: more than :data:`MAX_BLOB_BYTES`.
     :raises BadToken: not a list of tokens.
     """
-    if len(blob) > MAX_BLOB_BYTES:
-        raise BlobTooBig(f"capability blob too big: {len(blob)} bytes, {MAX_BLOB_BYTES} are allowed")
-    return _decode(blob or b"{}", TokenList)
+    _check_size(blob)
+    try:
+        return TokenList(tok=tuple(_read(bytes(raw)) for raw in _decode_list(blob or b"{}").tok))
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return _read_tolerantly(blob, TokenList)
 
 
 def decode_token(data: bytes) -> Token:
@@ -245,18 +305,76 @@ def decode_token(data: bytes) -> Token:
     :raises BlobTooBig: more than :data:`MAX_BLOB_BYTES`.
     :raises BadToken: not a token.
     """
-    if len(data) > MAX_BLOB_BYTES:
-        raise BlobTooBig(f"capability blob too big: {len(data)} bytes, {MAX_BLOB_BYTES} are allowed")
-    token = _decode(data, Token)
+    _check_size(data)
+    try:
+        token = _read(data)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        token = _read_tolerantly(data, Token)
     _ = token.levels
     return token
 
 
-def _decode(data: bytes, type_: type[gojson.T]) -> gojson.T:
+def keep_parsed(token: Token) -> None:
+    """Recognise the bytes of ``token``, and of those that it rests on, when they come again. Only for valid ones."""
+    link = token.body.chain
+    while link is not None and _parsed.keep(link.wire, link):
+        link = link.body.chain
+    if _parsed.is_recurring(token.wire):
+        _parsed.keep(token.wire, token)
+
+
+def _read(data: bytes) -> Token:
+    """Parse level by level, down to bytes that are known.
+
+    :raises msgspec.MsgspecError: not as we write it, or too long a chain; :func:`_read_tolerantly` tells.
+    """
+    read: list[tuple[bytes, _Body]] = []
+    token = _parsed.get(data)
+    while token is None:
+        if len(read) == MAX_CHAIN:
+            raise msgspec.ValidationError
+        body = _decode_level(data).dms
+        read.append((data, body))
+        data = bytes(body.chain)
+        if not data:
+            break
+        token = _parsed.get(data)
+    for wire, body in reversed(read):
+        dms = DMSToken(
+            act=body.act,
+            iss=body.iss,
+            sub=body.sub,
+            aud=body.aud,
+            topic=body.topic,
+            cap=body.cap,
+            nonce=body.nonce,
+            exp=body.exp,
+            depth=body.depth,
+            chain=token,
+            sig=body.sig,
+        )
+        parent, token = token, Token(dms=dms)
+        known = token.__dict__
+        known["wire"] = wire
+        if parent is None:
+            known["levels"], known["issuers"], known["earliest_expiry_ns"] = (dms,), frozenset((body.iss,)), body.exp
+        elif len(parent.levels) < MAX_CHAIN:
+            known["levels"] = (dms, *parent.levels)
+            known["issuers"] = parent.issuers | {body.iss}
+            known["earliest_expiry_ns"] = min(body.exp, parent.earliest_expiry_ns)
+    return cast("Token", token)
+
+
+def _read_tolerantly(data: bytes, type_: type[gojson.T]) -> gojson.T:
     try:
         return gojson.decode(data, type_)
     except BadJSON as exc:
         raise BadToken(f"bad token: {exc.message}") from None
+
+
+def _check_size(data: bytes) -> None:
+    if len(data) > MAX_BLOB_BYTES:
+        raise BlobTooBig(f"capability blob too big: {len(data)} bytes, {MAX_BLOB_BYTES} are allowed")
 
 
 def issue(

@@ -11,7 +11,7 @@ from collections.abc import Container
 from dms.capability.decision import Finding, Rule, shown
 from dms.capability.errors import BadToken, CapabilityExpired, NotAuthorized
 from dms.capability.paths import all_implied
-from dms.capability.token import MAX_UINT64, Action, DMSToken, Token, TokenKey
+from dms.capability.token import MAX_UINT64, Action, DMSToken, Token, TokenKey, keep_parsed
 from dms.identity.errors import SignatureFailed
 from dms.identity.trust import TrustContext
 from dms.types.errors import DMSError
@@ -51,27 +51,24 @@ def examine(
         levels = token.levels
     except BadToken as exc:
         return Finding(Rule.MALFORMED, None, exc)
-    if token.expires_before(now_ns):
+    if now_ns > token.earliest_expiry_ns:
         return _expired(levels, now_ns)
     if levels[0].act == Action.REVOKE:
         return _signature_finding(0, levels[0], trust)
-    for index, level in enumerate(levels):
-        finding = _shape_finding(index, level)
-        if finding is None and level.key in revoked:
-            finding = _finding(Rule.REVOKED, index, f"not authorized: revoked by {shown(level.iss.uri)}")
-        if finding is not None:
-            return finding
-    _ = token.json  # every level, from the root down
     known = _first_verified(levels, trust)
-    for index in reversed(range(known)):
+    finding = _level_finding(levels, known, revoked)
+    if finding is not None:
+        return finding
+    for index in range(known - 1, -1, -1):
         finding = _link_finding(index, levels[index], levels[index + 1]) if index + 1 < len(levels) else None
         if finding is None and index >= signed_from:
             finding = _signature_finding(index, levels[index], trust)
         if finding is not None:
             return finding
-    for level in levels[signed_from:known]:
-        if level.act == Action.DELEGATE:
-            trust.remember(level.fingerprint)
+    if known > 0 and signed_from == 0 and token.is_self_certifying:
+        for level in levels[:known]:
+            level.note_verified(trust)
+        keep_parsed(token)
     return None
 
 
@@ -80,29 +77,38 @@ def _expired(levels: tuple[DMSToken, ...], now_ns: int) -> Finding:
     return Finding(Rule.EXPIRED, index, CapabilityExpired())
 
 
-def _shape_finding(index: int, level: DMSToken) -> Finding | None:
-    if level.act not in _ACTIONS:
-        return _malformed(index, f"unexpected action {shown(level.act)!r}")
-    if not level.cap:
-        return _malformed(index, "no capabilities")
-    if level.exp > MAX_UINT64 or level.depth > MAX_UINT64:
-        return _malformed(index, "expiry or depth out of range")
-    if 0 < level.depth < index:
-        return _finding(Rule.DEPTH, index, f"not authorized: max depth exceeded: level {index} allows {level.depth}")
+def _level_finding(levels: tuple[DMSToken, ...], known: int, revoked: Container[TokenKey]) -> Finding | None:
+    """What is wrong with single levels: depth and revocation everywhere, shape where it was not looked at before."""
+    for index, level in enumerate(levels):
+        if index < known:
+            if level.act not in _ACTIONS:
+                return _malformed(index, f"unexpected action {shown(level.act)!r}")
+            if not level.cap:
+                return _malformed(index, "no capabilities")
+            if level.exp > MAX_UINT64 or level.depth > MAX_UINT64:
+                return _malformed(index, "expiry or depth out of range")
+        if 0 < level.depth < index:
+            message = f"not authorized: max depth exceeded: level {index} allows {level.depth}"
+            return _finding(Rule.DEPTH, index, message)
+        if revoked and level.key in revoked:
+            return _finding(Rule.REVOKED, index, f"not authorized: revoked by {shown(level.iss.uri)}")
     return None
 
 
 def _first_verified(levels: tuple[DMSToken, ...], trust: TrustContext) -> int:
-    """The lowest level that, with all above it, was verified before; the number of levels if none was."""
+    """The lowest level that, with all above it, was verified before; the number of levels if none was.
+
+    What is remembered holds for ever: these bytes were signed by the keys that they name themselves. Failures are not
+    remembered: there are as many wrong tokens as anybody likes to make.
+    """
     for index, level in enumerate(levels):
-        if level.act == Action.DELEGATE and trust.remembers(level.fingerprint):
+        if level.was_verified(trust):
             return index
     return len(levels)
 
 
 def _link_finding(index: int, child: DMSToken, parent: DMSToken) -> Finding | None:
     """Rules 6a, b, d and e between neighbours; over a whole chain they make every level narrower than all above it."""
-    granter = shown(parent.iss.uri)
     if parent.act != Action.DELEGATE:
         return _unlinked(index, f"rests on a token that is for {parent.act}, not delegate")
     if child.exp > parent.exp:
@@ -111,11 +117,11 @@ def _link_finding(index: int, child: DMSToken, parent: DMSToken) -> Finding | No
     if child.iss != parent.sub:
         return _unlinked(index, f"{shown(child.iss.uri)} rests on a token that was given to {shown(parent.sub.uri)}")
     if parent.aud and parent.aud != child.aud:
-        return _unlinked(index, f"{granter} granted it for use at {shown(parent.aud.uri)} only")
+        return _unlinked(index, f"{shown(parent.iss.uri)} granted it for use at {shown(parent.aud.uri)} only")
     if not all_implied(parent.topics, child.topic):
-        return _unlinked(index, f"topics beyond those that {granter} granted")
+        return _unlinked(index, f"topics beyond those that {shown(parent.iss.uri)} granted")
     if not all_implied(parent.caps, child.cap or ()):
-        return _unlinked(index, f"capabilities beyond those that {granter} granted")
+        return _unlinked(index, f"capabilities beyond those that {shown(parent.iss.uri)} granted")
     return None
 
 

@@ -30,7 +30,7 @@ from dms.capability.verification import verify
 from dms.identity.errors import IdentityError, SignatureFailed
 from dms.identity.ids import DID, NO_DID, did_of
 from dms.identity.keys import KeyType, PublicKey
-from dms.identity.trust import TrustContext
+from dms.identity.trust import Anchor, TrustContext
 from dms.testing.parties import HOUR_NS, NOW_NS, Party
 from dms.types import gojson
 from dms.types.errors import DMSError
@@ -177,19 +177,26 @@ def test_chains_have_at_most_sixteen_tokens() -> None:
 
 
 def test_the_work_for_a_chain_grows_with_its_length_only() -> None:
-    signed: list[bytes] = []
+    issuers: list[DID] = []
 
     class CountingTrust(TrustContext):
-        def remember(self, digest: bytes) -> None:
-            signed.append(digest)
-            super().remember(digest)
+        def anchor(self, did: DID) -> Anchor:
+            issuers.append(did)
+            return super().anchor(did)
 
     trust = CountingTrust()
     token = chain(*[Party(str(n)) for n in range(MAX_CHAIN + 1)])
     verify(decode_token(token.json), trust, NOW_NS)
-    assert len(signed) == MAX_CHAIN
+    assert len(issuers) == MAX_CHAIN
     verify(decode_token(token.json), trust, NOW_NS)
-    assert len(signed) == MAX_CHAIN, "a chain that was verified is not verified again"
+    assert len(issuers) == MAX_CHAIN + 1, "what it rests on is recognised"
+    verify(decode_token(token.json), trust, NOW_NS)
+    assert len(issuers) == MAX_CHAIN + 1, "at the second time so is the token itself"
+    verify(decode_token(token.json), TrustContext(), NOW_NS)
+    assert len(issuers) == MAX_CHAIN + 1
+    other = CountingTrust()
+    verify(decode_token(token.json), other, NOW_NS)
+    assert len(issuers) == 2 * MAX_CHAIN + 1, "what one has verified is nothing to another"
 
 
 # the rules of verification --------------------------------------------------------------------------------------------

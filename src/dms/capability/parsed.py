@@ -1,0 +1,62 @@
+"""Tokens that were parsed before, by the bytes that they were parsed from.
+
+The delegations on which a peer rests are the same in every one of its messages. Finding them here costs one hash of
+their bytes, and what was computed about them (levels, issuers, canonical bytes, fingerprints) is still there.
+
+Only bytes that were verified are put in (:func:`dms.capability.verification.examine`), so that nobody without authority
+can push out what others need; and a token that nothing rests on only when it comes a second time, because most of them
+never do. A hit says nothing about validity: it is the result of parsing, no more.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from dms.capability.token import Token
+
+MAX_BYTES: Final = 2 * 2**20
+"""Of JSON; the parsed form takes about four times as much."""
+_MAX_SEEN: Final = 4096
+
+
+class ParsedTokens:
+    """The most recently used ones, up to a number of bytes."""
+
+    def __init__(self, max_bytes: int = MAX_BYTES) -> None:
+        self._max_bytes = max_bytes
+        self._bytes = 0
+        self._tokens: OrderedDict[bytes, Token] = OrderedDict()
+        self._seen: dict[int, None] = {}
+
+    def get(self, data: bytes) -> Token | None:
+        """What ``data`` parses to, if that is known."""
+        token = self._tokens.get(data)
+        if token is not None:
+            self._tokens.move_to_end(data)
+        return token
+
+    def keep(self, data: bytes, token: Token) -> bool:
+        """Remember what ``data`` parses to; whether that is new."""
+        if data in self._tokens:
+            return False
+        self._tokens[data] = token
+        self._bytes += len(data)
+        while self._bytes > self._max_bytes:
+            old, _ = self._tokens.popitem(last=False)
+            self._bytes -= len(old)
+        return True
+
+    def is_recurring(self, data: bytes) -> bool:
+        """Whether this was asked about ``data`` before, not too long ago. A wrong yes costs memory only."""
+        digest = hash(data)
+        if digest in self._seen:
+            return True
+        if len(self._seen) >= _MAX_SEEN:
+            del self._seen[next(iter(self._seen))]
+        self._seen[digest] = None
+        return False
+
+    def __len__(self) -> int:
+        return len(self._tokens)
