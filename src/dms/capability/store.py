@@ -18,6 +18,7 @@ from typing import Any, Final
 from dms.capability.context import CapabilityContext
 from dms.capability.errors import BadContext, BadToken, ContextNotFound
 from dms.capability.token import Token, TokenList, encode_token_list
+from dms.identity.errors import UnresolvedDID
 from dms.identity.files import check_name, make_private_directory, write_private
 from dms.identity.ids import DID
 from dms.identity.trust import TrustContext
@@ -75,7 +76,8 @@ def load_context(
         ("provide", lambda tokens: context.add_roots(provide=tokens)),
     ):
         found = _tokens(members.get(part), part, problems)
-        _add_usable(add, {where: token for where, token in found.items() if not token.expires_before(now_ns)}, problems)
+        current = {where: token for where, token in found.items() if not token.expires_before(now_ns)}
+        context.unresolved[part] = _add_usable(add, current, problems)
     context.load_problems = tuple(problems)
     return context
 
@@ -94,9 +96,9 @@ def save_context(context: CapabilityContext, path: Path) -> None:
     parts = (
         (b"did", gojson.encode(context.did)),
         (b"roots", gojson.encode(roots) if roots else b"null"),
-        (b"require", encode_token_list(require)),
-        (b"provide", encode_token_list(provide)),
-        (b"revoke", encode_token_list(revoke)),
+        (b"require", _encoded(require, context, "require")),
+        (b"provide", _encoded(provide, context, "provide")),
+        (b"revoke", _encoded(revoke, context, "revoke")),
     )
     write_private(path, b"{%b}\n" % b",".join(b'"%b":%b' % part for part in parts))
 
@@ -125,6 +127,13 @@ def edit_context(
         save_context(context, path)
     finally:
         os.close(lock)
+
+
+def _encoded(tokens: TokenList, context: CapabilityContext, part: str) -> bytes:
+    """A part with the tokens that are not in use because a service did not answer: that must not cost them."""
+    known = set(tokens.tokens)
+    kept = (token for token in context.unresolved.get(part, ()) if token not in known)
+    return encode_token_list(TokenList.of(*tokens.tokens, *kept))
 
 
 def _read(path: Path, name: str) -> bytes:
@@ -170,14 +179,23 @@ def _tokens(value: Any, part: str, problems: list[str]) -> dict[str, Token]:  # 
     return tokens
 
 
-def _add_usable(add: Callable[[TokenList], None], tokens: dict[str, Token], problems: list[str]) -> None:
-    """Add all at once; if that fails, one by one, and report those that cannot be added."""
+def _add_usable(add: Callable[[TokenList], None], tokens: dict[str, Token], problems: list[str]) -> tuple[Token, ...]:
+    """Add all at once; if that fails, one by one, and report those that cannot be added.
+
+    :returns: those of them that may be usable another time, when the key of their issuer can be fetched.
+    """
     with contextlib.suppress(DMSError):
         add(TokenList.of(*tokens.values()))
-        return
+        return ()
+    unresolved: list[Token] = []
     for where, token in tokens.items():
         with _reporting(problems, where):
-            add(TokenList.of(token))
+            try:
+                add(TokenList.of(token))
+            except UnresolvedDID:
+                unresolved.append(token)
+                raise
+    return tuple(unresolved)
 
 
 @contextlib.contextmanager

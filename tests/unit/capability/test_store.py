@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from dms.capability.context import CapabilityContext
 from dms.capability.errors import BadContext, ContextNotFound
 from dms.capability.store import context_path, edit_context, load_context, save_context
-from dms.capability.token import NO_TOKENS, TokenList
+from dms.capability.token import NO_TOKENS, Action, TokenList, issue
 from dms.identity.errors import BadName, NoProvider
-from dms.identity.trust import TrustContext
+from dms.identity.ids import DID
+from dms.identity.trust import Provider, TrustContext
 from dms.testing.parties import HOUR_NS, NOW_NS, Party, StoppedClock
 from dms.types.errors import BadInput, DMSError
 
@@ -227,3 +228,21 @@ def test_names_of_contexts_cannot_leave_the_directory(tmp_path: Path) -> None:
     for name in ("../dms", "a/b", "", ".x"):
         with pytest.raises(BadName):
             context_path(tmp_path, name)
+
+
+def test_tokens_of_a_did_prism_stay_in_the_file_while_its_key_cannot_be_fetched(tmp_path: Path) -> None:
+    prism, path = DID(uri="did:prism:aa"), tmp_path / "node.cap"
+    resolvable = TrustContext(NODE.provider, Provider.of_key(USER.key, prism))
+    issued = issue(Provider.of_key(USER.key, prism), Action.DELEGATE, NODE.did, DID(), (), ["/p"], NOW_NS + HOUR_NS)
+    context = CapabilityContext("node", NODE.did, resolvable, clock_ns=CLOCK)
+    context.add_roots([], TokenList.of(issued, NODE.issue(ORG, "/a")), TokenList.of(issued))
+    save_context(context, path)
+    before = path.read_bytes()
+    for _ in range(2):
+        with edit_context(path, NODE.trust, clock_ns=CLOCK) as opened:
+            assert [len(part.tokens) for part in opened.list_roots()[1:]] == [1, 0, 0]
+            assert any("did:prism:aa is not resolved" in problem for problem in opened.load_problems)
+    again = load_context(path, resolvable, clock_ns=CLOCK)
+    assert sorted(map(str, again.list_roots()[1].tokens)) == sorted(map(str, context.list_roots()[1].tokens))
+    assert again.list_roots()[2] == context.list_roots()[2]
+    assert len(path.read_bytes()) == len(before)
