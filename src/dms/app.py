@@ -6,6 +6,7 @@ executors, node, REST. Stop: the other way round; workloads go on running and ar
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import socket
 from contextlib import AsyncExitStack
@@ -17,19 +18,26 @@ from trio import TaskStatus
 
 from dms import __version__
 from dms.actor.actor import Actor
+from dms.actor.gate import Gate, GateOptions
+from dms.actor.limiter import Limits
+from dms.actor.rates import Rate, Rates
+from dms.actor.replay_file import ReplayFile, open_window
 from dms.actor.security import SecurityContext
 from dms.api.bridge import Bridge
 from dms.api.server import bind, run_server
 from dms.capability.context import CapabilityContext
 from dms.capability.store import context_path
 from dms.config import Settings
+from dms.config.schema import Messages
 from dms.executor.registry import available_executors
 from dms.hardware.machine import MachineProbe
 from dms.identity.files import make_private_directory
-from dms.identity.ids import did_of
 from dms.identity.keys import KeyType, PrivateKey, generate_key
 from dms.identity.keystore import Keystore
+from dms.identity.prism.associations import PrismAssociations
+from dms.identity.prism.resolver import PrismResolver
 from dms.identity.trust import Provider, TrustContext
+from dms.identity.wallets.names import check_daemon_context
 from dms.network.libp2p import Libp2pNetwork
 from dms.node.capability_file import CapabilityFile, warn_of_problems
 from dms.node.node import Node, NodeOptions
@@ -41,6 +49,8 @@ from dms.types.ids import PeerID
 from dms.types.resources import Location
 
 DATABASE = "dms.sqlite"
+REPLAY_FILE = "messages-seen"
+NS_PER_S = 10**9
 DEV_ENVIRONMENTS = ("dev", "test")
 """Environments in which several nodes share a machine: busy processors do not stand against onboarding."""
 GARBAGE_INTERVAL_S = 300.0
@@ -85,10 +95,15 @@ async def serve(
     general = settings.general
     for directory in (general.user_dir, general.work_dir, general.data_dir):
         _make_directory(directory)
-    key = await trio.to_thread.run_sync(_open_key, Keystore(general.user_dir / "key"), context, passphrase)
-    capability_file = CapabilityFile(
-        context_path(general.user_dir / "cap", context), context, did_of(key.public), TrustContext(Provider.of_key(key))
-    )
+    keystore = Keystore(general.user_dir / "key", warn=lambda text: log.warning("key_file_mode", problem=text))
+    key = await trio.to_thread.run_sync(_open_key, keystore, check_daemon_context(context), passphrase)
+    provider = Provider.of_key(key, PrismAssociations(general.user_dir).get(context))
+    resolver_url = settings.identity.prism_resolver_url
+    trust = TrustContext(provider, resolver=PrismResolver(resolver_url) if resolver_url else None)
+    path = context_path(general.user_dir / "cap", context)
+    with contextlib.suppress(OSError):
+        await trust.resolve_mentioned(path.read_bytes())
+    capability_file = CapabilityFile(path, context, provider.did, trust)
     capabilities = capability_file.context
     did = capabilities.did
     _configure_logging(settings, str(did))
@@ -98,6 +113,12 @@ async def serve(
         stack.callback(listener.close)
         store = await Store.open(general.work_dir / DATABASE)
         stack.push_async_callback(store.aclose)
+        security = SecurityContext(key, capabilities)
+        elapsed_ns = int(trio.current_time() * NS_PER_S)
+        replay = await trio.to_thread.run_sync(
+            _open_replay_window, general.work_dir / REPLAY_FILE, security, elapsed_ns
+        )
+        stack.callback(replay.close)
         # filled in below: the network must exist before the node that scores its peers
         nodes: list[Node] = []
         network = Libp2pNetwork(
@@ -118,7 +139,9 @@ async def serve(
         )
         for executor, reason in found.missing.items():
             log.info("executor_missing", executor=executor, reason=reason)
-        root = Actor(SecurityContext(key, capabilities), network)
+        background.start_soon(replay.keep_compact)
+        gate = Gate(network.peer_id, _gate_options(settings.messages), replay=replay.window, sync_replay=replay.sync)
+        root = Actor(security, network, gate=gate)
         machine = MachineProbe(general.work_dir)
         stack.callback(machine.close)
         usage = UsageMonitor(machine)
@@ -200,6 +223,28 @@ def _configure_logging(settings: Settings, did: str) -> None:
         max_backups=logging.rotation.max_backups,
         max_age_days=logging.rotation.max_age_days,
         did=did,
+    )
+
+
+def _open_replay_window(path: Path, security: SecurityContext, elapsed_ns: int) -> ReplayFile:
+    try:
+        return open_window(path, clock_ns=security.now_ns, elapsed_ns=elapsed_ns)
+    except OSError as exc:
+        raise BadInput(
+            f"cannot write {path}: {exc.strerror}", hint="change general.work_dir in the configuration"
+        ) from None
+
+
+def _gate_options(messages: Messages) -> GateOptions:
+    return GateOptions(
+        limits=Limits(per_host=messages.handlers_per_peer),
+        rates=Rates(
+            public=Rate(messages.public_per_s, messages.public_burst),
+            private=Rate(messages.private_per_s, messages.private_burst),
+            broadcast=Rate(messages.broadcast_per_s, messages.broadcast_burst),
+            relayed=Rate(20 * messages.broadcast_per_s, 20 * messages.broadcast_burst),
+        ),
+        are_refusals_told=messages.tell_refused,
     )
 
 

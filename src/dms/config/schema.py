@@ -139,6 +139,19 @@ class Identity(_Section):
         return value.rstrip("/")
 
 
+class Messages(_Section):
+    """What one peer may send; more is refused. Messages of this machine's own users are not counted."""
+
+    tell_refused: bool = Field(default=True, description="tell callers that are not strangers why they are refused")
+    handlers_per_peer: Count = Field(default=256, description="messages of one peer that are handled at once")
+    public_per_s: Count = Field(default=100, description="messages of one peer to /public behaviours, per second")
+    public_burst: Count = Field(default=1000, description="and at once, after a silence")
+    private_per_s: Count = Field(default=500, description="messages of one peer to all other behaviours, per second")
+    private_burst: Count = Field(default=5000, description="and at once, after a silence")
+    broadcast_per_s: Count = Field(default=50, description="broadcasts published by one peer, per second")
+    broadcast_burst: Count = Field(default=500, description="and at once, after a silence")
+
+
 class Job(_Section):
     """What jobs may do here."""
 
@@ -184,6 +197,7 @@ class Settings(_Section):
     rest: Rest = Field(default_factory=Rest)
     p2p: P2P = Field(default_factory=P2P)
     identity: Identity = Field(default_factory=Identity)
+    messages: Messages = Field(default_factory=Messages)
     job: Job = Field(default_factory=Job)
     observability: Observability = Field(default_factory=Observability)
 
