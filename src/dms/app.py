@@ -95,7 +95,8 @@ async def serve(
     general = settings.general
     for directory in (general.user_dir, general.work_dir, general.data_dir):
         _make_directory(directory)
-    keystore = Keystore(general.user_dir / "key", warn=lambda text: log.warning("key_file_mode", problem=text))
+    warnings: list[str] = []
+    keystore = Keystore(general.user_dir / "key", warn=warnings.append)
     key = await trio.to_thread.run_sync(_open_key, keystore, check_daemon_context(context), passphrase)
     provider = Provider.of_key(key, PrismAssociations(general.user_dir).get(context))
     resolver_url = settings.identity.prism_resolver_url
@@ -107,6 +108,8 @@ async def serve(
     capabilities = capability_file.context
     did = capabilities.did
     _configure_logging(settings, str(did))
+    for problem in warnings:
+        log.warning("key_file_mode", problem=problem)
     warn_of_problems(capabilities.load_problems, capability_file.path)
     async with AsyncExitStack() as stack:
         listener = bind(settings.rest.addr, settings.rest.port)

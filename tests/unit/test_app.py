@@ -17,10 +17,11 @@ from dms.api.errors import RESTAddressInUse
 from dms.app import Ready, serve
 from dms.config import Settings, load_settings
 from dms.devnet.processes import read_health
-from dms.identity.errors import KeystoreError
-from dms.identity.ids import did_of
+from dms.identity.errors import KeystoreError, NoProvider
+from dms.identity.ids import DID, did_of
 from dms.identity.keys import KeyType, PrivateKey, generate_key
 from dms.identity.keystore import Keystore
+from dms.identity.prism.associations import PrismAssociations
 from dms.types.errors import BadInput, Conflict, DMSError
 
 PASSPHRASE = "correct horse"
@@ -153,3 +154,19 @@ def test_a_port_is_in_use_while_somebody_listens() -> None:
         port = listener.getsockname()[1]
         assert app.port_in_use(port)
     assert not app.port_in_use(port)
+
+
+async def test_a_key_with_a_did_prism_serves_as_that(tmp_path: Path) -> None:
+    make_key(tmp_path)
+    prism = DID(uri="did:prism:" + "ab" * 32)
+    PrismAssociations(tmp_path / "user").set("dms", prism)
+    async with service(settings_in(tmp_path)) as ready:
+        assert ready.did == prism.uri
+        assert await trio.to_thread.run_sync(read_health, ready.rest_port) is not None
+    assert json.loads((tmp_path / "user/cap/dms.cap").read_text())["did"] == {"uri": prism.uri}
+
+
+async def test_a_wallet_cannot_be_the_key_of_a_service(tmp_path: Path) -> None:
+    with pytest.raises(NoProvider, match="'ledger:1' is a wallet's"):
+        await serve(settings_in(tmp_path), "ledger:1", PASSPHRASE, trio.Event())
+    assert not (tmp_path / "user/key").exists()

@@ -23,7 +23,9 @@ def run(
       DMS_PASSPHRASE=… nunet --config /etc/nunet/dms_config.json run --context dms
     """
     from dms.cli.session import Session
+    from dms.identity.wallets.names import check_daemon_context
 
+    check_daemon_context(context)  # before anybody types a passphrase
     session = Session.of(ctx)
     settings = session.settings
     is_new = not (settings.general.user_dir / "key" / f"{context}.json").exists()

@@ -9,6 +9,7 @@ What the node grants while it runs (to orchestrators, for hours) is in memory on
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import signal
@@ -103,6 +104,7 @@ class CapabilityFile:
 
         :raises DMSError: of ``edit``; or the file cannot be read, locked or written.
         """
+        await self._resolve()
         async with self._mutex:
             with await self._locked():
                 fresh = self._fresh()
@@ -142,6 +144,7 @@ class CapabilityFile:
                 while True:
                     await trio.sleep(POLL_S)
                     if not self._mutex.locked() and file_state(self.path) != self._state:
+                        await self._resolve()
                         self.reload()
             finally:
                 self._tell = _tell_nobody
@@ -152,8 +155,14 @@ class CapabilityFile:
             return  # signals belong to whoever embeds us
         with trio.open_signal_receiver(signal.SIGUSR1) as signals:
             async for _ in signals:
+                await self._resolve()
                 async with self._mutex:
                     self.reload()
+
+    async def _resolve(self) -> None:
+        """Fetch the keys that the tokens in the file need and that are not known, before they are verified."""
+        with contextlib.suppress(OSError):
+            await self._trust.resolve_mentioned(self.path.read_bytes())
 
     def _load(self) -> CapabilityContext:
         return load_context(self.path, self._trust, name=self._name, clock_ns=self._clock_ns)
