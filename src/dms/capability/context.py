@@ -25,16 +25,16 @@ from dms.capability.anchors import Anchors
 from dms.capability.decision import Decision
 from dms.capability.errors import NotAuthorized
 from dms.capability.issuing import Issuing, SelfSign
+from dms.capability.revocations import MAX_REVOCATIONS, MAX_REVOCATIONS_PER_ISSUER
 from dms.capability.token import NO_TOKENS, Action, Token, TokenList, decode_token_list
 from dms.identity.ids import DID, NO_DID, ActorID
 from dms.identity.trust import RESOLVE_TIMEOUT_S, TrustContext
 from dms.types.ids import Capability
 
-__all__ = ["MAX_EPHEMERAL", "MAX_REVOCATIONS_PER_ISSUER", "CapabilityContext", "SelfSign"]
+__all__ = ["MAX_EPHEMERAL", "MAX_REVOCATIONS", "MAX_REVOCATIONS_PER_ISSUER", "CapabilityContext", "SelfSign"]
 
 MAX_EPHEMERAL: Final = 16384
 """Tokens of messages that are kept at once; more are ignored."""
-MAX_REVOCATIONS_PER_ISSUER: Final = 4096
 
 
 class CapabilityContext:
@@ -53,6 +53,7 @@ class CapabilityContext:
         clock_ns: Callable[[], int] = time.time_ns,
         max_ephemeral: int = MAX_EPHEMERAL,
         max_revocations_per_issuer: int = MAX_REVOCATIONS_PER_ISSUER,
+        max_revocations: int = MAX_REVOCATIONS,
     ) -> None:
         self.name = name
         self.did = did
@@ -60,7 +61,9 @@ class CapabilityContext:
         self.unresolved: dict[str, tuple[Token, ...]] = {}
         self._trust = trust
         self._clock_ns = clock_ns
-        self._anchors = Anchors(did, trust, max_revocations_per_issuer=max_revocations_per_issuer)
+        self._anchors = Anchors(
+            did, trust, max_revocations_per_issuer=max_revocations_per_issuer, max_revocations=max_revocations
+        )
         self._admission = Admission(name, self._anchors, trust, clock_ns, max_ephemeral)
         self._issuing = Issuing(name, self._anchors, trust, clock_ns)
         self._subscribers: dict[object, Callable[[], None]] = {}
@@ -74,16 +77,21 @@ class CapabilityContext:
         provide: TokenList = NO_TOKENS,
         revoke: TokenList = NO_TOKENS,
     ) -> None:
-        """Add anchors of every kind, all or nothing; revocations take effect at once.
+        """Add anchors of every kind, all or nothing; revocations take effect at once. What is here already changes
+        nothing and is told to nobody.
 
         :raises BadToken: a token is malformed or could never be of use where it was put.
         :raises CapabilityError: a token does not verify; :class:`SignatureFailed` if its signature does not.
-        :raises TooManyRevocations: beyond :data:`MAX_REVOCATIONS_PER_ISSUER`.
+        :raises TooManyRevocations: no room for those of this issuer (:mod:`dms.capability.revocations`).
         """
-        self._anchors.add(self._clock_ns(), roots, require, provide, revoke)
-        if revoke:
-            self._admission.drop(self._anchors.revocations.covers)
-        self._tell_of_change()
+        self._add(roots, require, provide, revoke)
+
+    def restore(self, revoke: TokenList) -> None:
+        """Add revocations that were kept on disk, where there was room for them.
+
+        :raises CapabilityError: as :meth:`add_roots`.
+        """
+        self._add((), NO_TOKENS, NO_TOKENS, revoke, were_kept=True)
 
     def list_roots(self) -> tuple[tuple[DID, ...], TokenList, TokenList, TokenList]:
         """Roots, require and provide anchors, and revocations; what has expired is left out."""
@@ -295,6 +303,21 @@ class CapabilityContext:
         return self._issuing.revoke(token)
 
     # ---------------------------------------------------------------------------------------------------------------
+
+    def _add(
+        self,
+        roots: Iterable[DID],
+        require: TokenList,
+        provide: TokenList,
+        revoke: TokenList,
+        *,
+        were_kept: bool = False,
+    ) -> None:
+        if not self._anchors.add(self._clock_ns(), roots, require, provide, revoke, were_kept=were_kept):
+            return
+        if revoke:
+            self._admission.drop(self._anchors.revocations.covers)
+        self._tell_of_change()
 
     def _tell_of_change(self) -> None:
         for callback in list(self._subscribers.values()):

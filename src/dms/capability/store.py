@@ -71,7 +71,7 @@ def load_context(
         with _reporting(problems, f"roots[{index}]"):
             context.add_roots([gojson.convert(value, DID)])
     for part, add in (
-        ("revoke", lambda tokens: context.add_roots(revoke=tokens)),
+        ("revoke", context.restore),
         ("require", lambda tokens: context.add_roots(require=tokens)),
         ("provide", lambda tokens: context.add_roots(provide=tokens)),
     ):

@@ -16,6 +16,7 @@ from dms.identity.errors import SignatureFailed
 from dms.identity.trust import TrustContext
 from dms.types.errors import DMSError
 
+_MAX_NONCE_BYTES = 64
 _ACTIONS = frozenset({Action.DELEGATE, Action.INVOKE, Action.BROADCAST})
 
 
@@ -54,7 +55,7 @@ def examine(
     if now_ns > token.earliest_expiry_ns:
         return _expired(levels, now_ns)
     if levels[0].act == Action.REVOKE:
-        return _signature_finding(0, levels[0], trust)
+        return _revocation_finding(token, trust)
     known = _first_verified(levels, trust)
     finding = _level_finding(levels, known, revoked)
     if finding is not None:
@@ -70,6 +71,21 @@ def examine(
             level.note_verified(trust)
         keep_parsed(token)
     return None
+
+
+def _revocation_finding(token: Token, trust: TrustContext) -> Finding | None:
+    """Of a revocation only the signature counts; it rests on nothing, and is small so that many can be kept."""
+    body = token.body
+    if body.chain is not None or body.topic:
+        return _malformed(0, "a revocation rests on nothing")
+    if len(body.nonce or b"") > _MAX_NONCE_BYTES:
+        return _malformed(0, "the nonce is too long")
+    if body.was_verified(trust):
+        return None
+    finding = _signature_finding(0, body, trust)
+    if finding is None and token.is_self_certifying:
+        body.note_verified(trust)
+    return finding
 
 
 def _expired(levels: tuple[DMSToken, ...], now_ns: int) -> Finding:
@@ -90,7 +106,7 @@ def _level_finding(levels: tuple[DMSToken, ...], known: int, revoked: Container[
         if 0 < level.depth < index:
             message = f"not authorized: max depth exceeded: level {index} allows {level.depth}"
             return _finding(Rule.DEPTH, index, message)
-        if revoked and level.key in revoked:
+        if level.key in revoked:
             return _finding(Rule.REVOKED, index, f"not authorized: revoked by {shown(level.iss.uri)}")
     return None
 

@@ -246,3 +246,15 @@ def test_tokens_of_a_did_prism_stay_in_the_file_while_its_key_cannot_be_fetched(
     assert sorted(map(str, again.list_roots()[1].tokens)) == sorted(map(str, context.list_roots()[1].tokens))
     assert again.list_roots()[2] == context.list_roots()[2]
     assert len(path.read_bytes()) == len(before)
+
+
+def test_a_file_with_many_revocations_by_one_issuer_is_read_whole(tmp_path: Path) -> None:
+    """They were taken while there was room; the order of the parts of the file must not cost any of them."""
+    path, many = tmp_path / "node.cap", 260
+    context = CapabilityContext("node", NODE.did, NODE.trust, clock_ns=CLOCK)
+    revocations = [ORG.context.revoke(ORG.issue(USER, "/a")) for _ in range(many)]
+    context.add_roots(require=TokenList.of(NODE.issue(ORG, "/a")), revoke=TokenList.of(*revocations))
+    save_context(context, path)
+    again = load(path)
+    assert len(again.list_roots()[3]) == many
+    assert again.load_problems == ()

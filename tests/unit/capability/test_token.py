@@ -411,3 +411,12 @@ def test_whatever_verifies_is_never_wider_than_any_of_its_ancestors(
         assert implies(next(iter(level.topics)), next(iter(token.body.topics)))
         assert level.exp >= token.body.exp
         assert level.depth == 0 or index <= level.depth
+
+
+def test_a_revocation_rests_on_nothing_and_is_small() -> None:
+    """It is kept for long and passed on to everybody, so nothing may ride on it."""
+    sound = issue_revocation(ORG.provider, ORG.issue(USER, "/a")).body
+    for change in ({"chain": PEER.issue(ORG, "/a")}, {"topic": ("/t",)}, {"nonce": b"n" * 65}):
+        body = msgspec.structs.replace(sound, sig=b"", **change)
+        with pytest.raises(BadToken):
+            check(Token(dms=msgspec.structs.replace(body, sig=ORG.key.sign(body.signed_bytes()))))
