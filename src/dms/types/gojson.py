@@ -169,7 +169,7 @@ def _coerce_struct(value: Any, type_: type[msgspec.Struct], depth: int) -> Any:
         return value
     pairs = list(value.items()) if isinstance(value, dict) else value
     if not isinstance(value, dict | _Pairs):
-        return value  # convert() names the place
+        return _text(value) if isinstance(value, str) else value  # convert() names the place
     by_name, required = _fields(type_)
     members: dict[str, Any] = {}
     for key, member in pairs:

@@ -202,3 +202,10 @@ def test_no_bytes_whatsoever_raise_anything_else(data: bytes) -> None:
 def test_no_text_whatsoever_raises_anything_else(text: str) -> None:
     with contextlib.suppress(BadJSON):
         gojson.parse(f'{{"a":{text}}}'.encode("utf-8", "surrogatepass"))
+
+
+def test_a_lone_surrogate_where_an_object_is_expected_is_an_error_of_ours() -> None:
+    """Found by fuzzing: it could not even be shown."""
+    for text in (b'"\\ud800"', b'{"inner":"\\ud800"}'):
+        with pytest.raises(BadJSON):
+            gojson.decode(text, Sample)
