@@ -10,7 +10,7 @@ import trio
 from trio.testing import MockClock
 
 from dms.actor.actor import Actor
-from dms.actor.errors import InvocationTimeout
+from dms.actor.errors import InvocationTimeout, RemoteNotAuthorized
 from dms.actor.handle import Address, Handle, protocol_of
 from dms.allocation import messages as allocation_messages
 from dms.identity.ids import ActorID
@@ -212,12 +212,12 @@ async def test_another_orchestrator_can_do_nothing_to_what_is_not_its_own(
     logs = m.AllocationLogsRequest(allocation=id_, stream="stdout", max_bytes=100)
     end = m.ShutdownAllocationRequest(allocation_id=id_)
     for behaviour, request in ((m.ensemble_logs(job), logs), (m.ensemble_shutdown(job), end)):
-        with pytest.raises(InvocationTimeout):
+        with pytest.raises(RemoteNotAuthorized):
             await actor.invoke(root, behaviour, request, m.Reply, timeout_s=3)
     web = bob.node.hosting.find(job, id_)
     assert web is not None
     restart = allocation_messages.RESTART
-    with pytest.raises(InvocationTimeout):
+    with pytest.raises(RemoteNotAuthorized):
         await actor.invoke(web.actor.handle, restart, {}, allocation_messages.StartReply, timeout_s=3)
     assert (await actor.invoke(root, m.REVERT, m.RevertRequest(ensemble_id=job), m.Reply)).ok
     await get_bid(actor, bob, job)
@@ -241,7 +241,7 @@ async def test_a_grant_for_one_ensemble_opens_no_other(autojump_clock: MockClock
     await eve.wait_for(own, Phase.RUNNING)
     actor = eve.node.deployments.live(own).actor
     logs = m.AllocationLogsRequest(allocation=full_id(theirs, "n1.web"), stream="stdout", max_bytes=100)
-    with pytest.raises(InvocationTimeout):
+    with pytest.raises(RemoteNotAuthorized):
         await actor.invoke(bob.node.root.handle, m.ensemble_logs(theirs), logs, m.AllocationLogsReply, timeout_s=3)
     crossed = await actor.invoke(bob.node.root.handle, m.ensemble_logs(own), logs, m.AllocationLogsReply, timeout_s=3)
     assert crossed.error.startswith("allocation not found: ")

@@ -70,7 +70,6 @@ class Actor:
         gate: Gate | None = None,
         children: Children | None = None,
         parent: Actor | None = None,
-        body: Body | None = None,
     ) -> None:
         self.security = security
         self.network = network
@@ -79,7 +78,7 @@ class Actor:
         self.health = Health()
         self.counters: Counter[str] = Counter()
         self._parent = parent
-        self._body = body
+        self._body: Body | None = None
         self._behaviours = Behaviours()
         self.common: _Common = parent.common if parent else _Common(gate or Gate(network.peer_id), security)
         self._inbox = Inbox(
@@ -168,25 +167,48 @@ class Actor:
         body: Body | None = None,
         restart: Restart = Restart.TRANSIENT,
     ) -> Actor:
-        """A running actor with its own key (fresh, unless given) and inbox, and the identity of this one. When it fails it is
-        run again, as :mod:`dms.actor.supervision` says.
+        """A running actor with its own key (fresh, unless given) and inbox, and the identity of this one; see
+        :meth:`prepare_child` and :meth:`start_child`.
 
-        :param supervisor: who may ask for its health.
-        :param body: what it does.
+        :raises ActorExists: the inbox is taken.
+        """
+        child = self.prepare_child(inbox, key)
+        await self.start_child(child, supervisor=supervisor, body=body, restart=restart)
+        return child
+
+    def prepare_child(self, inbox: str, key: PrivateKey | None = None) -> Actor:
+        """A child that does not run yet, so that its behaviours can be set up before it receives.
+
         :raises ActorExists: the inbox is taken.
         """
         if inbox in self.children or inbox == self.inbox:
             raise ActorExists(f"actor already exists: {inbox}")
+        security = SecurityContext(key or generate_key(), self.security.capabilities, clock_ns=self.security.now_ns)
+        child = Actor(security, self.network, inbox=inbox, parent=self)
+        child.answer_for_health()
+        return child
+
+    async def start_child(
+        self,
+        child: Actor,
+        *,
+        supervisor: Handle | None = None,
+        body: Body | None = None,
+        restart: Restart = Restart.TRANSIENT,
+    ) -> None:
+        """Run a child; when it fails it is run again, as :mod:`dms.actor.supervision` says.
+
+        :param supervisor: who may ask for its health.
+        :param body: what it does beside answering. With it fail all tasks of the actor, and are not started again but by it.
+        :raises ActorExists: the inbox is taken.
+        """
         if self._nursery is None:
             raise RuntimeError(f"actor {self.inbox} does not run")
-        security = SecurityContext(key or generate_key(), self.security.capabilities, clock_ns=self.security.now_ns)
-        child = Actor(security, self.network, inbox=inbox, parent=self, body=body)
-        child.answer_for_health()
+        child._body = body
+        await self.children.start(self._nursery, child, restart)
         if supervisor is not None and supervisor.id != child.handle.id:
             own = did_of(child.security.id.public_key())
             child.grant(supervisor.did, own, [HEALTH_CAP], lifetime_s=GRANT_LIFETIME_S, depth=0)
-        await self.children.start(self._nursery, child, restart)
-        return child
 
     # what others may do here ---------------------------------------------------------------------------------------
 

@@ -98,6 +98,9 @@ class Allocation:
         self._lock = trio.Lock()
         self._quiet = False
         self._starting: trio.CancelScope | None = None
+        self._awaited = ""
+        self._begun = trio.Event()
+        self._was_attended = False
         self._register()
 
     @property
@@ -153,6 +156,19 @@ class Allocation:
             failure = await self._execute(self._request())
         if failure is not None:
             await self._apply(Ended(_lost(failure.message)))
+
+    async def attend(self, _actor: Actor) -> None:
+        """The body of its actor: take note of the end of each execution. Whatever fails here unforeseen ends all tasks of the
+        actor, also those of hooks; run again, it takes up where that left off.
+        """
+        if self._was_attended:
+            await self._recover()
+        self._was_attended = True
+        while True:
+            await self._begun.wait()
+            self._begun = trio.Event()
+            if self._awaited:
+                await self._await_end(self._awaited)
 
     async def stats(self) -> messages.Stats:
         """What it uses now."""
@@ -215,9 +231,18 @@ class Allocation:
                 self._starting = None
             self.started_ns = self.started_ns or self.actor.security.now_ns()
             await self._hooks("poststart")
-            self.actor.start_soon(self._await_end, self.execution_id)
+            self._awaited = self.execution_id
+            self._begun.set()
             return None
         return HookFailed("shut down while it was being started")
+
+    async def _recover(self) -> None:
+        """After a failure of the actor: what it had begun is done again."""
+        if self.view.state is AllocationState.RUNNING:
+            await self.resume()
+        elif self.view.state.is_final and not self.over.is_set():
+            await self._surroundings.report(self, AllocationState.RUNNING)
+            await self._release()
 
     async def _await_end(self, execution_id: str) -> None:
         try:

@@ -12,13 +12,12 @@ import trio
 from dms.actor.actor import Actor
 from dms.actor.handle import Handle
 from dms.allocation.allocation import Allocation, AllocationSpec, Surroundings
-from dms.allocation.hooks.grants import GrantsHook
 from dms.allocation.hooks.liveness import LivenessHook
 from dms.allocation.hooks.results_dir import PERSIST_LOGS_S, ResultsDirHook
 from dms.allocation.machine import AllocationState, AllocationView
-from dms.allocation.messages import Stats
+from dms.allocation.messages import NAMESPACE, Stats
 from dms.executor.protocol import Executor
-from dms.identity.ids import ActorID
+from dms.identity.ids import ActorID, did_of
 from dms.identity.keys import PrivateKey
 from dms.node.errors import ExecutorMissing
 from dms.node.reservations import Reservation, Reservations, ports_of
@@ -30,7 +29,7 @@ from dms.store import Documents, Session, Store
 from dms.store.schema import allocations as table
 from dms.types.errors import DMSError
 from dms.types.gojson import Wire
-from dms.types.ids import AllocationID, EnsembleID
+from dms.types.ids import AllocationID, Capability, EnsembleID
 
 PUSH_TIMEOUT_S = 20.0
 MAX_PUSH_WAIT_S = 60.0
@@ -189,9 +188,8 @@ class Hosting:
     # making --------------------------------------------------------------------------------------------------------
 
     async def _make(self, spec: AllocationSpec, view: AllocationView, execution_id: str) -> Allocation:
-        actor = await self._root.create_child(spec.id, self._child_key(spec.id))
+        actor = self._root.prepare_child(spec.id, self._child_key(spec.id))
         results_dir = self._jobs_dir / spec.id
-        grants = GrantsHook(self._root.security, actor.security.id, spec.orchestrator.did, spec.ensemble_id)
         hooks = (
             ResultsDirHook(results_dir),
             LivenessHook(self._push_liveness, interval_s=self._options.liveness_interval_s),
@@ -207,8 +205,12 @@ class Hosting:
         )
         allocation = Allocation(spec, actor, surroundings, view=view, execution_id=execution_id)
         self._hosted[spec.id] = allocation
-        actor.start_soon(grants.keep, allocation)
-        grants.grant()
+        await self._root.start_child(actor, supervisor=spec.orchestrator, body=allocation.attend)
+        for audience, namespace in (
+            (self._root.security.id, f"/dms/ensemble/{spec.ensemble_id}"),
+            (actor.security.id, NAMESPACE),
+        ):
+            actor.grant(spec.orchestrator.did, did_of(audience.public_key()), [Capability(namespace)])
         return allocation
 
     async def _remove_strays(self) -> None:

@@ -16,9 +16,10 @@ import trio
 
 from dms.actor.actor import Actor
 from dms.actor.behaviour import Message
+from dms.actor.grants import Grant
 from dms.allocation.machine import AllocationState
 from dms.ensemble.config import EnsembleConfig
-from dms.identity.ids import did_of
+from dms.identity.ids import DID, did_of
 from dms.observe import get_logger
 from dms.orchestrator import effects, messages
 from dms.orchestrator.errors import DeploymentNotRunning, NothingToRead
@@ -54,8 +55,6 @@ from dms.orchestrator.state import LOST, AllocationRecord, DeploymentState, Phas
 from dms.types.errors import DMSError
 from dms.types.ids import Capability, EnsembleID
 
-GRANT_LIFETIME_S = 3600.0
-GRANT_RENEWAL_S = GRANT_LIFETIME_S / 2
 LIVENESS_TIMEOUT_S = 100.0
 """Three signs of life at the usual 30 s may be missed before an allocation counts as lost."""
 MAX_CHANGES_TOLD = 10_000
@@ -101,6 +100,9 @@ class Deployment:
         self._work: trio.CancelScope | None = None
         self._seen: dict[str, float] = {}
         self._fetching: dict[str, trio.Lock] = {}
+        self._granted: dict[DID, Grant] = {}
+        self.was_driven = False
+        """Whether :meth:`run` was begun before, in this life of the process."""
 
     # what others see -----------------------------------------------------------------------------------------------
 
@@ -147,29 +149,26 @@ class Deployment:
     # life ----------------------------------------------------------------------------------------------------------
 
     async def run(self, *, is_restored: bool = False) -> None:
-        """Drive it to its end; the actor stops with it."""
+        """Drive it to its end."""
         self._register()
-        try:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._keep_grants)
-                if is_restored:
-                    state, instructions = resume(self.state, self._now())
-                    await self._journal.write(self.id, state, "restored", {})
-                    self.state = state
-                    self._announce()
-                    is_over = await self._go_on(nursery, instructions)
-                else:
-                    self._post(Begun(at_ns=self._now()))
-                    is_over = False
-                while not is_over:
-                    is_over = await self._take_one(nursery)
-                nursery.cancel_scope.cancel()
-            # only after a proper end: cancelled, what is still queued was not taken
-            self._has_ended = True
-            while self._inbox.statistics().current_buffer_used:
-                self._inbox.receive_nowait().taken.set()
-        finally:
-            self.actor.stop()
+        self._grant_providers()
+        async with trio.open_nursery() as nursery:
+            if is_restored:
+                state, instructions = resume(self.state, self._now())
+                await self._journal.write(self.id, state, "restored", {})
+                self.state = state
+                self._announce()
+                is_over = await self._go_on(nursery, instructions)
+            else:
+                self._post(Begun(at_ns=self._now()))
+                is_over = False
+            while not is_over:
+                is_over = await self._take_one(nursery)
+            nursery.cancel_scope.cancel()
+        # only after a proper end: cancelled, what is still queued was not taken
+        self._has_ended = True
+        while self._inbox.statistics().current_buffer_used:
+            self._inbox.receive_nowait().taken.set()
 
     async def _take_one(self, nursery: trio.Nursery) -> bool:
         """One event; whether it was the last."""
@@ -351,19 +350,14 @@ class Deployment:
     # bookkeeping ---------------------------------------------------------------------------------------------------
 
     def _grant_providers(self) -> None:
-        """Let the chosen providers push to us (``spec/orchestration.md`` 2.8)."""
-        for did in {bid.handle.did for bid in self.state.assignment.values()}:
-            self.actor.security.grant(
-                did,
-                did_of(self.actor.security.id.public_key()),
-                [Capability(f"/dms/orchestrator/{self.id}")],
-                int(GRANT_LIFETIME_S * NS_PER_S),
-            )
-
-    async def _keep_grants(self) -> None:
-        while True:
-            self._grant_providers()
-            await trio.sleep(GRANT_RENEWAL_S)
+        """Let the chosen providers, and no others, push to us until the end (``spec/orchestration.md`` 2.8)."""
+        own = did_of(self.actor.security.id.public_key())
+        caps = [Capability(f"/dms/orchestrator/{self.id}")]
+        chosen = {bid.handle.did for bid in self.state.assignment.values()}
+        for did in [did for did in self._granted if did not in chosen]:
+            self.actor.withdraw(self._granted.pop(did))
+        for did in chosen - self._granted.keys():
+            self._granted[did] = self.actor.grant(did, own, caps)
 
     async def _note(self, kind: str, detail: dict[str, object]) -> None:
         await self._journal.write(self.id, None, kind, detail)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import uuid
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import trio
@@ -184,22 +185,33 @@ class Deployments:
         await self._logs.remove(ensemble)
 
     async def _launch(self, record: DeploymentRecord, *, is_restored: bool) -> None:
-        actor = await self._root.create_child(record.id, self._child_key(record.id))
+        actor = self._root.prepare_child(record.id, self._child_key(record.id))
         deployment = Deployment(
             record, actor, self._journal, logs=self._logs, liveness_timeout_s=self._liveness_timeout_s
         )
         self._live[record.id] = deployment
-        self._root.start_soon(self._run, deployment, is_restored)
+        drive = partial(self._drive, deployment, is_restored)
+        await self._root.start_child(actor, supervisor=self._root.handle, body=drive)
+        self._root.start_soon(self._await_end, deployment)
 
-    async def _run(self, deployment: Deployment, is_restored: bool) -> None:  # noqa: FBT001  start_soon passes no keywords
-        try:
-            await deployment.run(is_restored=is_restored)
-            log.info("deployment_ended", ensemble=deployment.id, status=deployment.state.phase.value)
-        finally:
-            self._live.pop(deployment.id, None)
-            deployment.changed.set()  # whoever came to wait after the last step waits for nothing
-            if deployment.id in self._records:  # not deleted meanwhile
-                self._records[deployment.id] = DeploymentRecord(deployment.id, deployment.config, deployment.state)
+    async def _drive(self, deployment: Deployment, is_restored: bool, _actor: Actor) -> None:  # noqa: FBT001  partial
+        """The body of its actor; after an unforeseen failure it goes on from what is on disk, as after a restart."""
+        is_again, deployment.was_driven = deployment.was_driven, True
+        await deployment.run(is_restored=is_restored or is_again)
+        log.info("deployment_ended", ensemble=deployment.id, status=deployment.state.phase.value)
+        self._forget(deployment)
+
+    async def _await_end(self, deployment: Deployment) -> None:
+        """One that failed too often is not driven any more until this node restarts."""
+        await self._root.children.wait_gone(deployment.id)
+        self._forget(deployment)
+
+    def _forget(self, deployment: Deployment) -> None:
+        if self._live.pop(deployment.id, None) is None:
+            return
+        deployment.changed.set()  # whoever came to wait after the last step waits for nothing
+        if deployment.id in self._records:  # not deleted meanwhile
+            self._records[deployment.id] = DeploymentRecord(deployment.id, deployment.config, deployment.state)
 
 
 def check_deployable(config: EnsembleConfig) -> None:

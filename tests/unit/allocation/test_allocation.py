@@ -87,7 +87,7 @@ class Desk:
         self.executor = executor or self.executor
         self.executor.on("-1", script or Script(None))
         self.executor.on("-2", script or Script(None))
-        child = await self.root.create_child(ID)
+        child = self.root.prepare_child(ID)
         spec = AllocationSpec(
             id=ID,
             ensemble_id=ENSEMBLE,
@@ -107,7 +107,9 @@ class Desk:
             report=self._report,
             release=self._release,
         )
-        return Allocation(spec, child, surroundings, view=view)
+        allocation = Allocation(spec, child, surroundings, view=view)
+        await self.root.start_child(child, supervisor=self.root.handle, body=allocation.attend)
+        return allocation
 
     async def _save(self, allocation: Allocation) -> None:
         await trio.lowlevel.checkpoint()

@@ -3,5 +3,4 @@
 :mod:`~dms.allocation.hooks.hook`         the protocol
 :mod:`~dms.allocation.hooks.results_dir`  the private directory with the logs, and how long it outlives the workload
 :mod:`~dms.allocation.hooks.liveness`     signs of life to the orchestrator
-:mod:`~dms.allocation.hooks.grants`       what the orchestrator may do here, renewed while the allocation lives
 """
