@@ -61,6 +61,12 @@ def _onboard(flags: Flags) -> object:
     return OnboardRequest(no_gpu=flags["no_gpu"], gpus=flags["gpus"] or "", config=config)
 
 
+def _benchmark(flags: Flags) -> object:
+    from dms.node.payloads import BenchmarkRequest
+
+    return BenchmarkRequest(run=bool(flags["run"]))
+
+
 def _ping(flags: Flags) -> object:
     from dms.node.payloads import PingRequest
 
@@ -134,6 +140,49 @@ def _prune(flags: Flags) -> object:
     return PruneRequest(before=flags["before"] or "", all=flags["all"])
 
 
+def _token_list(flags: Flags) -> object:
+    from dms.cli.tokens import parse_token_or_list
+    from dms.node.capability_payloads import TokenRequest
+
+    return TokenRequest(token=parse_token_or_list(flags["token"], "--token"))
+
+
+def _list_anchors(flags: Flags) -> object:
+    from dms.node.capability_payloads import ListAnchors
+
+    return ListAnchors(context=flags["name"] or "")
+
+
+def _anchor(flags: Flags) -> object:
+    from dms.capability.token import NO_TOKENS
+    from dms.cli.tokens import parse_token_or_list
+    from dms.node.capability_payloads import AnchorRequest
+
+    require, provide, revoke = (
+        parse_token_or_list(flags[part], f"--{part}") if flags[part] else NO_TOKENS
+        for part in ("require", "provide", "revoke")
+    )
+    return AnchorRequest(require=require, provide=provide, revoke=revoke)
+
+
+def _explain(flags: Flags) -> object:
+    from dms.capability.token import NO_TOKENS
+    from dms.cli.tokens import parse_did, parse_token_or_list
+    from dms.node.capability_payloads import ExplainRequest
+
+    return ExplainRequest(
+        from_=parse_did(flags["from_"], "subject").uri,
+        behavior=flags["behavior"],
+        audience=flags["audience"] or "",
+        topic=flags["topic"] or "",
+        token=parse_token_or_list(flags["tokens"], "--tokens") if flags["tokens"] else NO_TOKENS,
+    )
+
+
+def _token_flag(text: str) -> tuple[Flag, ...]:
+    return (Flag("token", f"{text} One token, or a list.", is_required=True),)
+
+
 _TIMES = ("created-after", "created-before", "updated-after", "updated-before")
 
 KNOWN: tuple[KnownBehaviour, ...] = (
@@ -177,6 +226,13 @@ KNOWN: tuple[KnownBehaviour, ...] = (
     KnownBehaviour("/dms/node/resources/onboarded", "Resources that are offered"),
     KnownBehaviour("/dms/node/hardware/spec", "What the machine has"),
     KnownBehaviour("/dms/node/hardware/usage", "What of it is busy"),
+    KnownBehaviour(
+        "/dms/node/hardware/benchmark",
+        "What the machine measured of itself",
+        (Flag("run", "Measure now.", bool),),
+        _benchmark,
+        timeout_s=90.0,
+    ),
     KnownBehaviour("/dms/node/allocations/list", "Allocations that the node runs for others"),
     KnownBehaviour(
         "/dms/node/deployment/new",
@@ -237,7 +293,74 @@ KNOWN: tuple[KnownBehaviour, ...] = (
         _prune,
     ),
     KnownBehaviour("/dms/node/deployment/delete", "Forget one deployment", (_id_flag(),), _delete),
+    KnownBehaviour(
+        "/dms/cap/list",
+        "Anchors of the node",
+        (Flag("name", "Name of the context; the node opens its own only."),),
+        _list_anchors,
+    ),
+    KnownBehaviour(
+        "/dms/cap/anchor",
+        "Anchor tokens at the node, of several kinds at once",
+        (
+            Flag("require", "Token list to accept authority by."),
+            Flag("provide", "Token list to show in messages."),
+            Flag("revoke", "Revocations, apart from the others."),
+        ),
+        _anchor,
+    ),
+    KnownBehaviour(
+        "/dms/cap/provide/anchor", "Anchor what the node shows", _token_flag("Given to the node."), _token_list
+    ),
+    KnownBehaviour("/dms/cap/require/anchor", "Anchor what the node accepts", _token_flag("Lends trust."), _token_list),
+    KnownBehaviour(
+        "/dms/cap/revoke/anchor", "Anchor a revocation at the node", _token_flag("A revocation."), _token_list
+    ),
+    KnownBehaviour(
+        "/dms/cap/revoke/broadcast",
+        "Send a revocation to all nodes",
+        _token_flag("A revocation."),
+        _token_list,
+        topic="/nunet/revocation",
+    ),
+    KnownBehaviour(
+        "/dms/cap/explain",
+        "Ask the node how it would decide",
+        (
+            Flag("behavior", "What is to be called.", short="-b", is_required=True),
+            Flag("from", "DID of who calls it.", is_required=True),
+            Flag("audience", "DID of whom it is called at; else the node."),
+            Flag("topic", "Broadcast on this topic."),
+            Flag("tokens", "Tokens that the message carries."),
+        ),
+        _explain,
+    ),
 )
+
+AMONG_NODES: tuple[KnownBehaviour, ...] = (
+    KnownBehaviour("/dms/deployment/request", "Look for machines: everybody may bid", topic="/nunet/deployment"),
+    KnownBehaviour("/dms/deployment/bid", "Offer a machine to whoever asked"),
+    KnownBehaviour("/dms/deployment", "Ask a machine to run something: all that goes with it"),
+    KnownBehaviour("/dms/cap/revoke/missed", "Ask for revocations that were missed"),
+)
+"""What nodes call at each other; for those who grant capabilities."""
+
+ABSENT: Mapping[str, str] = {
+    "/dms/node/deployment/update": "changing a deployment that runs",
+    "/broadcast/dms/status": "the status of all nodes",
+    "/dms/debug/flightrec": "the flight recorder",
+    "/dms/node/logger/config": "the configuration of logs",
+    "/dms/node/status": "the status of a node",
+    "/dms/node/vm": "virtual machines outside of deployments",
+    "/dms/tokenomics": "contracts and payments",
+    "/dms/volume": "volumes",
+}
+"""Behaviours of other versions that this one does not have, and what they are about; a path stands for all below it."""
+
+
+def absent(name: str) -> str:
+    """What a behaviour that this version does not have is about; empty if it is none of those."""
+    return next((what for path, what in ABSENT.items() if name == path or name.startswith(f"{path}/")), "")
 
 
 def find(name: str) -> KnownBehaviour | None:

@@ -7,12 +7,25 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dms.cli.broadcast import broadcast
+from dms.cli.explain import explain
+from dms.cli.tokens import (
+    exactly_one,
+    parse_caps,
+    parse_did,
+    parse_expiry_ns,
+    parse_token,
+    parse_token_list,
+    split,
+)
+
 if TYPE_CHECKING:
-    from dms.capability.token import Token, TokenList
-    from dms.identity.ids import DID
-    from dms.types.ids import Capability
+    from pathlib import Path
 
 app = typer.Typer(name="cap", help="Say whom to trust, and give capabilities to others.", no_args_is_help=True)
+
+
+UPTAKE_TIMEOUT_S = 5.0
 
 
 class Output(StrEnum):
@@ -80,10 +93,10 @@ def grant(
     from dms.capability.token import Action, encode_token_list
     from dms.cli.identity import open_context
 
-    who, where = _did(subject, "subject"), _did(audience, "audience", optional=True)
-    expiry_ns = _expiry_ns(expiry, duration)
+    who, where = parse_did(subject, "subject"), parse_did(audience, "audience", optional=True)
+    expiry_ns = parse_expiry_ns(expiry, duration)
     opened = open_context(ctx, context)
-    tokens = opened.grant(Action.DELEGATE, who, where, _split(topic), expiry_ns, depth, _caps(cap))
+    tokens = opened.grant(Action.DELEGATE, who, where, split(topic), expiry_ns, depth, parse_caps(cap))
     typer.echo(encode_token_list(tokens))
 
 
@@ -114,13 +127,13 @@ def delegate(
     from dms.cli.identity import open_context
     from dms.types.errors import BadInput
 
-    who, where = _did(subject, "subject"), _did(audience, "audience", optional=True)
+    who, where = parse_did(subject, "subject"), parse_did(audience, "audience", optional=True)
     mode = SelfSign.parse(self_sign)
     if auto_expire and (expiry or duration or mode is not SelfSign.NO):
         raise BadInput("--auto-expire excludes --expiry, --duration and --self-sign")
-    expiry_ns = 0 if auto_expire else _expiry_ns(expiry, duration)
+    expiry_ns = 0 if auto_expire else parse_expiry_ns(expiry, duration)
     opened = open_context(ctx, context)
-    tokens = opened.delegate(who, where, _split(topic), expiry_ns, depth, _caps(cap), mode)
+    tokens = opened.delegate(who, where, split(topic), expiry_ns, depth, parse_caps(cap), mode)
     typer.echo(encode_token_list(tokens))
 
 
@@ -139,6 +152,8 @@ def anchor(
 ) -> None:
     """Add one root of trust, or the tokens of one list, to a context. No passphrase is needed.
 
+    A node that runs with this context takes it up at once; the command waits for that and says so.
+
     Examples:
       nunet cap anchor --context dms --root did:key:z6Mk…
       nunet cap anchor --context dms --require "$(nunet cap grant …)"
@@ -149,14 +164,15 @@ def anchor(
     from dms.cli.identity import context_file, report_problems
     from dms.identity.trust import TrustContext
 
-    _exactly_one(root=root, require=require, provide=provide, revoke=revoke)
-    roots = [] if root is None else [_did(root, "root")]
-    required = NO_TOKENS if require is None else _token_list(require, "--require")
-    provided = NO_TOKENS if provide is None else _token_list(provide, "--provide")
-    revoked = NO_TOKENS if revoke is None else TokenList.of(_token(revoke, "--revoke"))
+    exactly_one(root=root, require=require, provide=provide, revoke=revoke)
+    roots = [] if root is None else [parse_did(root, "root")]
+    required = NO_TOKENS if require is None else parse_token_list(require, "--require")
+    provided = NO_TOKENS if provide is None else parse_token_list(provide, "--provide")
+    revoked = NO_TOKENS if revoke is None else TokenList.of(parse_token(revoke, "--revoke"))
     with edit_context(context_file(ctx, context), TrustContext(), name=context, need_provider=False) as opened:
         report_problems(opened)
         opened.add_roots(roots, required, provided, revoked)
+    _tell_of_uptake(context_file(ctx, context))
 
 
 @app.command("remove")
@@ -168,7 +184,7 @@ def remove(
     provide: Annotated[str | None, typer.Option("--provide", help="One token, as `cap list` prints it.")] = None,
     revoke: Annotated[str | None, typer.Option("--revoke", help="One token, as `cap list` prints it.")] = None,
 ) -> None:
-    """Remove one anchor from a context. No passphrase is needed.
+    """Remove one anchor from a context. No passphrase is needed. A node that runs with it takes that up at once.
 
     Examples:
       nunet cap remove --context dms --root did:key:z6Mk…
@@ -180,17 +196,18 @@ def remove(
     from dms.identity.trust import TrustContext
     from dms.types.errors import NotFound
 
-    _exactly_one(root=root, require=require, provide=provide, revoke=revoke)
-    roots = [] if root is None else [_did(root, "root")]
-    required = NO_TOKENS if require is None else TokenList.of(_token(require, "--require"))
-    provided = NO_TOKENS if provide is None else TokenList.of(_token(provide, "--provide"))
-    revoked = NO_TOKENS if revoke is None else TokenList.of(_token(revoke, "--revoke"))
+    exactly_one(root=root, require=require, provide=provide, revoke=revoke)
+    roots = [] if root is None else [parse_did(root, "root")]
+    required = NO_TOKENS if require is None else TokenList.of(parse_token(require, "--require"))
+    provided = NO_TOKENS if provide is None else TokenList.of(parse_token(provide, "--provide"))
+    revoked = NO_TOKENS if revoke is None else TokenList.of(parse_token(revoke, "--revoke"))
     with edit_context(context_file(ctx, context), TrustContext(), name=context, need_provider=False) as opened:
         report_problems(opened)
         if not opened.remove_roots(roots, required, provided, revoked):
             raise NotFound(
                 f"context '{context}' holds no such anchor", hint=f"see `nunet cap list --context {context}`"
             )
+    _tell_of_uptake(context_file(ctx, context))
 
 
 @app.command("list")
@@ -243,80 +260,47 @@ def revoke(
     """
     from dms.cli.identity import open_context
 
-    victims = _token_list(tokens, "TOKENS")
+    victims = parse_token_list(tokens, "TOKENS")
     opened = open_context(ctx, context)
     for revocation in [opened.revoke(token) for token in victims.tokens]:
         typer.echo(str(revocation))
 
 
-def _did(text: str, what: str, *, optional: bool = False) -> DID:
-    from dms.identity.errors import InvalidDID
-    from dms.identity.ids import DID
+@app.command("help")
+def help_(
+    output: Annotated[Output, typer.Option("--output", "-o", help="Form of the output.")] = Output.TABLE,
+) -> None:
+    """List the behaviours that capabilities can be granted for.
 
-    try:
-        did = DID.parse(text)
-    except InvalidDID:
-        did = DID()
-    if did or (optional and not text):
-        return did
-    raise InvalidDID(f"invalid {what} DID: {text[:80]!r}")
+    A capability for a path covers all paths below it: /dms/node covers /dms/node/peers/list, and / covers everything.
 
+    Examples:
+      nunet cap help
+      nunet cap help --output json
+    """
+    from dms.cli.behaviours import AMONG_NODES, KNOWN
+    from dms.cli.output import as_json, print_table
 
-def _split(values: list[str] | None) -> tuple[str, ...]:
-    """The values of a list flag: repeated, separated by commas, or both."""
-    return tuple(part.strip() for value in values or () for part in value.split(",") if part.strip())
-
-
-def _caps(values: list[str] | None) -> tuple[Capability, ...]:
-    from dms.types.ids import Capability
-
-    return tuple(Capability(path) for path in _split(values))
-
-
-def _expiry_ns(expiry: str, duration: str) -> int:
-    import time
-
-    from dms.cli.times import parse_time_ns
-    from dms.types.errors import BadInput
-    from dms.types.units import parse_duration_ns
-
-    if not expiry and not duration:
-        raise BadInput("either expiration or duration must be specified", hint="--expiry 2030-12-31, or --duration 24h")
-    if expiry and duration:
-        raise BadInput("--expiry and --duration exclude each other")
-    now_ns = time.time_ns()
-    expiry_ns = parse_time_ns(expiry) if expiry else now_ns + parse_duration_ns(duration)
-    if expiry_ns <= now_ns:
-        raise BadInput(f"the expiry {expiry or duration} lies in the past")
-    return expiry_ns
+    rows = sorted((known.name, known.topic, known.help) for known in (*KNOWN, *AMONG_NODES))
+    if output is Output.JSON:
+        keys = ("behavior", "topic", "help")
+        print(as_json([dict(zip(keys, row, strict=True)) for row in rows]))
+        return
+    print_table(("BEHAVIOR", "TOPIC", "WHAT IT DOES"), rows)
 
 
-def _exactly_one(**flags: str | None) -> None:
-    from dms.types.errors import BadInput
-
-    if sum(value is not None for value in flags.values()) != 1:
-        raise BadInput(f"give exactly one of {', '.join(f'--{name}' for name in flags)}")
+app.command("broadcast")(broadcast)
+app.command("explain")(explain)
 
 
-def _token_list(text: str, flag: str) -> TokenList:
-    from dms.capability.errors import BadToken
-    from dms.capability.token import decode_token_list
+def _tell_of_uptake(path: Path) -> None:
+    """Say on stderr what the node that runs with this context, if there is one, made of the change."""
+    from dms.node.holding import Uptake, wait_for_uptake
 
-    tokens = decode_token_list(text.encode("utf-8", "surrogateescape"))
-    if not tokens:
-        raise BadToken(
-            f'bad token: {flag} holds no tokens; it takes a list, {{"tok":[…]}}, as `nunet cap grant` prints it'
-        )
-    return tokens
-
-
-def _token(text: str, flag: str) -> Token:
-    from dms.capability.errors import BadToken
-    from dms.capability.token import decode_token
-
-    try:
-        return decode_token(text.encode("utf-8", "surrogateescape"))
-    except BadToken as exc:
-        raise BadToken(
-            f"{exc.message}, in {flag}", hint='it takes a single token, {"dms":{…}}, as `nunet cap list` prints it'
-        ) from None
+    match wait_for_uptake(path, timeout_s=UPTAKE_TIMEOUT_S):
+        case Uptake.TAKEN_UP:
+            typer.echo("The running node has taken this up.", err=True)
+        case Uptake.NOT_YET:
+            typer.echo("A node runs with this context and has not taken this up yet; its log tells why.", err=True)
+        case Uptake.NO_NODE:
+            return

@@ -94,14 +94,22 @@ class Client:
         return _sized(self.security.provide(message, [Capability(behaviour)], [Capability(cont)] if cont else []))
 
     def broadcast_message(
-        self, topic: str, behaviour: str, payload: object, *, timeout_s: float = DEFAULT_TIMEOUT_S, expiry_ns: int = 0
+        self,
+        topic: str,
+        behaviour: str,
+        payload: object,
+        *,
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+        expiry_ns: int = 0,
+        wants_replies: bool = True,
     ) -> Envelope:
-        """A signed message to everybody on a topic.
+        """A signed message to everybody on a topic. Replies, where they are wanted, are collected until it expires.
 
         :raises BadInput: it would be too large.
         """
         nonce, expiry_ns = self.security.next_nonce(), expiry_ns or self._expiry(timeout_s)
-        options = Options(exp=expiry_ns, cont=f"/public/user/{nonce}", topic=topic)
+        cont = f"/public/user/{nonce}" if wants_replies else ""
+        options = Options(exp=expiry_ns, cont=cont, topic=topic)
         message = self._unsigned(NOBODY, behaviour, payload, nonce, options)
         return _sized(self.security.provide_broadcast(message, topic, [Capability(behaviour)]))
 

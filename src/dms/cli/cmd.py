@@ -6,6 +6,7 @@ Options that say who acts and how long stand before or after the behaviour; afte
 from __future__ import annotations
 
 import inspect
+import keyword
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,7 +14,7 @@ import typer
 from typer.core import TyperGroup
 from typer.main import get_command
 
-from dms.cli.behaviours import KNOWN, Flag, KnownBehaviour, find
+from dms.cli.behaviours import KNOWN, Flag, KnownBehaviour, absent, find
 from dms.cli.options import Context, Destination, Expiry, Timeout
 
 if TYPE_CHECKING:
@@ -36,9 +37,22 @@ class BehaviourGroup(TyperGroup):
         if not cmd_name.startswith("/"):
             return None
         behaviour = find(cmd_name)
+        if behaviour is None and (what := absent(cmd_name)):
+            return _refusal(cmd_name, what)
         one = typer.Typer(add_completion=False, rich_markup_mode=None)
         one.command(cmd_name, help=_help_of(cmd_name, behaviour))(_function(cmd_name, behaviour))
         return plain(get_command(one))
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:  # as above
+        """As the framework, with a word on what behaviours look like."""
+        if args and not args[0].startswith(("/", "-")):
+            ctx.fail(f'unknown behaviour "{args[0]}": behaviours are paths, such as {_closest(args[0])}')
+        return super().resolve_command(ctx, args)
+
+
+def _closest(name: str) -> str:
+    """A known behaviour that ends like ``name``, or any."""
+    return next((known.name for known in KNOWN if known.name.endswith(f"/{name}")), "/public/hello")
 
 
 app = typer.Typer(name="cmd", cls=BehaviourGroup, no_args_is_help=True)
@@ -65,6 +79,26 @@ def _help_of(name: str, behaviour: KnownBehaviour | None) -> str:
         text = behaviour.help
         example = "".join(f" {flag.short or '--' + flag.name} …" for flag in behaviour.flags if flag.is_required)
     return f"{text}.\n\nExamples:\n  nunet actor cmd {name}{example}"
+
+
+def _refusal(name: str, what: str) -> Any:  # a command of the framework
+    """A command that takes any flags and says that there is no such behaviour here."""
+    from dms.cli.errors import RefusedUnknown
+    from dms.cli.root import plain
+
+    one = typer.Typer(add_completion=False, rich_markup_mode=None)
+
+    @one.command(
+        name,
+        help=f"{what[0].upper()}{what[1:]}: not in this version.",
+        context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
+    )
+    def refuse() -> None:
+        raise RefusedUnknown(
+            f"this version does not have {name} ({what})", hint="nunet cap help lists the behaviours that it has"
+        )
+
+    return plain(get_command(one))
 
 
 def _function(name: str, behaviour: KnownBehaviour | None) -> Callable[..., None]:
@@ -104,7 +138,8 @@ def _keyword(name: str, annotation: Any, default: object = None) -> inspect.Para
 
 
 def _key(flag: Flag) -> str:
-    return flag.name.replace("-", "_")
+    key = flag.name.replace("-", "_")
+    return f"{key}_" if keyword.iskeyword(key) else key
 
 
 def _call(ctx: typer.Context, name: str, behaviour: KnownBehaviour | None, values: dict[str, Any]) -> None:

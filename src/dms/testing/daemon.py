@@ -32,7 +32,6 @@ from dms.types.ids import PeerID
 
 PASSPHRASE = "correct horse"  # noqa: S105  of keys that live as long as a test
 CONTEXT = "user"
-HELLO_TOPIC = "/nunet/hello"
 UNKNOWN_BEHAVIOUR = "/dms/node/custom"
 """A behaviour that the command line has no flags for."""
 CHEAP_SCRYPT_N = 2
@@ -89,7 +88,8 @@ def scripted_daemon(directory: Path) -> Iterator[ScriptedDaemon]:
         async with network.run(), other_network.run(), trio.open_nursery() as nursery:
             for actor in (here, there):
                 await nursery.start(actor.run)
-                await actor.subscribe(HELLO_TOPIC)
+                for topic in sorted({behaviour.topic for behaviour in KNOWN if behaviour.topic}):
+                    await actor.subscribe(topic)
                 _script(actor, daemon)
             await nursery.start(run_server, Bridge(network, here.security, here.handle), listener)
             started.append((daemon, nursery.cancel_scope, trio.lowlevel.current_trio_token()))

@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from dms.actor.envelope import decode_envelope
+from dms.cli.behaviours import ABSENT, find
 from dms.testing.commandline import Nunet
 from dms.testing.daemon import ScriptedDaemon
+from dms.testing.parties import Party
 
 HELLO = "/public/hello"
 
@@ -205,3 +207,75 @@ def _plain(value: object) -> object:
     from dms.types import gojson
 
     return gojson.to_builtins(value)
+
+
+# capabilities --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["provide", "require", "revoke"])
+@pytest.mark.parametrize("form", ["one", "list"])
+def test_a_token_is_anchored_at_the_node(node: ScriptedDaemon, nunet: Nunet, kind: str, form: str) -> None:
+    name = f"/dms/cap/{kind}/anchor"
+    node.answers[name] = lambda _payload: {"OK": True}
+    token = str(Party("org").issue(Party("user"), "/public"))
+    text = token if form == "one" else '{"tok":[' + token + "]}"
+    done = nunet("actor", "cmd", name, "--token", text)
+    assert (done.code, json.loads(done.out)) == (0, {"OK": True})
+    assert node.payloads_of(name) == [{"Token": {"tok": [json.loads(token)]}}]
+
+
+def test_the_capability_behaviours_have_their_flags(node: ScriptedDaemon, nunet: Nunet) -> None:
+    listed, token = as_json(Party("org").issue(Party("user"), "/public")), '{"tok":[null]}'
+    for name in ("list", "anchor", "explain"):
+        node.answers[f"/dms/cap/{name}"] = lambda _payload: {"OK": True}
+    assert nunet("actor", "cmd", "/dms/cap/list", "--name", "dms").code == 0
+    assert nunet("actor", "cmd", "/dms/cap/anchor", "--require", json.dumps(listed)).code == 0
+    asked = ("-b", HELLO, "--from", node.did, "--audience", node.did, "--topic", "/t", "--tokens", token)
+    assert nunet("actor", "cmd", "/dms/cap/explain", *asked).code == 0
+    assert [payload for _, payload in node.requests] == [
+        {"Context": "dms"},
+        {"Require": {"tok": [listed]}},
+        {
+            "From": node.did.uri,
+            "Behavior": HELLO,
+            "Audience": node.did.uri,
+            "Topic": "/t",
+            "Token": {"tok": [None]},
+        },
+    ]
+
+
+def test_a_bad_token_is_told_before_anything_is_sent(node: ScriptedDaemon, nunet: Nunet) -> None:
+    done = nunet("actor", "cmd", "/dms/cap/require/anchor", "--token", "{")
+    assert done.code == 2
+    assert done.err.startswith("Error: bad token")
+    assert node.requests == []
+
+
+@pytest.mark.parametrize("name", sorted(ABSENT))
+def test_a_behaviour_of_other_versions_is_refused_in_one_line(node: ScriptedDaemon, nunet: Nunet, name: str) -> None:
+    assert find(name) is None
+    done = nunet("actor", "cmd", name, "-n", "x", "--whatever", "1", "y")
+    assert done.code == 4
+    assert done.err.splitlines()[0] == f"Error: this version does not have {name} ({ABSENT[name]})"
+    assert nunet("actor", "cmd", f"{name}/something").code == 4
+    assert node.requests == []
+
+
+def test_what_is_no_path_is_no_behaviour(node: ScriptedDaemon, nunet: Nunet) -> None:
+    done = nunet("actor", "cmd", "peers/list")
+    assert done.code == 2
+    assert (
+        done.err.splitlines()[0]
+        == 'Error: unknown behaviour "peers/list": behaviours are paths, such as /dms/node/peers/list'
+    )
+
+
+def test_json_is_sent_as_json_and_everything_else_as_text(node: ScriptedDaemon, nunet: Nunet) -> None:
+    for text, payload in (('{"a":[1]}', {"a": [1]}), ("5", 5), ("null", None), ("hello", "hello"), ('"x"', "x")):
+        envelope = decode_envelope(nunet("actor", "msg", HELLO, text).out.encode())
+        assert json.loads(envelope.msg or b"null") == payload
+
+
+def as_json(token: object) -> object:
+    return json.loads(str(token))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import stat
+import threading
 import time
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from dms.cli.cap import app
 from dms.cli.prompts import Cancelled
 from dms.identity.errors import BadName, InvalidDID, SignatureFailed
 from dms.identity.keystore import Keystore
+from dms.node.holding import file_state, held
 from dms.testing.parties import Party, StoppedClock
 from dms.types.errors import BadInput, NotFound
 
@@ -243,5 +245,57 @@ def test_what_a_damaged_file_still_holds_is_listed_and_the_rest_reported() -> No
 
 
 def test_the_help_shows_examples() -> None:
-    for command in ("new", "grant", "delegate", "anchor", "remove", "list", "revoke"):
+    for command in ("new", "grant", "delegate", "anchor", "remove", "list", "revoke", "broadcast", "help", "explain"):
         assert f"nunet cap {command}" in run(command, "--help")
+
+
+# the running node ----------------------------------------------------------------------------------------------------
+
+
+def test_a_node_that_runs_with_the_context_takes_a_change_up_and_the_command_says_so() -> None:
+    made("dms")
+    root = str(Party("root").did)
+    with held(path_of("dms")) as loaded:
+
+        def node() -> None:  # takes up whatever it finds
+            while not stop.wait(0.01):
+                loaded(file_state(path_of("dms")))
+
+        stop = threading.Event()
+        thread = threading.Thread(target=node)
+        thread.start()
+        try:
+            for verb in ("anchor", "remove"):
+                result = runner.invoke(app, [verb, "-c", "dms", "--root", root], catch_exceptions=False)
+                assert (result.stdout, result.stderr) == ("", "The running node has taken this up.\n")
+        finally:
+            stop.set()
+            thread.join()
+
+
+def test_a_node_that_does_not_take_a_change_up_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    made("dms")
+    monkeypatch.setattr("dms.cli.cap.UPTAKE_TIMEOUT_S", 0.0)
+    with held(path_of("dms")):
+        result = runner.invoke(app, ["anchor", "-c", "dms", "--root", str(Party("root").did)], catch_exceptions=False)
+    assert result.exit_code == 0
+    assert result.stderr.startswith("A node runs with this context and has not taken this up yet")
+
+
+def test_help_lists_what_can_be_granted() -> None:
+    lines = run("help").splitlines()
+    assert lines[0].split() == ["BEHAVIOR", "TOPIC", "WHAT", "IT", "DOES"]
+    assert any(line.split()[:2] == ["/broadcast/hello", "/nunet/hello"] for line in lines)
+    listed = json.loads(run("help", "-o", "json"))
+    names = [each["behavior"] for each in listed]
+    assert names == sorted(names)
+    assert {"/public/hello", "/dms/deployment", "/dms/cap/revoke/missed", "/dms/cap/explain"} <= set(names)
+
+
+def test_each_revocation_is_printed_once_on_a_line_of_its_own() -> None:
+    user = made("user")
+    granted = [run("grant", "-c", "user", "--cap", "/a", *FAR, str(user.did)) for _ in range(2)]
+    both = '{"tok":[' + ",".join(json.dumps(json.loads(text)["tok"][0]) for text in granted) + "]}"
+    printed = run("revoke", "-c", "user", both).splitlines()
+    assert [decode_token(line.encode()).body.act for line in printed] == ["revoke", "revoke"]
+    assert "TOKENS" in usage_error("revoke", "-c", "user")
