@@ -116,6 +116,7 @@ class CapabilityContext:
     def collect_garbage(self) -> int:
         """Drop everything that has expired; how much that was."""
         now_ns = self._clock_ns()
+        self._issuing.collect_garbage(now_ns)
         return self._anchors.collect_garbage(now_ns) + self._admission.drop(lambda token: token.expires_before(now_ns))
 
     def subscribe_changes(self, callback: Callable[[], None]) -> Callable[[], None]:
@@ -251,6 +252,8 @@ class CapabilityContext:
         or on our provide anchors, as many as fit. ``delegate`` lets ``target`` use these paths at ``subject``: its
         reply rests on that.
 
+        Messages of the same kind to the same actor carry the same tokens for a while (:mod:`dms.capability.leaves`).
+
         :raises NotAuthorized: ``invoke`` is empty.
         """
         replies = self._admission.replies_to(target)
@@ -320,6 +323,7 @@ class CapabilityContext:
         self._tell_of_change()
 
     def _tell_of_change(self) -> None:
+        self._issuing.forget_leaves()
         for callback in list(self._subscribers.values()):
             callback()
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
 from enum import StrEnum
+from itertools import chain
 from typing import Final
 
 from dms.capability.anchors import Anchors
 from dms.capability.errors import NotAuthorized
+from dms.capability.leaves import LeafKey, Leaves
 from dms.capability.rules import allows_delegation
 from dms.capability.token import (
     MAX_BLOB_BYTES,
+    MAX_UINT64,
     Action,
     Token,
     TokenList,
@@ -52,6 +55,7 @@ class Issuing:
         self._anchors = anchors
         self._trust = trust
         self._clock_ns = clock_ns
+        self._leaves = Leaves()
 
     def provide(
         self,
@@ -68,21 +72,34 @@ class Issuing:
             raise NotAuthorized("not authorized: no capability to invoke")
         signer = self._signer()
         who, where = did_of(subject.public_key()), did_of(audience.public_key())
-        own = [issue(signer, Action.INVOKE, who, where, (), invoke, expiry_ns)]
+        parents = list(replies)
+        chained = self._rest_on(parents, Action.INVOKE, who, where, (), expiry_ns, invoke)
+        if parents:
+            own = [issue(signer, Action.INVOKE, who, where, (), invoke, expiry_ns)]
+            more = self._rest_on(self._provided(), Action.INVOKE, who, where, (), expiry_ns, invoke)
+        else:
+            own = [self._leaf(None, Action.INVOKE, who, where, (), expiry_ns, invoke)]
+            more = self._leaves_on_anchors(Action.INVOKE, who, where, (), expiry_ns, invoke)
         if delegate:
             own.append(issue(signer, Action.DELEGATE, target, who, (), delegate, expiry_ns, depth=_REPLY_DEPTH))
-        parents = [*replies, *self._provided()]
-        chained = self._rest_on(parents, Action.INVOKE, who, where, (), expiry_ns, invoke)
-        return encode_token_list(TokenList.of(*_fitting(chained, own), *own))
+        return encode_token_list(TokenList.of(*_fitting(chain(chained, more), own), *own))
 
     def provide_broadcast(self, subject: ActorID, topic: str, expiry_ns: int, caps: Sequence[Capability]) -> bytes:
         """See :meth:`CapabilityContext.provide_broadcast`."""
         if not caps:
             raise NotAuthorized("not authorized: no capability to broadcast")
         who = did_of(subject.public_key())
-        own = [issue(self._signer(), Action.BROADCAST, who, NO_DID, (topic,), caps, expiry_ns)]
-        chained = self._rest_on(self._provided(), Action.BROADCAST, who, NO_DID, (topic,), expiry_ns, caps)
+        own = [self._leaf(None, Action.BROADCAST, who, NO_DID, (topic,), expiry_ns, caps)]
+        chained = self._leaves_on_anchors(Action.BROADCAST, who, NO_DID, (topic,), expiry_ns, caps)
         return encode_token_list(TokenList.of(*_fitting(chained, own), *own))
+
+    def forget_leaves(self) -> None:
+        """Issue the tokens of messages anew, because anchors or revocations have changed."""
+        self._leaves.clear()
+
+    def collect_garbage(self, now_ns: int) -> None:
+        """Forget issued tokens that have expired."""
+        self._leaves.collect_garbage(now_ns)
 
     def grant(
         self,
@@ -154,6 +171,38 @@ class Issuing:
             expiry = expiry_ns or parent.earliest_expiry_ns
             if allows_delegation(parent, action, self._anchors.did, audience, topics, expiry, caps):
                 yield issue(signer, action, subject, audience, topics, caps, expiry, depth=depth, parent=parent)
+
+    def _leaves_on_anchors(
+        self,
+        action: str,
+        subject: DID,
+        audience: DID,
+        topics: tuple[str, ...],
+        expiry_ns: int,
+        caps: Sequence[Capability],
+    ) -> Iterable[Token]:
+        for parent in self._provided():
+            if allows_delegation(parent, action, self._anchors.did, audience, topics, expiry_ns, caps):
+                yield self._leaf(parent, action, subject, audience, topics, expiry_ns, caps)
+
+    def _leaf(
+        self,
+        parent: Token | None,
+        action: str,
+        subject: DID,
+        audience: DID,
+        topics: tuple[str, ...],
+        expiry_ns: int,
+        caps: Sequence[Capability],
+    ) -> Token:
+        """A token for a message, perhaps one that carried another message before."""
+        limit_ns, rests_on = (MAX_UINT64, b"") if parent is None else (parent.earliest_expiry_ns, parent.json)
+
+        def make(until_ns: int) -> Token:
+            return issue(self._signer(), action, subject, audience, topics, caps, until_ns, parent=parent)
+
+        key = LeafKey(action, subject, audience, topics, tuple(caps), rests_on)
+        return self._leaves.get(key, self._clock_ns(), expiry_ns, limit_ns, make)
 
 
 def _fitting(chained: Iterable[Token], own: Iterable[Token]) -> list[Token]:

@@ -6,6 +6,7 @@ import pytest
 
 from dms.capability.context import CapabilityContext, SelfSign
 from dms.capability.errors import BadToken, BlobTooBig, CapabilityExpired, NotAuthorized, TooManyRevocations
+from dms.capability.leaves import EXTRA_LIFE_NS
 from dms.capability.token import (
     MAX_BLOB_BYTES,
     NO_TOKENS,
@@ -204,7 +205,9 @@ def test_tokens_expire_while_they_are_held(world: World) -> None:
     world.node.context.add_roots([world.peer.did])
     world.arrives(world.peer, world.node, world.send(world.peer, world.node, A))
     assert world.allowed(world.peer, world.node, A)
-    world.clock.advance(31 * 10**9)
+    world.clock.advance(SOON - NOW_NS + EXTRA_LIFE_NS)
+    assert world.allowed(world.peer, world.node, A)
+    world.clock.advance(1)
     assert not world.allowed(world.peer, world.node, A)
     assert world.node.context.collect_garbage() == 1
     assert world.node.context.collect_garbage() == 0
@@ -239,10 +242,11 @@ def test_tokens_in_memory_are_bounded(world: World) -> None:
         "node", world.node.did, world.node.trust, clock_ns=world.clock, max_ephemeral=3
     )
     world.node.context.add_roots([world.peer.did])
-    blobs = [world.send(world.peer, world.node, A) for _ in range(5)]
+    blobs = [world.send(world.peer, world.node, Capability(f"/{number}")) for number in range(5)]
     for blob in blobs:
         world.arrives(world.peer, world.node, blob)
-    world.clock.advance(31 * 10**9)
+    assert world.node.context.ephemeral_count == 3
+    world.clock.advance(HOUR_NS)
     assert world.node.context.collect_garbage() == 3
 
 
@@ -435,7 +439,7 @@ def test_a_message_carries_chains_then_a_self_signed_token_then_the_reply_delega
     assert [(t.body.act, len(t.levels)) for t in tokens] == [("invoke", 2), ("invoke", 1), ("delegate", 1)]
     for token in tokens:
         verify(token, TrustContext(), NOW_NS)
-        assert token.body.exp == SOON
+        assert token.body.exp == SOON + (EXTRA_LIFE_NS if token.body.act == Action.INVOKE else 0)
         assert token.body.iss == world.user.did
         assert len(token.key.nonce) == 12
     chained, own, reply = (token.body for token in tokens)
