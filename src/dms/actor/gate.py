@@ -55,7 +55,7 @@ class Gate:
     ) -> None:
         options = options or GateOptions()
         self.limiter = Limiter(options.limits, own_host=own_host)
-        self.replay = replay or ReplayWindow()
+        self.replay = ReplayWindow() if replay is None else replay  # an empty one is false
         self.sync_replay = sync_replay
         """Returns once what the window notes will survive a loss of power."""
         self.fetches = Slots(FETCHES, FETCHES_PER_PEER)

@@ -131,13 +131,13 @@ class Inbox:
             self._drop(peer, exc)
             return
         try:
-            behaviour = self._admitted(peer, message, topic="")
+            found = self._admitted(peer, message, topic="")
             message.check_signature()
         except DMSError as exc:
             self._drop(peer, exc)
             await self._refuse(peer, message, exc)
             return
-        await self._dispatch(peer, message, behaviour, topic="")
+        await self._dispatch(peer, message, *found, topic="")
 
     async def _receive_broadcast(self, peer: PeerID, data: bytes) -> None:
         known = self._validated.pop(data, None)
@@ -148,16 +148,16 @@ class Inbox:
             if message.from_.addr.host != peer:
                 # else its replies would go to whom it likes, and a captured one could be published again by anybody
                 raise BadSender("bad sender: the message names another host")
-            behaviour = self._admitted(peer, message, topic=message.opt.topic)
+            found = self._admitted(peer, message, topic=message.opt.topic)
             if known is None:
                 message.check_signature()
         except DMSError as exc:
             self._drop(peer, exc)
             return
-        await self._dispatch(peer, message, behaviour, topic=message.opt.topic)
+        await self._dispatch(peer, message, *found, topic=message.opt.topic)
 
-    def _admitted(self, peer: PeerID, message: Envelope, *, topic: str) -> Behaviour:
-        """Everything that costs little."""
+    def _admitted(self, peer: PeerID, message: Envelope, *, topic: str) -> tuple[Behaviour, int]:
+        """Everything that costs little; the behaviour, and the name of the message in the replay window."""
         now_ns = self._security.now_ns()
         if not self._gate.limiter.allow(peer, message.be, topic):
             raise RateLimited("rate limit exceeded: too much runs at once")
@@ -167,17 +167,16 @@ class Inbox:
         behaviour = self._behaviours.find(message.be, now_ns)
         if behaviour is None or (topic and behaviour.topic != topic):
             raise UnknownBehaviour(f"unknown behaviour: {message.be[:200]}")
-        self._gate.replay.check(message.from_.id, message.nonce)
-        return behaviour
+        return behaviour, self._gate.replay.check(message.from_.id, message.nonce)
 
-    async def _dispatch(self, peer: PeerID, message: Envelope, behaviour: Behaviour, *, topic: str) -> None:
+    async def _dispatch(self, peer: PeerID, message: Envelope, behaviour: Behaviour, name: int, *, topic: str) -> None:
         is_held = False
         try:
             if FETCHED_METHOD in message.cap:
                 with self._gate.fetches.take(peer):
                     await self._security.resolve(message)
             is_held = self._authorise(message, behaviour, topic)
-            self._note(message)
+            self._note(message, name)
             if message.opt.exp - self._security.now_ns() > LONG_LIVED_NS:
                 await self._gate.sync_replay()
             with self._gate.limiter.acquire(peer, message.be, topic):
@@ -209,12 +208,11 @@ class Inbox:
         self._standings.note(message.from_.did, token, trio.current_time())
         return True
 
-    def _note(self, message: Envelope) -> None:
+    def _note(self, message: Envelope, name: int) -> None:
         sender = message.from_
         self._gate.replay.admit(
-            sender.id,
+            name,
             None if sender.addr.host == self._handle.addr.host else sender.did,
-            message.nonce,
             message.opt.exp,
             now_ns=self._security.now_ns(),
             elapsed_ns=int(trio.current_time() * NS_PER_S),

@@ -28,6 +28,8 @@ from dms.identity.ids import DID, ActorID
 MAX_REMEMBERED: Final = 200_000
 SLOT_NS: Final = 10 * 10**9
 """Entries are forgotten in groups, at most this long after they might have been."""
+MAX_HASHED: Final = 1024
+"""Identities whose hashes are kept."""
 HASH_BYTES: Final = 8
 KEY_BYTES: Final = 16
 
@@ -90,6 +92,7 @@ class ReplayWindow:
         self._counts: dict[int, int] = {}
         self._slots: dict[int, _Slot] = {}
         self._due: list[int] = []
+        self._hashed: dict[str, int] = {}
         self._forgotten_ns = 0
 
     def __len__(self) -> int:
@@ -103,19 +106,20 @@ class ReplayWindow:
             elif entry.name not in self._owners:
                 self._hold(entry, now_ns, elapsed_ns)
 
-    def check(self, sender: ActorID, nonce: int) -> None:
-        """Look only, before anything costly is done.
+    def check(self, sender: ActorID, nonce: int) -> int:
+        """Look only, before anything costly is done; the message's name for :meth:`admit`.
 
         :raises Replayed: it is remembered.
         """
-        if self._name(sender, nonce) in self._owners:
+        name = self._hash(b"%b:%d" % (sender.pub.encode(), nonce))
+        if name in self._owners:
             raise Replayed
+        return name
 
-    def admit(
-        self, sender: ActorID, owner: DID | None, nonce: int, expiry_ns: int, *, now_ns: int, elapsed_ns: int
-    ) -> None:
+    def admit(self, name: int, owner: DID | None, expiry_ns: int, *, now_ns: int, elapsed_ns: int) -> None:
         """Note a message whose signature and authority are proven: strangers must not fill the window.
 
+        :param name: what :meth:`check` returned.
         :param owner: the identity that answers for the sender; none: this host. Keys cost nothing, so room is shared out
             by identity.
         :param elapsed_ns: a clock that never jumps; it may count from anywhere.
@@ -124,12 +128,11 @@ class ReplayWindow:
         :raises RateLimited: there is no room for another of this owner.
         """
         self._forget(now_ns, elapsed_ns)
-        name = self._name(sender, nonce)
         if name in self._owners:
             raise Replayed
         if owner is not None and expiry_ns <= self._forgotten_ns:
             raise MessageExpired("message expired, by what the clock of the receiver said before it was set back")
-        entry = Entry(name, LOCAL if owner is None else self._hash(owner.uri.encode()), expiry_ns)
+        entry = Entry(name, LOCAL if owner is None else self._owner(owner), expiry_ns)
         held = self._counts.get(entry.owner, 0)
         if 2 * held >= self._limit - len(self._owners):
             raise RateLimited(
@@ -150,8 +153,13 @@ class ReplayWindow:
 
     # ---------------------------------------------------------------------------------------------------------------
 
-    def _name(self, sender: ActorID, nonce: int) -> int:
-        return self._hash(b"%b:%d" % (sender.pub.encode(), nonce))
+    def _owner(self, did: DID) -> int:
+        known = self._hashed.get(did.uri)
+        if known is None:
+            if len(self._hashed) >= MAX_HASHED:
+                self._hashed.clear()
+            known = self._hashed[did.uri] = self._hash(did.uri.encode())
+        return known
 
     def _hash(self, data: bytes) -> int:
         # zero has another meaning, both as a name and as an owner

@@ -58,7 +58,7 @@ _ESCAPES = (
 def encode(value: object) -> bytes:
     """``value`` as canonical JSON, UTF-8, no trailing newline."""
     kind: Any = type(value)
-    raw = _fast.encode(value if _is_float_free(kind) else _with_go_floats(value))
+    raw = _fast.encode(value if _is_float_free(kind) or not _has_float(value) else _with_go_floats(value))
     for char, escape in _ESCAPES:
         if char in raw:
             raw = raw.replace(char, escape)
@@ -269,6 +269,22 @@ def _scan_float_free(type_: Any, seen: frozenset[Any]) -> bool:
 def _struct_fields(type_: type[msgspec.Struct]) -> tuple[msgspec.structs.FieldInfo, ...]:
     """The fields of a structure; msgspec evaluates the annotations anew at every call."""
     return msgspec.structs.fields(type_)
+
+
+_LEAVES = frozenset({str, int, bool, bytes, type(None)})
+
+
+def _has_float(value: Any) -> bool:
+    """Whether plain JSON holds a float anywhere; true for whatever is not plain JSON."""
+    kind = type(value)
+    if kind in _LEAVES:
+        return False
+    if kind is dict:
+        value = value.values()
+    elif kind is not list and kind is not tuple:
+        return True
+    # by type first: a long list of numbers is looked through at the speed of C
+    return any(kind not in _LEAVES for kind in set(map(type, value))) and any(map(_has_float, value))
 
 
 def _with_go_floats(value: Any) -> Any:
