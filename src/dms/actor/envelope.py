@@ -22,6 +22,7 @@ from dms.types.gojson import Wire
 
 SIGNATURE_PREFIX = b"dms:msg:"
 DEFAULT_LIFETIME_NS = 30 * 10**9
+MAX_UINT64 = 2**64 - 1
 MAX_LIFETIME_NS = 24 * 3600 * 10**9
 """Envelopes that would live longer are refused. It is long because a request to deploy lives as long as its user is willing
 to wait; what that costs in memory is bounded by :mod:`dms.actor.replay`."""
@@ -133,12 +134,15 @@ class Envelope(Wire, dict=True):
 def decode_envelope(data: bytes) -> Envelope:
     """Parse an envelope.
 
-    :raises InvalidMessage: not JSON, or not an envelope.
+    :raises InvalidMessage: not JSON, not an envelope, or a number that others could not read.
     """
     try:
-        return gojson.decode(data, Envelope)
+        message = gojson.decode(data, Envelope)
     except BadJSON as exc:
         raise InvalidMessage(f"invalid message: {exc.message}") from None
+    if not (0 <= message.nonce <= MAX_UINT64 and 0 <= message.opt.exp <= MAX_UINT64):
+        raise InvalidMessage("invalid message: nonce or expiry out of range")
+    return message
 
 
 def encode_payload(payload: object) -> bytes:
