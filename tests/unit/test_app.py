@@ -15,6 +15,7 @@ import trio.testing
 from dms import app
 from dms.api.errors import RESTAddressInUse
 from dms.app import Ready, serve
+from dms.cli.main import invoke
 from dms.config import Settings, load_settings
 from dms.devnet.processes import read_health
 from dms.identity.errors import KeystoreError, NoProvider
@@ -22,6 +23,8 @@ from dms.identity.ids import DID, did_of
 from dms.identity.keys import KeyType, PrivateKey, generate_key
 from dms.identity.keystore import Keystore
 from dms.identity.prism.associations import PrismAssociations
+from dms.testing import wallets
+from dms.testing.prism import serve_prism
 from dms.types.errors import BadInput, Conflict, DMSError
 
 PASSPHRASE = "correct horse"
@@ -170,3 +173,43 @@ async def test_a_wallet_cannot_be_the_key_of_a_service(tmp_path: Path) -> None:
     with pytest.raises(NoProvider, match="'ledger:1' is a wallet's"):
         await serve(settings_in(tmp_path), "ledger:1", PASSPHRASE, trio.Event())
     assert not (tmp_path / "user/key").exists()
+
+
+async def test_a_person_whose_identity_is_a_wallet_or_a_did_prism_commands_the_service(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    make_key(tmp_path)
+    own = make_key(tmp_path, "user")
+    prism = DID(uri="did:prism:" + "cd" * 32)
+    PrismAssociations(tmp_path / "user").set("user", prism)
+    wallets.install_ledger(tmp_path / "bin", bytes(31) + b"\x05")
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    monkeypatch.setenv("DMS_PASSPHRASE", PASSPHRASE)
+    monkeypatch.setenv("DMS_GENERAL_USER_DIR", str(tmp_path / "user"))
+    monkeypatch.setenv("NO_PROXY", "*")
+    with serve_prism() as resolver:
+        resolver.publish(prism, own.public)
+        for name in ("user", "ledger"):
+            assert await nunet("cap", "new", name) == 0
+        capfd.readouterr()
+        assert await nunet("key", "did", "ledger") == 0
+        roots = (prism.uri, capfd.readouterr().out.strip())
+        settings = settings_in(tmp_path, identity={"prism_resolver_url": resolver.url})
+        async with service(settings) as ready:
+            monkeypatch.setenv("DMS_REST_PORT", str(ready.rest_port))
+            refused = await nunet("actor", "cmd", "-c", "user", "-t", "1s", "/dms/node/peers/self")
+            assert refused != 0
+        for root in roots:
+            assert await nunet("cap", "anchor", "-c", "dms", "--root", root) == 0
+        async with service(settings) as ready:
+            monkeypatch.setenv("DMS_REST_PORT", str(ready.rest_port))
+            for name in ("user", "ledger"):
+                capfd.readouterr()
+                assert await nunet("actor", "cmd", "-c", name, "/dms/node/peers/self") == 0
+                assert json.loads(capfd.readouterr().out)["id"] == ready.peer_id
+    assert [path for _, path, _ in resolver.requests] == [f"/api/dids/{prism}"]
+
+
+async def nunet(*args: str) -> int:
+    """The exit code of a command line, run beside the services of this process."""
+    return await trio.to_thread.run_sync(invoke, list(args))
