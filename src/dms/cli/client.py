@@ -14,6 +14,7 @@ from typing import TypeVar
 from dms.actor.envelope import Envelope, Options, decode_envelope, encode_payload
 from dms.actor.errors import BadSender, MissingOption
 from dms.actor.handle import NOBODY, Address, Handle, handle_of_did, handle_of_peer
+from dms.actor.refusal import read_refusal
 from dms.actor.security import SecurityContext
 from dms.capability.context import CapabilityContext
 from dms.cli.errors import BadReply, CLIError, NoReply, Refused, RefusedState, RefusedUnknown
@@ -170,6 +171,7 @@ def invoke_signed(rest: Rest, message: Envelope, *, wait_s: float | None = None)
 
     :raises MissingOption: it asks for no reply.
     :raises NoReply: none came.
+    :raises RemoteError: the message was refused, and why.
     :raises BadReply: something else came.
     """
     if not message.opt.cont:
@@ -186,6 +188,9 @@ def invoke_signed(rest: Rest, message: Envelope, *, wait_s: float | None = None)
             raise BadSender(f"it comes from {reply.from_}")
     except DMSError as exc:
         raise BadReply(f"what came back for {message.be} is not its reply: {exc.message}", hint=exc.hint) from None
+    refusal = read_refusal(reply.msg)
+    if refusal is not None:
+        raise refusal
     return reply
 
 

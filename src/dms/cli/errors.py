@@ -36,10 +36,7 @@ class NoReply(TimedOut, CLIError):
     """No reply came in time."""
 
     code = "no_reply"
-    default_hint = (
-        "the node may be down, may not know this behaviour, or your context lacks the capability: "
-        "unauthorised requests get no answer"
-    )
+    default_hint = "the node may be down, or your context is a stranger to it: strangers get no answer"
 
 
 class BadReply(Unavailable, CLIError):

@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from dms.actor.envelope import Envelope, Options, decode_envelope
+from dms.actor.errors import RemoteNotAuthorized
 from dms.actor.handle import ROOT_INBOX, Address, Handle
 from dms.capability.context import CapabilityContext
 from dms.cli.client import Client, broadcast_signed, refused
@@ -255,3 +256,24 @@ def test_a_connection_that_breaks_is_told(stranger: Stranger) -> None:
     answer["status"] = 0
     with pytest.raises(Unavailable, match="broke"):
         rest.handle()
+
+
+def test_a_refusal_is_an_error_at_once_with_the_reason_and_the_exit_code(client: Client, liar: Liar) -> None:
+    message = client.message(client.node, "/dms/node/secret", None)
+    told = b'{"OK":false,"Error":"not authorized: you may not","Code":"not_authorized","Hint":"ask","Decision":{"rule":"action"}}'
+    liar.answers = [reply_to(message, liar.key, msg=told).encode()]
+    with pytest.raises(RemoteNotAuthorized, match="you may not") as caught:
+        client.invoke(message)
+    assert caught.value.hint == "ask"
+    assert caught.value.exit_code == 3
+    assert caught.value.decision == {"rule": "action"}
+
+
+def test_a_reply_that_only_looks_like_a_refusal_is_a_reply(client: Client, liar: Liar) -> None:
+    message = client.message(client.node, "/dms/node/deployment", None)
+    for own in (
+        b'{"OK":false,"Error":"no","Code":"not_authorized"}',
+        b'{"OK":false,"Error":"no","Code":"x","Hint":""}',
+    ):
+        liar.answers = [reply_to(message, liar.key, msg=own).encode()]
+        assert client.invoke(message).msg == own
