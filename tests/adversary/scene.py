@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import trio
@@ -14,6 +15,8 @@ from tests.adversary.attacker import NOBODY, ROOT_PROTOCOL, SECOND_NS, Json, Per
 
 from dms.actor.actor import Actor
 from dms.actor.behaviour import Message
+from dms.actor.gate import Gate
+from dms.actor.replay_file import open_window
 from dms.actor.security import SecurityContext
 from dms.capability.context import CapabilityContext
 from dms.capability.token import Token, TokenList, decode_token_list
@@ -93,8 +96,13 @@ class Scene:
         self.user = Person("user")
 
     @asynccontextmanager
-    async def node(self, name: str, *, clock: Clock | None = None) -> AsyncIterator[Target]:
-        """A running node; it listens to a public behaviour, to one of the owner's, to deployments and to a broadcast."""
+    async def node(
+        self, name: str, *, clock: Clock | None = None, directory: Path | None = None
+    ) -> AsyncIterator[Target]:
+        """A running node; it listens to a public behaviour, to one of the owner's, to deployments and to a broadcast.
+
+        :param directory: where it keeps what must outlast it; without one it forgets everything.
+        """
         person, clock = Person(name), clock or self.clock
         known = {node.peer_id: node for node in self.network.nodes}
         network = known.get(person.peer) or self.network.node(person.key.ed25519_seed())
@@ -104,7 +112,9 @@ class Scene:
         context.add_roots(
             [DID(uri=self.user.did)], require=tokens_of(accept), provide=tokens_of(self.membership(person))
         )
-        actor = Actor(SecurityContext(person.key, context, clock_ns=clock), network)
+        actor = Actor(
+            SecurityContext(person.key, context, clock_ns=clock), network, gate=_gate(network, clock, directory)
+        )
         target = Target(person, actor, context, clock)
         target.listen("/public/ping", answers=True)
         target.listen("/public/note")
@@ -162,6 +172,15 @@ class Scene:
     def exp(self, seconds: float = 30) -> int:
         """So many seconds from now."""
         return self.clock() + int(seconds * SECOND_NS)
+
+
+def _gate(network: MemoryNetwork, clock: Clock, directory: Path | None) -> Gate:
+    """As the application makes it."""
+    if directory is None:
+        return Gate(network.peer_id)
+    elapsed_ns = int(trio.current_time() * SECOND_NS)
+    file = open_window(directory / "replay", clock_ns=clock, elapsed_ns=elapsed_ns)
+    return Gate(network.peer_id, replay=file.window, sync_replay=file.sync)
 
 
 def tokens_of(*tokens: Json) -> TokenList:

@@ -301,7 +301,7 @@ HUGE = (
 )
 
 
-@pytest.mark.parametrize("place", ["opt.exp", "token.exp", "token.depth", "payload"])
+@pytest.mark.parametrize("place", ["nonce", "opt.exp", "token.exp", "token.depth", "payload"])
 @pytest.mark.parametrize("number", HUGE, ids=lambda text: text[:12])
 async def test_numbers_that_no_field_can_hold_must_not_be_taken(
     autojump_clock: MockClock, scene: Scene, victim: Target, mallory: Wire, place: str, number: str

@@ -26,6 +26,7 @@ REVOCATIONS = 4_500
 AT_ONCE = 250
 CALLS = 30
 FORGOTTEN_S = 600.0
+MARK = 1234567890123456789
 SLACK = 500
 """What may be left of a flood: explanations of the last denials, counters by name."""
 
@@ -89,6 +90,12 @@ async def _answered_during(scene: Scene, victim: Target, wire: Wire, messages: l
         assert await _call(honest, victim, 1) == expected[:1]
 
 
+def _with_nonce(sender: Person, message: Json, nonce: int) -> bytes:
+    """The same as signing anew, without writing most of it anew."""
+    text = write_json(message).replace(b"%d" % MARK, b"%d" % nonce)
+    return b'%b,"sig":%b}' % (text[:-1], write_json(sender.key.sign(b"dms:msg:" + text)))
+
+
 async def _hang(message: Message[object]) -> None:
     await trio.sleep(20)
 
@@ -101,7 +108,8 @@ async def test_ten_thousand_messages_of_one_peer_must_not_keep_another_from_bein
     before = entries_of(victim.actor)
     victim.actor.on(NOTE, _hang)
     thief, tokens = mallory.person, [scene.invocation(mallory.person, NOTE)]
-    messages = [thief.sign(scene.request(thief, victim.handle, tokens=tokens)) for _ in range(FLOOD)]
+    one = scene.request(thief, victim.handle, tokens=tokens, nonce=MARK)
+    messages = [_with_nonce(thief, one, number) for number in range(1, FLOOD + 1)]
     await _answered_during(scene, victim, mallory, messages)
     await trio.sleep(FORGOTTEN_S)
     async with scene.node("last") as last:  # what has expired is forgotten when the next one comes

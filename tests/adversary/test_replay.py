@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from pathlib import Path
 
 import trio
 from tests.adversary.attacker import ROOT_PROTOCOL, Json, Person
@@ -11,6 +12,7 @@ from tests.adversary.scene import TOPIC, Scene, Target, Wire
 from trio.testing import MockClock
 
 from dms.actor.handle import handle_of_peer
+from dms.testing.clock import ThreadsFirst
 
 NOTE = "/public/note"
 
@@ -72,6 +74,24 @@ async def test_a_captured_message_must_not_be_handled_by_another_node(
         assert len(second.handled) == 1
 
 
+async def test_a_captured_message_must_not_be_handled_again_after_the_node_was_restarted(
+    autojump_clock: MockClock, scene: Scene, tmp_path: Path
+) -> None:
+    trio.lowlevel.add_instrument(ThreadsFirst())
+    async with scene.wire("alice") as alice:
+        async with scene.node("victim", directory=tmp_path) as victim:
+            captured = alice.person.sign(scene.request(alice.person, victim.handle, exp=scene.exp(300)))
+            await alice.send(victim, captured)
+            assert len(victim.handled) == 1
+        async with scene.node("victim", directory=tmp_path) as restarted:
+            await alice.send(restarted, captured)
+            assert restarted.handled == []
+            await trio.sleep(3)
+            fresh = alice.person.sign(scene.request(alice.person, restarted.handle))
+            await alice.send(restarted, fresh)
+            assert len(restarted.handled) == 1
+
+
 async def test_a_captured_broadcast_must_not_be_handled_again(
     autojump_clock: MockClock, scene: Scene, victim: Target, alice: Wire, mallory: Wire
 ) -> None:
@@ -81,6 +101,36 @@ async def test_a_captured_broadcast_must_not_be_handled_again(
         await wire.network.publish(TOPIC, captured)
         await trio.sleep(1)
     assert len(victim.handled) == 1
+
+
+async def test_a_broadcast_must_not_be_published_by_a_host_that_it_does_not_name(
+    autojump_clock: MockClock, scene: Scene, victim: Target, alice: Wire, mallory: Wire
+) -> None:
+    """Else a captured one could be published anew where it was not heard yet."""
+    await trio.sleep(1)
+    captured = alice.person.sign(scene.broadcast(alice.person))
+    await mallory.network.publish(TOPIC, captured)
+    await trio.sleep(1)
+    assert victim.handled == []
+    await alice.network.publish(TOPIC, captured)
+    await trio.sleep(1)
+    assert len(victim.handled) == 1
+
+
+async def test_a_broadcast_must_not_make_all_who_hear_it_answer_a_third_party(
+    autojump_clock: MockClock, scene: Scene, victim: Target, alice: Wire, mallory: Wire
+) -> None:
+    """One message in, as many replies as there are nodes to somebody who never asked."""
+    victim.listen("/broadcast/hello", topic=TOPIC, answers=True)
+    await trio.sleep(1)
+    thief = mallory.person
+    sender = thief.handle(host=alice.person.peer)
+    await mallory.network.publish(TOPIC, thief.sign(scene.broadcast(thief, sender=sender, reply_to="/public/x")))
+    await trio.sleep(1)
+    assert alice.received == []
+    await mallory.network.publish(TOPIC, thief.sign(scene.broadcast(thief, reply_to="/public/x")))
+    await trio.sleep(1)
+    assert len(mallory.received) == 1
 
 
 async def test_a_broadcast_must_not_be_delivered_on_another_topic_or_as_a_message_to_one(
@@ -97,6 +147,29 @@ async def test_a_broadcast_must_not_be_delivered_on_another_topic_or_as_a_messag
     await mallory.network.publish(TOPIC, thief.sign(scene.request(thief, victim.handle)))
     await trio.sleep(1)
     assert victim.handled == []
+
+
+async def test_a_broadcast_must_not_reach_a_behaviour_that_listens_to_no_topic_or_to_another(
+    autojump_clock: MockClock, scene: Scene, victim: Target, mallory: Wire
+) -> None:
+    """With tokens that would allow it: a member may use the capability, and the topic."""
+    victim.listen("/broadcast/other", topic="/nunet/other")
+    await victim.actor.subscribe("/nunet/other")
+    await trio.sleep(1)
+    thief, chain, exp = mallory.person, scene.membership(mallory.person), scene.exp()
+    for behaviour in (NOTE, "/broadcast/other"):
+        tokens = [
+            thief.token(act, thief.did, [behaviour], topics=[TOPIC], exp=exp, chain=chain)
+            for act in ("broadcast", "invoke")
+        ]
+        await mallory.network.publish(TOPIC, thief.sign(scene.broadcast(thief, behaviour, tokens=tokens)))
+    await trio.sleep(1)
+    assert victim.handled == []
+    tokens = [thief.token("broadcast", thief.did, [behaviour], topics=["/nunet/other"], exp=exp, chain=chain)]
+    honest = thief.sign(scene.broadcast(thief, behaviour, "/nunet/other", tokens=tokens))
+    await mallory.network.publish("/nunet/other", honest)
+    await trio.sleep(1)
+    assert [name for name, _, _ in victim.handled] == ["/broadcast/other"]
 
 
 async def test_a_reply_must_not_go_to_somebody_who_did_not_ask(

@@ -8,8 +8,10 @@ from contextlib import asynccontextmanager
 import pytest
 import trio
 from tests.adversary.attacker import HOUR_NS, SECOND_NS
-from tests.adversary.scene import Clock, Scene, Target, Wire
+from tests.adversary.scene import Clock, Scene, Target, Wire, tokens_of
 from trio.testing import MockClock
+
+from dms.actor.behaviour import Message
 
 NOTE = "/public/note"
 MINUTE_NS = 60 * SECOND_NS
@@ -41,6 +43,24 @@ async def test_a_clock_that_jumps_an_hour_and_back_must_not_let_a_captured_messa
         node.clock.offset_ns = 0
         await alice.send(node, captured)
         assert _payloads(node).count("captured") == 1
+
+
+async def test_a_clock_set_back_an_hour_must_not_let_yesterdays_messages_in_again(
+    autojump_clock: MockClock, scene: Scene, victim: Target, alice: Wire
+) -> None:
+    """They were handled, expired and were forgotten; now they look valid for an hour."""
+    async with _jumpy(scene) as node:
+        captured = [alice.person.sign(scene.request(alice.person, node.handle, payload=n)) for n in range(3)]
+        for one in captured:
+            await alice.send(node, one)
+        assert _payloads(node) == [0, 1, 2]
+        await trio.sleep(600)
+        later = scene.request(alice.person, node.handle, payload="later", exp=scene.exp())
+        await alice.send(node, alice.person.sign(later))
+        node.clock.offset_ns = -HOUR_NS
+        for one in captured:
+            await alice.send(node, one)
+        assert _payloads(node) == [0, 1, 2, "later"]
 
 
 async def test_a_clock_an_hour_ahead_must_not_take_what_has_expired_for_valid(
@@ -84,6 +104,47 @@ async def test_a_token_must_not_be_used_after_its_time_although_it_was_verified_
     await trio.sleep(15)
     await mallory.send(victim, thief.sign(scene.request(thief, victim.handle, tokens=tokens)))
     assert len(victim.handled) == 1
+
+
+@pytest.mark.parametrize("end", ["expiry", "revocation"])
+async def test_a_token_must_not_count_after_its_end_although_another_message_with_it_is_still_being_handled(
+    autojump_clock: MockClock, scene: Scene, victim: Target, mallory: Wire, end: str
+) -> None:
+    """Then it is still held, and known to be well signed."""
+
+    async def hang(message: Message[object]) -> None:
+        await trio.sleep(60)
+
+    victim.actor.on("/public/ping", hang)
+    thief, exp = mallory.person, scene.exp(10 if end == "expiry" else 300)
+    chain = scene.membership(thief, exp=exp)
+    tokens = [scene.invocation(thief, "/public", exp=exp, chain=chain)]
+    for behaviour in ("/public/ping", NOTE):
+        message = scene.request(thief, victim.handle, behaviour, tokens=tokens, exp=scene.exp(100))
+        await mallory.send(victim, thief.sign(message))
+    assert len(victim.handled) == 1
+    if end == "expiry":
+        await trio.sleep(15)
+    else:
+        body = chain["dms"]
+        revocation = scene.organisation.token("revoke", thief.did, body["cap"], exp=body["exp"], nonce=body["nonce"])
+        victim.context.add_roots(revoke=tokens_of(revocation))
+    await mallory.send(victim, thief.sign(scene.request(thief, victim.handle, tokens=tokens)))
+    assert len(victim.handled) == 1
+
+
+async def test_an_expired_message_must_not_be_handled(
+    autojump_clock: MockClock, scene: Scene, victim: Target, mallory: Wire
+) -> None:
+    thief = mallory.person
+    tokens = [scene.invocation(thief, NOTE, exp=scene.exp(300))]
+    for seconds in (0, -1, -3600):
+        message = thief.sign(scene.request(thief, victim.handle, tokens=tokens, exp=scene.exp(seconds)))
+        await mallory.send(victim, message)
+    late = thief.sign(scene.request(thief, victim.handle, tokens=tokens, exp=scene.exp(10)))
+    await trio.sleep(11)
+    await mallory.send(victim, late)
+    assert victim.handled == []
 
 
 async def test_a_token_must_not_outlive_what_it_rests_on(
