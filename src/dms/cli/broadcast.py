@@ -42,14 +42,14 @@ def broadcast(
       nunet cap broadcast -c user --wait 5s
     """
     from dms.capability.store import load_context
-    from dms.cli.identity import context_file, report_problems
+    from dms.cli.identity import context_file, report_problems, trust_of_file
     from dms.cli.output import show
     from dms.cli.session import Session
-    from dms.identity.trust import TrustContext
     from dms.types.errors import NotFound
     from dms.types.units import parse_duration_ns
 
-    opened = load_context(context_file(ctx, context), TrustContext(), name=context, need_provider=False)
+    path = context_file(ctx, context)
+    opened = load_context(path, trust_of_file(ctx, path), name=context, need_provider=False)
     report_problems(opened)
     revocations = opened.list_roots()[3].tokens
     if not revocations:

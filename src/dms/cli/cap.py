@@ -161,18 +161,19 @@ def anchor(
     """
     from dms.capability.store import edit_context
     from dms.capability.token import NO_TOKENS, TokenList
-    from dms.cli.identity import context_file, report_problems
-    from dms.identity.trust import TrustContext
+    from dms.cli.identity import context_file, report_problems, trust_of_file
 
     exactly_one(root=root, require=require, provide=provide, revoke=revoke)
     roots = [] if root is None else [parse_did(root, "root")]
     required = NO_TOKENS if require is None else parse_token_list(require, "--require")
     provided = NO_TOKENS if provide is None else parse_token_list(provide, "--provide")
     revoked = NO_TOKENS if revoke is None else TokenList.of(parse_token(revoke, "--revoke"))
-    with edit_context(context_file(ctx, context), TrustContext(), name=context, need_provider=False) as opened:
+    path = context_file(ctx, context)
+    trust = trust_of_file(ctx, path, require or "", provide or "", revoke or "")
+    with edit_context(path, trust, name=context, need_provider=False) as opened:
         report_problems(opened)
         opened.add_roots(roots, required, provided, revoked)
-    _tell_of_uptake(context_file(ctx, context))
+    _tell_of_uptake(path)
 
 
 @app.command("remove")
@@ -192,8 +193,7 @@ def remove(
     """
     from dms.capability.store import edit_context
     from dms.capability.token import NO_TOKENS, TokenList
-    from dms.cli.identity import context_file, report_problems
-    from dms.identity.trust import TrustContext
+    from dms.cli.identity import context_file, report_problems, trust_of_file
     from dms.types.errors import NotFound
 
     exactly_one(root=root, require=require, provide=provide, revoke=revoke)
@@ -201,13 +201,15 @@ def remove(
     required = NO_TOKENS if require is None else TokenList.of(parse_token(require, "--require"))
     provided = NO_TOKENS if provide is None else TokenList.of(parse_token(provide, "--provide"))
     revoked = NO_TOKENS if revoke is None else TokenList.of(parse_token(revoke, "--revoke"))
-    with edit_context(context_file(ctx, context), TrustContext(), name=context, need_provider=False) as opened:
+    path = context_file(ctx, context)
+    trust = trust_of_file(ctx, path)
+    with edit_context(path, trust, name=context, need_provider=False) as opened:
         report_problems(opened)
         if not opened.remove_roots(roots, required, provided, revoked):
             raise NotFound(
                 f"context '{context}' holds no such anchor", hint=f"see `nunet cap list --context {context}`"
             )
-    _tell_of_uptake(context_file(ctx, context))
+    _tell_of_uptake(path)
 
 
 @app.command("list")
@@ -223,10 +225,10 @@ def list_(
       nunet cap list -c user --output json
     """
     from dms.capability.store import load_context
-    from dms.cli.identity import context_file, report_problems
-    from dms.identity.trust import TrustContext
+    from dms.cli.identity import context_file, report_problems, trust_of_file
 
-    opened = load_context(context_file(ctx, context), TrustContext(), name=context, need_provider=False)
+    path = context_file(ctx, context)
+    opened = load_context(path, trust_of_file(ctx, path), name=context, need_provider=False)
     report_problems(opened)
     roots, require, provide, revoke = opened.list_roots()
     parts: dict[str, list[str]] = {

@@ -150,13 +150,11 @@ def _open(ctx: typer.Context, context: str, now_ns: int | None = None) -> Capabi
     import time
 
     from dms.capability.store import load_context
-    from dms.cli.identity import context_file, report_problems
-    from dms.identity.trust import TrustContext
+    from dms.cli.identity import context_file, report_problems, trust_of_file
 
     clock_ns = time.time_ns if now_ns is None else lambda: now_ns
-    opened = load_context(
-        context_file(ctx, context), TrustContext(), name=context, clock_ns=clock_ns, need_provider=False
-    )
+    path = context_file(ctx, context)
+    opened = load_context(path, trust_of_file(ctx, path), name=context, clock_ns=clock_ns, need_provider=False)
     report_problems(opened)
     return opened
 

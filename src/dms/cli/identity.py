@@ -129,6 +129,18 @@ def trust_for(ctx: typer.Context, *texts: bytes, providers: tuple[Provider, ...]
     return trust
 
 
+def trust_of_file(ctx: typer.Context, path: Path, *texts: str) -> TrustContext:
+    """A trust context for reading or changing a context file without signing, with ``texts`` that are to be added."""
+    import contextlib
+
+    from dms.capability.store import MAX_FILE_BYTES
+
+    content = b""
+    with contextlib.suppress(OSError), path.open("rb") as file:
+        content = file.read(MAX_FILE_BYTES)
+    return trust_for(ctx, content, *(text.encode("utf-8", "surrogateescape") for text in texts))
+
+
 def open_context(ctx: typer.Context, name: str) -> CapabilityContext:
     """A capability context that can sign; reports what its file holds and cannot be used.
 

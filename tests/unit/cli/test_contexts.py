@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from dms.capability.context import CapabilityContext
 from dms.capability.errors import ContextNotFound
 from dms.capability.store import context_path, save_context
-from dms.capability.token import decode_token_list
+from dms.capability.token import decode_token_list, encode_token_list
 from dms.capability.verification import verify
 from dms.cli.cap import app
 from dms.cli.prompts import Cancelled
@@ -204,3 +204,16 @@ def test_a_context_with_tokens_of_a_did_prism_opens_where_it_can_be_resolved(ser
     service.publish(PRISM, org.key.public)
     (token,) = decode_token_list(run(*delegate).encode()).tokens
     assert [level.iss for level in token.levels] == [user.did, PRISM]
+
+
+def test_anchors_issued_by_a_did_prism_are_added_listed_and_removed(service: PrismService) -> None:
+    user, org = key_named("user"), Party("org")
+    save_context(user.context, path_of("user"))
+    service.publish(PRISM, org.key.public)
+    org_context = CapabilityContext("org", PRISM, TrustContext(Provider.of_key(org.key, PRISM)))
+    from_org = org_context.grant("delegate", user.did, DID(), (), 2**62, 0, [Capability("/a")])
+    run("anchor", "-c", "user", "--provide", encode_token_list(from_org).decode())
+    (token,) = json.loads(run("list", "-c", "user", "-o", "json"))["provide"]
+    assert token["dms"]["iss"] == {"uri": PRISM.uri}
+    run("remove", "-c", "user", "--provide", json.dumps(token))
+    assert json.loads(run("list", "-c", "user", "-o", "json"))["provide"] == []
