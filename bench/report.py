@@ -30,13 +30,14 @@ class Ratio(msgspec.Struct, frozen=True):
 
 
 class Goal(msgspec.Struct, frozen=True):
-    """A figure that should not pass a bound. Reported, never enforced: a busy machine is not a defect."""
+    """A figure that should keep a bound. Reported, never enforced: a busy machine is not a defect."""
 
     name: str
     value: float
-    at_most: float
     unit: str
     is_met: bool
+    at_most: float | None = None
+    at_least: float | None = None
 
 
 class Report(msgspec.Struct):
@@ -59,14 +60,19 @@ class Report(msgspec.Struct):
         self.figures.append(Figure(name, _rounded(value), unit))
         return value
 
-    def ratio(self, name: str, over: Sequence[float], under: Sequence[float]) -> None:
-        """Add what one figure is of another, turn by turn."""
-        pairs = zip(over, under, strict=True)
-        self.ratios.append(Ratio(name, _rounded(statistics.median(a / b for a, b in pairs))))
+    def ratio(self, name: str, over: Sequence[float], under: Sequence[float]) -> float:
+        """Add what one figure is of another, turn by turn; the median."""
+        value = statistics.median(a / b for a, b in zip(over, under, strict=True))
+        self.ratios.append(Ratio(name, _rounded(value)))
+        return value
 
     def goal(self, name: str, value: float, at_most: float, unit: str) -> None:
-        """Add a bound, and whether it holds."""
-        self.goals.append(Goal(name, _rounded(value), at_most, unit, value <= at_most))
+        """Add an upper bound, and whether it holds."""
+        self.goals.append(Goal(name, _rounded(value), unit, value <= at_most, at_most=at_most))
+
+    def goal_at_least(self, name: str, value: float, at_least: float, unit: str) -> None:
+        """Add a lower bound, and whether it holds."""
+        self.goals.append(Goal(name, _rounded(value), unit, value >= at_least, at_least=at_least))
 
 
 class _Document(msgspec.Struct):
@@ -104,7 +110,8 @@ def print_report(report: Report) -> None:
         print(f"  {ratio.name:<58} {ratio.value:>10g} ×")
     for goal in report.goals:
         verdict = "met" if goal.is_met else "MISSED"
-        print(f"  {goal.name:<58} {goal.value:>10g} {goal.unit:<4}   goal: at most {goal.at_most:g}: {verdict}")
+        bound = f"at least {goal.at_least:g}" if goal.at_most is None else f"at most {goal.at_most:g}"
+        print(f"  {goal.name:<58} {goal.value:>10g} {goal.unit:<4}   goal: {bound}: {verdict}")
 
 
 def _rounded(value: float) -> float:
