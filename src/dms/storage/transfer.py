@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, Self
@@ -20,6 +21,7 @@ import trio
 from dms.identity.files import make_private_directory, write_private
 from dms.storage.errors import TooLarge
 from dms.storage.tree import Sink, check_path, room_watched
+from dms.types.errors import DMSError
 from dms.types.resources import SpecConfig
 
 SYNC_EVERY_BYTES = 64 << 20
@@ -129,6 +131,27 @@ class Provider(Protocol):
     async def upload(self, directory: Path, target: SpecConfig, meter: Meter) -> SpecConfig:
         """Bring the directory there; returns where it can be downloaded from, without secrets."""
         ...
+
+
+@contextmanager
+def one_error() -> Iterator[None]:
+    """Take the error of ours out of the groups that nurseries put around it; groups that hold a defect stay as they are."""
+    try:
+        yield
+    except BaseExceptionGroup as group:
+        leaves = [*_leaves(group)]
+        ours = [leaf for leaf in leaves if isinstance(leaf, DMSError)]
+        if not ours or any(not isinstance(leaf, DMSError | trio.Cancelled) for leaf in leaves):
+            raise
+        raise ours[0] from None
+
+
+def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
+    for inner in group.exceptions:
+        if isinstance(inner, BaseExceptionGroup):
+            yield from _leaves(inner)
+        else:
+            yield inner
 
 
 class _State(msgspec.Struct):
