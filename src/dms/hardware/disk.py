@@ -56,16 +56,20 @@ def read_disk(work_dir: Path, root: Path) -> DiskInfo:
     usage = psutil.disk_usage(str(place))
     device = place.stat().st_dev
     number = f"{os.major(device)}:{os.minor(device)}"
+    return DiskInfo(path=str(place), total_bytes=usage.total, free_bytes=usage.free, **describe(root, number))
+
+
+def describe(root: Path, number: str) -> dict[str, str]:
+    """What is known of the file system with this device number (``major:minor``), by the names of the fields."""
     file_system, source = _mount(root, number)
+    if file_system in _NOT_HERE:
+        return {"file_system": file_system, "type": "network"}
+    if file_system in ("tmpfs", "ramfs"):
+        return {"file_system": file_system, "type": "memory"}
     block = (root / "sys/dev/block" / number).resolve()
     if not block.is_dir() and source.startswith("/dev/"):  # btrfs and the like give numbers of their own
         block = (root / "sys/class/block" / Path(source).name).resolve()
-    about = _describe(block) if block.is_dir() else {}
-    if file_system in _NOT_HERE:
-        about = {"type": "network"}
-    elif file_system in ("tmpfs", "ramfs"):
-        about = {"type": "memory"}
-    return DiskInfo(path=str(place), total_bytes=usage.total, free_bytes=usage.free, file_system=file_system, **about)
+    return {"file_system": file_system, **(_describe(block) if block.is_dir() else {})}
 
 
 def _mount(root: Path, number: str) -> tuple[str, str]:

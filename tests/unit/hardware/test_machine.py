@@ -6,7 +6,6 @@ from pathlib import Path
 import trio.testing
 
 from dms.hardware import HardwareProbe
-from dms.hardware.disk import existing_ancestor
 from dms.hardware.gpus import GPUProbe
 from dms.hardware.machine import MachineProbe
 from dms.hardware.processor import ASSUMED_HZ
@@ -62,11 +61,6 @@ async def test_a_machine_that_tells_nothing_still_has_a_clock(tmp_path: Path) ->
     assert machine.cpu.cores >= 1
 
 
-def test_a_work_directory_that_does_not_exist_yet_lies_where_its_parent_does(tmp_path: Path) -> None:
-    assert existing_ancestor(tmp_path / "a" / "b") == tmp_path
-    assert existing_ancestor(tmp_path) == tmp_path
-
-
 async def test_the_fixed_machine_answers_with_what_it_was_given() -> None:
     fixed = FixedMachine()
     probe: HardwareProbe = fixed
@@ -74,3 +68,13 @@ async def test_the_fixed_machine_answers_with_what_it_was_given() -> None:
     assert await probe.usage() == Resources()
     fixed.used = Resources(ram=RAM(size=5))
     assert (await probe.usage()).ram.size == 5
+
+
+async def test_everything_is_found_in_words(tmp_path: Path) -> None:
+    probe = MachineProbe(tmp_path)
+    found = await probe.inventory()
+    probe.close()
+    assert found.resources.ram.size == found.memory.total_bytes
+    assert found.resources.cpu.cores == found.processor.cores
+    assert found.interfaces[-1].name == "lo"
+    assert found.probe_ms > 0
