@@ -1,9 +1,10 @@
 # The one entry to everything: `make demo` after a fresh clone, `make check test` before every commit.
 .DEFAULT_GOAL := help
-.PHONY: help setup check test demo bench docs fmt clean lock
+.PHONY: help setup check test demo fuzz bench docs fmt clean lock
 
 BIN := .venv/bin
 ARGS ?=
+SECONDS ?= 60
 
 help: ## what there is to make
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' Makefile
@@ -19,6 +20,9 @@ test: setup ## the tests (ARGS='tests/unit/types -k units'); those for Docker an
 
 demo: setup ## a network of three nodes on this machine deploys an ensemble; leaves nothing behind
 	@$(BIN)/python scripts/demo.py $(ARGS)
+
+fuzz: setup ## search for inputs that break a decoder (SECONDS=60; ARGS='--keep --target token'); see CONTRIBUTING.md
+	@$(BIN)/python -m tests.fuzz --seconds $(SECONDS) $(ARGS)
 
 bench: setup ## the figures, as JSON
 	@$(BIN)/python -m bench $(ARGS)
