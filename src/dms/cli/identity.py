@@ -145,9 +145,11 @@ def open_context(ctx: typer.Context, name: str) -> CapabilityContext:
     """A capability context that can sign; reports what its file holds and cannot be used.
 
     :raises ContextNotFound: there is none of this name.
+    :raises NoProvider: it belongs to another key, or another wallet, than the one that is there.
     """
     from dms.capability.errors import ContextNotFound
     from dms.capability.store import MAX_FILE_BYTES, load_context
+    from dms.identity.errors import NoProvider
 
     path = context_file(ctx, name)
     try:
@@ -157,7 +159,14 @@ def open_context(ctx: typer.Context, name: str) -> CapabilityContext:
         raise ContextNotFound(
             f"unable to open capability context file {path}", hint=f"create the context with `nunet cap new {name}`"
         ) from None
-    trust = trust_for(ctx, text, providers=(open_provider(ctx, name),))
+    provider, owner = open_provider(ctx, name), owner_of(path)
+    if owner and owner != provider.did:
+        raise NoProvider(
+            f"no provider for {owner}, whose context '{name}' is: its signer is now {provider.did}",
+            hint="connect the wallet, or restore the key, that the context was made with; "
+            f"or begin anew with `nunet cap new {name}`",
+        )
+    trust = trust_for(ctx, text, providers=(provider,))
     context = load_context(path, trust, name=name)
     report_problems(context)
     return context

@@ -91,7 +91,7 @@ def show_key(name: str, anchor: Anchor, output: Format) -> None:
 
 def list_keys(ctx: typer.Context, output: Format) -> None:
     """Print every key and every named account, with the DID where it is known without opening anything."""
-    from dms.cli.identity import context_file, open_keystore, owner_of
+    from dms.cli.identity import open_keystore
     from dms.cli.session import Session
     from dms.identity.prism.associations import PrismAssociations
     from dms.identity.wallets.aliases import LedgerAliases
@@ -99,17 +99,27 @@ def list_keys(ctx: typer.Context, output: Format) -> None:
     user_dir = Session.of(ctx).user_dir
     prisms = PrismAssociations(user_dir).all()
     entries = [
-        {"name": name, "signer": "key", "did": str(prisms.get(name) or owner_of(context_file(ctx, name)) or "")}
+        {"name": name, "signer": "key", "did": str(prisms.get(name) or _known_did(ctx, name) or "")}
         for name in open_keystore(ctx).names()
     ]
     for alias, account in sorted(LedgerAliases(user_dir).all().items()):
         name = f"ledger:{alias}"
-        did = str(owner_of(context_file(ctx, name)) or "")
+        did = str(_known_did(ctx, name) or "")
         entries.append({"name": name, "signer": f"ledger account {account}", "did": did})
     if output is not Format.TABLE:
         show(entries, output)
         return
     print_table(("NAME", "SIGNER", "DID"), [tuple(entry.values()) for entry in entries])
+
+
+def _known_did(ctx: typer.Context, name: str) -> DID | None:
+    from dms.cli.identity import context_file, owner_of
+    from dms.identity.errors import BadName
+
+    try:
+        return owner_of(context_file(ctx, name))
+    except BadName:  # a file that another program put there
+        return None
 
 
 def _secret_text(name: str, given: str | None) -> str:

@@ -17,7 +17,7 @@ from dms.capability.token import decode_token_list, encode_token_list
 from dms.capability.verification import verify
 from dms.cli.cap import app
 from dms.cli.prompts import Cancelled
-from dms.identity.errors import AliasNotFound, InvalidKey, ResolutionFailed, WalletMissing
+from dms.identity.errors import AliasNotFound, InvalidKey, NoProvider, ResolutionFailed, WalletMissing
 from dms.identity.ids import DID
 from dms.identity.keystore import Keystore
 from dms.identity.prism.associations import PrismAssociations
@@ -147,6 +147,13 @@ def test_a_wallets_context_is_overwritten_only_after_a_yes(programs: Path) -> No
     with pytest.raises(Cancelled):
         run("new", "ledger:2", answers="n\n")
     run("new", "ledger:2", "--force")
+
+
+def test_a_context_does_not_open_with_another_device_than_it_was_made_with(programs: Path) -> None:
+    run("new", "ledger")
+    wallets.install_ledger(programs, b"\x02" * 32)
+    with pytest.raises(NoProvider, match=r"^no provider for did:key:zzCH\w+, whose context 'ledger' is"):
+        granted("ledger")
 
 
 def test_a_missing_wallet_or_alias_is_named_before_anything_is_written(

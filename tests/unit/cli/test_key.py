@@ -291,16 +291,18 @@ def test_keys_and_aliases_are_listed_without_a_passphrase(keystore: Keystore, mo
     keystore.save("dms", Party("dms").key, "secret")
     save_context(Party("dms").context, Path.home() / ".nunet/cap/dms.cap")
     keystore.save("other", Party("other").key, "secret")
+    (keystore.directory / "ledger:.json").write_text("")
     run("ledger-alias", "set", "savings", "3")
     monkeypatch.delenv("DMS_PASSPHRASE")
     assert run("list").splitlines() == [
         "NAME            SIGNER            DID",
         f"dms             key               {Party('dms').did}",
+        "ledger:         key               -",
         "other           key               -",
         f"user            key               {PRISM}",
         "ledger:savings  ledger account 3  -",
     ]
-    assert json.loads(run("list", "-o", "json"))[1] == {"name": "other", "signer": "key", "did": ""}
+    assert json.loads(run("list", "-o", "json"))[2] == {"name": "other", "signer": "key", "did": ""}
 
 
 def test_an_empty_passphrase_is_no_passphrase(keystore: Keystore) -> None:
