@@ -74,7 +74,7 @@ class Actor:
         self.security = security
         self.network = network
         self.handle = Handle(id=security.id, did=security.did, addr=Address(host=network.peer_id, inbox=inbox))
-        self.children = children or Children()
+        self.children = Children() if children is None else children
         self.health = Health()
         self.counters: Counter[str] = Counter()
         self._parent = parent

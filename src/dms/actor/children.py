@@ -76,6 +76,10 @@ class Children:
     def __iter__(self) -> Iterator[Actor]:
         return iter([child.actor for child in self._children.values()])
 
+    def names(self) -> tuple[str, ...]:
+        """Their inboxes, in the order of their first start."""
+        return tuple(self._children)
+
     def get(self, inbox: str) -> Actor | None:
         """The child of that name, running or about to be started again."""
         found = self._children.get(inbox)

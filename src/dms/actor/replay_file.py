@@ -70,7 +70,7 @@ class ReplayFile:
             reached = self._records
             try:
                 await trio.to_thread.run_sync(os.fsync, self._fd)
-            except OSError as exc:
+            except (OSError, ValueError) as exc:  # the latter when it was closed
                 failures.warning("replay", "replay_not_synced", file=str(self._path), reason=str(exc))
             self._synced = reached
 
