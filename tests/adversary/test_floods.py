@@ -203,7 +203,7 @@ async def test_a_flood_of_broadcasts_must_not_keep_anybody_from_being_served(
     assert entries_of(victim.actor) < before + SLACK
 
 
-@pytest.mark.parametrize("issuers", [1])
+@pytest.mark.parametrize("issuers", [1, REVOCATIONS])
 async def test_a_flood_of_revocations_must_not_keep_an_honest_one_from_counting(
     autojump_clock: MockClock, scene: Scene, victim: Target, mallory: Wire, issuers: int
 ) -> None:
@@ -229,7 +229,8 @@ async def test_a_flood_of_revocations_must_not_keep_an_honest_one_from_counting(
     again = [scene.invocation(thief, NOTE, chain=member)]
     await mallory.send(victim, thief.sign(scene.request(thief, victim.handle, tokens=again)))
     assert len(victim.handled) == 1
-    assert len(victim.context.list_roots()[3]) < REVOCATIONS
+    if issuers == 1:
+        assert len(victim.context.list_roots()[3]) < REVOCATIONS
 
 
 async def test_a_flood_of_tokens_that_anybody_can_make_must_not_fill_the_context(

@@ -95,3 +95,9 @@ def test_ensembles_in_the_manual_are_valid(block: str, tmp_path: Path) -> None:
 def test_the_manual_names_no_page_twice_and_every_page_once() -> None:
     listed = re.findall(r'"([\w/-]+\.md)"', (ROOT / "zensical.toml").read_text())
     assert sorted(listed) == sorted(str(page.relative_to(ROOT / "docs")) for page in ROOT.glob("docs/**/*.md"))
+
+
+@pytest.mark.parametrize("paper", PAPERS, ids=_name)
+def test_tests_that_a_paper_names_exist(paper: Path) -> None:
+    for name in re.findall(r"`(tests/[\w/]+(?:\.py)?)`", paper.read_text()):
+        assert (ROOT / name).exists(), f"{_name(paper)}: {name}"
