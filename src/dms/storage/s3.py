@@ -32,7 +32,7 @@ from dms.storage.errors import (
 )
 from dms.storage.gate import open_gate
 from dms.storage.s3_params import TYPE, Credentials, S3Params
-from dms.storage.transfer import Gathering, Meter, Part, one_error
+from dms.storage.transfer import Gathering, Meter, Part, in_order, one_error
 from dms.storage.tree import check_path, walk
 from dms.storage.web import check_url
 from dms.types.resources import SpecConfig
@@ -187,32 +187,20 @@ class S3Provider:
     ) -> None:
         """All ranges of one object; fetched several at a time, written in order."""
         told = {"sha256": found.sha256}
-        ranges = [(at, min(at + PART_BYTES, found.size)) for at in range(part.offset, found.size, PART_BYTES)]
-        sends, receives = (
-            zip(*(trio.open_memory_channel[list[memoryview]](1) for _ in ranges), strict=True) if ranges else ((), ())
-        )
-        ahead = trio.Semaphore(REQUESTS)
 
-        async def fetch(index: int) -> None:
-            async with sends[index], requests:
-                chunks, sha256 = await _retried(_range, store, found, *ranges[index])
-                told["sha256"] = told["sha256"] or sha256
-                await sends[index].send(chunks)
+        async def fetch(bounds: tuple[int, int]) -> list[memoryview]:
+            async with requests:
+                chunks, sha256 = await _retried(_range, store, found, *bounds)
+            told["sha256"] = told["sha256"] or sha256
+            return chunks
 
-        async def begin() -> None:
-            for index in range(len(ranges)):
-                await ahead.acquire()
-                nursery.start_soon(fetch, index)
+        async def use(_bounds: tuple[int, int], chunks: list[memoryview]) -> None:
+            for chunk in chunks:
+                await part.write(chunk)
+                meter.add(len(chunk))
 
-        with one_error():
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(begin)
-                for channel in receives:
-                    async with channel:
-                        for chunk in await channel.receive():
-                            await part.write(chunk)
-                            meter.add(len(chunk))
-                    ahead.release()
+        starts = range(part.offset, found.size, PART_BYTES)
+        await in_order([(at, min(at + PART_BYTES, found.size)) for at in starts], fetch, use, ahead=REQUESTS)
         if told["sha256"] and await part.digest("sha256") != told["sha256"]:
             meter.add(-part.offset)
             await part.restart()

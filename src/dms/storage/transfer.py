@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, Self
+from typing import Protocol, Self, TypeVar
 
 import msgspec
 import trio
@@ -24,8 +24,13 @@ from dms.storage.tree import Sink, check_path, room_watched
 from dms.types.errors import DMSError
 from dms.types.resources import SpecConfig
 
+T = TypeVar("T")
+U = TypeVar("U")
+
 SYNC_EVERY_BYTES = 64 << 20
 """How much is received again at most after a power cut."""
+NOTED_ABOVE_BYTES = 4 << 20
+"""Smaller files come again after an interruption, rather than that each is synced on its own."""
 REPORT_EVERY_BYTES = 256 << 10
 
 
@@ -146,6 +151,31 @@ def one_error() -> Iterator[None]:
         raise ours[0] from None
 
 
+async def in_order(
+    items: Sequence[T], fetch: Callable[[T], Awaitable[U]], use: Callable[[T, U], Awaitable[None]], *, ahead: int
+) -> None:
+    """``use`` what ``fetch`` gets of each item, in order, while up to ``ahead`` of them are being fetched or wait."""
+    room = trio.Semaphore(ahead)
+    channels = [trio.open_memory_channel[U](1) for _ in items]
+
+    async def get(index: int) -> None:
+        async with channels[index][0] as send:
+            await send.send(await fetch(items[index]))
+
+    async def begin() -> None:
+        for index in range(len(items)):
+            await room.acquire()
+            nursery.start_soon(get, index)
+
+    with one_error():
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(begin)
+            for item, (_, receive) in zip(items, channels, strict=True):
+                async with receive:
+                    await use(item, await receive.receive())
+                room.release()
+
+
 def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
     for inner in group.exceptions:
         if isinstance(inner, BaseExceptionGroup):
@@ -167,6 +197,8 @@ class Gathering:
         self.root = root
         self.content = root / "content"
         self._parts = root / "parts"
+        self._complete: dict[str, str] = {}
+        """Validators of small files that came whole in this process."""
 
     async def prepare(self) -> None:
         """Make it, or find it again."""
@@ -194,23 +226,26 @@ class Gathering:
         with room_watched(path):
             await trio.to_thread.run_sync(self._symlink, path, target)
 
+    def note(self, path: str, validator: str) -> None:
+        """The file ``path`` came whole."""
+        self._complete[path] = validator
+
     def _prepare(self) -> None:
         for directory in (self.root, self.content, self._parts):
             make_private_directory(directory)
 
     def _has(self, path: str, validator: str) -> bool:
         state = self._state(path)
-        is_same = bool(state and state.is_complete and validator and state.validator == validator)
-        return is_same and (self.content / path).is_file()
+        known = state.validator if state is not None and state.is_complete else self._complete.get(path)
+        return bool(validator) and known == validator and (self.content / path).is_file()
 
     def _open(self, path: str, validator: str) -> Part:
         state = self._state(path)
         file, note = self._files(path)
-        if state is not None and state.is_complete:
-            (self.content / path).unlink(missing_ok=True)  # it has changed on the other side
-            state = None
+        with Sink(self.content) as sink:
+            sink.discard(path)  # of an attempt before, or it has changed on the other side
         done = 0
-        if state is not None and validator and state.validator == validator and file.exists():
+        if state is not None and not state.is_complete and validator and state.validator == validator and file.exists():
             done = min(state.done, file.stat().st_size)
         return Part(self, path, file, note, validator, done)
 
@@ -220,9 +255,7 @@ class Gathering:
 
     def _symlink(self, path: str, target: str) -> None:
         with Sink(self.content) as sink:
-            place = self.content / path
-            if place.is_symlink():
-                place.unlink()
+            sink.discard(path)
             sink.symlink(path, target)
 
     def _state(self, path: str) -> _State | None:
@@ -275,7 +308,7 @@ class Part:
         return await trio.to_thread.run_sync(self._digest, algorithm)
 
     async def finish(self, *, is_executable: bool = False) -> None:
-        """It is whole and right: put it where it belongs, durably."""
+        """It is whole and right: put it where it belongs. Small files are durable once their volume is locked."""
         with room_watched(self.path):
             await trio.to_thread.run_sync(self._finish, is_executable)
 
@@ -300,10 +333,14 @@ class Part:
 
     def _finish(self, is_executable: bool) -> None:  # noqa: FBT001  for a thread
         os.fchmod(self._descriptor, 0o755 if is_executable else 0o644)
-        os.fsync(self._descriptor)
+        is_noted = self.offset > NOTED_ABOVE_BYTES or self._note.exists()
+        if is_noted:
+            os.fsync(self._descriptor)
         with Sink(self._gathering.content) as sink:
             sink.move_in(self._file, self.path)
-        write_private(self._note, msgspec.json.encode(_State(self.validator, self.offset, is_complete=True)))
+        self._gathering.note(self.path, self.validator)
+        if is_noted:
+            write_private(self._note, msgspec.json.encode(_State(self.validator, self.offset, is_complete=True)))
         self._is_finished = True
 
     def _close(self) -> None:

@@ -219,6 +219,20 @@ class Sink:
                 raise InvalidVolumeName(f"the name {existing[:80]!r} is no plain file")
             os.link(old[-1], parts[-1], src_dir_fd=source, dst_dir_fd=directory, follow_symlinks=False)
 
+    def discard(self, path: str) -> None:
+        """Remove a file or link; absent is fine.
+
+        :raises InvalidVolumeName: it is a directory, or lies below something that is none.
+        """
+        parts = self._check(path)
+        with self._parent(parts) as directory:
+            try:
+                os.unlink(parts[-1], dir_fd=directory)
+            except FileNotFoundError:
+                return
+            except (IsADirectoryError, PermissionError):
+                raise InvalidVolumeName(f"the name {path[:80]!r} is taken by a directory") from None
+
     def move_in(self, source: Path, path: str) -> None:
         """Rename a file of the same file system into the tree."""
         parts = self._check(path)

@@ -24,7 +24,7 @@ MAX_MESSAGE_BYTES = 64 << 10
 _STREAM = "nunet.stream"
 _REDIRECTS = (301, 302, 303, 307, 308)
 
-Content = bytes | AsyncIterator[bytes] | None
+Content = bytes | AsyncIterable[bytes] | None
 
 
 class WebClient:
