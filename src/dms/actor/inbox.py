@@ -70,7 +70,9 @@ class Inbox:
                     await trio.sleep(SWEEP_INTERVAL_S)
                     self._behaviours.sweep(self._security.now_ns())
             finally:
-                self._nursery.cancel_scope.cancel()
+                # what waits in the queue for this inbox has come too late
+                nursery, self._nursery = self._nursery, None
+                nursery.cancel_scope.cancel()
 
     async def on_message(self, peer: PeerID, data: bytes) -> None:
         """The network's handler of our protocol."""
