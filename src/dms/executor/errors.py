@@ -9,6 +9,7 @@
         ├── InvalidEngineSpec    parameters that cannot work    (BadInput)
         ├── StartFailed          the backend refused
         ├── StatusNotReached     it did not come to be so in time
+        ├── NotRunning           it has ended, or does not listen yet  (Conflict)
         ├── Unsupported          the backend cannot do this     (BadInput)
         ├── ExecutorUnavailable  the backend does not answer    (Unavailable)
         └── EngineRefused        the backend said no; ``status`` is its HTTP status
@@ -53,6 +54,12 @@ class StatusNotReached(ExecutorError):
     """The execution did not reach that status."""
 
     code = "status_not_reached"
+
+
+class NotRunning(Conflict, ExecutorError):
+    """The execution does not run."""
+
+    code = "not_running"
 
 
 class Unsupported(BadInput, ExecutorError):

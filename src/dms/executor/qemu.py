@@ -1,0 +1,151 @@
+"""MicroVMs of QEMU: hardware virtualisation where it truly works, emulation elsewhere (``spec/execution.md`` 3).
+
+A machine has what it needs and nothing else: a serial line, its drives, perhaps one network card. Its process runs in
+QEMU's seccomp sandbox and, where the daemon is root, as a user of its own.
+"""
+
+from __future__ import annotations
+
+import shutil
+import zlib
+from collections.abc import Iterable
+from pathlib import Path
+
+import trio
+
+from dms.executor import qmp
+from dms.executor.errors import EngineRefused, ExecutorUnavailable, Unsupported
+from dms.executor.initrd import static_busybox
+from dms.executor.kvm import kvm_works
+from dms.executor.protocol import ExecutionRequest
+from dms.executor.vm import DEFAULT_LOG_LIMIT_BYTES, Machine, MachineExecution, MachineExecutor, run_of
+from dms.executor.vm_params import QEMU, MachineParams
+
+BINARY = "qemu-system-x86_64"
+SOCKET = "qmp.sock"
+SANDBOX = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
+USER_NETWORK = ("10.0.2.15/24", "", "")
+"""The guest's side of QEMU's own network, which carries nothing but the ports that are bound."""
+PROBE_TIMEOUT_S = 10.0
+
+
+class QemuExecutor(MachineExecutor):
+    """See the module and :mod:`dms.executor.vm`. ``image_dirs`` hold the kernels and images that may be booted."""
+
+    type = QEMU
+    BASE_ARGS = "console=ttyS0 panic=-1 reboot=t no_timer_check cryptomgr.notests random.trust_cpu=on i8042.noaux"
+
+    def __init__(
+        self,
+        nursery: trio.Nursery,
+        state_dir: Path,
+        *,
+        image_dirs: Iterable[Path],
+        binary: Path,
+        uses_kvm: bool = False,
+        log_limit_bytes: int = DEFAULT_LOG_LIMIT_BYTES,
+    ) -> None:
+        super().__init__(nursery, state_dir, image_dirs=image_dirs, uses_kvm=uses_kvm, log_limit_bytes=log_limit_bytes)
+        self._binary = binary
+
+    @classmethod
+    async def open(cls, nursery: trio.Nursery, state_dir: Path, *, image_dirs: Iterable[Path]) -> QemuExecutor:
+        """An executor that is known to work here and has found what an earlier process left.
+
+        :raises ExecutorUnavailable: it cannot work here, with the reason.
+        """
+        found = shutil.which(BINARY)
+        if found is None:
+            raise ExecutorUnavailable(f"there is no {BINARY}", hint="apt-get install qemu-system-x86")
+        static_busybox()
+        with trio.move_on_after(PROBE_TIMEOUT_S) as scope:
+            done = await trio.run_process([found, "--version"], capture_stdout=True, capture_stderr=True, check=False)
+        if scope.cancelled_caught or done.returncode:
+            raise ExecutorUnavailable(f"{found} does not work")
+        executor = cls(nursery, state_dir, image_dirs=image_dirs, binary=Path(found), uses_kvm=await kvm_works())
+        await executor._ready()
+        return executor
+
+    async def pause(self, execution_id: str) -> None:
+        """See :meth:`dms.executor.protocol.Executor.pause`. The limit of wall-clock time goes on counting."""
+        await self._tell(execution_id, "stop")
+
+    async def resume(self, execution_id: str) -> None:
+        """See :meth:`dms.executor.protocol.Executor.resume`."""
+        await self._tell(execution_id, "cont")
+
+    def _check(self, request: ExecutionRequest, params: MachineParams) -> None:
+        super()._check(request, params)
+        if request.ports and params.tap_device:
+            raise Unsupported("ports are bound without a tap_device only", hint="the machine has an address of its own")
+
+    def _argv(self, machine: Machine) -> list[str]:
+        params = machine.params
+        accelerator = "kvm" if self._uses_kvm else "tcg"
+        extras = "usb=off" if params.machine == "pc" else "pit=on,pic=on,rtc=on,isa-serial=on"
+        argv = [str(self._binary), "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"]
+        argv += ["-machine", f"{params.machine},accel={accelerator},{extras}", "-sandbox", SANDBOX]
+        if self._uses_kvm:
+            argv += ["-cpu", "host"]
+        argv += ["-smp", str(machine.vcpus), "-m", f"{machine.memory_mib}M", "-kernel", "kernel"]
+        if machine.has_initrd:
+            argv += ["-initrd", "initrd"]
+        argv += ["-append", machine.kernel_args]
+        argv += ["-chardev", "stdio,id=serial,signal=off", "-serial", "chardev:serial"]
+        argv += ["-qmp", f"unix:{SOCKET},server=on,wait=off"]
+        bus = "pci" if params.machine == "pc" else "device"
+        for index, drive in enumerate(machine.drives):
+            read_only = "on" if drive.is_read_only else "off"
+            argv += ["-drive", f"file={drive.name},if=none,id=drive{index},format={drive.format},readonly={read_only}"]
+            argv += ["-device", f"virtio-blk-{bus},drive=drive{index}"]
+        return [*argv, *_network(machine, bus)]
+
+    async def _boot(self, execution: MachineExecution, machine: Machine) -> None:
+        await self._until_answering(execution, lambda: self._is_paused(execution))
+
+    async def _is_paused(self, execution: MachineExecution) -> bool:
+        told = await self._command(execution, "query-status")
+        return told.get("status") == "paused"
+
+    async def _thaw(self, execution: MachineExecution) -> None:
+        try:
+            await self._command(execution, "cont")
+        except (ExecutorUnavailable, EngineRefused):
+            return  # it has ended, or will be killed
+
+    def _tap_of_runner(self, params: MachineParams) -> str:
+        return params.tap_device
+
+    def _guest_network(self, request: ExecutionRequest, params: MachineParams) -> tuple[str, str, str] | None:
+        if request.ports:
+            return USER_NETWORK
+        return super()._guest_network(request, params)
+
+    async def _tell(self, execution_id: str, command: str) -> None:
+        execution = await self._get(execution_id)
+        await execution.spawned.wait()
+        if execution.result is not None:
+            return
+        try:
+            await self._command(execution, command)
+        except (ExecutorUnavailable, EngineRefused):
+            if execution.result is None:
+                raise
+
+    async def _command(self, execution: MachineExecution, name: str) -> qmp.Json:
+        async with execution.lock:
+            return await qmp.command(run_of(execution).path / "machine" / SOCKET, name)
+
+
+def _network(machine: Machine, bus: str) -> list[str]:
+    mac = zlib.crc32(machine.execution_id.encode())
+    address = f"52:54:{mac >> 24:02x}:{mac >> 16 & 255:02x}:{mac >> 8 & 255:02x}:{mac & 255:02x}"
+    card = ["-device", f"virtio-net-{bus},netdev=net,mac={address}" + (",romfile=" if bus == "pci" else "")]
+    if machine.params.tap_device:
+        return ["-netdev", "tap,id=net,fd={tap}", *card]
+    if not machine.request.ports:
+        return []
+    forwards = [
+        f"hostfwd={port.protocol}:{port.ip}:{port.host_port}-:{port.executor_port}" for port in machine.request.ports
+    ]
+    return ["-netdev", ",".join(["user,id=net,restrict=on,ipv6=off", *forwards]), *card]

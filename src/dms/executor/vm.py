@@ -1,0 +1,435 @@
+"""MicroVMs, each with its own kernel: what the QEMU and the Firecracker executor share (``spec/execution.md`` 3).
+
+Beside each machine stands a process of ours (:mod:`dms.executor.vm_runner`), which outlives the daemon. With ``cmd`` the
+machine boots our initial RAM disk, whose agent runs the program, separates its outputs, tells its exit code and runs
+commands; without it the image boots its own init, the console is the standard output, and nothing can be run inside.
+
+Directories of the host do not reach into a machine. What a request mounts is packed onto a drive of its own before the
+start; what the program leaves in its output directories is taken back when it has ended.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+import signal
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import trio
+
+from dms.executor.console import exec_line
+from dms.executor.errors import (
+    EngineRefused,
+    ExecutorError,
+    ExecutorUnavailable,
+    InvalidEngineSpec,
+    NotRunning,
+    StartFailed,
+    Unsupported,
+)
+from dms.executor.initrd import INIT, Drive, Guest, find_modules, static_busybox, write_initrd
+from dms.executor.logs import STDERR_LOG, STDOUT_LOG
+from dms.executor.machine_files import (
+    DEFAULT_OUTPUT_BYTES,
+    DriveFile,
+    clone,
+    give,
+    image_format,
+    machine_user,
+    make_empty,
+    pack,
+)
+from dms.executor.process import Record, RunDirectory, boot_id, dump, spawn
+from dms.executor.protocol import EndReason, ExecOutput, ExecutionRequest, ExecutionStatus, NetInfo
+from dms.executor.qmp import Lines, short_path
+from dms.executor.supervision import SupervisedExecution, SupervisedTable, checked_mounts, delete
+from dms.executor.vm_params import MachineParams, allowed_path
+from dms.types.resources import SpecConfig
+
+DEFAULT_MEMORY_BYTES = 512 * 1024 * 1024
+DEFAULT_LOG_LIMIT_BYTES = 64 * 1024 * 1024
+MIB = 1024 * 1024
+MIN_MEMORY_MIB, MAX_VCPUS = 32, 32
+BOOT_TIMEOUT_S, BOOT_POLL_S = 20.0, 0.02
+"""Until the machine's own process answers; the guest needs longer."""
+EXEC_TIMEOUT_S = 3600.0
+MODULES = ("virtio_pci", "virtio_mmio")
+DRIVE_MODULES, NETWORK_MODULES = ("virtio_blk", "ext4"), ("virtio_net",)
+RUNNER = "vm_runner"
+DIRECT = "root=/dev/vda rw"
+"""Kernel arguments where the image boots itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """A machine that is about to start; files are names in ``directory``."""
+
+    execution_id: str
+    directory: Path
+    params: MachineParams
+    vcpus: int
+    memory_mib: int
+    kernel_args: str
+    has_initrd: bool
+    drives: tuple[DriveFile, ...]
+    request: ExecutionRequest
+    user: tuple[int, int, list[int]] | None
+
+
+@dataclass(eq=False, slots=True)
+class MachineExecution(SupervisedExecution):
+    """With what is known of its machine."""
+
+    lock: trio.Lock = field(default_factory=trio.Lock)
+    """Around its control socket, which takes one client."""
+    has_booted: bool = False
+    """Its process answers, and the guest runs."""
+
+
+class MachineExecutor(SupervisedTable[MachineExecution]):
+    """See the module. Derived classes know how their machines are started and paused."""
+
+    TTY = "ttyS0"
+    BASE_ARGS = ""
+    """Kernel arguments that this kind of machine needs."""
+
+    def __init__(
+        self,
+        nursery: trio.Nursery,
+        state_dir: Path,
+        *,
+        image_dirs: Iterable[Path],
+        uses_kvm: bool,
+        log_limit_bytes: int = DEFAULT_LOG_LIMIT_BYTES,
+    ) -> None:
+        super().__init__(nursery, state_dir / "runs")
+        self._image_dirs = tuple(path.resolve() for path in image_dirs)
+        self._uses_kvm, self._log_limit_bytes = uses_kvm, log_limit_bytes
+
+    async def validate(self, engine: SpecConfig) -> None:
+        """See :meth:`dms.executor.protocol.Executor.validate`."""
+        self._paths(MachineParams.parse(engine, self.type))
+
+    async def start(self, request: ExecutionRequest) -> None:
+        """See :meth:`dms.executor.protocol.Executor.start`. Returns when the machine runs; its guest boots on.
+
+        :raises Unsupported: the request wants GPUs, or ports that this kind of machine cannot bind.
+        """
+        if await self._adopt(request):
+            return
+        params = MachineParams.parse(request.engine, self.type)
+        self._check(request, params)
+        memory_bytes = request.resources.ram.size or DEFAULT_MEMORY_BYTES
+        if memory_bytes < MIN_MEMORY_MIB * MIB:
+            raise InvalidEngineSpec(f"a machine needs at least {MIN_MEMORY_MIB} MiB of memory")
+        execution = self._begin(request, memory_bytes)
+        machines: list[Machine] = []
+
+        def prepare_and_spawn() -> int:
+            machines.append(self._prepare(execution, request, params))
+            return spawn(run_of(execution), RUNNER)
+
+        await self._spawn(execution, prepare_and_spawn)
+        try:
+            with trio.fail_after(BOOT_TIMEOUT_S):
+                await self._boot(execution, machines[0])
+            await trio.to_thread.run_sync(lambda: run_of(execution).write("started", b"", sync=True))
+        except BaseException as exc:
+            with trio.CancelScope(shield=True):
+                reason = await self._undo(execution)
+            if isinstance(exc, ExecutorError | OSError | trio.TooSlowError):
+                raise StartFailed(
+                    f"the machine could not be started: {reason or str(exc) or 'it does not answer'}"
+                ) from exc
+            raise
+        execution.has_booted = True
+
+    async def exec(self, execution_id: str, argv: tuple[str, ...]) -> ExecOutput:
+        """See :meth:`dms.executor.protocol.Executor.exec`. Waits until the guest listens; each output is cut at 1 MiB.
+
+        :raises NotRunning: the machine has ended.
+        """
+        execution = await self._get(execution_id)
+        if not argv:
+            raise InvalidEngineSpec("there is no command to run")
+        try:
+            exec_line(0, argv)
+        except ValueError as exc:
+            raise InvalidEngineSpec(str(exc)) from None
+        if not await trio.to_thread.run_sync(_has_agent, execution):
+            raise Unsupported("nothing of ours runs in this machine that could run commands", hint="give cmd")
+        if execution.result is not None:
+            raise NotRunning(f"execution ({execution_id}) has ended")
+        try:
+            with trio.fail_after(EXEC_TIMEOUT_S):
+                socket = run_of(execution).path / "control.sock"
+                async with short_path(socket) as path, await trio.open_unix_socket(path) as stream:
+                    lines = Lines(stream, max_line_bytes=4 * MIB)
+                    await lines.send({"argv": list(argv)})
+                    reply = await lines.next()
+        except (OSError, trio.BrokenResourceError, trio.TooSlowError, ValueError) as exc:
+            raise NotRunning(f"execution ({execution_id}) does not listen: {exc}") from exc
+        return _output(execution_id, reply)
+
+    # what derived classes know -------------------------------------------------------------------------------------
+
+    def _check(self, request: ExecutionRequest, params: MachineParams) -> None:
+        """Refuse what this kind of machine cannot do."""
+        if request.resources.gpus:
+            raise Unsupported(f"the {self.type} executor cannot give GPUs to machines")
+
+    def _argv(self, machine: Machine) -> list[str]:
+        """The command line of the machine's process, started in its folder."""
+        raise AssertionError("every kind of machine has its own")
+
+    async def _boot(self, execution: MachineExecution, machine: Machine) -> None:
+        """Wait for the machine's process, and have the guest run.
+
+        :raises ExecutorError: it does not work.
+        """
+        raise AssertionError("every kind of machine has its own")
+
+    async def _is_paused(self, execution: MachineExecution) -> bool:
+        raise AssertionError("every kind of machine has its own")
+
+    # -----------------------------------------------------------------------------------------------------------------
+
+    def _make(self, execution_id: str, job_id: str, results_dir: Path) -> MachineExecution:
+        return MachineExecution(execution_id, job_id, results_dir)
+
+    def _adopt_all(self, found: list[tuple[RunDirectory, Record]]) -> None:
+        super()._adopt_all(found)
+        for run, record in found:
+            execution = self._executions[record.execution_id]
+            execution.has_booted = (run.path / "started").exists()
+            if not execution.has_booted and execution.process is not None:
+                execution.process.send(signal.SIGKILL)  # the daemon ended while it started it: nobody will finish that
+
+    async def _live_status(self, execution: MachineExecution) -> ExecutionStatus:
+        if not execution.has_booted:
+            return ExecutionStatus.PENDING
+        try:
+            is_paused = await self._is_paused(execution)
+        except (ExecutorUnavailable, EngineRefused):
+            is_paused = False  # it is about to end
+        return execution.final_status or (ExecutionStatus.PAUSED if is_paused else ExecutionStatus.RUNNING)
+
+    def _measured_pid(self, execution: MachineExecution) -> int | None:
+        try:
+            return int((run_of(execution).path / "machine.pid").read_text().split()[0])
+        except (OSError, ValueError, IndexError):
+            return None
+
+    async def _net(self, execution: MachineExecution) -> NetInfo | None:
+        return await trio.to_thread.run_sync(_net_info, execution)
+
+    async def _until_answering(self, execution: MachineExecution, attempt: Callable[[], Awaitable[object]]) -> None:
+        """Try again until the machine's process answers, or has ended."""
+        while True:
+            try:
+                await attempt()
+                return
+            except ExecutorUnavailable:
+                with trio.move_on_after(BOOT_POLL_S):
+                    await execution.done.wait()
+                if execution.done.is_set():
+                    raise
+
+    async def _undo(self, execution: MachineExecution) -> str:
+        """Leave nothing of a start that failed; returns what the runner said of it."""
+        if execution.process is not None and not execution.done.is_set():
+            execution.process.send(signal.SIGKILL)
+        await execution.done.wait()
+        await trio.to_thread.run_sync(delete, run_of(execution).path)
+        if self._executions.get(execution.execution_id) is execution:
+            del self._executions[execution.execution_id]
+        result = execution.result
+        return result.error_msg if result is not None and result.reason is EndReason.INFRASTRUCTURE else ""
+
+    def _paths(self, params: MachineParams) -> dict[str, Path]:
+        """The provider's files that the parameters name.
+
+        :raises InvalidEngineSpec: one is not allowed, or they do not fit together.
+        """
+        given = {
+            "kernel_image": params.kernel_image,
+            "root_file_system": params.root_file_system,
+            "initrd_path": params.initrd_path,
+            "kernel_modules": params.kernel_modules,
+        }
+        paths = {
+            key: allowed_path(self.type, key, text, self._image_dirs, is_folder=key == "kernel_modules")
+            for key, text in given.items()
+            if text
+        }
+        if paths["root_file_system"].is_dir() and not params.cmd:
+            raise InvalidEngineSpec(
+                f"invalid {self.type} engine params: root_file_system is a folder, so cmd must tell what to run in it"
+            )
+        return paths
+
+    def _prepare(self, execution: MachineExecution, request: ExecutionRequest, params: MachineParams) -> Machine:
+        """In a thread: everything on the disk."""
+        run = run_of(execution)
+        paths, mounts = self._paths(params), checked_mounts(request)
+        for directory in (self._runs_dir.parent, self._runs_dir, request.results_dir):
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        request.results_dir.chmod(0o700)
+        delete(run.path)
+        directory = run.path / "machine"
+        directory.mkdir(mode=0o700, parents=True)
+        try:
+            clone(paths["kernel_image"], directory / "kernel")
+            drives: list[DriveFile] = []
+            root: Path | str = paths["root_file_system"]
+            if isinstance(root, Path) and not root.is_dir():
+                drives.append(DriveFile("root", is_read_only=False, is_root=True, format=image_format(root)))
+                clone(root, directory / "root")
+                root = "vda"
+            targets: dict[bool, list[Drive]] = {True: [], False: []}
+            for index, mount in enumerate(mounts):
+                is_input = index < len(request.inputs)
+                name = f"{'input' if is_input else 'output'}-{index}"
+                targets[is_input].append(Drive(f"vd{chr(ord('a') + len(drives))}", mount.target))
+                drives.append(DriveFile(name, is_read_only=is_input))
+                if is_input:
+                    pack(mount, directory / name)
+                else:
+                    make_empty(directory / name, request.resources.disk.size or DEFAULT_OUTPUT_BYTES)
+            if params.cmd:
+                self._write_initrd(request, params, paths, directory, root, drives, targets)
+            elif "initrd_path" in paths:
+                clone(paths["initrd_path"], directory / "initrd")
+            user = machine_user(request.execution_id, uses_kvm=self._uses_kvm)
+            own = f"{self.BASE_ARGS} quiet rdinit={INIT}" if params.cmd else f"{self.BASE_ARGS} {DIRECT}"
+            machine = Machine(
+                request.execution_id,
+                directory,
+                params,
+                min(MAX_VCPUS, max(1, math.ceil(request.resources.cpu.cores))),
+                execution.memory_bytes // MIB,
+                f"{own} {params.kernel_args}".strip(),
+                (directory / "initrd").exists(),
+                tuple(drives),
+                request,
+                user,
+            )
+            job = {
+                "argv": self._argv(machine),
+                "has_agent": bool(params.cmd),
+                "stdout": str(request.results_dir / STDOUT_LOG),
+                "stderr": str(request.results_dir / STDERR_LOG),
+                "log_limit_bytes": self._log_limit_bytes,
+                "timeout_s": params.timeout_s,
+                "user": user,
+                "tap": self._tap_of_runner(params),
+                "files_limit_bytes": self._files_limit(directory, request),
+                "outputs": [
+                    (str(directory / drive.name), str(mount.source))
+                    for drive, mount in zip(drives[len(drives) - len(mounts) :], mounts, strict=True)
+                    if not drive.is_read_only
+                ],
+                "cgroups": [],
+                "net": [params.tap_device, params.ip_address],
+            }
+            run.write("job.json", dump(job))
+            record = Record(
+                request.execution_id, request.job_id, str(request.results_dir), execution.memory_bytes, boot_id()
+            )
+            run.write(
+                "record.json", dump({name: getattr(record, name) for name in record.__struct_fields__}), sync=True
+            )
+            give(directory, user)
+        except BaseException:
+            delete(run.path)
+            raise
+        return machine
+
+    def _tap_of_runner(self, params: MachineParams) -> str:
+        """The TAP device that the runner opens for the machine; empty: the machine's process does so itself."""
+        return ""
+
+    def _files_limit(self, directory: Path, request: ExecutionRequest) -> int:
+        """How large any file of the machine may become: a raw drive is as large as it will ever be."""
+        largest = max((path.stat().st_size for path in directory.iterdir()), default=0)
+        return max(largest, request.resources.disk.size, self._log_limit_bytes)
+
+    def _write_initrd(
+        self,
+        request: ExecutionRequest,
+        params: MachineParams,
+        paths: dict[str, Path],
+        directory: Path,
+        root: Path | str,
+        drives: list[DriveFile],
+        targets: dict[bool, list[Drive]],
+    ) -> None:
+        wanted: tuple[str, ...] = ()
+        if drives:
+            wanted += (*MODULES, *DRIVE_MODULES)
+        network = self._guest_network(request, params)
+        if network is not None:
+            wanted += (*MODULES, *NETWORK_MODULES)
+        modules = find_modules(paths["kernel_modules"], wanted) if "kernel_modules" in paths else ()
+        guest = Guest(
+            params.cmd,
+            params.environment,
+            params.working_directory,
+            root,
+            self.TTY,
+            _hostname(request.execution_id),
+            request.provision_scripts,
+            tuple(targets[True]),
+            tuple(targets[False]),
+            network,
+        )
+        with (directory / "initrd").open("xb") as file:
+            write_initrd(file, guest, busybox=static_busybox(), modules=modules)
+
+    def _guest_network(self, request: ExecutionRequest, params: MachineParams) -> tuple[str, str, str] | None:
+        if not params.tap_device:
+            return None
+        return params.ip_address, params.gateway, params.dns or request.gateway_ip
+
+
+def run_of(execution: MachineExecution) -> RunDirectory:
+    """Its private directory."""
+    if execution.run is None:
+        raise AssertionError("a machine has a run directory")
+    return execution.run
+
+
+def _job(execution: MachineExecution) -> dict[str, Any]:  # JSON of ours
+    try:
+        job = json.loads((run_of(execution).path / "job.json").read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return job if isinstance(job, dict) else {}
+
+
+def _has_agent(execution: MachineExecution) -> bool:
+    return bool(_job(execution).get("has_agent"))
+
+
+def _net_info(execution: MachineExecution) -> NetInfo | None:
+    tap, cidr = _job(execution).get("net") or ("", "")
+    if not tap:
+        return None
+    master = Path(f"/sys/class/net/{tap}/master")
+    bridge = master.resolve().name if master.exists() else tap
+    return NetInfo("eth0", bridge, cidr.partition("/")[0], cidr)
+
+
+def _output(execution_id: str, reply: dict[str, Any]) -> ExecOutput:  # JSON of our runner
+    if "error" in reply:
+        raise NotRunning(f"execution ({execution_id}): {reply['error']}")
+    return ExecOutput(int(reply["exit_code"]), base64.b64decode(reply["stdout"]), base64.b64decode(reply["stderr"]))
+
+
+def _hostname(execution_id: str) -> str:
+    name = "".join(char if char.isalnum() and char.isascii() else "-" for char in execution_id.rpartition("_")[2])
+    return name.strip("-")[:63].lower() or "machine"
