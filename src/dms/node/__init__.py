@@ -9,5 +9,8 @@
 :mod:`~dms.node.bidding`       whether to bid, and why not
 :mod:`~dms.node.reservations`  what is reserved, and for whom
 :mod:`~dms.node.hosting`       the allocations that run here
+:mod:`~dms.node.capabilities`  anchors and decisions of the running node
+:mod:`~dms.node.capability_file`  its anchors on disk, which the command line changes, too
+:mod:`~dms.node.revocation_spread`  revocations that come, go on, and were missed; :mod:`~dms.node.revocations` chooses
 :mod:`~dms.node.payloads`      the payloads of all that
 """
