@@ -6,7 +6,7 @@ The wall clock follows trio's, so that expiry and time-outs agree under a virtua
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import trio
@@ -55,18 +55,24 @@ class Organisation:
         return context.grant(Action.DELEGATE, self.did, NO_DID, MEMBER_TOPICS, expiry_ns, 0, MEMBER_CAPS)
 
 
-def security_of(key: PrivateKey, organisation: Organisation | None, *, root: DID = NO_DID) -> SecurityContext:
+def security_of(
+    key: PrivateKey,
+    organisation: Organisation | None,
+    *,
+    root: DID = NO_DID,
+    clock_ns: Callable[[], int] = wall_clock_ns,
+) -> SecurityContext:
     """The security context of a node: a member of the organisation, ruled by ``root``."""
     did = did_of(key.public)
-    context = CapabilityContext("dms", did, TrustContext(Provider.of_key(key)), clock_ns=wall_clock_ns)
-    expiry_ns = wall_clock_ns() + YEAR_NS
+    context = CapabilityContext("dms", did, TrustContext(Provider.of_key(key)), clock_ns=clock_ns)
+    expiry_ns = clock_ns() + YEAR_NS
     if organisation is not None:
         context.add_roots(
             (), organisation.acceptance(context, expiry_ns), organisation.membership(did, expiry_ns), TokenList()
         )
     if root:
         context.add_roots((root,), TokenList(), TokenList(), TokenList())
-    return SecurityContext(key, context, clock_ns=wall_clock_ns)
+    return SecurityContext(key, context, clock_ns=clock_ns)
 
 
 class World:
