@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import random
 import resource
 import secrets
@@ -24,6 +25,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=None, help="repeat a run, as far as time allows")
     parser.add_argument("--keep", action="store_true", help="add what led somewhere new to the corpus")
     options = parser.parse_args()
+    logging.disable()  # what a decoder tells of an input is not the question
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
     seed = secrets.randbits(32) if options.seed is None else options.seed
     names = options.target or list(TARGETS)

@@ -6,6 +6,7 @@ import base64
 import functools
 import hashlib
 import json
+import struct
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +16,8 @@ from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
 from dms.actor.envelope import Envelope, Options
 from dms.actor.handle import NOBODY, Address, Handle
+from dms.actor.replay import KEY_BYTES
+from dms.actor.replay_file import MAGIC
 from dms.capability.token import Token, TokenList, encode_token_list, issue, issue_revocation
 from dms.identity import cbor
 from dms.identity.cardano import key_hash
@@ -115,6 +118,14 @@ def envelopes() -> tuple[bytes, ...]:
     ]
     elder = Envelope(to=receiver, be="/public/note", from_=_handle(ELDER), nonce=4, opt=options, msg=b'"x"')
     return (*(one.sign(MEMBER.key).encode() for one in made), elder.sign(ELDER.key).encode())
+
+
+def replay_files() -> Sequence[bytes]:
+    """Empty, with records that hold, have expired and repeat, and with one cut off."""
+    head = MAGIC + bytes(KEY_BYTES)
+    records = [(n, n % 2, NOW_NS + (n - 2) * 10**9) for n in (1, 2, 3, 4, 4)] + [(0, 1, NOW_NS), (2**64 - 1,) * 3]
+    body = b"".join(struct.pack("<QQQ", *record) for record in records)
+    return [head, head + body, head + body[:-5]]
 
 
 def handles() -> Sequence[bytes]:

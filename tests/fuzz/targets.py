@@ -20,6 +20,7 @@ from tests.fuzz import seeds
 from dms.actor.envelope import Envelope, decode_envelope
 from dms.actor.errors import ActorError
 from dms.actor.handle import Handle
+from dms.actor.replay_file import open_window
 from dms.capability.context import CapabilityContext
 from dms.capability.store import load_context, save_context
 from dms.capability.token import Token, TokenList, decode_token, decode_token_list, encode_token_list
@@ -167,6 +168,20 @@ def check_envelope(data: bytes) -> str:
     return f"valid with {type(payload).__name__}"
 
 
+def check_replay_file(data: bytes) -> str:
+    """Damage costs what was remembered, never the start of the node."""
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "replay"
+        path.write_bytes(data)
+        file = open_window(path, clock_ns=lambda: NOW_NS, elapsed_ns=0)
+        entries = sorted(file.window.entries())
+        file.close()
+        again = open_window(path, clock_ns=lambda: NOW_NS, elapsed_ns=0)
+        again.close()
+        assert sorted(again.window.entries()) == entries
+    return f"{min(len(entries), 3)} entries"
+
+
 def check_handle(data: bytes) -> str:
     handle = gojson.decode(data, Handle)
     assert gojson.decode(gojson.encode(handle), Handle) == handle
@@ -294,6 +309,7 @@ TARGETS = {
         Target("token-list", seeds.token_lists, check_token_list),
         Target("context-file", seeds.context_files, check_context_file),
         Target("envelope", seeds.envelopes, check_envelope),
+        Target("replay-file", seeds.replay_files, check_replay_file),
         Target("handle", seeds.handles, check_handle),
         Target("json", seeds.json_texts, check_json),
         Target("name", seeds.names, check_name),
