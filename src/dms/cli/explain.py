@@ -108,7 +108,7 @@ def _of_question(
     if live:
         payload = {"From": who.uri, "Behavior": behavior, "Audience": where.uri, "Topic": topic, "Token": carried}
         return _asked(ctx, payload, caller, dest)
-    opened = _open(ctx, context)
+    opened = _open(ctx, context, tokens or "")
     decision = opened.explain(who, [Capability(behavior)], audience=where or opened.did, topic=topic, tokens=carried)
     return decision.as_data()
 
@@ -120,7 +120,7 @@ def _of_message(ctx: typer.Context, context: str, message: Envelope) -> Mapping[
     from dms.types.ids import Capability
 
     now_ns = min(time.time_ns(), message.opt.exp)
-    opened = _open(ctx, context, now_ns)
+    opened = _open(ctx, context, message.cap.decode("utf-8", "replace"), now_ns=now_ns)
     claimed, sender = message.from_.did, message.from_.id
     message.verify(now_ns)
     opened.consume(claimed, message.cap, sender=sender)
@@ -146,7 +146,8 @@ def _asked(ctx: typer.Context, payload: object, caller: str | None, dest: str | 
     return reply.decision
 
 
-def _open(ctx: typer.Context, context: str, now_ns: int | None = None) -> CapabilityContext:
+def _open(ctx: typer.Context, context: str, *texts: str, now_ns: int | None = None) -> CapabilityContext:
+    """The context that decides; it knows the keys of whom ``texts`` name, as far as they can be had."""
     import time
 
     from dms.capability.store import load_context
@@ -154,7 +155,7 @@ def _open(ctx: typer.Context, context: str, now_ns: int | None = None) -> Capabi
 
     clock_ns = time.time_ns if now_ns is None else lambda: now_ns
     path = context_file(ctx, context)
-    opened = load_context(path, trust_of_file(ctx, path), name=context, clock_ns=clock_ns, need_provider=False)
+    opened = load_context(path, trust_of_file(ctx, path, *texts), name=context, clock_ns=clock_ns, need_provider=False)
     report_problems(opened)
     return opened
 
