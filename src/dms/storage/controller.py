@@ -227,7 +227,7 @@ class VolumeController:
 
     # who uses what ----------------------------------------------------------------------------------------------------
 
-    async def acquire(self, volume: Volume, owner: str, *, write: bool = False) -> None:
+    async def acquire(self, volume: Volume, owner: str, *, write: bool = False, target: str = "") -> None:
         """Note that ``owner`` works with it: it is neither deleted nor encrypted until :meth:`release`. Again is fine.
 
         :raises VolumeLocked: ``write``, and it is locked.
@@ -242,8 +242,8 @@ class VolumeController:
                 raise VolumeLocked(f"the volume {record.name} is locked")
             if any(other.owner == _BUSY for other in record.uses):
                 raise VolumeInUse(f"the volume {record.name} is being changed")
-            others = tuple(other for other in record.uses if other.owner != owner)
-            return msgspec.structs.replace(record, uses=(*others, Use(owner=owner, is_writing=write)))
+            others = tuple(other for other in record.uses if (other.owner, other.target) != (owner, target))
+            return msgspec.structs.replace(record, uses=(*others, Use(owner=owner, is_writing=write, target=target)))
 
         await self._change(volume.id, use)
 
@@ -289,6 +289,22 @@ class VolumeController:
         if len(theirs) >= MAX_LABELS:
             raise TooLarge(f"there are {MAX_LABELS} named volumes of this tenant already")
         return await self.create(VolumeSource.LOCAL, tenant=tenant, label=label)
+
+    async def used_by(self, owner: str) -> dict[str, Volume]:
+        """What ``owner`` works with, by where it is in its sandbox."""
+        return {use.target: volume for volume in await self.list() for use in volume.record.uses if use.owner == owner}
+
+    async def evict(self) -> int:
+        """Delete downloads that are kept only because somebody may want them again; how many went."""
+        gone = 0
+        for volume in await self.list():
+            if volume.record.origin and not volume.record.uses:
+                try:
+                    await self.delete(volume.path)
+                    gone += 1
+                except (VolumeInUse, VolumeNotFound):
+                    continue
+        return gone
 
     async def downloaded(self, origin: str) -> Volume | None:
         """A volume that was downloaded from ``origin`` and may be shared, if there is one."""

@@ -20,7 +20,7 @@ from dms.storage.archive import UnpackLimits, unpack
 from dms.storage.errors import ContentMismatch, InvalidVolumeName, TransferFailed
 from dms.storage.spec import StorageParams
 from dms.storage.transfer import Gathering, Meter, Part
-from dms.storage.tree import check_path, remove_tree, walk
+from dms.storage.tree import check_path, open_file, remove_tree, walk
 from dms.storage.web import WebClient, body, check_url
 from dms.types.resources import SpecConfig
 
@@ -94,6 +94,10 @@ class HttpProvider:
         """See :class:`HttpParams`."""
         HttpParams.read(spec)
 
+    def check_target(self, spec: SpecConfig) -> None:
+        """See :class:`HttpParams`."""
+        HttpParams.read(spec, is_upload=True)
+
     async def size(self, source: SpecConfig) -> int:
         """What the server says.
 
@@ -131,7 +135,7 @@ class HttpProvider:
         for path, size in entries:
             headers = params.headers | {"Content-Length": str(size)}
             url = params.url + quote(path)
-            content = _sent(directory / path, size, meter)
+            content = _sent(directory, path, size, meter)
             async with self._client.request("PUT", url, headers=headers, content=content):
                 meter.file()
         return SpecConfig(type=TYPE, params={"URL": params.url})
@@ -248,13 +252,13 @@ def _replace_by_content(content: Path, staged: str, limits: UnpackLimits) -> Non
         archive.unlink(missing_ok=True)
 
 
-async def _sent(path: Path, size: int, meter: Meter) -> AsyncIterator[bytes]:
+async def _sent(directory: Path, path: str, size: int, meter: Meter) -> AsyncIterator[bytes]:
     left = size
-    async with await trio.open_file(path, "rb") as file:
+    with await trio.to_thread.run_sync(open_file, directory, path) as file:
         while left:
-            chunk = await file.read(min(left, WRITE_BYTES))
+            chunk = await trio.to_thread.run_sync(file.read, min(left, WRITE_BYTES))
             if not chunk:
-                raise TransferFailed(f"{path.name} became shorter while it was sent")
+                raise TransferFailed(f"{path[:80]!r} became shorter while it was sent")
             left -= len(chunk)
             meter.add(len(chunk))
             yield chunk

@@ -36,6 +36,7 @@ from dms.storage.web import WebClient, check_url, read_bounded
 from dms.types.resources import SpecConfig
 
 TYPE = "ipfs"
+_API_HINT = "give API, or set storage.ipfs_api"
 AHEAD = 8
 """Blocks that are fetched at the same time."""
 MAX_DEPTH = 64
@@ -100,6 +101,11 @@ class IpfsProvider:
         """See :class:`IpfsParams`."""
         IpfsParams.read(spec)
 
+    def check_target(self, spec: SpecConfig) -> None:
+        """See :class:`IpfsParams`."""
+        if not (IpfsParams.read(spec, is_upload=True).api or self._api):
+            raise ProviderMissing("uploads to IPFS need the RPC of a node", hint=_API_HINT)
+
     async def size(self, source: SpecConfig) -> int:
         """Bytes of content; what single blocks say of themselves is believed here."""
         params = IpfsParams.read(source)
@@ -122,7 +128,7 @@ class IpfsProvider:
         params = IpfsParams.read(target, is_upload=True)
         client, url = (self._client, params.api) if params.api else (self._owner, self._api)
         if not url:
-            raise ProviderMissing("uploads to IPFS need the RPC of a node", hint="give API, or set storage.ipfs_api")
+            raise ProviderMissing("uploads to IPFS need the RPC of a node", hint=_API_HINT)
         content = await trio.to_thread.run_sync(read_content, directory)
         if params.cid is not None and not params.cid.same_content(content.cid):
             raise ContentMismatch(f"the content is {content.cid}, not {params.cid}")

@@ -33,7 +33,7 @@ from dms.storage.errors import (
 from dms.storage.gate import open_gate
 from dms.storage.s3_params import TYPE, Credentials, S3Params
 from dms.storage.transfer import Gathering, Meter, Part, in_order, one_error
-from dms.storage.tree import check_path, walk
+from dms.storage.tree import check_path, open_file, walk
 from dms.storage.web import check_url
 from dms.types.resources import SpecConfig
 
@@ -63,6 +63,7 @@ _REFUSALS = {
 }
 _ABSENT = {"NoSuchKey", "NoSuchBucket"}
 _FORBIDDEN = re.compile(r"\b40[13] (?:Forbidden|Unauthorized)")
+_WILD = re.compile(r"[*?\[]")
 _CODE = re.compile(r"<Code>([A-Za-z0-9.]{1,64})</Code>")
 
 
@@ -86,6 +87,11 @@ class S3Provider:
     def check(self, spec: SpecConfig) -> None:
         """See :class:`~dms.storage.s3_params.S3Params`."""
         S3Params.read(spec, self._egress)
+
+    def check_target(self, spec: SpecConfig) -> None:
+        """See :class:`~dms.storage.s3_params.S3Params`; the key is a folder."""
+        if _WILD.search(S3Params.read(spec, self._egress).key):
+            raise InvalidStorageSpec("invalid s3 storage params: the key of an upload is no pattern")
 
     async def size(self, source: SpecConfig) -> int:
         """Bytes of all objects that are meant."""
@@ -119,13 +125,12 @@ class S3Provider:
 
     async def upload(self, directory: Path, target: SpecConfig, meter: Meter) -> SpecConfig:
         """Each file becomes an object below ``Key``; large ones that are there already are not sent again."""
+        self.check_target(target)
         with one_error():
             return await self._upload(directory, target, meter)
 
     async def _upload(self, directory: Path, target: SpecConfig, meter: Meter) -> SpecConfig:
         async with self._opened(target) as (params, store):
-            if "*" in params.key or "?" in params.key:
-                raise InvalidStorageSpec("invalid s3 storage params: the key of an upload is no pattern")
             folder = params.key.rstrip("/")
             entries = await trio.to_thread.run_sync(
                 lambda: [(entry.path, entry.size) for entry in walk(directory) if entry.kind == "file"]
@@ -219,7 +224,7 @@ class S3Provider:
         async with entries:
             async for path, size in entries:
                 key = f"{folder}/{path}" if folder else path
-                await _send_file(store, directory / path, key, size, meter)
+                await _send_file(store, directory, path, key, size, meter)
                 meter.file()
 
     # connecting -------------------------------------------------------------------------------------------------------
@@ -357,7 +362,7 @@ def _range(store: S3Store, found: _Object, start: int, end: int) -> tuple[list[m
     return chunks, sha256
 
 
-async def _send_file(store: S3Store, path: Path, key: str, size: int, meter: Meter) -> None:
+async def _send_file(store: S3Store, directory: Path, path: str, key: str, size: int, meter: Meter) -> None:
     stopped = threading.Event()
     token = trio.lowlevel.current_trio_token()
 
@@ -379,18 +384,24 @@ async def _send_file(store: S3Store, path: Path, key: str, size: int, meter: Met
     with one_error():
         async with trio.open_nursery() as nursery:
             nursery.start_soon(watch)
-            await trio.to_thread.run_sync(_put, store, path, key, size, count, stopped)
+            await trio.to_thread.run_sync(_put, store, directory, path, key, size, count, stopped)
             nursery.cancel_scope.cancel()
 
 
 def _put(
-    store: S3Store, path: Path, key: str, size: int, count: Callable[[int], None], stopped: threading.Event
+    store: S3Store,
+    directory: Path,
+    path: str,
+    key: str,
+    size: int,
+    count: Callable[[int], None],
+    stopped: threading.Event,
 ) -> None:
     import hashlib
 
     import obstore
 
-    with path.open("rb") as file, _failures_translated(key):
+    with open_file(directory, path) as file, _failures_translated(key):
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         file.seek(0)
         if size > PART_BYTES and _is_there(store, key, size, sha256):

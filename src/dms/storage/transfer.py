@@ -118,6 +118,10 @@ class Provider(Protocol):
         """
         ...
 
+    def check_target(self, spec: SpecConfig) -> None:
+        """The same for an upload."""
+        ...
+
     async def size(self, source: SpecConfig) -> int:
         """Bytes of content.
 

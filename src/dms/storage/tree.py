@@ -7,6 +7,7 @@ changes the tree meanwhile can lead us out of it. All of it is synchronous: call
 from __future__ import annotations
 
 import errno
+import io
 import os
 import re
 import secrets
@@ -99,6 +100,29 @@ def fold(
         os.close(descriptor)
 
 
+def open_file(root: Path, path: str) -> io.BufferedReader:
+    """The plain file ``path`` below ``root``, opened step by step: whoever puts a link in its way gets an error.
+
+    :raises StorageError: it is no plain file there any more.
+    """
+    current = os.open(root, _DIRECTORY)
+    try:
+        *above, name = path.split("/")
+        for part in above:
+            below = os.open(part, _DIRECTORY, dir_fd=current)
+            os.close(current)
+            current = below
+        descriptor = os.open(name, _FILE, dir_fd=current)
+    except OSError as exc:
+        raise StorageError(f"{path[:80]!r} is no plain file any more: {exc.strerror}") from None
+    finally:
+        os.close(current)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise StorageError(f"{path[:80]!r} is no plain file any more")
+    return os.fdopen(descriptor, "rb")
+
+
 def measure(root: Path) -> Extent:
     """Bytes of content and number of files, directories not counted; links count as what they take themselves."""
     size = files = 0
@@ -127,6 +151,11 @@ def sync_tree(root: Path) -> None:
 def set_read_only(root: Path) -> None:
     """Nobody may write; everybody who gets here may read. Executables stay so. Idempotent."""
     _set_modes(root, lambda mode: 0o555 if stat.S_ISDIR(mode) or mode & 0o100 else 0o444)
+
+
+def set_shared(root: Path) -> None:
+    """Everybody who gets here may read and write: a sandbox may run as whoever it likes."""
+    _set_modes(root, lambda mode: 0o777 if stat.S_ISDIR(mode) or mode & 0o100 else 0o666)
 
 
 def set_writable(root: Path) -> None:

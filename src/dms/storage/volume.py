@@ -44,6 +44,8 @@ class Use(Wire):
 
     owner: str
     is_writing: bool = False
+    target: str = ""
+    """Where it is in the owner's sandbox."""
 
 
 class VolumeRecord(Wire):
