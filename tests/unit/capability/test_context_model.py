@@ -25,7 +25,7 @@ from dms.types.ids import Capability
 
 NAMES = ("node", "org", "user", "peer")
 CAPS = ("/a", "/a/b", "/ab", "/")
-LIVES = (5, 10, 20)
+LIVES = (10, 20, 40)
 
 names, lives = st.sampled_from(NAMES), st.sampled_from(LIVES)
 
@@ -130,17 +130,19 @@ class ContextMachine(RuleBasedStateMachine):
     def a_chain_that_may_count(self, depth: int, is_side: bool, life: int) -> None:
         """An organisation that is trusted one way or the other, and a member of a member."""
         now = self.clock()
-        self._make(Action.DELEGATE, "org", "user", "", "/a", now + 20, depth, None)
-        self._make(Action.DELEGATE, "user", "peer", "", "/a", now + 20, 0, self.made[0])
-        self._make(Action.DELEGATE, "org", "node", "", "/a", now + 20, 0, None)
-        self._make(Action.INVOKE, "peer", "peer", "node", "/a/b", now + 10, 0, self.made[1])
-        self._make(Action.INVOKE, "user", "user", "node", "/a", now + 10, 0, self.made[0])
+        self._make(Action.DELEGATE, "org", "user", "", "/a", now + 40, depth, None)
+        self._make(Action.DELEGATE, "user", "peer", "", "/a", now + 40, 0, self.made[0])
+        self._make(Action.DELEGATE, "org", "node", "", "/a", now + 40, 0, None)
+        self._make(Action.INVOKE, "peer", "peer", "node", "/a/b", now + 20, 0, self.made[1])
+        self._make(Action.INVOKE, "user", "user", "node", "/a", now + 4, 0, self.made[0])
         if is_side:
             self._make(Action.DELEGATE, "node", "org", "", "/a", now + life, 0, None)
             self._anchor(self.made[-1], is_provide=False)
         else:
             self.add_root("org")
         self._anchor(self.made[2], is_provide=True)
+        self._send("peer", [self.made[3]])
+        self._send("user", [self.made[4]])
 
     # the world issues tokens ------------------------------------------------------------------------------------------
 
@@ -240,7 +242,7 @@ class ContextMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.made)
     @rule(data=st.data())
     def revoke(self, data: st.DataObject) -> None:
-        grant = data.draw(st.sampled_from(self.made))
+        grant = data.draw(st.sampled_from(data.draw(st.sampled_from(self.made)).chain))
         if self.model.now > grant.exp:
             return
         revocation = issue_revocation(self.parties[grant.iss].provider, grant.token)
@@ -275,6 +277,9 @@ class ContextMachine(RuleBasedStateMachine):
         first = data.draw(st.sampled_from((is_honest and invocations) or self.made))
         sender = first.sub if is_honest else data.draw(names)
         grants = [first, *data.draw(st.lists(st.sampled_from(self.made), max_size=2))]
+        self._send(sender, grants)
+
+    def _send(self, sender: str, grants: list[Grant]) -> None:
         blob, party = encode_token_list(TokenList.of(*(grant.token for grant in grants))), self.parties[sender]
         self.context.consume(party.did, blob, sender=party.id)
         self.blobs.append(blob)
@@ -285,6 +290,14 @@ class ContextMachine(RuleBasedStateMachine):
             if any(level.iss == sender for level in grant.chain) or self.model.is_trusted(grant)
         )
         self.model.messages.append((sender, kept))
+
+    @precondition(lambda self: 0 < len(self.blobs) < 6)
+    @rule(data=st.data())
+    def consume_again(self, data: st.DataObject) -> None:
+        """The same tokens in two messages at once."""
+        sender, grants = data.draw(st.sampled_from(self.model.messages))
+        if grants:
+            self._send(sender, list(grants))
 
     @precondition(lambda self: self.blobs)
     @rule()
@@ -319,7 +332,7 @@ class ContextMachine(RuleBasedStateMachine):
 
     # time and disk ----------------------------------------------------------------------------------------------------
 
-    @rule(step=st.sampled_from([1, 4, 11, -3]))
+    @rule(step=st.sampled_from([1, 1, 5, -3, 15]))
     def move_clock(self, step: int) -> None:
         self.clock.advance(step)
         self.model.now += step
