@@ -11,6 +11,7 @@ from dms.hardware import HardwareProbe
 from dms.node import payloads as p
 from dms.node.deployments import rfc3339
 from dms.node.hosting import Hosting
+from dms.resources.benchmark import described
 from dms.resources.benchmarks import Benchmarks
 from dms.resources.manager import ResourceManager
 from dms.resources.onboarding import Onboarding
@@ -89,7 +90,8 @@ class MachineBehaviours:
         return p.ResourcesReply(ok=True, resources=offered)
 
     async def _spec(self, _message: Message[Any]) -> p.ResourcesReply:
-        return p.ResourcesReply(ok=True, resources=await self._probe.machine())
+        found = await self._probe.machine()
+        return p.ResourcesReply(ok=True, resources=described(found, await self._benchmarks.latest()))
 
     async def _usage(self, _message: Message[Any]) -> p.ResourcesReply:
         return p.ResourcesReply(ok=True, resources=await self._probe.usage())

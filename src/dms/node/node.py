@@ -94,8 +94,10 @@ class Node:
         self._rng = random.Random(root.network.peer_id)  # noqa: S311  only spreads greetings in time
         self._greeted: set[PeerID] = set()
         self.resources = ResourceManager(store, probe, clock=lambda: root.security.now_ns() / 10**9)
-        self.onboarding = Onboarding(self.resources, probe, store, check_cpu_usage=options.check_cpu_usage)
         self.benchmarks = Benchmarks(store, partial(measure, options.work_dir))
+        self.onboarding = Onboarding(
+            self.resources, probe, store, check_cpu_usage=options.check_cpu_usage, benchmarks=self.benchmarks
+        )
         self.ports = PortAllocator(*options.port_range, in_use=options.port_in_use)
         reservations = Reservations(store, self.resources, self.ports, clock_ns=root.security.now_ns)
         self.hosting = Hosting(

@@ -7,6 +7,8 @@ import msgspec
 from dms.hardware import HardwareProbe
 from dms.observe import get_logger
 from dms.resources.arithmetic import check, hundredths, normalized
+from dms.resources.benchmark import described
+from dms.resources.benchmarks import Benchmarks
 from dms.resources.errors import CapacityNotMet, HighUsage, InvalidResources, NotOnboarded, ResourceError
 from dms.resources.gpus import position
 from dms.resources.manager import ResourceManager
@@ -33,15 +35,22 @@ class Onboarding:
     """Offers a part of the machine, or takes it back. The manager must be loaded before.
 
     ``check_cpu_usage`` off: processors that are busy at the moment do not stand against onboarding, as several nodes
-    on one machine would otherwise stand in each other's way.
+    on one machine would otherwise stand in each other's way. ``benchmarks`` tell how fast the disk is.
     """
 
     def __init__(
-        self, manager: ResourceManager, probe: HardwareProbe, store: Store, *, check_cpu_usage: bool = True
+        self,
+        manager: ResourceManager,
+        probe: HardwareProbe,
+        store: Store,
+        *,
+        check_cpu_usage: bool = True,
+        benchmarks: Benchmarks | None = None,
     ) -> None:
         self._manager = manager
         self._probe = probe
         self._check_cpu_usage = check_cpu_usage
+        self._benchmarks = benchmarks
         self._config = EntityRepository(store, onboarding_config, OnboardingConfig)
 
     async def onboard(self, wanted: Resources, *, gpus: str = "", no_gpu: bool = False) -> OnboardingConfig:
@@ -60,6 +69,8 @@ class Onboarding:
         machine = await self._probe.machine()
         if gpus or no_gpu:
             wanted = msgspec.structs.replace(wanted, gpus=gpus_of(gpus, machine.gpus))
+        if self._benchmarks is not None:
+            machine = described(machine, await self._benchmarks.latest())
         offered = _described(normalized(wanted), machine)
         check_capacity(machine, offered)
         await self._check_usage(machine, offered)
@@ -99,13 +110,19 @@ class Onboarding:
     async def restore(self) -> ResourceError | None:
         """At start: see whether the machine still has what it offers, and offboard it if not.
 
-        Where allocations run the problem is only logged. Answers with the problem.
+        Where allocations run the problem is only logged, and so is a GPU that is not there: its driver may come later,
+        and until then nobody is promised any of it. Answers with the problem.
         """
         offered = self._manager.onboarded
         if offered is None:
             return None
+        machine = await self._probe.machine()
+        absent = [gpu for gpu in offered.gpus if position(machine.gpus, gpu) is None]
+        for gpu in absent:
+            log.warning("onboarded_gpu_is_absent", index=gpu.index, model=gpu.model, uuid=gpu.uuid)
+        there = msgspec.structs.replace(offered, gpus=tuple(gpu for gpu in offered.gpus if gpu not in absent))
         try:
-            check_capacity(await self._probe.machine(), offered)
+            check_capacity(machine, there)
         except ResourceError as exc:
             log.warning("onboarding_not_met", reason=str(exc), allocations=len(self._manager.allocations))
             if not self._manager.allocations:
@@ -113,6 +130,8 @@ class Onboarding:
                 if not self._manager.commitments:
                     await self.offboard()
             return exc
+        if absent:
+            return CapacityNotMet(f"GPU {', '.join(str(gpu.index) for gpu in absent)} does not exist on this machine")
         return None
 
     async def report_usage(self) -> HighUsage | None:

@@ -235,6 +235,32 @@ async def test_the_hardware_itself_may_be_full(store: Store) -> None:
         await manager.check_hardware(Resources(disk=Disk(size=1 << 50)))
 
 
+async def test_the_gpu_itself_may_be_full_or_gone(store: Store) -> None:
+    machine = FixedMachine(OFFERED, Resources(gpus=(GPU(index=0, uuid="u", vram=4),)))
+    manager = ResourceManager(store, machine)
+    await manager.check_hardware(Resources(gpus=(GPU(uuid="u", vram=6),)))
+    for gpu in (GPU(uuid="u", vram=7), GPU(uuid="other", index=1, vram=1)):
+        with pytest.raises(NoHardwareCapacity, match=f"of VRAM of GPU {gpu.index} wanted"):
+            await manager.check_hardware(Resources(gpus=(gpu,)))
+
+
+async def test_a_gpu_that_was_removed_is_not_promised_until_it_is_back(manager: ResourceManager, store: Store) -> None:
+    machine = FixedMachine(OFFERED)
+    manager = ResourceManager(store, machine, Wall())
+    await manager.load()
+    wanted = some(1, gpus=(GPU(vram=4),))
+    machine.total = some(4, 8)
+    assert (await manager.available()).gpus == ()
+    assert manager.free().gpus == OFFERED.gpus
+    with pytest.raises(NoFreeResources):
+        await manager.commit(A, wanted, 200)
+    await manager.commit(B, some(1), 200)
+    machine.total = OFFERED
+    assert (await manager.available()).gpus == OFFERED.gpus
+    await manager.commit(A, wanted, 200)
+    assert (await manager.allocate(A)).gpus == (GPU(index=0, uuid="u", vram=4),)
+
+
 class ManagerMachine(RuleBasedStateMachine):
     """The manager against a model of dictionaries, restarts included."""
 

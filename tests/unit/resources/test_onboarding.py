@@ -3,6 +3,8 @@ from collections.abc import AsyncIterator
 import msgspec
 import pytest
 
+from dms.resources.benchmark import Benchmark
+from dms.resources.benchmarks import Benchmarks
 from dms.resources.errors import CapacityNotMet, DemandTooHigh, HighUsage, InvalidResources, NotOnboarded
 from dms.resources.manager import ResourceManager
 from dms.resources.onboarding import Onboarding, OnboardingConfig
@@ -197,3 +199,83 @@ async def test_at_start_high_usage_changes_nothing(rig: Rig) -> None:
     assert await again.onboarding.restore() is None
     assert isinstance(await again.onboarding.report_usage(), HighUsage)
     assert again.onboarding.is_onboarded
+
+
+CARDS = (
+    GPU(index=0, uuid="a", vendor="NVIDIA", model="RTX 3080", vram=10 * GIB),
+    GPU(index=1, uuid="b", vendor="AMD/ATI", model="Radeon", vram=16 * GIB),
+)
+
+
+def with_cards(rig: Rig, *cards: GPU) -> None:
+    rig.machine.total = msgspec.structs.replace(EIGHT_CORES, gpus=cards)
+
+
+async def test_gpus_are_onboarded_by_text(rig: Rig) -> None:
+    with_cards(rig, *CARDS)
+    config = await rig.onboarding.onboard(wanted(), gpus="1:8,0:25%")
+    assert config.onboarded_resources is not None
+    assert [(g.index, g.uuid, g.vram) for g in config.onboarded_resources.gpus] == [
+        (1, "b", 8 * GIB),
+        (0, "a", 5 * GIB // 2),
+    ]
+    config = await rig.onboarding.onboard(wanted(gpus=CARDS), no_gpu=True)
+    assert config.onboarded_resources is not None
+    assert config.onboarded_resources.gpus == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "no_gpu", "message"),
+    [
+        ("0:10", False, "expected GPU 0 VRAM to be between 1.07 GB and 9.66 GB, got 10.74 GB"),
+        ("1:1", False, "expected GPU 1 VRAM to be between 1.72 GB and 15.46 GB, got 1.07 GB"),
+        ("2:1", False, "GPU 2 does not exist on this machine"),
+        ("0:4", True, "GPUs are offered and withheld at once"),
+    ],
+)
+async def test_gpus_that_cannot_be_offered_are_refused(rig: Rig, text: str, no_gpu: bool, message: str) -> None:
+    with_cards(rig, *CARDS)
+    with pytest.raises((CapacityNotMet, InvalidResources)) as caught:
+        await rig.onboarding.onboard(wanted(), gpus=text, no_gpu=no_gpu)
+    assert caught.value.message == message
+    assert not rig.onboarding.is_onboarded
+
+
+async def test_a_gpu_is_not_offered_twice_whatever_it_is_called(rig: Rig) -> None:
+    with_cards(rig, *CARDS)
+    both = (GPU(index=7, uuid="a", vram=4 * GIB), GPU(index=0, vram=4 * GIB))
+    with pytest.raises(InvalidResources, match="a GPU is offered twice"):
+        await rig.onboarding.onboard(wanted(gpus=both))
+
+
+async def test_a_gpu_whose_memory_others_use_is_not_offered(rig: Rig) -> None:
+    with_cards(rig, *CARDS)
+    rig.machine.used = Resources(gpus=(GPU(uuid="a", vram=8 * GIB),))
+    with pytest.raises(HighUsage, match=r"not enough free VRAM available on the system: 2\.15 GB, wanted 4\.29 GB"):
+        await rig.onboarding.onboard(wanted(), gpus="0:4")
+
+
+async def test_a_gpu_that_is_missing_at_the_start_does_not_offboard_the_machine(rig: Rig) -> None:
+    with_cards(rig, *CARDS)
+    await rig.onboarding.onboard(wanted(), gpus="0:4,1:8")
+    with_cards(rig, CARDS[1])
+    again = await rig.restarted()
+    problem = await again.onboarding.restore()
+    assert problem is not None
+    assert problem.message == "GPU 0 does not exist on this machine"
+    assert again.onboarding.is_onboarded
+    assert [gpu.uuid for gpu in (await again.manager.available()).gpus] == ["b"]
+
+
+async def test_what_is_offered_tells_how_fast_the_disk_was_measured(rig: Rig) -> None:
+    async def figures() -> Benchmark:
+        return Benchmark(measured_at=1.0, seconds=1.0, disk_read_bps=500, disk_write_bps=200)
+
+    benchmarks = Benchmarks(rig.store, figures)
+    onboarding = Onboarding(rig.manager, rig.machine, rig.store, benchmarks=benchmarks)
+    before = (await onboarding.onboard(wanted())).onboarded_resources
+    await benchmarks.run()
+    after = (await onboarding.onboard(wanted())).onboarded_resources
+    assert before is not None
+    assert after is not None
+    assert (before.disk.read_speed, after.disk.read_speed, after.disk.write_speed) == (0, 500, 200)
