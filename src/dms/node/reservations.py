@@ -110,7 +110,8 @@ class Reservations:
             ports=ports,
         )
         try:
-            await self._resources.commit(allocation_id, resources, expiry_ns / NS_PER_S)
+            promised = await self._resources.commit(allocation_id, resources, expiry_ns / NS_PER_S)
+            held = msgspec.structs.replace(held, resources=promised)  # with the very GPUs
             await self._store.run(lambda session: self._documents(session).put(allocation_id, held))
         except BaseException:
             self._ports.release(allocation_id)

@@ -98,10 +98,17 @@ class ResourceManager:
         """Whether ``allocation`` has its resources."""
         return allocation in self._ledger.allocations
 
-    async def commit(self, allocation: AllocationID, wanted: Resources, expires_at: float) -> None:
-        """Promise ``wanted`` to ``allocation`` until ``expires_at``; see :meth:`Ledger.commit` for errors."""
+    async def commit(self, allocation: AllocationID, wanted: Resources, expires_at: float) -> Resources:
+        """Promise ``wanted`` to ``allocation`` until ``expires_at``; see :meth:`Ledger.commit` for errors.
+
+        Answers with what is promised: the same with certain GPUs.
+        """
         absent = await self._absent() if wanted.gpus else frozenset()
-        await self._apply(lambda ledger: ledger.commit(allocation, wanted, expires_at, self._clock(), absent=absent))
+        ledger = await self._apply(
+            lambda ledger: ledger.commit(allocation, wanted, expires_at, self._clock(), absent=absent)
+        )
+        promised = ledger.commitments.get(allocation)
+        return ledger.allocations[allocation] if promised is None else promised.resources
 
     async def uncommit(self, allocation: AllocationID) -> None:
         """Take a promise back; see :meth:`Ledger.uncommit` for errors."""

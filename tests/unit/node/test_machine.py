@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import trio
 from trio.testing import MockClock
 
 from dms.orchestrator.state import Phase
+from dms.resources.benchmark import Benchmark
+from dms.resources.benchmarks import Benchmarks
+from dms.testing.hardware import EIGHT_CORES, FixedMachine
 from dms.testing.nodes import FOUR_CORES, Cluster, SimulatedNode, ensemble
 from dms.types import gojson
-from dms.types.resources import CPU, RAM, Disk, Resources
+from dms.types.resources import CPU, GPU, RAM, Disk, Resources
 
 Json = dict[str, Any]
 
@@ -60,6 +64,55 @@ async def test_resources_add_up(autojump_clock: MockClock, cluster: Cluster) -> 
     spec = await ask(bob, "/dms/node/hardware/spec")
     assert spec["Resources"]["cpu"]["cores"] == 8
     assert (await ask(bob, "/dms/node/hardware/usage"))["OK"] is True
+
+
+CARD = GPU(index=0, uuid="GPU-1", vendor="NVIDIA", model="RTX 3080", vram=10 << 30)
+
+
+def vram(answer: Json) -> dict[str, int]:
+    return {gpu["uuid"]: gpu.get("vram", 0) for gpu in answer["Resources"].get("gpus", ())}
+
+
+async def test_gpus_are_offered_by_text_and_given_by_memory(autojump_clock: MockClock, cluster: Cluster) -> None:
+    alice = await cluster.start("alice")
+    total = msgspec.structs.replace(EIGHT_CORES, gpus=(CARD,))
+    bob = await cluster.start("bob", machine=FixedMachine(total))
+    offer = {"GPUs": "0:9", "Config": {"onboarded_resources": gojson.to_builtins(FOUR_CORES)}}
+    answer = await ask(bob, "/dms/node/onboarding/onboard", offer)
+    assert (answer["success"], answer["error"]) == (True, "")
+    jobs = []
+    for wanted in ({"vendor": "NVIDIA", "vram": 4 << 30}, {"vram": 3 << 30}):
+        resources = {"cpu": {"cores": 1}, "ram": {"size": 1}, "disk": {"size": 1}, "gpus": [wanted]}
+        config = ensemble({"n1": {"web": "service"}}, allocation={"resources": resources})
+        jobs.append(await alice.user.deploy(config))
+        await alice.wait_for(jobs[-1], Phase.RUNNING)
+    hosted = (await ask(bob, "/dms/node/allocations/list"))["allocations"]
+    given = [allocation["resources"]["gpus"] for allocation in hosted]
+    assert sorted((gpu["uuid"], gpu["model"], gpu["vram"] >> 30) for (gpu,) in given) == [
+        ("GPU-1", "RTX 3080", 3),
+        ("GPU-1", "RTX 3080", 4),
+    ]
+    assert vram(await ask(bob, "/dms/node/resources/free")) == {"GPU-1": 2 << 30}
+    await alice.user.shutdown(jobs[0])
+    await alice.wait_for(jobs[0], Phase.COMPLETED)
+    assert vram(await ask(bob, "/dms/node/resources/free")) == {"GPU-1": 6 << 30}
+    none = {"NoGPU": True, "Config": {"onboarded_resources": gojson.to_builtins(total)}}
+    assert (await ask(bob, "/dms/node/onboarding/onboard", none))["success"] is False
+    bad = {"GPUs": "0:4", "NoGPU": True, "Config": {"onboarded_resources": gojson.to_builtins(FOUR_CORES)}}
+    assert "at once" in (await ask(bob, "/dms/node/onboarding/onboard", bad))["error"]
+
+
+async def test_what_the_machine_measured_is_told(autojump_clock: MockClock, cluster: Cluster) -> None:
+    bob = await cluster.start("bob")
+    assert await ask(bob, "/dms/node/hardware/benchmark") == {"OK": True, "benchmarks": []}
+
+    async def figures() -> Benchmark:
+        return Benchmark(measured_at=5.0, seconds=1.0, disk_read_bps=7)
+
+    await Benchmarks(bob.store, figures).run()
+    answer = await ask(bob, "/dms/node/hardware/benchmark", {"run": False})
+    assert answer["benchmarks"] == [{"measured_at": 5, "seconds": 1, "disk_read_bps": 7}]
+    assert (await ask(bob, "/dms/node/hardware/spec"))["Resources"]["disk"]["read_speed"] == 7
 
 
 async def test_what_is_hosted_is_listed(autojump_clock: MockClock, cluster: Cluster) -> None:

@@ -257,8 +257,9 @@ async def test_a_gpu_that_was_removed_is_not_promised_until_it_is_back(manager: 
     await manager.commit(B, some(1), 200)
     machine.total = OFFERED
     assert (await manager.available()).gpus == OFFERED.gpus
-    await manager.commit(A, wanted, 200)
-    assert (await manager.allocate(A)).gpus == (GPU(index=0, uuid="u", vram=4),)
+    promised = await manager.commit(A, wanted, 200)
+    assert promised.gpus == (GPU(index=0, uuid="u", vram=4),)
+    assert await manager.allocate(A) == await manager.commit(A, wanted, 200) == promised
 
 
 class ManagerMachine(RuleBasedStateMachine):
