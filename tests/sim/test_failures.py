@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import trio
 from trio.testing import MockClock
@@ -9,6 +11,7 @@ from trio.testing import MockClock
 from dms.executor.errors import InvalidEngineSpec, StartFailed
 from dms.executor.protocol import EndReason
 from dms.node import payloads as p
+from dms.orchestrator.journal import Journal
 from dms.orchestrator.state import Phase
 from dms.testing.executor import Script
 from dms.testing.nodes import FOUR_CORES, GIB, Cluster, ensemble, until
@@ -227,3 +230,35 @@ async def test_logs_that_can_no_longer_be_had_are_an_error_that_says_so(
     assert late.error == "there are no logs of n1.web"
     kinds = [e.kind for e in await alice.user.events(job)]
     assert "logs_not_fetched" in kinds
+
+
+class Unforeseen:
+    """A journal that meets a defect now and then."""
+
+    def __init__(self, journal: Journal, defects: int) -> None:
+        self._journal = journal
+        self.defects = defects
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "write_event" and self.defects:
+            self.defects -= 1
+            raise ZeroDivisionError
+        return getattr(self._journal, name)
+
+
+async def test_a_deployment_whose_driver_fails_goes_on_from_what_is_on_disk(
+    autojump_clock: MockClock, cluster: Cluster
+) -> None:
+    alice = await cluster.start("alice")
+    bob = await cluster.start("bob", offers=FOUR_CORES)
+    bob.executor.on("job-1", Script(100))
+    job = await alice.user.deploy(ensemble({"n1": {"job": "task"}}))
+    await alice.wait_for(job, Phase.RUNNING)
+    live = alice.node.deployments.live(job)
+    flawed = Unforeseen(live._journal, 2)
+    live._journal = flawed  # type: ignore[assignment]
+    await alice.wait_for(job, Phase.COMPLETED)
+    assert flawed.defects == 0
+    await alice.wait_until_settled(job)
+    assert "restored" in [e.kind for e in await alice.user.events(job)]
+    cluster.assert_nothing_is_held()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
@@ -27,6 +27,7 @@ from dms.allocation.machine import (
     Stop,
     step,
 )
+from dms.ensemble.config import VolumeConfig
 from dms.executor.errors import ExecutionNotFound, ExecutorUnavailable
 from dms.executor.protocol import EndReason, ExecutionRequest, ExecutionResult, Executor, PortBinding
 from dms.observe import get_logger
@@ -55,6 +56,7 @@ class AllocationSpec(Wire):
     created_ns: int
     provision: tuple[tuple[str, bytes], ...] = ()
     ports: dict[str, int] = msgspec.field(default_factory=dict)
+    volumes: tuple[VolumeConfig, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,7 +223,7 @@ class Allocation:
             try:
                 for hook in self._surroundings.hooks:
                     await hook.prerun(self)
-                await self._executor.start(request)
+                await self._executor.start(self._with_mounts(request))
             except DMSError as exc:
                 return exc
             except Exception as exc:
@@ -239,7 +241,15 @@ class Allocation:
     async def _recover(self) -> None:
         """After a failure of the actor: what it had begun is done again."""
         if self.view.state is AllocationState.RUNNING:
-            await self.resume()
+            try:
+                await self._executor.status(self.execution_id)
+            except DMSError:
+                await self.resume()  # it was not started yet, or its backend is in trouble
+                return
+            for phase in ("postrun", "poststart"):  # the tasks of hooks ended with the actor's
+                await self._hooks(phase)
+            self._awaited = self.execution_id
+            self._begun.set()
         elif self.view.state.is_final and not self.over.is_set():
             await self._surroundings.report(self, AllocationState.RUNNING)
             await self._release()
@@ -286,6 +296,14 @@ class Allocation:
             provision_scripts=self.spec.provision,
             ports=tuple(PortBinding("0.0.0.0", int(public), private) for public, private in self.spec.ports.items()),
             allow_privileged=self._surroundings.allow_privileged,
+        )
+
+    def _with_mounts(self, request: ExecutionRequest) -> ExecutionRequest:
+        mounts = [mount for hook in self._surroundings.hooks for mount in hook.mounts()]
+        return replace(
+            request,
+            inputs=tuple(mount for mount in mounts if mount.read_only),
+            outputs=tuple(mount for mount in mounts if not mount.read_only),
         )
 
     # behaviours ----------------------------------------------------------------------------------------------------

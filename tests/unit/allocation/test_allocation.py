@@ -19,7 +19,7 @@ from dms.allocation.hooks.liveness import LivenessHook
 from dms.allocation.hooks.results_dir import ResultsDirHook
 from dms.allocation.machine import AllocationState, AllocationView
 from dms.executor.errors import ExecutorUnavailable, StartFailed
-from dms.executor.protocol import EndReason, ExecutorStats
+from dms.executor.protocol import EndReason, ExecutionResult, ExecutorStats
 from dms.testing.actors import World
 from dms.testing.executor import Script, ScriptedExecutor
 from dms.types.errors import DMSError
@@ -132,6 +132,39 @@ async def desk(autojump_clock: MockClock, nursery: trio.Nursery, tmp_path: Path)
 
 async def invoke(desk: Desk, allocation: Allocation, behaviour: str, reply: type[Any]) -> Any:
     return await desk.root.invoke(allocation.actor.handle, behaviour, {}, reply)
+
+
+class Unforeseen(ScriptedExecutor):
+    """Whoever waits for an end meets a defect, twice."""
+
+    defects = 2
+
+    async def wait(self, execution_id: str) -> ExecutionResult:
+        if self.defects:
+            self.defects -= 1
+            await trio.sleep(1)
+            raise ZeroDivisionError
+        return await super().wait(execution_id)
+
+
+async def test_an_unforeseen_failure_while_it_runs_does_not_make_it_deaf(autojump_clock: MockClock, desk: Desk) -> None:
+    executor, pushes = Unforeseen(desk.nursery, "null"), list[int]()
+
+    async def push(_allocation: Allocation, number: int) -> bool | None:
+        pushes.append(number)
+        return True
+
+    allocation = await desk.make(Script(100), executor=executor, hooks=[LivenessHook(push, interval_s=10)])
+    await allocation.start()
+    await trio.sleep(50)
+    assert executor.defects == 0
+    assert desk.saved[-1] is AllocationState.RUNNING
+    assert len(pushes) >= 5, "the tasks of hooks run again"
+    assert (await invoke(desk, allocation, messages.STATS, messages.StatsReply)).ok
+    await allocation.over.wait()
+    assert allocation.view.state is AllocationState.COMPLETED
+    assert desk.reported[-1] == ("running", "completed")
+    assert desk.released == 1
 
 
 async def test_it_runs_to_its_end(autojump_clock: MockClock, desk: Desk) -> None:
