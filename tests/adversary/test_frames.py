@@ -15,6 +15,7 @@ from trio.testing import MockClock
 
 from dms.network.errors import NetworkError
 from dms.network.framing import read_frame
+from dms.network.handlers import HANDLERS
 from dms.network.protocol import MAX_MESSAGE_BYTES
 
 NOTE = "/public/note"
@@ -88,7 +89,7 @@ async def test_a_host_that_holds_all_of_its_slots_must_not_hold_those_of_others(
         await trio.sleep_forever()
 
     victim.actor.network.handle("slow", hang)
-    for _ in range(500):
+    for _ in range(HANDLERS + 100):
         await mallory.network.send(victim.person.peer, "slow", b"x")
     await alice.send(victim, alice.person.sign(scene.request(alice.person, victim.handle)))
     assert [did for _, did, _ in victim.handled] == [alice.person.did]
