@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import struct
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Protocol
@@ -120,9 +121,9 @@ class Cursor:
         """Where to begin so that nothing since then is missed; rather too early than too late."""
         try:
             entries = list(TIME_ENTRY.iter_unpack(Path(f"{self._base}.times").read_bytes()))
-        except (OSError, ValueError):
-            return 0
+        except (OSError, struct.error):
+            entries = []
         index = bisect.bisect_right(entries, int(since_s * 1000), key=lambda entry: entry[0])
-        if index == len(entries) and entries and since_s > self._head.stat().st_mtime + 1:
+        if index == len(entries) and since_s > self._head.stat().st_mtime + 1:
             return self._head.stat().st_size  # the first file was finished before
         return int(entries[index - 1][1]) if index else 0

@@ -62,7 +62,7 @@ def give(directory: Path, user: tuple[int, int, list[int]] | None) -> None:
     """Let the machine's user own its folder and what is in it."""
     if user is None:
         return
-    for path in (directory, *directory.iterdir()):
+    for path in (directory.resolve(), *directory.iterdir()):
         os.chown(path, user[0], user[1], follow_symlinks=False)
 
 

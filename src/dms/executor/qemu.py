@@ -43,9 +43,17 @@ class QemuExecutor(MachineExecutor):
         image_dirs: Iterable[Path],
         binary: Path,
         uses_kvm: bool = False,
+        has_own_users: bool = True,
         log_limit_bytes: int = DEFAULT_LOG_LIMIT_BYTES,
     ) -> None:
-        super().__init__(nursery, state_dir, image_dirs=image_dirs, uses_kvm=uses_kvm, log_limit_bytes=log_limit_bytes)
+        super().__init__(
+            nursery,
+            state_dir,
+            image_dirs=image_dirs,
+            uses_kvm=uses_kvm,
+            has_own_users=has_own_users,
+            log_limit_bytes=log_limit_bytes,
+        )
         self._binary = binary
 
     @classmethod
@@ -112,9 +120,6 @@ class QemuExecutor(MachineExecutor):
             await self._command(execution, "cont")
         except (ExecutorUnavailable, EngineRefused):
             return  # it has ended, or will be killed
-
-    def _tap_of_runner(self, params: MachineParams) -> str:
-        return params.tap_device
 
     def _guest_network(self, request: ExecutionRequest, params: MachineParams) -> tuple[str, str, str] | None:
         if request.ports:

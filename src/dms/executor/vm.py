@@ -96,6 +96,8 @@ class MachineExecutor(SupervisedTable[MachineExecution]):
     TTY = "ttyS0"
     BASE_ARGS = ""
     """Kernel arguments that this kind of machine needs."""
+    OPENS_TAP_FOR_MACHINE = True
+    """Whether the machine is given its TAP device open, or opens it by its name."""
 
     def __init__(
         self,
@@ -104,11 +106,12 @@ class MachineExecutor(SupervisedTable[MachineExecution]):
         *,
         image_dirs: Iterable[Path],
         uses_kvm: bool,
+        has_own_users: bool = True,
         log_limit_bytes: int = DEFAULT_LOG_LIMIT_BYTES,
     ) -> None:
         super().__init__(nursery, state_dir / "runs")
         self._image_dirs = tuple(path.resolve() for path in image_dirs)
-        self._uses_kvm, self._log_limit_bytes = uses_kvm, log_limit_bytes
+        self._uses_kvm, self._has_own_users, self._log_limit_bytes = uses_kvm, has_own_users, log_limit_bytes
 
     async def validate(self, engine: SpecConfig) -> None:
         """See :meth:`dms.executor.protocol.Executor.validate`."""
@@ -280,9 +283,9 @@ class MachineExecutor(SupervisedTable[MachineExecution]):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         request.results_dir.chmod(0o700)
         delete(run.path)
-        directory = run.path / "machine"
-        directory.mkdir(mode=0o700, parents=True)
+        run.path.mkdir(mode=0o700)
         try:
+            directory = self._folder(run)
             clone(paths["kernel_image"], directory / "kernel")
             drives: list[DriveFile] = []
             root: Path | str = paths["root_file_system"]
@@ -304,7 +307,7 @@ class MachineExecutor(SupervisedTable[MachineExecution]):
                 self._write_initrd(request, params, paths, directory, root, drives, targets)
             elif "initrd_path" in paths:
                 clone(paths["initrd_path"], directory / "initrd")
-            user = machine_user(request.execution_id, uses_kvm=self._uses_kvm)
+            user = machine_user(request.execution_id, uses_kvm=self._uses_kvm) if self._has_own_users else None
             own = f"{self.BASE_ARGS} quiet rdinit={INIT}" if params.cmd else f"{self.BASE_ARGS} {DIRECT}"
             machine = Machine(
                 request.execution_id,
@@ -325,8 +328,9 @@ class MachineExecutor(SupervisedTable[MachineExecution]):
                 "stderr": str(request.results_dir / STDERR_LOG),
                 "log_limit_bytes": self._log_limit_bytes,
                 "timeout_s": params.timeout_s,
-                "user": user,
-                "tap": self._tap_of_runner(params),
+                "user": self._user_of_runner(machine),
+                "tap": params.tap_device if self.OPENS_TAP_FOR_MACHINE else "",
+                "lent_tap": "" if self.OPENS_TAP_FOR_MACHINE else params.tap_device,
                 "files_limit_bytes": self._files_limit(directory, request),
                 "outputs": [
                     (str(directory / drive.name), str(mount.source))
@@ -349,9 +353,15 @@ class MachineExecutor(SupervisedTable[MachineExecution]):
             raise
         return machine
 
-    def _tap_of_runner(self, params: MachineParams) -> str:
-        """The TAP device that the runner opens for the machine; empty: the machine's process does so itself."""
-        return ""
+    def _folder(self, run: RunDirectory) -> Path:
+        """Make the folder in which the machine's process works."""
+        folder = run.path / "machine"
+        folder.mkdir(mode=0o700)
+        return folder
+
+    def _user_of_runner(self, machine: Machine) -> tuple[int, int, list[int]] | None:
+        """The user that the machine's process becomes; ``None``: it does not change."""
+        return machine.user
 
     def _files_limit(self, directory: Path, request: ExecutionRequest) -> int:
         """How large any file of the machine may become: a raw drive is as large as it will ever be."""

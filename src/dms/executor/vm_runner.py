@@ -56,7 +56,7 @@ NICENESS, OOM_SCORE = 5, 600
 PANIC = b"Kernel panic - not syncing: "
 SIGNAL_EXIT_CODES = {128 + 9: "SIGKILL", 128 + 15: "SIGTERM"}
 _PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS = 1, 38
-_TUNSETIFF, _IFF_TAP, _IFF_NO_PI, _IFF_VNET_HDR = 0x400454CA, 0x0002, 0x1000, 0x4000
+_TUNSETIFF, _TUNSETOWNER, _IFF_TAP, _IFF_NO_PI, _IFF_VNET_HDR = 0x400454CA, 0x400454CC, 0x0002, 0x1000, 0x4000
 
 
 class Job:
@@ -74,6 +74,8 @@ class Job:
         self.user: tuple[int, int, list[int]] | None = raw["user"]
         """(uid, gid, further groups) of the machine."""
         self.tap: str = raw["tap"]
+        self.lent_tap: str = raw["lent_tap"]
+        """The TAP device that the machine opens by its name."""
         self.files_limit_bytes: int | None = raw["files_limit_bytes"]
         self.outputs: list[tuple[str, str]] = raw["outputs"]
         """(drive with an archive, directory that gets its content)"""
@@ -117,6 +119,8 @@ class Runner:
         """
         job = self._job
         tap = open_tap(job.tap) if job.tap else -1
+        if job.lent_tap:
+            lend_tap(job.lent_tap, job.user)
         argv = [word.replace("{tap}", str(tap)) for word in job.argv]
         (stdin, self._stdin), (self._stdout, stdout), (self._stderr, stderr) = os.pipe(), os.pipe(), os.pipe()
         failure, failed = os.pipe()
@@ -415,6 +419,16 @@ def open_tap(name: str) -> int:
     flags = _IFF_TAP | _IFF_NO_PI | _IFF_VNET_HDR
     fcntl.ioctl(fd, _TUNSETIFF, struct.pack("16sH22x", name.encode(), flags))
     return fd
+
+
+def lend_tap(name: str, user: tuple[int, int, list[int]] | None) -> None:
+    """Let the machine's user open a TAP device by its name."""
+    fd = open_tap(name)
+    try:
+        if user is not None:
+            fcntl.ioctl(fd, _TUNSETOWNER, user[0])
+    finally:
+        os.close(fd)
 
 
 def answer(client: socket.socket, reply: dict[str, Any]) -> None:

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import trio
 
 from dms.executor.docker_api import DockerApi
 from dms.testing.dockerd import busybox_image, docker_engine
+from dms.testing.vms import make_firecracker, make_images
 
 
 @pytest.fixture(scope="session")
@@ -21,3 +23,16 @@ def docker_host() -> Iterator[str]:
     with docker_engine() as engine:
         trio.run(give_image, engine.host)
         yield engine.host
+
+
+@pytest.fixture(scope="session")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What machines boot."""
+    return make_images(tmp_path_factory.mktemp("images"))
+
+
+@pytest.fixture(scope="session")
+def firecracker(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Firecracker held to its published description, whose guests are only played."""
+    description = Path(__file__).parents[2] / "data" / "firecracker-openapi.yaml"
+    return make_firecracker(tmp_path_factory.mktemp("firecracker"), description)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import shutil
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +13,15 @@ import pytest
 import trio
 
 from dms.executor.docker import DockerExecutor
-from dms.executor.errors import AlreadyStarted, ExecutionNotFound, InvalidEngineSpec
+from dms.executor.errors import (
+    AlreadyStarted,
+    ExecutionNotFound,
+    ExecutorError,
+    InvalidEngineSpec,
+    StatusNotReached,
+    Unsupported,
+)
+from dms.executor.firecracker import FirecrackerExecutor
 from dms.executor.null import NullExecutor
 from dms.executor.protocol import (
     EndReason,
@@ -21,12 +31,13 @@ from dms.executor.protocol import (
     Executor,
     LogStreamRequest,
 )
+from dms.executor.qemu import QemuExecutor
 from dms.executor.wasm import WasmExecutor
 from dms.testing.executor import Script, ScriptedExecutor
 from dms.types.resources import RAM, Resources, SpecConfig
 
 PROBE = Path(__file__).parents[2] / "programs" / "probe.wasm"
-PATIENCE_S = 30
+PATIENCE_S = 60
 WORKLOADS = ("hello", "fails", "runs", "ticks")
 """hello: "hello" and "oops" on its two outputs, exit code 0; fails: exit code 3; runs: writes "tick <n>" until it is
 stopped; ticks: the same, five times, then ends."""
@@ -42,7 +53,8 @@ class Subject:
     restart: Callable[[], Awaitable[Executor]] | None = None
     has_logs: bool = True
     has_failures: bool = True
-    has_pause: bool = True
+    has_exec: bool = True
+    ram_bytes: int = 64 * 1024 * 1024
 
     def request(self, workload: str, execution_id: str | None = None) -> ExecutionRequest:
         execution_id = execution_id or f"job_node.{workload}"
@@ -50,7 +62,7 @@ class Subject:
             "job",
             execution_id,
             self.engine(workload),
-            Resources(ram=RAM(size=64 * 1024 * 1024)),
+            Resources(ram=RAM(size=self.ram_bytes)),
             self.directory / "results" / execution_id,
         )
 
@@ -115,19 +127,56 @@ async def make_wasm(nursery: trio.Nursery, directory: Path) -> Subject:
     async def restart() -> Executor:
         return WasmExecutor(nursery, directory / "state", modules_dir=directory.parent / "modules")
 
-    return Subject(await restart(), engine, directory, restart)
+    return Subject(await restart(), engine, directory, restart, has_exec=False)
+
+
+SHELL = {
+    "hello": "echo hello; echo oops >&2",
+    "fails": "exit 3",
+    "runs": "n=0; while true; do n=$((n + 1)); echo tick $n; sleep 0.02; done",
+    "ticks": "for n in 1 2 3 4 5; do echo tick $n; sleep 0.02; done",
+}
+
+
+def machine_engine(type_: str) -> Callable[[str], SpecConfig]:
+    def engine(workload: str) -> SpecConfig:
+        files: dict[str, object] = {"kernel_image": "vmlinuz", "root_file_system": "root"}
+        return SpecConfig(type=type_, params=files | {"cmd": ["sh", "-c", SHELL[workload]]})
+
+    return engine
+
+
+def make_qemu(images: Path) -> Factory:
+    """Machines that boot. That KVM does not work where it does not is found out elsewhere: it takes two seconds."""
+
+    async def make(nursery: trio.Nursery, directory: Path) -> Subject:
+        binary = Path(shutil.which("qemu-system-x86_64") or "")
+
+        async def restart() -> Executor:
+            return QemuExecutor(nursery, directory / "state", image_dirs=[images], binary=binary)
+
+        return Subject(await restart(), machine_engine("qemu"), directory, restart, ram_bytes=192 * 1024 * 1024)
+
+    return make
+
+
+def make_firecracker(images: Path, program: Path) -> Factory:
+    """Machines whose guests are played, over the real protocol."""
+
+    async def make(nursery: trio.Nursery, directory: Path) -> Subject:
+        async def restart() -> Executor:
+            return FirecrackerExecutor(
+                nursery, directory / "state", image_dirs=[images], binary=program, uses_kvm=False, has_own_users=False
+            )
+
+        return Subject(await restart(), machine_engine("firecracker"), directory, restart)
+
+    return make
 
 
 def make_docker(host: str) -> Factory:
-    commands = {
-        "hello": "echo hello; echo oops >&2",
-        "fails": "exit 3",
-        "runs": "n=0; while true; do n=$((n + 1)); echo tick $n; sleep 0.02; done",
-        "ticks": "for n in 1 2 3 4 5; do echo tick $n; sleep 0.02; done",
-    }
-
     def engine(workload: str) -> SpecConfig:
-        params: dict[str, object] = {"image": "dms-test/busybox:1", "cmd": ["sh", "-c", commands[workload]]}
+        params: dict[str, object] = {"image": "dms-test/busybox:1", "cmd": ["sh", "-c", SHELL[workload]]}
         return SpecConfig(type="docker", params=params)
 
     async def make(nursery: trio.Nursery, directory: Path) -> Subject:
@@ -142,10 +191,22 @@ def make_docker(host: str) -> Factory:
 FACTORIES: dict[str, Factory] = {"null": make_null, "scripted": make_scripted, "wasm": make_wasm}
 
 
-@pytest.fixture(params=[*FACTORIES, pytest.param("docker", marks=pytest.mark.docker)])
+@pytest.fixture(
+    params=[
+        *FACTORIES,
+        "firecracker",
+        pytest.param("docker", marks=pytest.mark.docker),
+        pytest.param("qemu", marks=pytest.mark.vm),
+    ]
+)
 def factory(request: pytest.FixtureRequest) -> Factory:
+    get = request.getfixturevalue
     if request.param == "docker":
-        return make_docker(request.getfixturevalue("docker_host"))
+        return make_docker(get("docker_host"))
+    if request.param == "qemu":
+        return make_qemu(get("images"))
+    if request.param == "firecracker":
+        return make_firecracker(get("images"), get("firecracker"))
     return FACTORIES[request.param]
 
 
@@ -406,3 +467,67 @@ async def test_cleanup_removes_everything_also_of_an_earlier_process(subject: Su
     if subject.restart is not None:
         subject.executor = await subject.restart()
         assert await subject.executor.list() == ()
+
+
+async def test_run_is_start_and_wait(subject: Subject) -> None:
+    result = await subject.executor.run(subject.request("hello"))
+    assert result.ok
+    assert await subject.executor.wait("job_node.hello") == result
+
+
+async def test_who_is_cancelled_while_running_something_cancels_it(subject: Subject) -> None:
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(subject.executor.run, subject.request("runs"))
+        await until_there(subject)
+        await subject.executor.wait_for_status("job_node.runs", ExecutionStatus.RUNNING)
+        nursery.cancel_scope.cancel()
+    assert (await subject.executor.wait("job_node.runs")).reason is EndReason.CANCELLED
+
+
+async def until_there(subject: Subject) -> None:
+    while not await subject.executor.list():  # noqa: ASYNC110  no executor tells when a start has begun
+        await trio.sleep(0.01)
+
+
+async def test_a_status_can_be_waited_for(subject: Subject) -> None:
+    execution_id = await subject.start("runs")
+    await subject.executor.wait_for_status(execution_id, ExecutionStatus.RUNNING)
+    with pytest.raises(StatusNotReached, match="did not reach status success"):
+        await subject.executor.wait_for_status(execution_id, ExecutionStatus.SUCCESS, timeout_s=0.05)
+    await subject.executor.cancel(execution_id)
+    with pytest.raises(StatusNotReached, match="did not reach status running"):
+        await subject.executor.wait_for_status(execution_id, ExecutionStatus.RUNNING)
+
+
+async def test_info_tells_of_one(subject: Subject) -> None:
+    execution_id = await subject.start("runs")
+    info = await subject.executor.info(execution_id)
+    assert (info,) == await subject.executor.list()
+    assert (info.execution_id, info.status) == (execution_id, ExecutionStatus.RUNNING)
+    with pytest.raises(ExecutionNotFound):
+        await subject.executor.info("nobody")
+
+
+async def test_a_command_runs_inside(subject: Subject) -> None:
+    execution_id = await subject.start("runs")
+    if not subject.has_exec:
+        with pytest.raises(Unsupported):
+            await subject.executor.exec(execution_id, ("true",))
+        return
+    if not subject.has_failures or isinstance(subject.executor, ScriptedExecutor):
+        assert (await subject.executor.exec(execution_id, ("true",))).exit_code == 0
+        return
+    words = ("sh", "-c", 'echo "$1"; echo err >&2; exit 7', "sh", "it's $HOME")
+    output = await subject.executor.exec(execution_id, words)
+    assert (output.exit_code, output.stdout, output.stderr) == (7, b"it's $HOME\n", b"err\n")
+    await subject.executor.cancel(execution_id)
+    with pytest.raises(ExecutorError):
+        await subject.executor.exec(execution_id, ("true",))
+
+
+async def test_a_log_can_be_read_from_a_moment_on(subject: Subject) -> None:
+    if not subject.has_logs:
+        pytest.skip("this executor writes no logs")
+    await subject.run("ticks")
+    assert len(await subject.log("job_node.ticks", since_s=0)) == 35
+    assert await subject.log("job_node.ticks", since_s=int(time.time()) + 3600) == b""

@@ -1,0 +1,100 @@
+"""What tests of microVMs boot: Debian's kernel, a folder with BusyBox, and a Firecracker that only plays one."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import sys
+from functools import cache
+from pathlib import Path
+
+import yaml
+
+KERNEL_VARIABLE = "DMS_TEST_VM_KERNEL"
+"""Where a kernel lies that QEMU boots; else one of the system's is taken."""
+MODULES_VARIABLE = "DMS_TEST_VM_MODULES"
+"""``lib/modules/VERSION`` of that kernel."""
+APPLETS = ("cat", "echo", "false", "head", "id", "kill", "ls", "mkdir", "sh", "sleep", "touch", "true", "yes", "httpd")
+
+
+@cache
+def test_kernel() -> Path | None:
+    """A kernel for QEMU, if there is one."""
+    given = os.environ.get(KERNEL_VARIABLE)
+    if given:
+        return Path(given)
+    found = sorted(Path("/boot").glob("vmlinuz-*cloud*")) + sorted(Path("/boot").glob("vmlinuz-*"))
+    return found[0] if found else None
+
+
+def test_modules() -> Path | None:
+    """The modules of that kernel, if they are there."""
+    given = os.environ.get(MODULES_VARIABLE)
+    if given:
+        return Path(given)
+    kernel = test_kernel()
+    modules = Path("/lib/modules") / kernel.name.removeprefix("vmlinuz-") if kernel else None
+    return modules if modules is not None and modules.is_dir() else None
+
+
+def missing_for_qemu() -> str:
+    """Why machines of QEMU cannot be booted here; empty when they can."""
+    if platform.machine() != "x86_64":
+        return "needs an x86-64 machine"
+    if shutil.which("qemu-system-x86_64") is None or shutil.which("busybox") is None:
+        return "needs QEMU and BusyBox: apt-get install qemu-system-x86 busybox-static"
+    kernel = test_kernel()
+    if kernel is None or not os.access(kernel, os.R_OK):
+        return f"needs a kernel: apt-get install linux-image-cloud-amd64, or {KERNEL_VARIABLE}=path"
+    return ""
+
+
+def make_images(directory: Path) -> Path:
+    """A folder of images: ``vmlinuz``, ``modules`` where there are some, and the folder ``root`` with BusyBox."""
+    directory.mkdir(parents=True, exist_ok=True)
+    kernel = test_kernel()
+    if kernel is not None:
+        shutil.copy(kernel, directory / "vmlinuz")
+    else:
+        (directory / "vmlinuz").write_bytes(b"no kernel, but a file")
+    modules = test_modules()
+    if modules is not None:
+        shutil.copytree(modules, directory / "modules", ignore=_but_virtio)
+    make_root(directory / "root")
+    return directory
+
+
+def make_root(directory: Path) -> Path:
+    """A root file system of BusyBox and nothing else."""
+    found = shutil.which("busybox")
+    if found is None:
+        raise FileNotFoundError("busybox not found: apt-get install -y busybox-static")
+    for name in ("bin", "etc", "tmp"):
+        (directory / name).mkdir(parents=True, exist_ok=True)
+    shutil.copy(found, directory / "bin" / "busybox")
+    for name in APPLETS:
+        (directory / "bin" / name).symlink_to("busybox")
+    return directory
+
+
+def make_firecracker(directory: Path, description: Path) -> Path:
+    """A program that is used in place of ``firecracker``; see :mod:`dms.testing.firecracker`."""
+    directory.mkdir(parents=True, exist_ok=True)
+    schema = directory / "description.json"
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the fast one is not always there
+    schema.write_text(json.dumps(yaml.load(description.read_bytes(), Loader=loader)))  # noqa: S506  both are safe
+    program = directory / "firecracker"
+    source = Path(__file__).with_name("firecracker.py")
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -I -S {source} --description {schema} "$@"\n')
+    program.chmod(0o755)
+    return program
+
+
+def _but_virtio(directory: str, names: list[str]) -> set[str]:
+    """Of a kernel's hundreds of megabytes of modules, what tests do not need."""
+    wanted = ("virtio", "failover")
+    return {
+        name for name in names if not (Path(directory) / name).is_dir() and not any(part in name for part in wanted)
+    }
