@@ -47,7 +47,7 @@ class HealthCheckManifest(Wire):
 
 
 class VolumeConfig(Wire):
-    """Storage that a workload sees at ``mount_destination``; ``type`` is ``local`` or ``glusterfs``."""
+    """Storage that a workload sees at ``mount_destination``; ``type`` is ``local``, ``glusterfs``, ``s3``, ``http`` or ``ipfs``."""
 
     type: str = ""
     mount_destination: str = ""
@@ -58,6 +58,10 @@ class VolumeConfig(Wire):
     client_private_key: str = ""
     client_pem: str = ""
     client_ca: str = ""
+    params: dict[str, object] = msgspec.field(default_factory=dict)
+    """Of the storage provider: where a volume of type ``s3``, ``http`` or ``ipfs`` is downloaded from."""
+    upload: SpecConfig | None = None
+    """Where the content goes when the workload has ended."""
 
 
 class AllocationConfig(Wire):

@@ -12,8 +12,10 @@ import trio
 from dms.actor.actor import Actor
 from dms.actor.handle import Handle
 from dms.allocation.allocation import Allocation, AllocationSpec, Surroundings
+from dms.allocation.hooks.hook import Hook
 from dms.allocation.hooks.liveness import LivenessHook
 from dms.allocation.hooks.results_dir import PERSIST_LOGS_S, ResultsDirHook
+from dms.allocation.hooks.volumes import VolumesHook, requests_of
 from dms.allocation.machine import AllocationState, AllocationView
 from dms.allocation.messages import NAMESPACE, Stats
 from dms.executor.protocol import Executor
@@ -25,6 +27,8 @@ from dms.observe import get_logger
 from dms.orchestrator import messages
 from dms.resources.manager import ResourceManager
 from dms.resources.ports import PortAllocator
+from dms.storage.errors import ProviderMissing
+from dms.storage.prepare import Volumes
 from dms.store import Documents, Session, Store
 from dms.store.schema import allocations as table
 from dms.types.errors import DMSError
@@ -63,6 +67,8 @@ class HostingOptions:
     liveness_interval_s: float = 30.0
     persist_logs_s: float = PERSIST_LOGS_S
     allow_privileged: bool = False
+    volumes: Volumes | None = None
+    """``None``: this machine has no storage for jobs."""
 
 
 class Hosting:
@@ -122,6 +128,7 @@ class Hosting:
         """
         if order.executor not in self._executors:
             raise ExecutorMissing(f"this machine has no executor {order.executor}")
+        self._check_volumes(order)
         scripts = order.provision_scripts
         names = order.provision_order or tuple(sorted(scripts))
         spec = AllocationSpec(
@@ -136,6 +143,7 @@ class Hosting:
             created_ns=self._root.security.now_ns(),
             provision=tuple((name, scripts[name]) for name in names if name in scripts),
             ports=reservation.ports,
+            volumes=order.volumes,
         )
         allocation = await self._make(spec, AllocationView(), "")
         try:
@@ -172,6 +180,8 @@ class Hosting:
             else:
                 await allocation.shutdown("its reservation expired while this node was down")
         await self._remove_strays()
+        if self._options.volumes is not None:
+            await self._options.volumes.restore({a.spec.id for a in self if not a.view.state.is_final})
 
     async def sweep(self) -> None:
         """End what was allocated long ago and never started: its orchestrator is gone."""
@@ -190,10 +200,12 @@ class Hosting:
     async def _make(self, spec: AllocationSpec, view: AllocationView, execution_id: str) -> Allocation:
         actor = self._root.prepare_child(spec.id, self._child_key(spec.id))
         results_dir = self._jobs_dir / spec.id
-        hooks = (
+        hooks: list[Hook] = [
             ResultsDirHook(results_dir),
             LivenessHook(self._push_liveness, interval_s=self._options.liveness_interval_s),
-        )
+        ]
+        if spec.volumes and self._options.volumes is not None:
+            hooks.append(VolumesHook(self._options.volumes))
         surroundings = Surroundings(
             executor=self._executors.get(spec.executor),
             results_dir=results_dir,
@@ -256,7 +268,16 @@ class Hosting:
         await self._free(allocation.spec.id)
         self._root.start_soon(self._retire, allocation)
 
+    def _check_volumes(self, order: messages.AllocationOrder) -> None:
+        if not order.volumes:
+            return
+        if self._options.volumes is None:
+            raise ProviderMissing("this machine has no storage for jobs")
+        self._options.volumes.check(requests_of(order.volumes))
+
     async def _free(self, allocation_id: AllocationID) -> None:
+        if self._options.volumes is not None:
+            await self._options.volumes.release(allocation_id)
         self._ports.release(allocation_id)
         await self._resources.release(allocation_id)
 

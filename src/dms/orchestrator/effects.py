@@ -263,6 +263,7 @@ def _order(config: EnsembleConfig, name: str) -> messages.AllocationOrder:
         execution=allocation.execution,
         provision_scripts={script: config.v1.scripts[script] for script in allocation.provision},
         provision_order=allocation.provision,
+        volumes=allocation.volume,
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from dms.actor.handle import Handle
-from dms.ensemble.config import LocationConstraints
+from dms.ensemble.config import LocationConstraints, VolumeConfig
 from dms.types.gojson import Wire
 from dms.types.ids import EnsembleID, PeerID
 from dms.types.resources import Resources, SpecConfig
@@ -129,6 +129,7 @@ class AllocationOrder(Wire):
     execution: SpecConfig = msgspec.field(name="Execution", default_factory=SpecConfig)
     provision_scripts: dict[str, bytes] = msgspec.field(name="ProvisionScripts", default_factory=dict)
     provision_order: tuple[str, ...] = msgspec.field(name="ProvisionOrder", default=())
+    volumes: tuple[VolumeConfig, ...] = msgspec.field(name="Volume", default=())
 
 
 class AllocateRequest(Wire):

@@ -24,6 +24,7 @@ from dms.storage.local import LocalDirectories
 from dms.storage.mounts import Mounter
 from dms.storage.transfer import OnProgress
 from dms.storage.tree import remove_tree, room_watched
+from dms.types.errors import DMSError
 from dms.types.resources import SpecConfig
 
 MAX_VOLUMES = 32
@@ -169,27 +170,33 @@ class Volumes:
             raise
         return tuple(binds)
 
-    async def finish(
-        self,
-        owner: str,
-        requests: Sequence[VolumeRequest],
-        *,
-        upload: bool = True,
-        on_progress: OnProgress | None = None,
-    ) -> tuple[SpecConfig, ...]:
-        """After the workload: upload what is to be uploaded, then release. Returns where it went.
+    async def finish(self, owner: str, requests: Sequence[VolumeRequest]) -> tuple[SpecConfig, ...]:
+        """:meth:`upload`, then :meth:`release`.
 
         :raises StorageError: an upload failed; nothing is released then, and it may be tried again.
         """
-        sent = []
-        if upload and any(request.upload for request in requests):
-            places = {target: volume.path for target, volume in (await self._controller.used_by(owner)).items()}
-            for index, request in enumerate(requests):
-                if request.upload is None:
-                    continue
-                directory = places.get(_check_target(request.target)) or self._place(owner, index, request)
-                sent.append(await self._library.send(directory, request.upload, on_progress=on_progress))
+        sent = await self.upload(owner, requests)
         await self.release(owner)
+        return sent
+
+    async def upload(
+        self, owner: str, requests: Sequence[VolumeRequest], *, on_progress: OnProgress | None = None
+    ) -> tuple[SpecConfig, ...]:
+        """After the workload: upload what is to be uploaded; where it is then, without secrets.
+
+        :raises StorageError: an upload failed; it may be tried again.
+        """
+        if not any(request.upload for request in requests):
+            return ()
+        places = {target: volume.path for target, volume in (await self._controller.used_by(owner)).items()}
+        sent = []
+        for index, request in enumerate(requests):
+            if request.upload is None:
+                continue
+            directory = places.get(_check_target(request.target)) or self._place(owner, index, request)
+            if not await trio.to_thread.run_sync(directory.is_dir):
+                continue  # it never came so far
+            sent.append(await self._library.send(directory, request.upload, on_progress=on_progress))
         return tuple(sent)
 
     async def release(self, owner: str) -> None:
@@ -197,7 +204,10 @@ class Volumes:
         directory = self._base / owner
         with trio.CancelScope(shield=True):
             await self._unmount_below(directory)
-            await self._controller.release(owner)
+            try:
+                await self._controller.release(owner)
+            except DMSError as exc:  # what cannot be removed must not keep everything else
+                log.error("volumes_not_released", owner=owner, error=exc.message)
 
     async def restore(self, owners: Collection[str]) -> None:
         """After a restart: whoever is not among ``owners`` holds nothing any more."""

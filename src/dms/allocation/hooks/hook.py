@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from dms.allocation.allocation import Allocation
+    from dms.executor.protocol import Mount
 
 
 class Hook:
@@ -17,6 +18,10 @@ class Hook:
 
     async def prerun(self, allocation: Allocation) -> None:
         """Before the executor starts."""
+
+    def mounts(self) -> tuple[Mount, ...]:
+        """What the workload shall see of this machine; asked for once every ``prerun`` is through."""
+        return ()
 
     async def poststart(self, allocation: Allocation) -> None:
         """The workload runs (also after it was adopted)."""

@@ -1,0 +1,61 @@
+"""Storage that a workload sees: made ready before it starts, uploaded after it (``spec/ensemble.md`` 2.7).
+
+What it holds is let go when the node frees the allocation, not when one execution ends: a restart finds it again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from dms.allocation.hooks.hook import Hook
+from dms.ensemble.config import VolumeConfig
+from dms.executor.protocol import Mount
+from dms.storage.prepare import VolumeRequest, Volumes
+
+if TYPE_CHECKING:
+    from dms.allocation.allocation import Allocation
+
+
+class VolumesHook(Hook):
+    """Prepares and uploads what the allocation's description asks for."""
+
+    def __init__(self, volumes: Volumes) -> None:
+        self._volumes = volumes
+        self._mounts: tuple[Mount, ...] = ()
+
+    async def prerun(self, allocation: Allocation) -> None:
+        """Mount and download; what is downloaded counts against the allocation's disk."""
+        spec = allocation.spec
+        binds = await self._volumes.prepare(
+            spec.id, str(spec.orchestrator.did), requests_of(spec.volumes), max_bytes=spec.resources.disk.size or None
+        )
+        self._mounts = tuple(Mount(bind.source, bind.target, bind.read_only) for bind in binds)
+
+    def mounts(self) -> tuple[Mount, ...]:
+        """What was prepared."""
+        return self._mounts
+
+    async def postrun(self, allocation: Allocation) -> None:
+        """Upload."""
+        await self._volumes.upload(allocation.spec.id, requests_of(allocation.spec.volumes))
+
+
+def requests_of(volumes: Sequence[VolumeConfig]) -> tuple[VolumeRequest, ...]:
+    """A description's volumes as storage understands them."""
+    return tuple(
+        VolumeRequest(
+            type=volume.type,
+            target=volume.mount_destination or f"/{volume.name}",
+            read_only=volume.read_only,
+            src=volume.src,
+            name=volume.name,
+            servers=volume.servers,
+            client_private_key=volume.client_private_key,
+            client_pem=volume.client_pem,
+            client_ca=volume.client_ca,
+            params=volume.params,
+            upload=volume.upload,
+        )
+        for volume in volumes
+    )
