@@ -108,7 +108,7 @@ def test_no_reply_ends_with_a_hint_at_the_capability(node: ScriptedDaemon, nunet
     assert done.code == 6
     error, hint = done.err.splitlines()
     assert error.startswith(f"Error: no reply to {HELLO} within ")
-    assert "your context lacks the capability" in hint
+    assert "your context is a stranger to it" in hint
     assert node.requests == []
 
 
