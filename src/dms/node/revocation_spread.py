@@ -32,6 +32,7 @@ from dms.types.ids import PeerID
 MISSED = "/dms/cap/revoke/missed"
 ASK_TIMEOUT_S = 10.0
 WRITE_TIMEOUT_S = 10.0
+SUMMARY_INTERVAL_S = 1.0
 MAX_PAGES = 64
 SLICE = 16
 """Signatures verified between two breaths."""
@@ -76,6 +77,7 @@ class RevocationSpread:
         self._newcomers = Allowance(*options.newcomers, trio.current_time)
         self._rng = random.Random(f"revocations of {root.network.peer_id}")  # noqa: S311  only spreads them in time
         self._asking = trio.Lock()
+        self._summary_due = float("-inf")
         self._summary: tuple[tuple[Token | None, ...], Summary] = ((), Summary())
         self._batch = _Batch()
         self._is_due = trio.Event()
@@ -230,10 +232,13 @@ class RevocationSpread:
         return MissedReply(ok=True, token=TokenList.of(*page), next=after)
 
     def summary(self) -> Summary:
-        """What is in force here."""
-        tokens = self._anchors.context.list_roots()[3].tok
-        if tokens != self._summary[0]:
-            self._summary = (tokens, Summary(token for token in tokens if token is not None))
+        """What is in force here, or was a moment ago: of ten thousand it takes a tenth of a second to make, and while
+        they change many may ask."""
+        if trio.current_time() >= self._summary_due:
+            self._summary_due = trio.current_time() + SUMMARY_INTERVAL_S
+            tokens = self._anchors.context.list_roots()[3].tok
+            if tokens != self._summary[0]:
+                self._summary = (tokens, Summary(token for token in tokens if token is not None))
         return self._summary[1]
 
     # asking --------------------------------------------------------------------------------------------------------

@@ -316,6 +316,15 @@ async def test_a_peer_publishes_and_asks_at_a_bounded_rate(cluster: Cluster, aut
     assert replies[-1].error == "rate limit exceeded"
 
 
+async def test_a_summary_is_made_at_most_once_a_second(cluster: Cluster, autojump_clock: MockClock) -> None:
+    bob = await cluster.start("bob")
+    first = bob.node.revocations.summary()
+    bob.node.anchors.context.add_roots(revoke=TokenList.of(*invented("organisation", 1)))
+    assert bob.node.revocations.summary() is first
+    await trio.sleep(SPREAD_S)
+    assert len(bob.node.revocations.summary()) == 1
+
+
 async def test_digests_that_are_none_are_refused(cluster: Cluster, autojump_clock: MockClock) -> None:
     bob, mallory = await cluster.start("bob"), await cluster.start("mallory")
     for digests in (b"x", bytes(BUCKETS * DIGEST_BYTES + 1)):
