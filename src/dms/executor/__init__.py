@@ -14,9 +14,7 @@
 ``wasm_process``     … whether it works here, and its library
 ``wasm_runner``      … what runs inside such a process (standard library only)
 ``wasm_abi``         … the part of Wasmtime's C interface that it uses
-``docker``           containers of a Docker engine
-``docker_params``    … its engine parameters and how a request becomes a container
-``docker_api``       … HTTP on the engine's Unix socket
+``docker``           containers of a Docker or Podman engine: a package
 ``null``             a backend that does nothing, for nodes without one and for tests
 ===================  =================================================================================
 

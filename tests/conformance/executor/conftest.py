@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from dms.executor.docker_api import DockerApi
+from dms.executor.docker.api import DockerApi
 from dms.testing.dockerd import busybox_image, docker_engine
 from dms.testing.vms import make_firecracker, make_images
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 import trio
 
-from dms.executor.docker_api import DockerApi
+from dms.executor.docker.api import DockerApi
 from dms.testing.dockerd import busybox_image, docker_engine
 
 

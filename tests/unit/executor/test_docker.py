@@ -10,7 +10,7 @@ import pytest
 import trio
 
 from dms.executor.docker import DockerExecutor
-from dms.executor.docker_api import DockerApi
+from dms.executor.docker.api import DockerApi
 from dms.executor.errors import ExecutorUnavailable, InvalidEngineSpec, StartFailed, Unsupported
 from dms.executor.protocol import (
     EndReason,

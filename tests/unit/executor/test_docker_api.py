@@ -13,7 +13,8 @@ import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dms.executor.docker_api import DockerApi, FrameDecoder, split_image
+from dms.executor.docker.api import DockerApi, split_image
+from dms.executor.docker.streams import FrameDecoder
 from dms.executor.errors import EngineRefused, ExecutorUnavailable
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dms.executor.docker import LogFiles
+from dms.executor.docker.streams import LogFiles
 
 
 def tell(logs: LogFiles, pieces: list[bytes], *, anew: bool = False) -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dms.executor.docker_params import (
+from dms.executor.docker.params import (
     PROVISION_RUNNER,
     DockerParams,
     Names,

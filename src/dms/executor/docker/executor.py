@@ -17,18 +17,16 @@ import hashlib
 import math
 import shutil
 import time
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import ExitStack, aclosing, contextmanager, suppress
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import trio
 
-from dms.executor.detached import LogFile
-from dms.executor.docker_api import DockerApi, Json
-from dms.executor.docker_params import (
+from dms.executor.docker.api import DockerApi, Json
+from dms.executor.docker.facts import net_info, seconds, usage_of
+from dms.executor.docker.params import (
     DEFAULT_MEMORY_BYTES,
     ENGINE,
     LABEL_EXECUTOR,
@@ -38,9 +36,9 @@ from dms.executor.docker_params import (
     container_config,
     provision_files,
 )
+from dms.executor.docker.streams import LogFiles
 from dms.executor.errors import EngineRefused, ExecutorError, ExecutorUnavailable, StartFailed, Unsupported
 from dms.executor.execution import Execution, ExecutionTable
-from dms.executor.logs import STDERR_LOG, STDOUT_LOG
 from dms.executor.protocol import (
     EndReason,
     ExecOutput,
@@ -48,7 +46,6 @@ from dms.executor.protocol import (
     ExecutionStatus,
     ExecutorStats,
     NetInfo,
-    PortBinding,
 )
 from dms.types.errors import DMSError
 from dms.types.resources import SpecConfig
@@ -241,7 +238,10 @@ class DockerExecutor(ExecutionTable[DockerExecution]):
             told = await self._api.call("GET", path, query={"stream": False, "one-shot": True}) or {}
         except EngineRefused:
             return ExecutorStats(memory_limit_bytes=execution.memory_bytes)
-        return _stats(told, execution)
+        now = time.monotonic()
+        usage = usage_of(told, execution.memory_bytes, execution.sample, now)
+        execution.sample = (now, usage.cpu_total_ns)
+        return usage
 
     async def cleanup(self) -> None:
         """See :meth:`dms.executor.protocol.Executor.cleanup`."""
@@ -290,7 +290,7 @@ class DockerExecutor(ExecutionTable[DockerExecution]):
 
     async def _net(self, execution: DockerExecution) -> NetInfo | None:
         container = await self._api.container(execution.container_id) if execution.container_id else None
-        return _net_info(container) if container is not None else None
+        return net_info(container) if container is not None else None
 
     def _permitted(self, params: DockerParams, *, allowed: bool) -> None:
         if params.privileged and not allowed:
@@ -460,7 +460,7 @@ class DockerExecutor(ExecutionTable[DockerExecution]):
 
     async def _killed_by(self, execution: DockerExecution, state: Json, code: int) -> str:
         """Which signal somebody sent through the engine, which remembers its last events; else what the code says."""
-        began, ended = _seconds(state.get("StartedAt")), _seconds(state.get("FinishedAt"))
+        began, ended = seconds(state.get("StartedAt")), seconds(state.get("FinishedAt"))
         if began and ended:
             filters = {"container": [execution.container_id], "event": ["kill"]}
             # not later than the end: the engine would wait for events until then
@@ -470,114 +470,6 @@ class DockerExecutor(ExecutionTable[DockerExecution]):
                     if (await response.aread()).strip():
                         return "a signal through the engine"
         return SIGNAL_EXIT_CODES.get(code, "")
-
-
-class LogFiles:
-    """The two logs of one container.
-
-    An engine always tells a log from its beginning; what is in the files already is skipped.
-    """
-
-    def __init__(self, results_dir: Path, limit_bytes: int) -> None:
-        self._paths = {1: results_dir / STDOUT_LOG, 2: results_dir / STDERR_LOG}
-        self._limit_bytes = limit_bytes
-        self._files: dict[int, LogFile] = {}
-        self._skip, self._told = {1: 0, 2: 0}, {1: 0, 2: 0}
-
-    @contextmanager
-    def opened(self, *, anew: bool) -> Iterator[None]:
-        """While the log is read; ``anew`` begins with empty files, as another process may have written them."""
-        with ExitStack() as stack:
-            for stream, path in self._paths.items():
-                file = LogFile(str(path), self._limit_bytes, anew=anew)
-                stack.callback(file.close)
-                self._files[stream] = file
-                self._told[stream] = 0 if anew else max(self._told[stream], file.written)
-                self._skip[stream] = self._told[stream]
-            yield
-
-    def write(self, stream: int, data: bytes) -> None:
-        """Append what is new."""
-        skipped = min(self._skip[stream], len(data))
-        self._skip[stream] -= skipped
-        if len(data) > skipped:
-            self._files[stream].write(data[skipped:])
-            self._told[stream] += len(data) - skipped
-
-
-def _stats(told: Json, execution: DockerExecution) -> ExecutorStats:
-    total_ns = int(_dig(told, "cpu_stats", "cpu_usage", "total_usage"))
-    now = time.monotonic()
-    then, total_then_ns = execution.sample or (now, total_ns)
-    execution.sample = (now, total_ns)
-    percent = 100 * (total_ns - total_then_ns) / ((now - then) * 1e9) if now > then else 0.0
-    cache = _dig(told, "memory_stats", "stats", "total_inactive_file") or _dig(
-        told, "memory_stats", "stats", "inactive_file"
-    )
-    networks = [network for network in (told.get("networks") or {}).values() if isinstance(network, dict)]
-
-    def network(key: str) -> int:
-        return sum(int(_dig(one, key)) for one in networks)
-
-    usage = told.get("cpu_stats")
-    return ExecutorStats(
-        max(0.0, percent),
-        total_ns,
-        max(0, int(_dig(told, "memory_stats", "usage") - cache)),
-        execution.memory_bytes or int(_dig(told, "memory_stats", "limit")),
-        network("rx_bytes"),
-        network("tx_bytes"),
-        cpu_user_ns=int(_dig(usage, "cpu_usage", "usage_in_usermode")),
-        cpu_kernel_ns=int(_dig(usage, "cpu_usage", "usage_in_kernelmode")),
-        memory_max_bytes=int(_dig(told, "memory_stats", "max_usage")),
-        network_rx_packets=network("rx_packets"),
-        network_tx_packets=network("tx_packets"),
-        network_rx_errors=network("rx_errors"),
-        network_tx_errors=network("tx_errors"),
-        network_rx_dropped=network("rx_dropped"),
-        network_tx_dropped=network("tx_dropped"),
-        block_read_bytes=_block_bytes(told, "read"),
-        block_write_bytes=_block_bytes(told, "write"),
-    )
-
-
-def _net_info(container: Json) -> NetInfo | None:
-    settings = container.get("NetworkSettings") or {}
-    networks = settings.get("Networks") or {}
-    if not networks:
-        return None
-    name, network = next(iter(networks.items()))
-    address = str(network.get("IPAddress") or "")
-    ports = [
-        PortBinding(str(b.get("HostIp") or ""), int(b.get("HostPort") or 0), int(inside), protocol or "tcp")
-        for key, bindings in (settings.get("Ports") or {}).items()
-        for inside, _, protocol in [key.partition("/")]
-        for b in bindings or ()
-    ]
-    cidr = f"{address}/{network.get('IPPrefixLen')}" if address else ""
-    return NetInfo("eth0", str(settings.get("Bridge") or name), address, cidr, tuple(ports))
-
-
-def _block_bytes(told: Json, operation: str) -> int:
-    entries = (told.get("blkio_stats") or {}).get("io_service_bytes_recursive") or ()
-    return sum(int(entry.get("value", 0)) for entry in entries if str(entry.get("op", "")).lower() == operation)
-
-
-def _dig(told: Any, *keys: str) -> float:  # JSON of unknown shape
-    for key in keys:
-        told = told.get(key) if isinstance(told, dict) else None
-    return told if isinstance(told, int | float) else 0
-
-
-def _seconds(text: object) -> float:
-    """An engine's time as Unix seconds; 0 where it is not set."""
-    if not isinstance(text, str) or text.startswith("0001"):
-        return 0.0
-    whole, _, fraction = text.removesuffix("Z").partition(".")
-    try:
-        return datetime.fromisoformat(f"{whole}+00:00").timestamp() + float(f"0.{fraction[:9] or 0}")
-    except ValueError:
-        return 0.0
 
 
 def _delete(directory: Path) -> None:

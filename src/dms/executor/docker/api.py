@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-import struct
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -17,6 +16,7 @@ from urllib.parse import quote, urlsplit
 import httpx2
 import trio
 
+from dms.executor.docker.streams import FrameDecoder
 from dms.executor.errors import EngineRefused, ExecutorUnavailable
 
 DEFAULT_HOST = "unix:///var/run/docker.sock"
@@ -175,31 +175,6 @@ class DockerApi:
                 return None
             raise
         return answer
-
-
-class FrameDecoder:
-    """Takes apart the stream in which an engine mixes two outputs: an 8-byte header (which, length), then the bytes.
-
-    Long frames are handed on in pieces, so that nothing is collected.
-    """
-
-    def __init__(self) -> None:
-        self._header = b""
-        self._stream, self._left = 1, 0
-
-    def feed(self, data: bytes) -> Iterator[tuple[int, bytes]]:
-        """The pieces that are known now: (1 for standard output or 2 for errors, bytes)."""
-        while data:
-            if self._left:
-                piece, data = data[: self._left], data[self._left :]
-                self._left -= len(piece)
-                yield self._stream, piece
-                continue
-            missing = 8 - len(self._header)
-            self._header, data = self._header + data[:missing], data[missing:]
-            if len(self._header) == 8:
-                stream, self._left = struct.unpack(">BxxxL", self._header)
-                self._stream, self._header = 2 if stream == 2 else 1, b""
 
 
 def split_image(name: str) -> tuple[str, str]:
