@@ -28,7 +28,7 @@ from dms.api.server import bind, run_server
 from dms.capability.context import CapabilityContext
 from dms.capability.store import context_path
 from dms.config import Settings
-from dms.config.schema import Messages
+from dms.config.schema import Messages, Storage
 from dms.executor.registry import available_executors
 from dms.hardware.machine import MachineProbe
 from dms.identity.files import make_private_directory
@@ -40,9 +40,12 @@ from dms.identity.trust import Provider, TrustContext
 from dms.identity.wallets.names import check_daemon_context
 from dms.network.libp2p import Libp2pNetwork
 from dms.node.capability_file import CapabilityFile, warn_of_problems
+from dms.node.hosting import HostingOptions
 from dms.node.node import Node, NodeOptions
 from dms.observe import configure_logging, get_logger
 from dms.resources.monitor import UsageMonitor
+from dms.storage.prepare import Volumes
+from dms.storage.service import StorageOptions, open_volumes
 from dms.store import Store
 from dms.types.errors import BadInput
 from dms.types.ids import PeerID
@@ -54,6 +57,7 @@ NS_PER_S = 10**9
 DEV_ENVIRONMENTS = ("dev", "test")
 """Environments in which several nodes share a machine: busy processors do not stand against onboarding."""
 GARBAGE_INTERVAL_S = 300.0
+MB = 10**6
 EXECUTORS = ("wasm", "docker", "null")
 
 log = get_logger(__name__)
@@ -131,6 +135,9 @@ async def serve(
             app_score=lambda peer: nodes[0].score(peer) if nodes else 0.0,
         )
         await stack.enter_async_context(network.run())
+        volumes = await stack.enter_async_context(
+            open_volumes(store, general.work_dir, _storage_options(settings.storage), closed=(general.user_dir,))
+        )
         background = await stack.enter_async_context(trio.open_nursery())
         stack.callback(background.cancel_scope.cancel)
         found = await available_executors(
@@ -149,7 +156,7 @@ async def serve(
         stack.callback(machine.close)
         usage = UsageMonitor(machine)
         background.start_soon(usage.run)
-        node = Node(root, store, usage, found.executors, _node_options(settings), capability_file)
+        node = Node(root, store, usage, found.executors, _node_options(settings, volumes), capability_file)
         nodes.append(node)
         await background.start(node.run)
         await background.start(run_server, Bridge(network, root.security, root.handle), listener)
@@ -251,7 +258,19 @@ def _gate_options(messages: Messages) -> GateOptions:
     )
 
 
-def _node_options(settings: Settings) -> NodeOptions:
+def _storage_options(storage: Storage) -> StorageOptions:
+    return StorageOptions(
+        local_roots=storage.local_roots,
+        allowed_networks=storage.allowed_networks,
+        allow_glusterfs=storage.allow_glusterfs,
+        ipfs_gateway=storage.ipfs_gateway,
+        ipfs_api=storage.ipfs_api,
+        max_download_bytes=storage.max_download_mb * MB,
+        max_volumes_bytes=storage.max_volumes_mb * MB,
+    )
+
+
+def _node_options(settings: Settings, volumes: Volumes) -> NodeOptions:
     general = settings.general
     return NodeOptions(
         work_dir=general.work_dir,
@@ -260,6 +279,7 @@ def _node_options(settings: Settings) -> NodeOptions:
         allow_privileged=settings.job.allow_privileged_docker,
         check_cpu_usage=general.env not in DEV_ENVIRONMENTS,
         port_in_use=port_in_use,
+        hosting=HostingOptions(volumes=volumes),
     )
 
 

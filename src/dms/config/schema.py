@@ -7,6 +7,7 @@ Types are strict, as the file is JSON: a port is a number, never a text.
 from __future__ import annotations
 
 import re
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -52,6 +53,9 @@ def _expand(path: Path, info: ValidationInfo) -> Path:
 
 
 Directory = Annotated[Path, Field(strict=False, validate_default=True), AfterValidator(_expand)]
+Directories = Annotated[
+    tuple[Annotated[Path, Field(strict=False), AfterValidator(_expand)], ...], Field(strict=False)
+]  # a list in the file
 Addresses = Annotated[tuple[str, ...], Field(strict=False)]  # a list in the file
 Port = Annotated[int, Field(ge=0, le=MAX_PORT)]
 Count = Annotated[int, Field(ge=1)]
@@ -158,6 +162,39 @@ class Job(_Section):
     allow_privileged_docker: bool = Field(default=False, description="bid for jobs that want privileged containers")
 
 
+class Storage(_Section):
+    """What jobs may do with storage here."""
+
+    local_roots: Directories = Field(default=(), description="directories that jobs may mount, with all below them")
+    allowed_networks: Addresses = Field(
+        default=(), description="private networks that downloads for jobs may reach, such as 10.1.0.0/16"
+    )
+    allow_glusterfs: bool = Field(default=False, description="mount GlusterFS volumes of servers that jobs name")
+    ipfs_gateway: str = Field(default="", description="trustless gateway for content that names none; may be private")
+    ipfs_api: str = Field(default="", description="RPC of a Kubo node, which keeps what jobs upload; may be private")
+    max_download_mb: Count = Field(default=65536, description="size of one download, MB")
+    max_volumes_mb: int = Field(
+        default=0, ge=0, description="size of all volumes together, MB; 0 leaves it to the disk"
+    )
+
+    @field_validator("allowed_networks")
+    @classmethod
+    def _are_networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for network in value:
+            try:
+                ip_network(network)
+            except ValueError:
+                raise ValueError(f'"{network}" is not a network; write it like 10.1.0.0/16') from None
+        return value
+
+    @field_validator("ipfs_gateway", "ipfs_api")
+    @classmethod
+    def _are_addresses(cls, value: str) -> str:
+        if value and not value.startswith(("http://", "https://")):
+            raise ValueError(f'"{value}" is not an address; write it like http://127.0.0.1:8080')
+        return value
+
+
 class Rotation(_Section):
     """When log files are renewed and dropped."""
 
@@ -199,6 +236,7 @@ class Settings(_Section):
     identity: Identity = Field(default_factory=Identity)
     messages: Messages = Field(default_factory=Messages)
     job: Job = Field(default_factory=Job)
+    storage: Storage = Field(default_factory=Storage)
     observability: Observability = Field(default_factory=Observability)
 
     _source: Path | None = PrivateAttr(default=None)

@@ -76,11 +76,25 @@ def test_flag_beats_environment_beats_file_beats_default(env: Mapping[str, str],
 def test_every_key_can_be_set_by_its_environment_variable(env: Mapping[str, str]) -> None:
     texts = {"number": "20000", "boolean": "true", "text": "/x", "list": '["/a", "/b"]'}
     for key, kind in kinds().items():
-        special = {"level": "ERROR", "prism_resolver_url": "http://a.b/c"}
+        special = dict.fromkeys(("prism_resolver_url", "ipfs_gateway", "ipfs_api"), "http://a.b/c")
+        special |= {"level": "ERROR", "allowed_networks": '["10.0.0.0/8"]'}
         text = special.get(key.rpartition(".")[2], texts[kind])
         value = load_settings(env={**env, "DMS_" + key.upper().replace(".", "_"): text}).get(key)
-        expected = {"number": 20000, "boolean": True, "list": ("/a", "/b")}.get(kind, text)
+        listed = ("10.0.0.0/8",) if key.endswith("networks") else ("/a", "/b")
+        expected: object = {"number": 20000, "boolean": True, "list": listed}.get(kind, text)
+        if key.endswith("roots"):
+            expected = (Path("/a"), Path("/b"))
         assert value == (Path("/x") if isinstance(value, Path) else expected), key
+
+
+def test_what_is_no_network_or_address_is_refused(env: Mapping[str, str]) -> None:
+    for name, text in {
+        "DMS_STORAGE_ALLOWED_NETWORKS": '["10.1.2.3/8"]',
+        "DMS_STORAGE_IPFS_GATEWAY": "localhost:8080",
+        "DMS_STORAGE_IPFS_API": "/ip4/127.0.0.1/tcp/5001",
+    }.items():
+        with pytest.raises(InvalidSetting, match="write it like"):
+            load_settings(env={**env, name: text})
 
 
 def test_directories_follow_the_work_directory_and_expand_the_home(env: Mapping[str, str], tmp_path: Path) -> None:
