@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from collections.abc import Mapping as MappingABC
+from typing import TYPE_CHECKING, Any
 
 from dms.ensemble.reading import Reader
 from dms.ensemble.tree import Mapping
 
+if TYPE_CHECKING:
+    from dms.ensemble.containers import Object
+
+_NEEDED = {"s3": {"key"}, "ipfs": {"cid"}}
+"""What a download needs and an upload does not."""
 _VOLUME_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
 
 
@@ -37,8 +43,22 @@ def check_healthcheck(values: dict[str, Any], tree: Mapping, path: str, r: Reade
         r.fail(tree, f"{path}.exec", "is required for command", hint='write exec: ["program", "argument"]')
 
 
-def check_volume(values: dict[str, Any], tree: Mapping, path: str, r: Reader) -> None:
-    """Where each type comes from."""
+def check_volume(
+    values: dict[str, Any], tree: Mapping, path: str, r: Reader, *, storage: MappingABC[str, Object]
+) -> None:
+    """Where each type comes from; ``storage`` tells the parameters of those that come from elsewhere."""
+    kind = storage.get(values["type"])
+    given = values.get("params", {})
+    if kind is None and given:
+        r.fail(tree, f"{path}.params", f"means nothing for {values['type']}")
+    elif kind is not None:
+        for name in sorted(given.keys() - kind.members.keys()):
+            r.fail_at(f"{path}.params.{name}", f"means nothing for {values['type']}")
+        needed = {name for name, member in kind.members.items() if member.required} | _NEEDED.get(values["type"], set())
+        for name in sorted(needed - given.keys()):
+            r.fail(tree, f"{path}.params.{name}", f"is required for {values['type']}", hint=kind.members[name].doc)
+    if values.get("upload") and values.get("read_only"):
+        r.fail(tree, f"{path}.upload", "means nothing for what is read-only")
     source = values.get("src", "")
     if values["type"] == "local" and not (source.startswith("/") or _VOLUME_NAME.fullmatch(source)):
         reason = "must be an absolute path or a name" if source else "is required for local"

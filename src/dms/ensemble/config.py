@@ -47,7 +47,7 @@ class HealthCheckManifest(Wire):
 
 
 class VolumeConfig(Wire):
-    """Storage that a workload sees at ``mount_destination``; ``type`` is ``local``, ``glusterfs``, ``s3``, ``http`` or ``ipfs``."""
+    """Storage that a workload sees at ``mount_destination``: ``local``, ``glusterfs``, ``s3``, ``http`` or ``ipfs``."""
 
     type: str = ""
     mount_destination: str = ""

@@ -126,6 +126,7 @@ class Execution(Kind):
     """What an executor is given: ``type`` and, beside it or under ``params``, the parameters of that type."""
 
     types: MappingABC[str, Object]
+    what: str = "an executor"
 
     def read(self, tree: Tree, path: str, r: Reader) -> JSON:
         """``{"type": …, "params": {…}}``."""
@@ -152,7 +153,7 @@ class Execution(Kind):
             return r.fail(tree, f"{path}.type", "is required", hint=f"one of {', '.join(self.types)}")
         if type_.mark:
             r.marks[f"{path}.type"] = type_.mark
-        kind = Text(choices=tuple(self.types), what="an executor").read(type_.value, f"{path}.type", r)
+        kind = Text(choices=tuple(self.types), what=self.what).read(type_.value, f"{path}.type", r)
         if kind is INVALID:
             return INVALID
         params = self.types[kind].read(Mapping(rest, tree.mark), path if not r.is_wire else f"{path}.params", r)
@@ -163,7 +164,7 @@ class Execution(Kind):
         options: list[JSON] = []
         for name, params in self.types.items():
             schema = params.schema(defs)
-            type_ = {"enum": [name], "description": f"what runs it: {name}"}
+            type_ = {"enum": [name], "description": f"{self.what}: {name}"}
             flat = dict(schema)
             flat["properties"] = {"type": type_, "params": {"type": "null"}} | schema["properties"]
             flat["required"] = ["type", *schema.get("required", [])]
@@ -270,6 +271,10 @@ class HealthCheck(Kind):
     def schema(self, defs: dict[str, JSON]) -> dict[str, JSON]:
         """The object, or empty text."""
         return {"anyOf": [self.kind.schema(defs), {"type": "string", "pattern": r"^\s*$"}]}
+
+
+REMOTE_STORAGE = ("s3", "http", "ipfs")
+"""Types of volumes whose parameters stay together under ``params``."""
 
 
 @dataclass(frozen=True)
@@ -413,6 +418,8 @@ def _flat(tree: Mapping) -> Mapping:
     remote = _take(tree, "remote")
     if not isinstance(remote, Mapping):
         return tree
-    params = _take(remote, "params")
+    params, type_ = _take(remote, "params"), _take(remote, "type")
+    if isinstance(type_, Scalar) and type_.raw.strip().lower() in REMOTE_STORAGE:
+        return Mapping(remote.entries | _without(tree, "remote").entries, tree.mark)
     inner: dict[str, Any] = params.entries if isinstance(params, Mapping) else {}
     return Mapping(_without(remote, "params").entries | inner | _without(tree, "remote").entries, tree.mark)

@@ -6,6 +6,7 @@ To add a field: add it here, in :mod:`~dms.ensemble.config`, and, when it refers
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Final
 
 from dms.ensemble.checks import (
@@ -31,6 +32,7 @@ from dms.ensemble.dialect import (
     version_name,
 )
 from dms.ensemble.kinds import Bool, Bytes, Duration, Integer, Number, Text, frequency, size
+from dms.ensemble.storage import ANY_STORAGE, STORAGE
 
 LABEL: Final = r"[a-zA-Z0-9](?:[a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?"
 DNS_NAME: Final = rf"{LABEL}(?:\.{LABEL})*"
@@ -50,7 +52,7 @@ TEXTS = ListOf(TEXT, what="text")
 
 NODE_RECOVERY = ("stay_down", "restart", "redeploy")
 ALLOCATION_RECOVERY = ("stay_down", "one_for_one", "one_for_all", "rest_for_one")
-EXECUTORS = ("docker", "wasm", "null", "firecracker", "containerd")
+EXECUTORS = ("docker", "wasm", "null", "qemu", "firecracker", "containerd")
 
 NAME = Text(
     pattern=LABEL,
@@ -170,14 +172,24 @@ CONTAINERD = Object(
         )
     }
 )
-FIRECRACKER = Object(
-    {
-        "kernel_image": Member(FILLED, "kernel: path on the provider", required=True),
-        "root_file_system": Member(FILLED, "root file system: path on the provider", required=True),
-        "kernel_args": Member(TEXT, "command line of the kernel"),
-        "initrd_path": Member(TEXT, "initial RAM disk: path on the provider", also=("initrd",)),
-        "mmds_message": Member(TEXT, "content of the metadata service"),
-    }
+_MACHINE = {
+    "kernel_image": Member(FILLED, "kernel: path on the provider", required=True),
+    "root_file_system": Member(FILLED, "root file system: an image or a folder on the provider", required=True),
+    "kernel_args": Member(TEXT, "added to the command line of the kernel"),
+    "initrd_path": Member(TEXT, "initial RAM disk: path on the provider", also=("initrd",)),
+    "cmd": Member(TEXTS, "the program and its arguments; without it the image boots its own init"),
+    "environment": Member(ENVIRONMENT, "variables, as a map or a list of KEY=VALUE"),
+    "working_directory": Member(TEXT, "directory in which the program starts"),
+    "kernel_modules": Member(TEXT, "lib/modules/VERSION on the provider, where the kernel needs modules"),
+    "tap_device": Member(TEXT, "TAP device of the provider; none: no network"),
+    "ip_address": Member(TEXT, "address of the guest on it, such as 10.20.0.2/24"),
+    "gateway": Member(TEXT, "the guest's way out"),
+    "dns": Member(TEXT, "the guest's name server"),
+    "timeout": Member(Duration(stays_text=True), "limit of wall-clock time, such as 90s"),
+}
+FIRECRACKER = Object(_MACHINE | {"mmds_message": Member(TEXT, "content of the metadata service: a JSON object")})
+QEMU = Object(
+    _MACHINE | {"machine": Member(Text(choices=("pc", "microvm"), what="a machine"), "pc (default) or microvm")}
 )
 WASM = Object(
     {
@@ -209,7 +221,7 @@ WASM = Object(
 )
 NULL = Object({"duration": Member(Duration(stays_text=True), "how long it runs")})
 EXECUTION = Execution(
-    {"docker": DOCKER, "wasm": WASM, "null": NULL, "firecracker": FIRECRACKER, "containerd": CONTAINERD}
+    {"docker": DOCKER, "wasm": WASM, "null": NULL, "qemu": QEMU, "firecracker": FIRECRACKER, "containerd": CONTAINERD}
 )
 
 KEY = Object(
@@ -244,7 +256,9 @@ HEALTH_CHECK = Object(
 VOLUME = Object(
     {
         "type": Member(
-            Text(choices=("local", "glusterfs"), what="a type of volume"), "local or glusterfs", required=True
+            Text(choices=("local", "glusterfs", *STORAGE), what="a type of volume"),
+            "local, glusterfs, s3, http or ipfs",
+            required=True,
         ),
         "mount_destination": Member(
             FILLED, "path in the sandbox", required=True, aliases=("path", "mountpoint", "mount_point")
@@ -256,8 +270,13 @@ VOLUME = Object(
         "client_private_key": Member(TEXT, "TLS key", aliases=("ssl_key",)),
         "client_pem": Member(TEXT, "TLS certificate", aliases=("ssl_cert",)),
         "client_ca": Member(TEXT, "TLS authority", aliases=("ssl_ca",)),
+        "params": Member(
+            ANY_STORAGE,
+            "s3, http, ipfs: what is downloaded; the members of that type",
+        ),
+        "upload": Member(Execution(STORAGE, what="a storage"), "where the content goes when the workload has ended"),
     },
-    check=check_volume,
+    check=partial(check_volume, storage=STORAGE),
 )
 ALLOCATION = Object(
     {
@@ -268,7 +287,7 @@ ALLOCATION = Object(
         ),
         "executor": Member(
             Text(choices=EXECUTORS, what="an executor"),
-            "docker, wasm or null; the same as execution.type",
+            "docker, wasm, qemu, firecracker or null; the same as execution.type",
             required=True,
         ),
         "resources": Member(

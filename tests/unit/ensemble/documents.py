@@ -135,6 +135,14 @@ locations = st.one_of(
 )
 volumes = st.one_of(
     optional({"type": st.just("local"), "src": st.just("data"), "mount_destination": paths}, read_only=st.booleans()),
+    st.fixed_dictionaries(
+        {
+            "type": st.just("http"),
+            "mount_destination": paths,
+            "params": st.just({"url": "https://example.org/x", "headers": {"X-A": "1"}, "unpack": True}),
+            "upload": st.just({"type": "s3", "params": {"bucket": "b", "key": "out/"}}),
+        }
+    ),
     st.fixed_dictionaries({"type": st.just("glusterfs"), "servers": st.just(["h"]), "mount_destination": paths}),
 )
 

@@ -297,6 +297,8 @@ def test_volumes_are_written_in_many_ways() -> None:
     local = {"type": "local", "src": "/srv", "mount_destination": "/data"}
     expected = (VolumeConfig(type="local", src="/srv", mount_destination="/data"),)
     named = (VolumeConfig(type="local", src="/srv", mount_destination="/data", name="d"),)
+    remote = {"type": "s3", "params": {"Bucket": "b", "Key": "in/", "PathStyle": True}}
+    s3 = (VolumeConfig(type="s3", mount_destination="/data", params={"bucket": "b", "key": "in/", "path_style": True}),)
     ways: list[tuple[dict[str, Any], tuple[VolumeConfig, ...]]] = [
         ({"volume": [local]}, expected),
         ({"volume": local}, expected),
@@ -307,6 +309,8 @@ def test_volumes_are_written_in_many_ways() -> None:
             (VolumeConfig(type="local", src="/srv", mount_destination="/data", name="t"),),
         ),
         ({"volume": [{"remote": {"type": "local", "params": {"src": "/srv"}}, "path": "/data"}]}, expected),
+        ({"volume": [remote | {"path": "/data"}]}, s3),
+        ({"volume": [{"remote": remote, "path": "/data"}]}, s3),
     ]
     for members, volumes in ways:
         document = ensemble({"a": allocation(**members)}, volumes={"t": {"type": "local", "src": "/srv"}})

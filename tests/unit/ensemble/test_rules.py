@@ -178,7 +178,7 @@ BREACHES: list[tuple[str, dict[str, Any], str, str]] = [
         "referenced script 'probe' not found",
     ),
     ("no volumes", one(volume=[]), "allocations.a.volume", "must not be empty"),
-    ("volume type", one(volume=[VOLUME | {"type": "s3"}]), "allocations.a.volume[0].type", "is not a type of volume"),
+    ("volume type", one(volume=[VOLUME | {"type": "ftp"}]), "allocations.a.volume[0].type", "is not a type of volume"),
     (
         "volume source",
         one(volume=[VOLUME | {"src": "../x"}]),
@@ -190,6 +190,36 @@ BREACHES: list[tuple[str, dict[str, Any], str, str]] = [
         one(volume=[VOLUME | {"type": "glusterfs"}]),
         "allocations.a.volume[0].servers",
         "is required for glusterfs",
+    ),
+    (
+        "volume without parameters",
+        one(volume=[{"type": "s3", "mount_destination": "/d", "params": {"key": "k"}}]),
+        "allocations.a.volume[0].params.bucket",
+        "is required for s3",
+    ),
+    (
+        "volume with parameters of another type",
+        one(volume=[{"type": "http", "mount_destination": "/d", "params": {"url": "https://h/x", "bucket": "b"}}]),
+        "allocations.a.volume[0].params.bucket",
+        "means nothing for http",
+    ),
+    (
+        "local volume with parameters",
+        one(volume=[VOLUME | {"params": {"bucket": "b"}}]),
+        "allocations.a.volume[0].params",
+        "means nothing for local",
+    ),
+    (
+        "upload of what cannot change",
+        one(volume=[VOLUME | {"read_only": True, "upload": {"type": "s3", "params": {"bucket": "b"}}}]),
+        "allocations.a.volume[0].upload",
+        "means nothing for what is read-only",
+    ),
+    (
+        "upload to nowhere",
+        one(volume=[VOLUME | {"upload": {"type": "ftp"}}]),
+        "allocations.a.volume[0].upload.type",
+        "is not a storage",
     ),
     (
         "volume place",
