@@ -20,7 +20,7 @@ class AvailableExecutors:
     """What was found."""
 
     executors: dict[str, Executor] = field(default_factory=dict)
-    """By type: ``wasm``, ``docker``, ``null``."""
+    """By type: ``wasm``, ``docker``, ``qemu``, ``firecracker``, ``null``."""
     missing: dict[str, str] = field(default_factory=dict)
     """Type → why it is not there, in one line."""
 
@@ -35,15 +35,19 @@ async def available_executors(
     allowed_module_dirs: Iterable[Path] = (),
     docker_host: str = "",
     allow_privileged_docker: bool = False,
+    image_dirs: Iterable[Path] | None = None,
+    with_jailer: bool = False,
 ) -> AvailableExecutors:
     """Try each backend of ``enabled``; they find again what an earlier process left running.
 
     ``nursery`` holds their background tasks: cancelling it leaves workloads running. ``state_dir`` belongs to the
     executors alone; nodes of one user may share ``modules_dir``. ``executor_id`` tells the containers of this node
     from those of others on one Docker engine, so it must be the same after a restart. ``docker_host`` is
-    ``unix:///…``; empty means ``DOCKER_HOST`` or the usual socket.
+    ``unix:///…``; empty means ``DOCKER_HOST`` or the usual socket. ``image_dirs`` hold the kernels and images that
+    microVMs may boot; left out, it is ``images`` beside ``state_dir``.
     """
     found = AvailableExecutors()
+    images = tuple(image_dirs) if image_dirs is not None else (state_dir.parent / "images",)
 
     async def open_wasm() -> Executor:
         from dms.executor.wasm import WasmExecutor
@@ -63,6 +67,18 @@ async def available_executors(
             allow_privileged=allow_privileged_docker,
         )
 
+    async def open_qemu() -> Executor:
+        from dms.executor.qemu import QemuExecutor
+
+        return await QemuExecutor.open(nursery, state_dir / "qemu", image_dirs=images)
+
+    async def open_firecracker() -> Executor:
+        from dms.executor.firecracker import FirecrackerExecutor
+
+        return await FirecrackerExecutor.open(
+            nursery, state_dir / "firecracker", image_dirs=images, with_jailer=with_jailer
+        )
+
     async def open_null() -> Executor:
         from dms.executor.null import NullExecutor
 
@@ -71,6 +87,8 @@ async def available_executors(
     known: dict[str, Callable[[], Awaitable[Executor]]] = {
         "wasm": open_wasm,
         "docker": open_docker,
+        "qemu": open_qemu,
+        "firecracker": open_firecracker,
         "null": open_null,
     }
 
