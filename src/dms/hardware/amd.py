@@ -1,8 +1,9 @@
 """AMD's graphics processors, as the kernel's driver amdgpu tells of them; no library is needed.
 
-Sizes, load and identity stand beside the device (``mem_info_vram_total``, ``mem_info_vram_used``, ``gpu_busy_percent``,
-``unique_id``, ``product_name`` of the kernel's ``Documentation/gpu/amdgpu/driver-misc.rst``); the number of cores in
-the topology of the compute driver (``/sys/class/kfd/kfd/topology/nodes/*/properties``), told apart by the render node.
+Sizes and identity stand beside the device (``mem_info_vram_total``, ``mem_info_vram_used``, ``unique_id``, ``product_name``
+of the kernel's ``Documentation/gpu/amdgpu/driver-misc.rst``); the number of cores in the topology of the compute driver
+(``/sys/class/kfd/kfd/topology/nodes/*/properties``), told apart by the render node. How busy a device is
+(``gpu_busy_percent``) is not read: asking wakes it up, and asking every few seconds would never let it sleep.
 """
 
 from __future__ import annotations
@@ -46,7 +47,6 @@ class AmdSource:
                 continue
             used = min(max(sysfs.number(device.path / "mem_info_vram_used"), 0), total)
             identity = sysfs.text(device.path / "unique_id")
-            busy = sysfs.text(device.path / "gpu_busy_percent")
             known = names.get((device.vendor, device.device), "")
             model = sysfs.text(device.path / "product_name") or known or f"AMD {device.device:04x}"
             found.append(
@@ -60,7 +60,6 @@ class AmdSource:
                     vram_free_bytes=total - used,
                     driver=f"{DRIVER} {version}".strip(),
                     cores=cores.get(device.render_minor),
-                    busy_percent=int(busy) if busy.isdigit() else None,
                     devices=(COMPUTE_NODE, *device.nodes),
                 )
             )

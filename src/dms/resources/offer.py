@@ -12,7 +12,7 @@ import msgspec
 
 from dms.resources.errors import CapacityNotMet, InvalidResources
 from dms.types.resources import GPU, Resources
-from dms.types.units import format_bytes, format_hertz, parse_bytes
+from dms.types.units import format_hertz, parse_bytes
 
 MAX_TEXT_CHARS = 4096
 GB = 1_000_000_000
@@ -90,4 +90,4 @@ def _memory(text: str, whole: int) -> int:
 
 
 def _bytes(size: float) -> str:
-    return format_bytes(int(size))
+    return f"{size / GB:.1f} GB"

@@ -131,8 +131,8 @@ def test_less_than_the_recommended_minimum_is_warned_about_and_onboarded(machine
     done = nunet("onboard", "--cpu", "1", "--ram", "1GiB", "--disk", "1GiB")
     assert done.code == 0
     assert [line.split(",")[0] for line in done.err.splitlines()] == [
-        "Warning: RAM: 1.0 GiB",
-        "Warning: disk: 1.0 GiB",
+        "Warning: RAM: 1.1 GB",
+        "Warning: disk: 1.1 GB",
     ]
     again = json.loads(nunet("onboard", "--cpu", "1", "--ram", "1GiB", "--disk", "1GiB", "-o", "json").out)
     assert len(again["below_minimum"]) == 2

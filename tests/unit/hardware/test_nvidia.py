@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from ctypes.util import find_library
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,12 @@ def test_bindings_that_are_not_installed_are_a_problem_that_is_told(root: Path) 
         raise ImportError("No module named 'pynvml'")
 
     assert look(NvidiaSource(load), root).problems == ("NVIDIA: No module named 'pynvml'",)
+
+
+@pytest.mark.skipif(find_library("nvidia-ml") is not None, reason="needs a machine without NVIDIA's driver")
+def test_without_the_library_the_real_bindings_say_so(root: Path) -> None:
+    (problem,) = look(NvidiaSource(), root).problems
+    assert problem.startswith("NVIDIA: no working driver for 0000:01:00.0, 0000:41:00.0: ")
 
 
 def test_a_device_without_a_working_driver_is_named(root: Path, nvml: RecordedNVML) -> None:

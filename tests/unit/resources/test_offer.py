@@ -77,3 +77,9 @@ def offer(clock: float, ram: int, disk: int, *vram: int) -> Resources:
 )
 def test_less_than_the_minimum_is_told(offered: Resources, little: list[str]) -> None:
     assert [text.split(":")[0] for text in shortfalls(offered)] == little
+
+
+def test_a_shortfall_has_figures_of_one_kind() -> None:
+    assert shortfalls(offer(2e9, 4 * GIB // 2, 10 * GB)) == (
+        "RAM: 2.1 GB, recommended for a machine without GPU are 4.0 GB or more",
+    )

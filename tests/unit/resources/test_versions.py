@@ -1,7 +1,7 @@
 import contextlib
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dms.resources.errors import InvalidResources
@@ -46,6 +46,7 @@ def test_what_is_no_constraint_is_refused() -> None:
         Version("1").satisfies("about", Version("1"))
 
 
+@settings(max_examples=40)
 @given(texts, texts, texts)
 def test_versions_are_in_order(a: str, b: str, c: str) -> None:
     x, y, z = Version(a), Version(b), Version(c)
@@ -55,6 +56,7 @@ def test_versions_are_in_order(a: str, b: str, c: str) -> None:
         assert x <= z
 
 
+@settings(max_examples=40)
 @given(texts, texts)
 def test_constraints_agree_with_the_order(a: str, b: str) -> None:
     x, y = Version(a), Version(b)
