@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 
+import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -15,7 +16,7 @@ from dms.orchestrator.matching import Unmatched, Wanted, match
 from dms.resources.arithmetic import fits, total
 from dms.testing.actors import key_of
 from dms.types.ids import PeerID
-from dms.types.resources import CPU, RAM, Disk, Resources
+from dms.types.resources import CPU, GPU, RAM, Disk, Resources
 
 PEERS = [peer_id_of(key_of(f"peer {number}").public) for number in range(12)]
 
@@ -129,3 +130,16 @@ def test_that_many_equal_nodes_do_not_fit_is_proven_without_trying_all_ways() ->
     assert isinstance(found, Unmatched)
     assert len(found.contended) == 17
     assert not isinstance(match(wanted[:16], bids), Unmatched)
+
+
+def test_nodes_that_want_any_gpu_are_spread_over_those_of_a_peer_until_their_memory_is_gone() -> None:
+    gpus = tuple(GPU(index=i, uuid=f"GPU-{i}", vendor="NVIDIA", vram=10) for i in range(2))
+    free = msgspec.structs.replace(amount(8), gpus=gpus)
+    wanted = [
+        Wanted(f"n{i}", msgspec.structs.replace(amount(1), gpus=(GPU(vendor="NVIDIA", vram=vram),)))
+        for i, vram in enumerate((7, 6, 3, 4))
+    ]
+    bids = [bid(w.node_id, PEERS[0], free) for w in wanted]
+    assert isinstance(match(wanted, bids), dict)
+    more = Wanted("n4", msgspec.structs.replace(amount(1), gpus=(GPU(vram=1),)))
+    assert isinstance(match([*wanted, more], [*bids, bid("n4", PEERS[0], free)]), Unmatched)
