@@ -58,7 +58,7 @@ DEV_ENVIRONMENTS = ("dev", "test")
 """Environments in which several nodes share a machine: busy processors do not stand against onboarding."""
 GARBAGE_INTERVAL_S = 300.0
 MB = 10**6
-EXECUTORS = ("wasm", "docker", "null")
+EXECUTORS = ("wasm", "docker", "qemu", "firecracker", "null")
 
 log = get_logger(__name__)
 

@@ -77,7 +77,7 @@ class FirecrackerExecutor(MachineExecutor):
             done = await trio.run_process([found, "--version"], capture_stdout=True, capture_stderr=True, check=False)
         if scope.cancelled_caught or done.returncode:
             raise ExecutorUnavailable(f"{found} does not work")
-        if not await kvm_works():
+        if not await trio.to_thread.run_sync(kvm_works):
             raise ExecutorUnavailable("Firecracker needs KVM, which does not work here")
         executor = cls(
             nursery,

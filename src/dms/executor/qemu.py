@@ -30,7 +30,10 @@ PROBE_TIMEOUT_S = 10.0
 
 
 class QemuExecutor(MachineExecutor):
-    """See the module and :mod:`dms.executor.vm`. ``image_dirs`` hold the kernels and images that may be booted."""
+    """See the module and :mod:`dms.executor.vm`. ``image_dirs`` hold the kernels and images that may be booted.
+
+    Whether KVM is used is found out before the first machine starts, unless ``uses_kvm`` tells: that may take a while.
+    """
 
     type = QEMU
     BASE_ARGS = "console=ttyS0 panic=-1 reboot=t no_timer_check cryptomgr.notests random.trust_cpu=on i8042.noaux"
@@ -42,7 +45,7 @@ class QemuExecutor(MachineExecutor):
         *,
         image_dirs: Iterable[Path],
         binary: Path,
-        uses_kvm: bool = False,
+        uses_kvm: bool | None = None,
         has_own_users: bool = True,
         log_limit_bytes: int = DEFAULT_LOG_LIMIT_BYTES,
     ) -> None:
@@ -70,7 +73,7 @@ class QemuExecutor(MachineExecutor):
             done = await trio.run_process([found, "--version"], capture_stdout=True, capture_stderr=True, check=False)
         if scope.cancelled_caught or done.returncode:
             raise ExecutorUnavailable(f"{found} does not work")
-        executor = cls(nursery, state_dir, image_dirs=image_dirs, binary=Path(found), uses_kvm=await kvm_works())
+        executor = cls(nursery, state_dir, image_dirs=image_dirs, binary=Path(found))
         await executor._ready()
         return executor
 
@@ -81,6 +84,9 @@ class QemuExecutor(MachineExecutor):
     async def resume(self, execution_id: str) -> None:
         """See :meth:`dms.executor.protocol.Executor.resume`."""
         await self._tell(execution_id, "cont")
+
+    def _find_out(self) -> bool:
+        return kvm_works()
 
     def _check(self, request: ExecutionRequest, params: MachineParams) -> None:
         super()._check(request, params)

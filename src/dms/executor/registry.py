@@ -30,7 +30,7 @@ async def available_executors(
     state_dir: Path,
     *,
     executor_id: str,
-    enabled: Iterable[str] = ("wasm", "docker"),
+    enabled: Iterable[str] = ("wasm", "docker", "qemu", "firecracker"),
     modules_dir: Path | None = None,
     allowed_module_dirs: Iterable[Path] = (),
     docker_host: str = "",

@@ -105,13 +105,13 @@ class MachineExecutor(SupervisedTable[MachineExecution]):
         state_dir: Path,
         *,
         image_dirs: Iterable[Path],
-        uses_kvm: bool,
+        uses_kvm: bool | None,
         has_own_users: bool = True,
         log_limit_bytes: int = DEFAULT_LOG_LIMIT_BYTES,
     ) -> None:
         super().__init__(nursery, state_dir / "runs")
         self._image_dirs = tuple(path.resolve() for path in image_dirs)
-        self._uses_kvm, self._has_own_users, self._log_limit_bytes = uses_kvm, has_own_users, log_limit_bytes
+        self._kvm, self._has_own_users, self._log_limit_bytes = uses_kvm, has_own_users, log_limit_bytes
 
     async def validate(self, engine: SpecConfig) -> None:
         """See :meth:`dms.executor.protocol.Executor.validate`."""
@@ -178,7 +178,18 @@ class MachineExecutor(SupervisedTable[MachineExecution]):
             raise NotRunning(f"execution ({execution_id}) does not listen: {exc}") from exc
         return _output(execution_id, reply)
 
+    @property
+    def _uses_kvm(self) -> bool:
+        """Found out once, in the thread that prepares the first machine."""
+        if self._kvm is None:
+            self._kvm = self._find_out()
+        return self._kvm
+
     # what derived classes know -------------------------------------------------------------------------------------
+
+    def _find_out(self) -> bool:
+        """Whether machines can use KVM."""
+        return False
 
     def _check(self, request: ExecutionRequest, params: MachineParams) -> None:
         """Refuse what this kind of machine cannot do."""

@@ -153,7 +153,7 @@ def make_qemu(images: Path) -> Factory:
         binary = Path(shutil.which("qemu-system-x86_64") or "")
 
         async def restart() -> Executor:
-            return QemuExecutor(nursery, directory / "state", image_dirs=[images], binary=binary)
+            return QemuExecutor(nursery, directory / "state", image_dirs=[images], binary=binary, uses_kvm=False)
 
         return Subject(await restart(), machine_engine("qemu"), directory, restart, ram_bytes=192 * 1024 * 1024)
 
