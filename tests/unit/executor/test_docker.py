@@ -72,9 +72,13 @@ async def bench(tmp_path: Path, docker_host: str) -> AsyncIterator[Bench]:
     with trio.fail_after(60):
         async with trio.open_nursery() as nursery:
             api = DockerApi(docker_host)
-            await api.negotiate()
             executor = DockerExecutor(
-                nursery, tmp_path / "state", api, executor_id="exe", with_init=True, log_limit_bytes=100_000
+                nursery,
+                tmp_path / "state",
+                api,
+                executor_id="exe",
+                engine=await api.describe(),
+                log_limit_bytes=100_000,
             )
             try:
                 yield Bench(executor, api, nursery, tmp_path)
@@ -166,7 +170,7 @@ async def test_an_image_that_cannot_be_had_fails_with_the_reason(bench: Bench) -
 
 
 async def test_a_command_that_does_not_exist_is_a_failed_start_and_leaves_nothing(bench: Bench) -> None:
-    bare = DockerExecutor(bench.nursery, bench.path / "state", bench.api, executor_id="exe", with_init=False)
+    bare = DockerExecutor(bench.nursery, bench.path / "state", bench.api, executor_id="exe")
     with pytest.raises(StartFailed, match="no-such-program"):
         await bare.start(bench.request(cmd=["no-such-program"]))
     assert await bench.api.containers({"nunet-executor": "exe"}) == []
@@ -189,7 +193,7 @@ async def test_mounts_are_read_only_where_asked(bench: Bench) -> None:
     )
     assert await bench.output(request) == "from outsiderefused\n"
     assert (outputs / "c.txt").read_text() == "result\n"
-    with pytest.raises(StartFailed, match="does not exist"):
+    with pytest.raises(InvalidEngineSpec, match="does not exist"):
         await bench.executor.start(
             replace(bench.request("true", id_="none"), inputs=(Mount(bench.path / "none", "/in"),))
         )

@@ -13,7 +13,7 @@ import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dms.executor.docker.api import DockerApi, split_image
+from dms.executor.docker.api import DockerApi
 from dms.executor.docker.streams import FrameDecoder
 from dms.executor.errors import EngineRefused, ExecutorUnavailable
 
@@ -32,20 +32,6 @@ def test_frames_are_found_wherever_the_stream_is_cut(frames: list[tuple[int, byt
         data, step = data[size:], step + 1
     for stream in (1, 2):
         assert outputs[stream] == b"".join(body for which, body in frames if which == stream)
-
-
-@pytest.mark.parametrize(
-    ("name", "parts"),
-    [
-        ("busybox", ("busybox", "latest")),
-        ("busybox:1.36", ("busybox", "1.36")),
-        ("registry:5000/team/app", ("registry:5000/team/app", "latest")),
-        ("registry:5000/team/app:2", ("registry:5000/team/app", "2")),
-        ("app@sha256:abcd", ("app", "sha256:abcd")),
-    ],
-)
-def test_an_image_name_without_a_tag_means_the_latest(name: str, parts: tuple[str, str]) -> None:
-    assert split_image(name) == parts
 
 
 def test_the_host_comes_from_the_environment_and_must_be_a_unix_socket(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,24 +7,28 @@ is cheap to open, and nothing is left to close at the end.
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 
 import httpx2
 import trio
 
+from dms.executor.docker.engine import Engine, find_host
+from dms.executor.docker.images import ImageName, PullProgress, RegistryAuth, bears_name, follow_reports
 from dms.executor.docker.streams import FrameDecoder
 from dms.executor.errors import EngineRefused, ExecutorUnavailable
 
-DEFAULT_HOST = "unix:///var/run/docker.sock"
 PREFERRED_VERSION = (1, 41)
 """Docker 20.10. Engines that speak only newer versions get their oldest."""
 TIMEOUT_S = 60.0
 CONNECT_TIMEOUT_S = 10.0
+PULL_STALL_S, PULL_TIMEOUT_S = 180.0, 2 * 3600.0
+"""How long a pull may go without a word, and altogether."""
 MAX_MESSAGE_CHARS = 500
+MAX_ANSWER_BYTES = 32 * 1024 * 1024
 
 Json = dict[str, Any]  # of unknown shape
 
@@ -34,16 +38,17 @@ class DockerApi:
     :class:`EngineRefused` when it says no."""
 
     def __init__(self, host: str = "") -> None:
-        """``host`` is ``unix:///path``; empty means ``DOCKER_HOST``, then the usual socket.
+        """``host`` is ``unix:///path``; empty means ``DOCKER_HOST``, then the first usual socket of Docker or Podman.
 
         :raises ExecutorUnavailable: another scheme.
         """
-        self.host = host or os.environ.get("DOCKER_HOST", "") or DEFAULT_HOST
+        self.host = find_host(host)
         parts = urlsplit(self.host)
         if parts.scheme != "unix" or not parts.path:
             raise ExecutorUnavailable(
                 f"the Docker host {self.host} is not a Unix socket", hint="write unix:///path/to/docker.sock"
             )
+        self.socket = Path(parts.path)
         self._client = httpx2.AsyncClient(
             transport=httpx2.AsyncHTTPTransport(
                 uds=parts.path, limits=httpx2.Limits(max_connections=None, max_keepalive_connections=0)
@@ -61,6 +66,10 @@ class DockerApi:
         major, minor = max(min(PREFERRED_VERSION, newest), oldest)
         self._prefix = f"/v{major}.{minor}"
         return about
+
+    async def describe(self) -> Engine:
+        """Agree on a version, and learn what the engine is. Must come first."""
+        return Engine.read(await self.negotiate(), await self.call("GET", "/info") or {})
 
     async def call(
         self,
@@ -90,18 +99,19 @@ class DockerApi:
         query: Mapping[str, object] | None = None,
         body: object = None,
         content: AsyncIterable[bytes] | bytes | None = None,
+        headers: Mapping[str, str] | None = None,
         timeout_s: float | None = None,
     ) -> AsyncIterator[httpx2.Response]:
         """Ask, and hand out the answer while it comes."""
         params = {key: _text(value) for key, value in (query or {}).items()}
-        headers = {"Content-Type": "application/json"} if body is not None else {}
+        all_headers = dict(headers or {}) | ({"Content-Type": "application/json"} if body is not None else {})
         try:
             async with self._client.stream(
                 method,
                 self._prefix + path,
                 params=params,
                 content=json.dumps(body).encode() if body is not None else content,
-                headers=headers,
+                headers=all_headers,
                 timeout=httpx2.Timeout(timeout_s, connect=CONNECT_TIMEOUT_S),
             ) as response:
                 if response.status_code >= 400:
@@ -116,47 +126,70 @@ class DockerApi:
                 hint="is it running, and may this user reach its socket?",
             ) from exc
 
+    @asynccontextmanager
+    async def opened_frames(
+        self, method: str, path: str, *, query: Mapping[str, object] | None = None, body: object = None
+    ) -> AsyncIterator[AsyncIterator[tuple[int, bytes]]]:
+        """The two outputs of a container or command as they come, once the engine has agreed: (1 or 2, bytes)."""
+        async with self.stream(method, path, query=query, body=body) as response:
+            yield _frames(response)
+
     async def frames(
         self, method: str, path: str, *, query: Mapping[str, object] | None = None, body: object = None
     ) -> AsyncGenerator[tuple[int, bytes], None]:
-        """The two outputs of a container or command as they come: (1 or 2, bytes). To be closed by the caller."""
-        decoder = FrameDecoder()
-        async with self.stream(method, path, query=query, body=body) as response:
-            async for chunk in response.aiter_raw():
-                for frame in decoder.feed(chunk):
-                    yield frame
+        """The same as a generator, to be closed by the caller."""
+        async with self.opened_frames(method, path, query=query, body=body) as frames:
+            async for frame in frames:
+                yield frame
 
     async def containers(self, labels: Mapping[str, str]) -> list[Json]:
         """All containers, running or not, that carry these labels."""
         filters = {"label": [f"{key}={value}" for key, value in labels.items()]}
         return list(await self.call("GET", "/containers/json", query={"all": True, "filters": filters}) or ())
 
-    async def container(self, name: str) -> Json | None:
-        """One container; ``None`` when there is none."""
-        return await self._inspect(f"/containers/{_segment(name)}/json")
+    async def container(self, name: str, *, size: bool = False) -> Json | None:
+        """One container; ``None`` when there is none. With its ``size`` on the disk, which takes the engine a while."""
+        return await self._inspect(f"/containers/{_segment(name)}/json{'?size=1' if size else ''}")
 
     async def image(self, name: str) -> Json | None:
-        """One image; ``None`` when it is not there."""
-        return await self._inspect(f"/images/{_segment(name)}/json")
+        """One image that bears this very name; ``None`` when there is none."""
+        found = await self._inspect(f"/images/{_segment(name)}/json")
+        return found if found is not None and bears_name(found, ImageName.parse(name)) else None
 
-    async def pull(self, name: str) -> None:
-        """Fetch an image from its registry, however long that takes.
+    async def pull(
+        self,
+        name: str,
+        auth: RegistryAuth | None = None,
+        on_progress: Callable[[PullProgress], None] | None = None,
+        *,
+        stall_s: float = PULL_STALL_S,
+        timeout_s: float = PULL_TIMEOUT_S,
+    ) -> PullProgress:
+        """Fetch an image from its registry; ``on_progress`` is called again and again with one and the same object.
 
-        :raises EngineRefused: with the registry's reason.
+        :raises EngineRefused: with the registry's reason, or when it takes too long.
         """
-        repository, tag = split_image(name)
-        async with self.stream(
-            "POST", "/images/create", query={"fromImage": repository, "tag": tag}, timeout_s=None
-        ) as response:
-            await _follow_progress(response, f"the image {name} cannot be pulled")
+        image, what = ImageName.parse(name), f"the image {name} cannot be pulled"
+        query = {"fromImage": image.repository, "tag": image.version}
+        headers = auth.header(image.registry) if auth is not None else None
+        with trio.move_on_after(timeout_s):
+            try:
+                async with self.stream(
+                    "POST", "/images/create", query=query, headers=headers, timeout_s=stall_s
+                ) as response:
+                    return await follow_reports(response.aiter_lines(), what, on_progress)
+            except ExecutorUnavailable as exc:
+                if isinstance(exc.__cause__, httpx2.ReadTimeout):
+                    raise EngineRefused(f"{what}: nothing came for {stall_s:g} s") from None
+                raise
+        raise EngineRefused(f"{what}: it was not there after {timeout_s:g} s")
 
     async def import_image(self, name: str, tar: bytes) -> None:
         """Make an image out of a file system in a tar archive."""
-        repository, tag = split_image(name)
-        async with self.stream(
-            "POST", "/images/create", query={"fromSrc": "-", "repo": repository, "tag": tag}, content=tar
-        ) as response:
-            await _follow_progress(response, f"the image {name} cannot be imported")
+        image = ImageName.parse(name)
+        query = {"fromSrc": "-", "repo": image.repository, "tag": image.tag}
+        async with self.stream("POST", "/images/create", query=query, content=tar) as response:
+            await follow_reports(response.aiter_lines(), f"the image {name} cannot be imported")
 
     async def remove_container(self, name: str) -> None:
         """Delete a container, running or not, with its anonymous volumes. One that is gone is fine."""
@@ -177,33 +210,20 @@ class DockerApi:
         return answer
 
 
-def split_image(name: str) -> tuple[str, str]:
-    """Repository and tag (or digest) of an image name; without one it is ``latest``."""
-    if "@" in name:
-        repository, _, digest = name.partition("@")
-        return repository, digest
-    repository, colon, tag = name.rpartition(":")
-    if colon and "/" not in tag:
-        return repository, tag
-    return name, "latest"
-
-
-async def _follow_progress(response: httpx2.Response, what: str) -> None:
-    """Read a stream of progress reports to its end; one of them may tell of an error."""
-    error = ""
-    async for line in response.aiter_lines():
-        try:
-            report = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(report, dict) and report.get("error"):
-            error = str(report["error"])[:MAX_MESSAGE_CHARS]
-    if error:
-        raise EngineRefused(f"{what}: {error}")
+async def _frames(response: httpx2.Response) -> AsyncIterator[tuple[int, bytes]]:
+    decoder = FrameDecoder()
+    async for chunk in response.aiter_raw():
+        for frame in decoder.feed(chunk):
+            yield frame
 
 
 async def _read(response: httpx2.Response) -> bytes:
-    return await response.aread()
+    content = bytearray()
+    async for chunk in response.aiter_bytes():
+        content += chunk
+        if len(content) > MAX_ANSWER_BYTES:
+            raise EngineRefused(f"the Docker engine answered with more than {MAX_ANSWER_BYTES} bytes")
+    return bytes(content)
 
 
 def _reason(content: bytes, status: int) -> str:

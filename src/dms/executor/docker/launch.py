@@ -1,0 +1,221 @@
+"""Before a container runs: its image, its directory of scripts, its making and its start; nothing is left on failure.
+
+An image that was pulled with somebody's credentials is theirs although every container of the engine could have it. Its
+name is remembered, and whoever names it afterwards must be let in by the registry too.
+
+Under ``state_dir`` (mode 0700): ``private-images``; by digest of the execution's id ``<digest>/scripts/`` for
+provisioning and ``<digest>/cancelled``, which tells our own stop from somebody else's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import trio
+
+from dms.executor.detached import write_file
+from dms.executor.docker.api import DockerApi, Json
+from dms.executor.docker.container import DEFAULT_DISK_BYTES, Names, container_config, limit_disk
+from dms.executor.docker.engine import Engine
+from dms.executor.docker.execution import DockerExecution
+from dms.executor.docker.images import ImageName, PullProgress
+from dms.executor.docker.mounts import mount_config
+from dms.executor.docker.params import DockerParams
+from dms.executor.docker.provision import provision_files
+from dms.executor.docker.watch import Watcher
+from dms.executor.errors import EngineRefused
+from dms.executor.protocol import ExecutionRequest
+from dms.observe.log import get_logger
+
+log = get_logger(__name__)
+
+MAX_PRIVATE_IMAGES = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Owned:
+    """What an executor has to itself: its name, its directory, and where volumes lie (empty: anywhere without links)."""
+
+    executor_id: str
+    state_dir: Path
+    volume_dirs: tuple[Path, ...] = ()
+    network_mode: str = ""
+
+
+class Launcher:
+    """Makes and starts containers on one engine."""
+
+    def __init__(self, api: DockerApi, engine: Engine, owned: Owned, watcher: Watcher, nursery: trio.Nursery) -> None:
+        self._api, self._engine, self._owned, self._watcher, self._nursery = api, engine, owned, watcher, nursery
+        self._private: set[str] | None = None
+        self._limits_disk = True
+        """Until the engine refuses that; most storage drivers do."""
+
+    def directory(self, execution_id: str) -> Path:
+        """Of one execution."""
+        return self._owned.state_dir / hashlib.sha256(execution_id.encode()).hexdigest()[:32]
+
+    async def image(self, params: DockerParams) -> Json | None:
+        """The image, if it is here and may be had without asking its registry."""
+        if params.registry_auth is not None or str(ImageName.parse(params.image)) in await self._private_images():
+            return None
+        return await self._api.image(params.image)
+
+    async def pull(self, execution: DockerExecution, params: DockerParams) -> Json:
+        """Fetch the image.
+
+        :raises EngineRefused: with the registry's reason.
+        """
+        if params.registry_auth is not None:
+            await self._make_private(str(ImageName.parse(params.image)))
+
+        def tell(progress: PullProgress) -> None:
+            execution.progress = str(progress)
+
+        log.info("pull_began", execution=execution.execution_id, image=params.image)
+        done = await self._api.pull(params.image, params.registry_auth, tell)
+        log.info("pull_done", execution=execution.execution_id, image=params.image, digest=done.digest)
+        image = await self._api.image(params.image)
+        if image is None:
+            raise EngineRefused(f"the image {params.image} was pulled, but the engine does not have it")
+        return image
+
+    async def launch(
+        self,
+        execution: DockerExecution,
+        request: ExecutionRequest,
+        params: DockerParams,
+        image: Json,
+        written: Sequence[Path],
+    ) -> None:
+        """Create the container and start it; nothing is left when that fails. ``written`` is what other workloads can
+        write."""
+        names = Names(self._owned.executor_id, request.job_id, request.execution_id)
+        scripts_dir = self.directory(request.execution_id) / "scripts"
+        mounts = await trio.to_thread.run_sync(self._mounts, request, written)
+        config = container_config(
+            request,
+            params,
+            names,
+            image,
+            mounts=mounts,
+            scripts_dir=scripts_dir,
+            engine=self._engine,
+            network_mode=self._owned.network_mode,
+        )
+        execution.written = tuple(Path(mount["Source"]) for mount in mounts if not mount["ReadOnly"])
+        try:
+            await trio.to_thread.run_sync(self._prepare, request, scripts_dir)
+            created = await self._create(execution, names, config, request.resources.disk.size or DEFAULT_DISK_BYTES)
+            execution.container_id = created
+            if execution.logs:
+                await self._nursery.start(self._watcher.attach, execution)
+            try:
+                await self._api.call("POST", f"/containers/{created}/start")
+            except EngineRefused:
+                await self._api.remove_container(created)
+                raise
+        except BaseException as exc:
+            execution.container_id = ""
+            if not isinstance(exc, EngineRefused):  # interrupted: it may be there although we do not know its id
+                await self._api.remove_container(names.container)
+            delete(self.directory(request.execution_id))
+            raise
+        execution.settled.set()
+
+    def mark_cancelled(self, execution_id: str) -> None:
+        """So that a later process knows too that it was us."""
+        directory = self.directory(execution_id)
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        (directory / "cancelled").touch()
+
+    def is_cancelled(self, execution: DockerExecution) -> bool:
+        """Whether it was us."""
+        return execution.is_cancelled or (self.directory(execution.execution_id) / "cancelled").exists()
+
+    async def _create(self, execution: DockerExecution, names: Names, config: dict[str, Any], disk_bytes: int) -> str:
+        query = {"name": names.container}
+        if self._limits_disk:
+            try:
+                answer = await self._api.call(
+                    "POST", "/containers/create", query=query, body=limit_disk(config, disk_bytes)
+                )
+                return _created(answer, execution)
+            except EngineRefused as exc:
+                if not _is_about_disk(exc.message):
+                    raise
+                self._limits_disk = False
+                log.warning("disk_not_limited_by_engine", driver=self._engine.storage_driver, reason=exc.message)
+        execution.disk_bytes = disk_bytes
+        return _created(await self._api.call("POST", "/containers/create", query=query, body=config), execution)
+
+    def _mounts(self, request: ExecutionRequest, written: Sequence[Path]) -> list[dict[str, Any]]:
+        private = [self._owned.state_dir, self._api.socket]
+        if self._engine.root_dir:
+            private.append(Path(self._engine.root_dir))
+        made = mount_config(
+            (*request.inputs, *request.outputs), granted=self._owned.volume_dirs, private=private, written=written
+        )
+        if self._engine.mapped_owner is not None and os.geteuid() == 0:
+            for mount in made:  # otherwise nobody in the container could write there
+                if not mount["ReadOnly"]:
+                    os.chown(mount["Source"], *self._engine.mapped_owner)  # noqa: PTH  pathlib has no chown by number
+        return made
+
+    def _prepare(self, request: ExecutionRequest, scripts_dir: Path) -> None:
+        request.results_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._owned.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        delete(scripts_dir.parent)
+        if not request.provision_scripts:
+            return
+        scripts_dir.mkdir(parents=True)
+        for name, body in provision_files(request.provision_scripts).items():
+            (scripts_dir / name).write_bytes(body)
+            (scripts_dir / name).chmod(0o755)  # read by the image's user; on the host, state_dir keeps others out
+
+    async def _private_images(self) -> set[str]:
+        if self._private is None:
+            self._private = set(await trio.to_thread.run_sync(_read_lines, self._owned.state_dir / "private-images"))
+        return self._private
+
+    async def _make_private(self, name: str) -> None:
+        private = await self._private_images()
+        if name in private:
+            return
+        private.add(name)
+        text = "".join(f"{one}\n" for one in sorted(private)[:MAX_PRIVATE_IMAGES]).encode()
+
+        def write() -> None:
+            self._owned.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+            write_file(str(self._owned.state_dir / "private-images"), text)
+
+        await trio.to_thread.run_sync(write)
+
+
+def delete(directory: Path) -> None:
+    """Remove a directory and everything in it; absent is fine."""
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+def _created(answer: Json, execution: DockerExecution) -> str:
+    for warning in answer.get("Warnings") or ():
+        log.warning("engine_warns", execution=execution.execution_id, warning=str(warning)[:300])
+    return str(answer["Id"])
+
+
+def _is_about_disk(reason: str) -> bool:
+    lowered = reason.lower()
+    return any(word in lowered for word in ("storage-opt", "storage opt", "storageopt", "quota", "option size"))
+
+
+def _read_lines(path: Path) -> list[str]:
+    with suppress(OSError):
+        return path.read_text("utf-8").split("\n")[:-1]
+    return []
