@@ -3,14 +3,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from enum import StrEnum
-from itertools import chain
 from typing import Final
 
 from dms.capability.anchors import Anchors
 from dms.capability.errors import NotAuthorized
-from dms.capability.leaves import LeafKey, Leaves
+from dms.capability.leaves import Bunch, LeafKey, Leaves, expiry_of_leaf
 from dms.capability.rules import allows_delegation
 from dms.capability.token import (
     MAX_BLOB_BYTES,
@@ -73,25 +72,23 @@ class Issuing:
         signer = self._signer()
         who, where = did_of(subject.public_key()), did_of(audience.public_key())
         parents = list(replies)
-        chained = self._rest_on(parents, Action.INVOKE, who, where, (), expiry_ns, invoke)
-        if parents:
-            own = [issue(signer, Action.INVOKE, who, where, (), invoke, expiry_ns)]
-            more = self._rest_on(self._provided(), Action.INVOKE, who, where, (), expiry_ns, invoke)
-        else:
-            own = [self._leaf(None, Action.INVOKE, who, where, (), expiry_ns, invoke)]
-            more = self._leaves_on_anchors(Action.INVOKE, who, where, (), expiry_ns, invoke)
-        if delegate:
-            own.append(issue(signer, Action.DELEGATE, target, who, (), delegate, expiry_ns, depth=_REPLY_DEPTH))
-        return encode_token_list(TokenList.of(*_fitting(chain(chained, more), own), *own))
+        last = (
+            (issue(signer, Action.DELEGATE, target, who, (), delegate, expiry_ns, depth=_REPLY_DEPTH),)
+            if delegate
+            else ()
+        )
+        if not parents:
+            return _list_of(self._bunch(Action.INVOKE, who, where, (), expiry_ns, invoke), last)
+        own = (issue(signer, Action.INVOKE, who, where, (), invoke, expiry_ns), *last)
+        parents += self._provided()
+        return _encode(self._rest_on(parents, Action.INVOKE, who, where, (), expiry_ns, invoke), own)
 
     def provide_broadcast(self, subject: ActorID, topic: str, expiry_ns: int, caps: Sequence[Capability]) -> bytes:
         """See :meth:`CapabilityContext.provide_broadcast`."""
         if not caps:
             raise NotAuthorized("not authorized: no capability to broadcast")
         who = did_of(subject.public_key())
-        own = [self._leaf(None, Action.BROADCAST, who, NO_DID, (topic,), expiry_ns, caps)]
-        chained = self._leaves_on_anchors(Action.BROADCAST, who, NO_DID, (topic,), expiry_ns, caps)
-        return encode_token_list(TokenList.of(*_fitting(chained, own), *own))
+        return _list_of(self._bunch(Action.BROADCAST, who, NO_DID, (topic,), expiry_ns, caps), ())
 
     def forget_leaves(self) -> None:
         """Issue the tokens of messages anew, because anchors or revocations have changed."""
@@ -172,7 +169,7 @@ class Issuing:
             if allows_delegation(parent, action, self._anchors.did, audience, topics, expiry, caps):
                 yield issue(signer, action, subject, audience, topics, caps, expiry, depth=depth, parent=parent)
 
-    def _leaves_on_anchors(
+    def _bunch(
         self,
         action: str,
         subject: DID,
@@ -180,37 +177,35 @@ class Issuing:
         topics: tuple[str, ...],
         expiry_ns: int,
         caps: Sequence[Capability],
-    ) -> Iterable[Token]:
-        for parent in self._provided():
-            if allows_delegation(parent, action, self._anchors.did, audience, topics, expiry_ns, caps):
-                yield self._leaf(parent, action, subject, audience, topics, expiry_ns, caps)
+    ) -> Bunch:
+        """The tokens of a message, perhaps those that another carried before it."""
 
-    def _leaf(
-        self,
-        parent: Token | None,
-        action: str,
-        subject: DID,
-        audience: DID,
-        topics: tuple[str, ...],
-        expiry_ns: int,
-        caps: Sequence[Capability],
-    ) -> Token:
-        """A token for a message, perhaps one that carried another message before."""
-        limit_ns, rests_on = (MAX_UINT64, b"") if parent is None else (parent.earliest_expiry_ns, parent.json)
+        def make() -> Iterator[Token]:
+            signer = self._signer()
+            for parent in self._provided():
+                if allows_delegation(parent, action, signer.did, audience, topics, expiry_ns, caps):
+                    until_ns = expiry_of_leaf(expiry_ns, parent.earliest_expiry_ns)
+                    yield issue(signer, action, subject, audience, topics, caps, until_ns, parent=parent)
+            yield issue(signer, action, subject, audience, topics, caps, expiry_of_leaf(expiry_ns, MAX_UINT64))
 
-        def make(until_ns: int) -> Token:
-            return issue(self._signer(), action, subject, audience, topics, caps, until_ns, parent=parent)
-
-        key = LeafKey(action, subject, audience, topics, tuple(caps), rests_on)
-        return self._leaves.get(key, self._clock_ns(), expiry_ns, limit_ns, make)
+        key = LeafKey(action, subject, audience, topics, tuple(caps))
+        return self._leaves.get(key, self._clock_ns(), expiry_ns, make)
 
 
-def _fitting(chained: Iterable[Token], own: Iterable[Token]) -> list[Token]:
-    """Of ``chained`` those for which a message has room beside ``own``."""
+def _list_of(bunch: Bunch, last: tuple[Token, ...]) -> bytes:
+    """The tokens of a message as they travel: all of ``bunch``, or as many as a message has room for beside ``last``."""
+    data = b",".join((bunch.json, *(token.json for token in last)))
+    if len(data) + _LIST_OVERHEAD <= MAX_BLOB_BYTES:
+        return b'{"tok":[%b]}' % data
+    return _encode(bunch.tokens[:-1], (bunch.tokens[-1], *last))
+
+
+def _encode(chained: Iterable[Token], own: tuple[Token, ...]) -> bytes:
+    """``own``, and before it as many of ``chained`` as a message has room for."""
     room = MAX_BLOB_BYTES - _LIST_OVERHEAD - sum(len(token.json) + 1 for token in own)
     fitting = []
     for token in chained:
         if len(token.json) + 1 <= room:
             fitting.append(token)
             room -= len(token.json) + 1
-    return fitting
+    return encode_token_list(TokenList.of(*fitting, *own))

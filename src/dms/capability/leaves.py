@@ -16,62 +16,79 @@ Replies are not kept: they rest on a delegation for a path that is used once.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple
 
 from dms.capability.token import Token
 from dms.identity.ids import DID
 
 EXTRA_LIFE_NS: Final = 120 * 10**9
-MAX_LEAVES: Final = 1024
+MAX_BUNCHES: Final = 512
 
 
 class LeafKey(NamedTuple):
-    """What such a token says, but for its expiry."""
+    """What such tokens say, but for their expiry and for what they rest on."""
 
     action: str
     subject: DID
     audience: DID
     topics: tuple[str, ...]
     caps: tuple[str, ...]
-    parent: bytes
-    """The canonical JSON of the token that it rests on, empty if it rests on none."""
+
+
+class Bunch:
+    """The tokens of one kind of message: those that rest on our provide anchors, and last the one that rests on nothing."""
+
+    __slots__ = ("issued_ns", "json", "last_use_ns", "latest_ns", "tokens")
+
+    def __init__(self, tokens: tuple[Token, ...], issued_ns: int) -> None:
+        self.tokens = tokens
+        self.issued_ns = issued_ns
+        self.json = b",".join(token.json for token in tokens)
+        self.latest_ns = min(token.body.exp for token in tokens)
+        """The latest expiry of a message that all of them outlive."""
+        self.last_use_ns = min(issued_ns + (token.body.exp - issued_ns) // 2 for token in tokens)
+        """From then on one has less than half of its life left."""
+
+    def fits(self, now_ns: int, expiry_ns: int) -> bool:
+        """Whether a message until ``expiry_ns`` may carry it: never one that is much shorter than the one it was made for."""
+        return (
+            self.issued_ns <= now_ns <= self.last_use_ns
+            and expiry_ns <= self.latest_ns
+            and self.tokens[-1].body.exp <= expiry_ns + EXTRA_LIFE_NS
+        )
+
+
+def expiry_of_leaf(expiry_ns: int, limit_ns: int) -> int:
+    """How long a token for a message until ``expiry_ns`` lives when it may not outlive ``limit_ns``."""
+    return max(expiry_ns, min(expiry_ns + EXTRA_LIFE_NS, limit_ns))
 
 
 class Leaves:
     """The tokens issued last, by what they say."""
 
-    def __init__(self, max_leaves: int = MAX_LEAVES) -> None:
-        self._max_leaves = max_leaves
-        self._leaves: dict[LeafKey, tuple[Token, int]] = {}
+    def __init__(self, max_bunches: int = MAX_BUNCHES) -> None:
+        self._max_bunches = max_bunches
+        self._bunches: dict[LeafKey, Bunch] = {}
 
-    def get(self, key: LeafKey, now_ns: int, expiry_ns: int, limit_ns: int, make: Callable[[int], Token]) -> Token:
-        """A token good until ``expiry_ns``: one that was issued before and has half of its life left, or a new one.
-
-        :param limit_ns: it may not live longer.
-        :param make: issues it with the expiry that it is given.
-        """
-        found = self._leaves.pop(key, None)
-        if found is not None:
-            token, issued_ns = found
-            exp = token.body.exp
-            if expiry_ns <= exp <= expiry_ns + EXTRA_LIFE_NS and 0 <= now_ns - issued_ns <= (exp - issued_ns) // 2:
-                self._leaves[key] = found
-                return token
-        while len(self._leaves) >= self._max_leaves:
-            del self._leaves[next(iter(self._leaves))]
-        token = make(max(expiry_ns, min(expiry_ns + EXTRA_LIFE_NS, limit_ns)))
-        self._leaves[key] = (token, now_ns)
-        return token
+    def get(self, key: LeafKey, now_ns: int, expiry_ns: int, make: Callable[[], Iterable[Token]]) -> Bunch:
+        """Tokens good until ``expiry_ns``: those that were issued before, if they may be used again, or new ones."""
+        found = self._bunches.pop(key, None)
+        if found is None or not found.fits(now_ns, expiry_ns):
+            while len(self._bunches) >= self._max_bunches:
+                del self._bunches[next(iter(self._bunches))]
+            found = Bunch(tuple(make()), now_ns)
+        self._bunches[key] = found
+        return found
 
     def collect_garbage(self, now_ns: int) -> None:
         """Forget what has expired."""
-        for key in [key for key, (token, _) in self._leaves.items() if token.expires_before(now_ns)]:
-            del self._leaves[key]
+        for key in [key for key, bunch in self._bunches.items() if bunch.latest_ns < now_ns]:
+            del self._bunches[key]
 
     def clear(self) -> None:
         """Forget all: what they rest on may have changed."""
-        self._leaves.clear()
+        self._bunches.clear()
 
     def __len__(self) -> int:
-        return len(self._leaves)
+        return len(self._bunches)

@@ -46,13 +46,8 @@ class Wire(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid
 
 
 _fast = msgspec.json.Encoder(order="deterministic")
-_ESCAPES = (
-    (b"<", b"\\u003c"),
-    (b">", b"\\u003e"),
-    (b"&", b"\\u0026"),
-    ("\u2028".encode(), b"\\u2028"),
-    ("\u2029".encode(), b"\\u2029"),
-)
+_ESCAPES = ((b"<", b"\\u003c"), (b">", b"\\u003e"), (b"&", b"\\u0026"))
+_WIDE_ESCAPES = (("\u2028".encode(), b"\\u2028"), ("\u2029".encode(), b"\\u2029"))
 
 
 def encode(value: object) -> bytes:
@@ -62,6 +57,10 @@ def encode(value: object) -> bytes:
     for char, escape in _ESCAPES:
         if char in raw:
             raw = raw.replace(char, escape)
+    if raw.isascii():
+        return raw
+    for char, escape in _WIDE_ESCAPES:
+        raw = raw.replace(char, escape)
     return raw
 
 

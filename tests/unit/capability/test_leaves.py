@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dms.capability.context import CapabilityContext
-from dms.capability.leaves import EXTRA_LIFE_NS, LeafKey, Leaves
+from dms.capability.leaves import EXTRA_LIFE_NS, LeafKey, Leaves, expiry_of_leaf
 from dms.capability.token import Action, Token, TokenList, decode_token_list
 from dms.identity.ids import DID, NO_DID
 from dms.identity.trust import Anchor, TrustContext
@@ -147,11 +147,11 @@ def test_a_receiver_verifies_tokens_that_come_again_twice_at_most(world: World) 
 
 
 def test_the_number_of_kept_tokens_is_bounded() -> None:
-    leaves, org, user = Leaves(max_leaves=2), Party("org"), Party("user")
+    leaves, org, user = Leaves(max_bunches=2), Party("org"), Party("user")
 
     def get(cap: str) -> Token:
-        key = LeafKey(Action.INVOKE, user.did, NO_DID, (), (cap,), b"")
-        return leaves.get(key, NOW_NS, NOW_NS + 5, NOW_NS + 9, lambda exp: org.issue(user, cap, expiry_ns=exp))
+        key = LeafKey(Action.INVOKE, user.did, NO_DID, (), (cap,))
+        return leaves.get(key, NOW_NS, NOW_NS + 5, lambda: [org.issue(user, cap, expiry_ns=NOW_NS + 9)]).tokens[0]
 
     one, two = get("/1"), get("/2")
     assert get("/1") is one
@@ -159,6 +159,10 @@ def test_the_number_of_kept_tokens_is_bounded() -> None:
     assert get("/1") is one
     assert get("/2") is not two
     assert len(leaves) == 2
-    assert one.body.exp == NOW_NS + 9
     leaves.collect_garbage(NOW_NS + 10)
     assert len(leaves) == 0
+
+
+def test_a_token_lives_longer_than_its_message_but_not_than_what_it_rests_on() -> None:
+    assert expiry_of_leaf(5, 9) == 9
+    assert expiry_of_leaf(5, 5 + 2 * EXTRA_LIFE_NS) == 5 + EXTRA_LIFE_NS
