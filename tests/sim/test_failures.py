@@ -262,3 +262,24 @@ async def test_a_deployment_whose_driver_fails_goes_on_from_what_is_on_disk(
     await alice.wait_until_settled(job)
     assert "restored" in [e.kind for e in await alice.user.events(job)]
     cluster.assert_nothing_is_held()
+
+
+@pytest.mark.parametrize("defects", [6, 7])
+async def test_a_deployment_that_is_given_up_has_failed_at_once_and_gives_everything_back(
+    autojump_clock: MockClock, cluster: Cluster, defects: int
+) -> None:
+    """The last of seven defects keeps even that from being written down; it shows all the same."""
+    alice = await cluster.start("alice")
+    bob = await cluster.start("bob", offers=FOUR_CORES)
+    bob.executor.on("job-1", Script(100))
+    job = await alice.user.deploy(ensemble({"n1": {"job": "task"}, "n2": {"web": "service"}}))
+    await alice.wait_for(job, Phase.RUNNING)
+    live = alice.node.deployments.live(job)
+    live._journal = Unforeseen(live._journal, defects)  # type: ignore[assignment]
+    state = await alice.wait_for(job, Phase.FAILED)
+    assert state.error == "given up by this node: ZeroDivisionError()"
+    assert state.allocations["n2.web"].error == "its orchestrator was given up"
+    await alice.wait_until_settled(job)
+    assert ("given_up" in [e.kind for e in await alice.user.events(job)]) is (defects == 6)
+    assert alice.state(job).error == state.error
+    cluster.assert_nothing_is_held()

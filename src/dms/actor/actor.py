@@ -208,7 +208,11 @@ class Actor:
         await self.children.start(self._nursery, child, restart)
         if supervisor is not None and supervisor.id != child.handle.id:
             own = did_of(child.security.id.public_key())
-            child.grant(supervisor.did, own, [HEALTH_CAP], lifetime_s=GRANT_LIFETIME_S, depth=0)
+            try:
+                child.grant(supervisor.did, own, [HEALTH_CAP], lifetime_s=GRANT_LIFETIME_S, depth=0)
+            except BaseException:
+                child.stop()
+                raise
 
     # what others may do here ---------------------------------------------------------------------------------------
 

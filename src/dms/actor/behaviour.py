@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from dms.actor.envelope import Envelope
+from dms.actor.errors import UnknownBehaviour
 from dms.actor.handle import Handle
 from dms.types.ids import Capability, PeerID
 
@@ -87,6 +88,15 @@ class Behaviours:
     def remove(self, name: str) -> None:
         """Forget; unknown names are ignored."""
         self._by_name.pop(name, None)
+
+    def use_up(self, behaviour: Behaviour) -> None:
+        """Forget a one-shot behaviour, now that a message is admitted to it.
+
+        :raises UnknownBehaviour: another message came first.
+        """
+        if self._by_name.get(behaviour.name) is not behaviour:
+            raise UnknownBehaviour(f"unknown behaviour: {behaviour.name}")
+        del self._by_name[behaviour.name]
 
     def find(self, name: str, now_ns: int) -> Behaviour | None:
         """The behaviour of that name, unless it has expired (then it is forgotten)."""

@@ -9,7 +9,7 @@ import trio
 from trio import TaskStatus
 
 from dms.actor.errors import ActorExists, ChildFailed
-from dms.actor.supervision import Forget, GiveUp, Restart, Supervision
+from dms.actor.supervision import Forget, GiveUp, Restart, Strategy, Supervision
 from dms.observe import get_logger
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ class _Child:
         self.again = trio.Event()
         self.pause: trio.CancelScope | None = None
         self.gone = trio.Event()
+        self.given_up: Exception | None = None
 
 
 class _Started:
@@ -51,8 +52,9 @@ class _Started:
 class Children:
     """Runs each child in a task of its own and follows the decisions of :class:`Supervision`.
 
-    A child that fails too often is given up: told to ``on_given_up``; with ``is_escalating`` the failure goes up to whoever
-    runs the parent instead, as the children of a group mean nothing without each other.
+    A child that fails too often is given up: told to ``on_given_up`` and to whoever waits in :meth:`wait_gone`, and with it
+    its group, as its members mean nothing without each other; with ``is_escalating`` the failure also goes up to whoever
+    runs the parent.
     """
 
     def __init__(
@@ -95,7 +97,11 @@ class Children:
             raise ActorExists(f"actor already exists: {inbox}")
         child = self._children[inbox] = _Child(actor, restart)
         self._supervision.add(inbox, restart)
-        await nursery.start(self._keep, child)
+        try:
+            await nursery.start(self._keep, child)
+        except BaseException:
+            self._forget(child)  # where its keeper never began
+            raise
 
     def stop(self, inbox: str) -> None:
         """End a child for good."""
@@ -106,27 +112,37 @@ class Children:
                 child.pause.cancel()
             child.actor.cancel()
 
-    async def wait_gone(self, inbox: str) -> None:
-        """Return once there is no such child."""
+    async def wait_gone(self, inbox: str) -> Exception | None:
+        """Return once there is no such child: its last failure if it was given up, else nothing."""
         child = self._children.get(inbox)
-        if child is not None:
-            await child.gone.wait()
+        if child is None:
+            return None
+        await child.gone.wait()
+        return child.given_up
 
     async def _keep(self, child: _Child, task_status: TaskStatus[None]) -> None:
         first = _Started(task_status)
         try:
+            if child.is_stopped:  # before it could begin
+                first.started()
+                return
             failure = await self._run(child, first)
             if failure is not None and not first.is_set:
                 raise failure
-            while not child.is_stopped and await self._is_started_again(child, failure):
+            while await self._is_started_again(child, failure):
                 failure = await self._run(child, trio.TASK_STATUS_IGNORED)
         finally:
-            self._children.pop(child.actor.inbox, None)
-            self._supervision.remove(child.actor.inbox)
-            child.actor.finish()
-            if child.halted is not None:
-                child.halted.set()
-            child.gone.set()
+            self._forget(child)
+
+    def _forget(self, child: _Child) -> None:
+        if child.gone.is_set():
+            return
+        self._children.pop(child.actor.inbox, None)
+        self._supervision.remove(child.actor.inbox)
+        child.actor.finish()
+        if child.halted is not None:
+            child.halted.set()
+        child.gone.set()
 
     async def _run(self, child: _Child, task_status: TaskStatus[None]) -> Exception | None:
         child.is_running = True
@@ -141,6 +157,8 @@ class Children:
 
     async def _is_started_again(self, child: _Child, failure: Exception | None) -> bool:
         """Wait for the time of the next start; False when there is none."""
+        if child.is_stopped:
+            return False
         if child.halted is not None:
             return await self._is_released(child)
         inbox = child.actor.inbox
@@ -176,10 +194,14 @@ class Children:
 
     def _give_up(self, child: _Child, failure: Exception | None, restarts: int) -> None:
         log.error("actor_given_up", inbox=child.actor.inbox, restarts=restarts, error=repr(failure))
+        child.given_up = failure or ChildFailed(f"it ended {restarts + 1} times")
         if self._on_given_up is not None:
             self._on_given_up(child.actor, failure)
         if self._is_escalating:
             raise ChildFailed(f"the child {child.actor.inbox} failed {restarts + 1} times") from failure
+        if self._supervision.strategy is not Strategy.ONE_FOR_ONE:
+            for name in self._children.keys() - {child.actor.inbox}:
+                self.stop(name)
 
 
 async def _pause(child: _Child, wait: Callable[..., Awaitable[object]], *args: float) -> None:

@@ -19,7 +19,7 @@ from dms.actor.refusal import REFUSAL_RATE
 from dms.actor.replay import ReplayWindow
 from dms.types.ids import PeerID
 
-PER_TURN: Final = 8
+PER_TURN: Final = 16
 """Messages taken at a time; then everything else in the process gets its turn."""
 FETCHES: Final = 64
 FETCHES_PER_PEER: Final = 8
@@ -63,6 +63,7 @@ class Gate:
         self._refusals = Buckets[PeerID](options.refusal_rate) if options.are_refusals_told else None
         self._queue = FairQueue[PeerID, tuple[Begin, bytes]]()
         self._waiting = trio.lowlevel.ParkingLot()
+        self._crowded_out = trio.lowlevel.ParkingLot()
 
     def offer(self, peer: PeerID, data: bytes, begin: Begin) -> bool:
         """Queue a message; ``begin`` is called when its turn has come. Whether there was room."""
@@ -71,6 +72,10 @@ class Gate:
         if self._waiting:
             self._waiting.unpark()
         return True
+
+    async def wait_for_room(self) -> None:
+        """After :meth:`offer` said no: return once it may be worth asking again. For our own messages; others are dropped."""
+        await self._crowded_out.park()
 
     def is_slow_enough(self, peer: PeerID, traffic: Traffic) -> bool:
         """Count a message of a peer against its rate."""
@@ -85,7 +90,9 @@ class Gate:
         while True:
             if not self._queue:
                 await self._waiting.park()
-            for _ in range(min(PER_TURN, len(self._queue))):
+            count = min(PER_TURN, len(self._queue))
+            for _ in range(count):
                 peer, (begin, data) = self._queue.take()
                 begin(peer, data)
+            self._crowded_out.unpark(count=count)
             await trio.lowlevel.checkpoint()

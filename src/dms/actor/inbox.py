@@ -34,6 +34,7 @@ FETCHED_METHOD: Final = b"did:prism:"
 MAX_VALIDATED: Final = 256
 
 Reply = Callable[[Envelope, object], Awaitable[None]]
+Receive = Callable[[PeerID, bytes], Awaitable[None]]
 
 log = get_logger(__name__)
 dropped = LimitedLogger(log)
@@ -75,9 +76,12 @@ class Inbox:
                 nursery.cancel_scope.cancel()
 
     async def on_message(self, peer: PeerID, data: bytes) -> None:
-        """The network's handler of our protocol."""
-        if not self._gate.offer(peer, data, self._begin):
-            self._drop(peer, RateLimited("rate limit exceeded: too many messages are waiting"))
+        """The network's handler of our protocol. Messages of our own host wait for room instead of being dropped."""
+        while not self._gate.offer(peer, data, self._begin):
+            if peer != self._handle.addr.host:
+                self._drop(peer, RateLimited("rate limit exceeded: too many messages are waiting"))
+                return
+            await self._gate.wait_for_room()
 
     async def on_broadcast(self, peer: PeerID, data: bytes) -> None:
         """The network's handler of topics; ``peer`` is who published it."""
@@ -116,11 +120,19 @@ class Inbox:
 
     def _begin(self, peer: PeerID, data: bytes) -> None:
         if self._nursery is not None:
-            self._nursery.start_soon(self._receive, peer, data)
+            self._nursery.start_soon(self._guarded, self._receive, peer, data)
 
     def _begin_broadcast(self, peer: PeerID, data: bytes) -> None:
         if self._nursery is not None:
-            self._nursery.start_soon(self._receive_broadcast, peer, data)
+            self._nursery.start_soon(self._guarded, self._receive_broadcast, peer, data)
+
+    async def _guarded(self, receive: Receive, peer: PeerID, data: bytes) -> None:
+        """A message that meets a defect of ours must not end the actor."""
+        try:
+            await receive(peer, data)
+        except Exception:
+            self._counters["crashed"] += 1
+            log.exception("message_crashed", peer=peer, inbox=self._handle.addr.inbox)
 
     async def _receive(self, peer: PeerID, data: bytes) -> None:
         try:
@@ -179,11 +191,11 @@ class Inbox:
                     await self._security.resolve(message)
             is_held = self._authorise(message, behaviour, topic)
             self._note(message, name)
-            if message.opt.exp - self._security.now_ns() > LONG_LIVED_NS:
-                await self._gate.sync_replay()
             with self._gate.limiter.acquire(peer, message.be, topic):
                 if behaviour.one_shot:
-                    self._behaviours.remove(behaviour.name)
+                    self._behaviours.use_up(behaviour)
+                if message.opt.exp - self._security.now_ns() > LONG_LIVED_NS:
+                    await self._gate.sync_replay()
                 self._counters["dispatched"] += 1
                 await self._handle_message(behaviour, message)
         except DMSError as exc:

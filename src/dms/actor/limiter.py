@@ -67,6 +67,11 @@ class Limiter:
         full = self._broadcast >= self._limits.broadcast_acquire if topic else False
         if full or (public and self._public >= self._limits.public_acquire):
             raise RateLimited
+        # no leeway: of one host many may have been admitted while they waited for something
+        if (host != self._own_host and self._hosts[host] >= self._limits.per_host) or (
+            topic and self._topics[topic] >= self._limits.topic
+        ):
+            raise RateLimited("rate limit exceeded: too much runs at once")
         self._hosts[host] += 1
         self._broadcast += bool(topic)
         self._public += public

@@ -11,6 +11,7 @@ The file grows until it holds mostly what has expired; then it is written anew b
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
 import struct
@@ -57,7 +58,7 @@ class ReplayFile:
         if self._late is not None:
             self._late.append(record)
         try:
-            os.write(self._fd, record)
+            _append(self._fd, record)
         except OSError as exc:
             failures.warning("replay", "replay_not_recorded", file=str(self._path), reason=str(exc))
 
@@ -97,7 +98,7 @@ class ReplayFile:
             try:
                 fd = await trio.to_thread.run_sync(_write, temporary, self._key, entries)
                 late = self._late
-                os.write(fd, b"".join(late))
+                _append(fd, b"".join(late))
                 temporary.replace(self._path)
             except BaseException:
                 if fd >= 0:
@@ -106,6 +107,8 @@ class ReplayFile:
             finally:
                 self._late = None
             self._swap(fd, len(entries) + len(late))
+            # before anybody's sync: what is synced in a file that a loss of power replaces by the old one is lost
+            await trio.to_thread.run_sync(_sync_directory, self._path.parent)
 
     def close(self) -> None:
         """Write no more."""
@@ -131,8 +134,28 @@ def open_window(path: Path, *, clock_ns: Callable[[], int], elapsed_ns: int) -> 
     temporary = path.with_name(f".{path.name}.tmp")
     fd = _write(temporary, file._key, live)  # noqa: SLF001  its other half
     temporary.replace(path)
+    _sync_directory(path.parent)
     file._swap(fd, len(live))  # noqa: SLF001
     return file
+
+
+def _append(fd: int, data: bytes) -> None:
+    """All of it or nothing: behind half a record every later one would be misread.
+
+    :raises OSError: the disk is full, …
+    """
+    written = os.write(fd, data)
+    if written < len(data):
+        os.ftruncate(fd, os.fstat(fd).st_size - written)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def _sync_directory(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 def _write(path: Path, key: bytes, entries: list[Entry]) -> int:

@@ -14,7 +14,6 @@ from dms.capability.context import CapabilityContext
 from dms.capability.token import Token, decode_token_list
 from dms.capability.verification import verify
 from dms.identity.ids import DID, did_of
-from dms.identity.trust import TrustContext
 from dms.types.errors import DMSError
 
 MAX_REMEMBERED: Final = 4096
@@ -36,20 +35,22 @@ class Standings:
 
     def __init__(self, capabilities: CapabilityContext) -> None:
         self._capabilities = capabilities
-        self._trust = TrustContext()
         self._known: dict[DID, tuple[Standing, float]] = {}
 
     def note(self, caller: DID, token: Token | None, now_s: float) -> None:
         """``caller`` was let in by ``token``."""
-        rank, until_s = self._known.get(caller, (Standing.STRANGER, 0.0))
+        known, until_s = self._known.get(caller, (Standing.STRANGER, 0.0))
         if until_s - now_s > REMEMBERED_S / 2:
             return
+        rank = Standing.KNOWN
         if token is not None and not token.issuers.isdisjoint(self._capabilities.list_roots()[0]):
             rank = Standing.TRUSTED
+        if rank < known and until_s > now_s:
+            return  # a lesser chain neither takes a standing away nor prolongs it
         self._known.pop(caller, None)
         if len(self._known) >= MAX_REMEMBERED:
             del self._known[next(iter(self._known))]
-        self._known[caller] = (max(rank, Standing.KNOWN), now_s + REMEMBERED_S)
+        self._known[caller] = (rank, now_s + REMEMBERED_S)
 
     def of(self, message: Envelope, now_s: float) -> Standing:
         """The standing of a sender whose signature was checked. Tokens are judged as of the message's own expiry, so that
@@ -84,7 +85,7 @@ class Standings:
 
     def _is_valid(self, token: Token, now_ns: int) -> bool:
         try:
-            verify(token, self._trust, now_ns)
+            verify(token, self._capabilities.trust, now_ns)
         except DMSError:
             return False
         return True

@@ -224,6 +224,11 @@ class CapabilityContext:
         _enforce(self._admission.decide(ask(Action.BROADCAST, anchor, subject, self.did, caps, topic, origin)))
 
     @property
+    def trust(self) -> TrustContext:
+        """Whose keys are known here: those in the DIDs themselves, and those that were fetched."""
+        return self._trust
+
+    @property
     def ephemeral_count(self) -> int:
         """How many tokens of messages in hand are held; none when no message is being handled."""
         return self._admission.count

@@ -146,6 +146,10 @@ def _reverted(detail: Detail, name: Namer) -> str:
     return f"given back by {', '.join(name(peer) for peer in detail['peers'])}"
 
 
+def _given_up(_detail: Detail, _name: Namer) -> str:
+    return "given up: what drives it failed again and again"
+
+
 def _restored(_detail: Detail, _name: Namer) -> str:
     return "taken up again after a restart of the node"
 
@@ -186,6 +190,7 @@ _TELLERS: dict[str, Callable[[Detail, Namer], str]] = {
     "shutdown_requested": _shutdown_requested,
     "shutdown_done": _shutdown_done,
     "shutdown_unanswered": _shutdown_unanswered,
+    "given_up": _given_up,
     "restored": _restored,
     "logs_not_fetched": _logs_not_fetched,
     "peer_unreachable": _peer_unreachable,

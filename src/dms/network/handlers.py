@@ -1,16 +1,19 @@
 """The handlers of messages by protocol id, and the slots they run in; shared by all implementations of the network.
 
-A peer holds at most ``per_peer`` of the ``total`` slots, so that no single one can take them all.
+A peer holds at most ``per_peer`` of the ``total`` slots, so that no single one can take them all. Messages of this very
+host have slots of their own: whoever sends waits for one, as our own programs must not lose what they tell each other.
 """
 
 from __future__ import annotations
 
 import logging
 from collections import Counter
+from collections.abc import Callable
+from functools import partial
 
 import trio
 
-from dms.network.errors import AlreadyHandled
+from dms.network.errors import AlreadyHandled, PeerUnreachable
 from dms.network.protocol import MessageHandler
 from dms.types.ids import PeerID
 
@@ -18,18 +21,27 @@ log = logging.getLogger(__name__)
 
 HANDLERS = 4096
 HANDLERS_PER_PEER = 128
+OWN_HANDLERS = 1024
 
 
 class Handlers:
     """Who receives which protocol."""
 
-    def __init__(self, counters: Counter[str], *, total: int = HANDLERS, per_peer: int = HANDLERS_PER_PEER) -> None:
+    def __init__(
+        self,
+        counters: Counter[str],
+        *,
+        total: int = HANDLERS,
+        per_peer: int = HANDLERS_PER_PEER,
+        own: int = OWN_HANDLERS,
+    ) -> None:
         self._counters = counters
         self._max_total = total
         self._max_per_peer = per_peer
         self._handlers: dict[str, MessageHandler] = {}
         self._running: Counter[PeerID] = Counter()
         self._total = 0
+        self._own = trio.Semaphore(own)
         self._nursery: trio.Nursery | None = None
 
     def open(self, nursery: trio.Nursery) -> None:
@@ -64,7 +76,27 @@ class Handlers:
             self._counters["messages dropped: no handler"] += 1
             return
         if self.take_slot(sender):
-            self._nursery.start_soon(self._handle, handler, sender, data)
+            self._nursery.start_soon(self._handle, handler, sender, data, partial(self.free_slot, sender))
+
+    async def deliver_own(self, sender: PeerID, protocol: str, data: bytes, timeout_s: float) -> None:
+        """Give a message of this host to its handler, in a task of its own, as soon as there is a slot; without handler it
+        is dropped and counted.
+
+        :raises PeerUnreachable: there was no slot in time.
+        """
+        try:
+            with trio.fail_after(max(0.0, timeout_s)):
+                await self._own.acquire()
+        except trio.TooSlowError:
+            raise PeerUnreachable(
+                f"this node is too busy with itself to take a message within {timeout_s:g} s"
+            ) from None
+        handler = self._handlers.get(protocol)
+        if handler is None or self._nursery is None:
+            self._own.release()
+            self._counters["messages dropped: no handler"] += 1
+            return
+        self._nursery.start_soon(self._handle, handler, sender, data, self._own.release)
 
     def take_slot(self, peer: PeerID) -> bool:
         """Take one of the peer's slots, if there is one."""
@@ -82,11 +114,11 @@ class Handlers:
         if not self._running[peer]:
             del self._running[peer]
 
-    async def _handle(self, handler: MessageHandler, sender: PeerID, data: bytes) -> None:
+    async def _handle(self, handler: MessageHandler, sender: PeerID, data: bytes, free: Callable[[], object]) -> None:
         try:
             await handler(sender, data)
         except Exception:
             self._counters["handlers failed"] += 1
             log.exception("the handler of a message of %s failed", sender)
         finally:
-            self.free_slot(sender)
+            free()

@@ -38,6 +38,7 @@ from dms.orchestrator.machine import (
     Event,
     FetchLogs,
     Finish,
+    GivenUp,
     Instruction,
     Revert,
     Reverted,
@@ -169,6 +170,24 @@ class Deployment:
         self._has_ended = True
         while self._inbox.statistics().current_buffer_used:
             self._inbox.receive_nowait().taken.set()
+
+    async def give_up(self, failure: BaseException) -> None:
+        """Nobody drives it any more: it has failed, and says so. What it holds elsewhere is given back by another
+        :meth:`run`, as after a restart.
+        """
+        error = f"given up by this node: {_innermost(failure)!r}"
+        event, before = GivenUp(at_ns=self._now(), error=error), self.state
+        after, _ = step(before, self.config, event)
+        if after is not before:
+            try:
+                await self._journal.write_event(self.id, event, before, after)
+            except Exception:  # it may be the very reason
+                log.exception("end_not_recorded", ensemble=self.id)
+            self.state = after
+        self._has_ended = True
+        while self._inbox.statistics().current_buffer_used:
+            self._inbox.receive_nowait().taken.set()
+        self._announce()
 
     async def _take_one(self, nursery: trio.Nursery) -> bool:
         """One event; whether it was the last."""
@@ -378,6 +397,12 @@ class Deployment:
 
     def _now(self) -> int:
         return self.actor.security.now_ns()
+
+
+def _innermost(failure: BaseException) -> BaseException:
+    while isinstance(failure, BaseExceptionGroup):
+        failure = failure.exceptions[0]
+    return failure
 
 
 def _known_status(status: str) -> str:

@@ -202,9 +202,16 @@ class Deployments:
         self._forget(deployment)
 
     async def _await_end(self, deployment: Deployment) -> None:
-        """One that failed too often is not driven any more until this node restarts."""
-        await self._root.children.wait_gone(deployment.id)
+        """One whose driver failed too often has failed; what it still holds elsewhere is given back as after a restart.
+        If that fails as often, it waits for a restart.
+        """
+        failure = await self._root.children.wait_gone(deployment.id)
+        was_over = deployment.state.phase.is_final
+        if failure is not None:
+            await deployment.give_up(failure)
         self._forget(deployment)
+        if failure is not None and not was_over:
+            await self._launch(self._records[deployment.id], is_restored=True)
 
     def _forget(self, deployment: Deployment) -> None:
         if self._live.pop(deployment.id, None) is None:

@@ -18,6 +18,7 @@ from dms.orchestrator.machine import (
     BidsCollected,
     CommitsDone,
     Event,
+    GivenUp,
     Reverted,
     Settled,
     ShutdownDone,
@@ -160,5 +161,5 @@ def _describe(event: Event, after: DeploymentState) -> dict[str, object]:
             return {"unreached": list(event.unreached)}
         case Reverted():
             return {"peers": list(event.peers)}
-        case Begun() | ShutdownRequested() | Settled():
+        case Begun() | ShutdownRequested() | GivenUp() | Settled():
             return {}

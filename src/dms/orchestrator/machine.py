@@ -131,6 +131,13 @@ class Reverted(Wire, tag="reverted", tag_field="event"):
     peers: tuple[str, ...]
 
 
+class GivenUp(Wire, tag="given_up", tag_field="event"):
+    """What drives the deployment failed too often, for a reason that nobody foresaw."""
+
+    at_ns: int
+    error: str
+
+
 class Settled(Wire, tag="settled", tag_field="event"):
     """Nothing is left to do for an ended deployment."""
 
@@ -147,6 +154,7 @@ Event = (
     | ShutdownRequested
     | ShutdownDone
     | Reverted
+    | GivenUp
     | Settled
 )
 
@@ -304,6 +312,8 @@ def _step(state: DeploymentState, config: EnsembleConfig, event: Event) -> Step:
             return _with(state, phase=Phase.SHUTTING_DOWN), (ShutdownAll(),)
         case ShutdownDone() if phase is Phase.SHUTTING_DOWN:
             return _on_shutdown(state, event)
+        case GivenUp():
+            return _fail(state, event.at_ns, event.error, ended_by="its orchestrator was given up")
         case _:
             return state, ()
 
@@ -439,12 +449,12 @@ def _retry(state: DeploymentState, at_ns: int, why: str, *, blamed: Iterable[str
     return after, (*_owed(after), *instructions)
 
 
-def _fail(state: DeploymentState, at_ns: int, error: str) -> Step:
+def _fail(state: DeploymentState, at_ns: int, error: str, *, ended_by: str = "not deployed") -> Step:
     state = _giving_back(state)
     records = {
         key: record
         if record.is_over
-        else _with_record(record, status=AllocationState.FAILED.value, error="not deployed", ended_ns=at_ns)
+        else _with_record(record, status=AllocationState.FAILED.value, error=ended_by, ended_ns=at_ns)
         for key, record in state.allocations.items()
     }
     failed = _with(state, phase=Phase.FAILED, error=error, completed_ns=at_ns, allocations=records)

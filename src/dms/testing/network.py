@@ -272,7 +272,7 @@ class MemoryNetwork:
         self._handlers.remove(protocol)
 
     async def send(self, peer: PeerID, protocol: str, data: bytes, *, timeout_s: float = 30.0) -> None:
-        """Send one message; to our own id it is delivered locally in a new task.
+        """Send one message; to our own id it is delivered locally, in a new task once there is room.
 
         :raises MessageTooLarge: with its length it passes the limit.
         :raises PeerUnreachable: no way to the peer in time, or no such protocol there.
@@ -280,8 +280,7 @@ class MemoryNetwork:
         encode_frame(data)
         self._require_running()
         if peer == self._peer_id:
-            self._handlers.deliver(peer, protocol, data)
-            await trio.lowlevel.checkpoint()
+            await self._handlers.deliver_own(peer, protocol, data, timeout_s)
             return
         try:
             with trio.fail_after(timeout_s):

@@ -59,6 +59,7 @@ def tell(kind: str, **detail: object) -> str:
         ("allocation_ended", {"allocation": "n.a", "state": "failed", "why": "trap"}, "n.a ended: failed, trap"),
         ("shutdown_requested", {"status": "ShuttingDown"}, "shutdown requested → ShuttingDown"),
         ("shutdown_done", {"unreached": []}, "shut down"),
+        ("given_up", {}, "given up: what drives it failed again and again"),
         ("shutdown_done", {"unreached": ["n.a"]}, "shut down, but not reached: n.a"),
         ("restored", {}, "taken up again after a restart of the node"),
         ("logs_not_fetched", {"allocation": "n.a", "reason": "gone"}, "the logs of n.a could not be fetched: gone"),

@@ -30,6 +30,7 @@ from dms.orchestrator.machine import (
     Event,
     FetchLogs,
     Finish,
+    GivenUp,
     Instruction,
     Revert,
     Reverted,
@@ -298,6 +299,19 @@ def test_a_shutdown_is_obeyed_in_any_phase(phase: Phase) -> None:
     assert story.feed(ShutdownDone(at_ns=8 * S)) == (Finish(),)
     assert (story.state.phase, story.state.error) == (Phase.COMPLETED, "")
     assert {r.status for r in story.state.allocations.values()} == {"terminated"}
+
+
+@pytest.mark.parametrize("phase", [Phase.PREPARING, Phase.COMMITTING, Phase.PROVISIONING, Phase.RUNNING])
+def test_given_up_it_has_failed_in_any_phase_and_gives_everything_back(phase: Phase) -> None:
+    story = Story().to(phase)
+    owed = () if phase is Phase.PREPARING else (revert_of(*BIDS),)
+    assert story.feed(GivenUp(at_ns=7 * S, error="a defect")) == (*owed, Finish())
+    assert (story.state.phase, story.state.error, story.state.completed_ns) == (Phase.FAILED, "a defect", 7 * S)
+    assert {(r.status, r.error) for r in story.state.allocations.values()} == {
+        ("failed", "its orchestrator was given up")
+    }
+    assert resume(story.state, 8 * S)[1] == (*owed, Finish()), "a restart goes on with that"
+    assert story.feed(GivenUp(at_ns=9 * S, error="again")) == ()
 
 
 def test_a_shutdown_tells_whom_it_did_not_reach_and_what_had_failed() -> None:

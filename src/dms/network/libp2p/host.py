@@ -208,7 +208,7 @@ class Libp2pNetwork:
         self._inbox.remove(protocol)
 
     async def send(self, peer: PeerID, protocol: str, data: bytes, *, timeout_s: float = 30.0) -> None:
-        """Send one message; to our own id it is delivered locally in a new task.
+        """Send one message; to our own id it is delivered locally, in a new task once there is room.
 
         :raises MessageTooLarge: with its length it passes the limit.
         :raises PeerUnreachable: no connection, no address, no such protocol there, or no progress in time.
@@ -216,8 +216,7 @@ class Libp2pNetwork:
         encode_frame(data)  # its limits hold for local messages, too
         live = self._running()
         if peer == self._peer_id:
-            self._handlers.deliver(peer, protocol, data)
-            await trio.lowlevel.checkpoint()
+            await self._handlers.deliver_own(peer, protocol, data, timeout_s)
             return
         deadline_s = trio.current_time() + timeout_s
         await self._reach(peer, timeout_s)
