@@ -12,7 +12,7 @@ import pytest
 from dms.cli import commands
 from dms.cli.commands import COMMANDS
 from dms.cli.main import invoke
-from dms.cli.root import load, root_command
+from dms.cli.root import load
 from dms.testing.commandline import Nunet
 from dms.testing.daemon import ScriptedDaemon
 from dms.types.errors import DMSError
@@ -53,10 +53,12 @@ def test_every_command_has_help_with_an_example(nunet: Nunet, name: str) -> None
     assert found is not None
     command = load(found.target, name)
     below = getattr(command, "commands", {}) or ({"cmd": None} if name == "actor" else {})
-    for words in [[name, sub] for sub in below] or [[name]]:
+    groups = {sub: getattr(found, "commands", {}) for sub, found in below.items()}
+    paths = [path for sub, inner in groups.items() for path in [[name, sub], *([name, sub, each] for each in inner)]]
+    for words in paths or [[name]]:
         done = nunet(*words, "--help")
         assert done.code == 0
-        if not isinstance(below.get(words[-1]), type(root_command())):
+        if not groups.get(words[-1]):
             assert "\n  Examples:\n    " in done.out, words
             assert "nunet" in done.out.partition("Examples:")[2]
         assert done.out.startswith(f"Usage: nunet {' '.join(words)}")
