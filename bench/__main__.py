@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from bench import cli, deploy, envelope, hardware, messages, node, tokens
+from bench import cli, deploy, envelope, hardware, messages, node, storage, tokens
 from bench.machine import describe_machine
 from bench.networks import Bench
 from bench.report import Report, print_report, write_report
@@ -20,6 +20,7 @@ BENCHMARKS: dict[str, Callable[[Bench], Report]] = {
     "cli": cli.measure,
     "messages": messages.measure,
     "hardware": hardware.measure,
+    "storage": storage.measure,
     "tokens": tokens.measure,
 }
 

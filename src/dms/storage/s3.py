@@ -1,8 +1,9 @@
 """S3 and what speaks like it, by way of ``obstore`` in worker threads (``spec/execution.md`` 6.4).
 
-Large objects come in ranges, several at a time and written in order; so an interruption costs little, memory is
-bounded, and a cancellation is noticed within a chunk. Every range names the ETag that was seen first: an object that
-changes meanwhile is an error and not a mixture. What this program uploaded carries its SHA-256 and is checked by it.
+Very large objects come in ranges, several at a time and written in order; all others in one stream. An interruption
+costs little, memory is bounded, and a cancellation is noticed within a chunk. Every request names the ETag that was
+seen first: an object that changes meanwhile is an error and not a mixture. What this program uploaded carries its
+SHA-256 and is checked by it.
 """
 
 from __future__ import annotations
@@ -38,11 +39,15 @@ from dms.storage.web import check_url
 from dms.types.resources import SpecConfig
 
 if TYPE_CHECKING:
+    from obstore import GetResult
     from obstore.store import S3Credential, S3Store
 
 T = TypeVar("T")
 
 PART_BYTES = 8 << 20
+STREAM_BYTES = 64 << 20
+"""What is larger comes in ranges: one connection to S3 carries less than the network does."""
+FIRST_WAIT_S = 0.5
 CHUNK_BYTES = 1 << 20
 REQUESTS = 6
 """At the same time, for one transfer."""
@@ -80,7 +85,9 @@ class S3Provider:
 
     type = TYPE
 
-    def __init__(self, egress: Egress, *, lookup: Resolve = resolve) -> None:
+    def __init__(self, egress: Egress, *, lookup: Resolve = resolve, stream_bytes: int = STREAM_BYTES) -> None:
+        """Objects of up to ``stream_bytes`` come in one stream."""
+        self._stream_bytes = stream_bytes
         self._egress = egress
         self._lookup = lookup
 
@@ -190,9 +197,41 @@ class S3Provider:
     async def _receive(
         self, store: S3Store, found: _Object, part: Part, meter: Meter, requests: trio.CapacityLimiter
     ) -> None:
-        """All ranges of one object; fetched several at a time, written in order."""
+        """One object: in one stream, or, where it is large, in ranges that come several at a time."""
         told = {"sha256": found.sha256}
+        if found.size - part.offset <= self._stream_bytes:
+            async with requests:
+                sha256 = await self._stream(store, found, part, meter)
+            told["sha256"] = told["sha256"] or sha256
+        else:
+            await self._receive_ranges(store, found, part, meter, requests, told)
+        if told["sha256"] and await part.digest("sha256") != told["sha256"]:
+            meter.add(-part.offset)
+            await part.restart()
+            raise ContentMismatch(f"the hash of {found.key[:80]!r} is not {told['sha256']}")
 
+    async def _stream(self, store: S3Store, found: _Object, part: Part, meter: Meter) -> str:
+        """The rest of one object; an attempt that breaks off is followed by another that goes on there."""
+        wait_s = FIRST_WAIT_S
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                return await _in_thread(_stream, store, found, part, meter)
+            except TransferFailed:
+                if attempt == ATTEMPTS:
+                    raise
+            await trio.sleep(wait_s)
+            wait_s *= 2
+        raise AssertionError("unreachable")
+
+    async def _receive_ranges(
+        self,
+        store: S3Store,
+        found: _Object,
+        part: Part,
+        meter: Meter,
+        requests: trio.CapacityLimiter,
+        told: dict[str, str],
+    ) -> None:
         async def fetch(bounds: tuple[int, int]) -> list[memoryview]:
             async with requests:
                 chunks, sha256 = await _retried(_range, store, found, *bounds)
@@ -206,10 +245,6 @@ class S3Provider:
 
         starts = range(part.offset, found.size, PART_BYTES)
         await in_order([(at, min(at + PART_BYTES, found.size)) for at in starts], fetch, use, ahead=REQUESTS)
-        if told["sha256"] and await part.digest("sha256") != told["sha256"]:
-            meter.add(-part.offset)
-            await part.restart()
-            raise ContentMismatch(f"the hash of {found.key[:80]!r} is not {told['sha256']}")
 
     # sending ----------------------------------------------------------------------------------------------------------
 
@@ -295,7 +330,7 @@ async def _in_thread(function: Callable[..., T], *args: object) -> T:
 
 
 async def _retried(function: Callable[..., T], *args: object) -> T:
-    wait_s = 0.5
+    wait_s = FIRST_WAIT_S
     for _ in range(ATTEMPTS - 1):
         try:
             return await _in_thread(function, *args)
@@ -344,15 +379,34 @@ def _is_marker(store: S3Store, found: _Object) -> bool:
         return True
 
 
-def _range(store: S3Store, found: _Object, start: int, end: int) -> tuple[list[memoryview], str]:
+def _stream(store: S3Store, found: _Object, part: Part, meter: Meter) -> str:
+    """Receive and write in one thread; the hash that the object carries."""
+    if part.offset == found.size:
+        return ""
+    with _failures_translated(found.key):
+        result, sha256 = _get(store, found, part.offset, found.size)
+        for chunk in result.stream(min_chunk_size=CHUNK_BYTES):
+            trio.from_thread.check_cancelled()
+            trio.from_thread.run_sync(meter.add, len(chunk))
+            part.write_now(memoryview(chunk))
+    if part.offset != found.size:
+        raise TransferFailed(f"{found.key[:80]!r} broke off")
+    return sha256
+
+
+def _get(store: S3Store, found: _Object, start: int, end: int) -> tuple[GetResult, str]:
     import obstore
 
+    options: dict[str, object] = {"if_match": found.etag} if found.etag else {}
+    if (start, end) != (0, found.size):
+        options["range"] = (start, end)
+    result = obstore.get(store, found.key, options=options)  # type: ignore[arg-type]  # a dict of known keys
+    return result, str(result.attributes.get(SHA256_ATTRIBUTE, ""))
+
+
+def _range(store: S3Store, found: _Object, start: int, end: int) -> tuple[list[memoryview], str]:
     with _failures_translated(found.key):
-        options: dict[str, object] = {"range": (start, end)}
-        if found.etag:
-            options["if_match"] = found.etag
-        result = obstore.get(store, found.key, options=options)  # type: ignore[arg-type]  # a dict of known keys
-        sha256 = str(result.attributes.get(SHA256_ATTRIBUTE, ""))
+        result, sha256 = _get(store, found, start, end)
         chunks = []
         for chunk in result.stream(min_chunk_size=CHUNK_BYTES):
             trio.from_thread.check_cancelled()

@@ -302,6 +302,11 @@ class Part:
         with room_watched(self.path):
             await trio.to_thread.run_sync(self._write, data)
 
+    def write_now(self, data: bytes | memoryview) -> None:
+        """The same, within a worker thread."""
+        with room_watched(self.path):
+            self._write(data)
+
     async def restart(self) -> None:
         """Throw away what is there."""
         self.offset = self._synced = 0

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import threading
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,10 +24,14 @@ def s3_server() -> Iterator[str]:
     with subprocess.Popen(
         command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment
     ) as server:
+        address = _address(server)
+        rest = threading.Thread(target=_read_on, args=(server,))  # it tells of each request, and waits to be heard
+        rest.start()
         try:
-            yield _address(server)
+            yield address
         finally:
             server.kill()
+            rest.join()
 
 
 def make_bucket(url: str, name: str) -> None:
@@ -44,4 +49,10 @@ def _address(server: subprocess.Popen[str]) -> str:
         said.append(line)
         if found := _ADDRESS.search(line):
             return found[0]
+    server.kill()
     raise RuntimeError(f"moto's server does not start: {''.join(said)[-500:]}")
+
+
+def _read_on(server: subprocess.Popen[str]) -> None:
+    for _ in server.stderr or ():
+        pass

@@ -81,7 +81,9 @@ def bucket(endpoint: str, request: pytest.FixtureRequest, tmp_path: Path) -> Buc
     return Bucket(endpoint, name, tmp_path)
 
 
-async def test_an_object_is_downloaded_to_the_path_of_its_key(bucket: Bucket) -> None:
+@pytest.mark.parametrize("stream_bytes", [0, 1 << 30], ids=["in ranges", "in one stream"])
+async def test_an_object_is_downloaded_to_the_path_of_its_key(bucket: Bucket, stream_bytes: int) -> None:
+    bucket.provider = S3Provider(OWNER, stream_bytes=stream_bytes)
     bucket.put_at("data/large.bin", LARGE)
     bucket.put_at("data/other", b"1")
     assert await bucket.download("data/large.bin") == {"data/large.bin": LARGE}
@@ -248,7 +250,7 @@ class Stub:
             return Answer(200, self.content, headers)
         if asked.headers.get("if-match", self.etag) != self.etag:
             return Answer(412, b"<Error><Code>PreconditionFailed</Code></Error>")
-        self.ranges.append(asked.headers["range"])
+        self.ranges.append(asked.headers.get("range", "bytes=0-"))
         whole = ranged(asked, self.content, headers)
         return Answer(whole.status, whole.body, whole.headers, cut_after=self.cuts.get(len(self.ranges)))
 
@@ -266,16 +268,19 @@ def stub_spec(server: WebServer, **params: object) -> SpecConfig:
 
 
 Fixture = tuple[Stub, WebServer, Gathering]
+both_ways = pytest.mark.parametrize("stream_bytes", [0, 1 << 30], ids=["in ranges", "in one stream"])
 
 
-async def test_a_download_that_breaks_off_again_and_again_still_arrives(stub: Fixture) -> None:
+@both_ways
+async def test_a_download_that_breaks_off_again_and_again_still_arrives(stub: Fixture, stream_bytes: int) -> None:
     faulty, server, gathering = stub
-    faulty.cuts = {1: 3_000_000, 2: 100, 3: 0}
-    await S3Provider(OWNER).download(stub_spec(server), gathering, Meter())
+    faulty.cuts = {1: 3_000_000, 2: 1_500_000}
+    await S3Provider(OWNER, stream_bytes=stream_bytes).download(stub_spec(server), gathering, Meter())
     assert (gathering.content / "data/large").read_bytes() == LARGE
 
 
-async def test_a_download_that_was_cancelled_goes_on_where_it_ended(stub: Fixture) -> None:
+@both_ways
+async def test_a_download_that_was_cancelled_goes_on_where_it_ended(stub: Fixture, stream_bytes: int) -> None:
     faulty, server, gathering = stub
     begun = trio.Event()
 
@@ -284,19 +289,22 @@ async def test_a_download_that_was_cancelled_goes_on_where_it_ended(stub: Fixtur
             begun.set()
 
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(S3Provider(OWNER).download, stub_spec(server), gathering, Meter(None, seen))
+        nursery.start_soon(
+            S3Provider(OWNER, stream_bytes=stream_bytes).download, stub_spec(server), gathering, Meter(None, seen)
+        )
         await begun.wait()
         nursery.cancel_scope.cancel()
     if not (gathering.content / "data/large").exists():
         faulty.ranges.clear()
         again = Gathering(gathering.root)
-        await S3Provider(OWNER).download(stub_spec(server), again, Meter())
+        await S3Provider(OWNER, stream_bytes=stream_bytes).download(stub_spec(server), again, Meter())
         starts = [int(found[1]) for each in faulty.ranges if (found := re.match(r"bytes=(\d+)-", each))]
         assert min(starts) >= PART_BYTES - (2 << 20)
     assert (gathering.content / "data/large").read_bytes() == LARGE
 
 
-async def test_an_object_that_changes_meanwhile_is_no_mixture(stub: Fixture) -> None:
+@both_ways
+async def test_an_object_that_changes_meanwhile_is_no_mixture(stub: Fixture, stream_bytes: int) -> None:
     faulty, server, gathering = stub
 
     def seen(progress: Progress) -> None:
@@ -304,9 +312,10 @@ async def test_an_object_that_changes_meanwhile_is_no_mixture(stub: Fixture) -> 
             faulty.etag = '"two"'
 
     faulty.content = os.urandom(PART_BYTES * 12)
+    faulty.cuts = {1: 3_000_000}
     with pytest.raises(ContentMismatch, match="changed while"):
-        await S3Provider(OWNER).download(stub_spec(server), gathering, Meter(None, seen))
-    await S3Provider(OWNER).download(stub_spec(server), gathering, Meter())
+        await S3Provider(OWNER, stream_bytes=stream_bytes).download(stub_spec(server), gathering, Meter(None, seen))
+    await S3Provider(OWNER, stream_bytes=stream_bytes).download(stub_spec(server), gathering, Meter())
     assert (gathering.content / "data/large").read_bytes() == faulty.content
 
 
