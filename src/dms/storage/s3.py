@@ -51,6 +51,8 @@ FIRST_WAIT_S = 0.5
 CHUNK_BYTES = 1 << 20
 REQUESTS = 6
 """At the same time, for one transfer."""
+THREADS = 4 * REQUESTS
+"""For all transfers together."""
 ATTEMPTS = 3
 LIST_CHUNK = 1000
 SHA256_ATTRIBUTE = "nunet-sha256"
@@ -58,6 +60,7 @@ TIMEOUT = timedelta(seconds=60)
 READ_TIMEOUT = timedelta(seconds=30)
 CONNECT_TIMEOUT = timedelta(seconds=10)
 DIRECTORY_TYPE = "application/x-directory"
+_threads: trio.lowlevel.RunVar[trio.CapacityLimiter] = trio.lowlevel.RunVar("s3_threads")
 _REFUSALS = {
     "AccessDenied",
     "SignatureDoesNotMatch",
@@ -326,7 +329,13 @@ def _provider(credentials: Credentials) -> Callable[[], S3Credential]:
 
 
 async def _in_thread(function: Callable[..., T], *args: object) -> T:
-    return await trio.to_thread.run_sync(function, *args)
+    """In one of a few threads of our own, so that a service that answers slowly takes none from the rest of the node."""
+    try:
+        limiter = _threads.get()
+    except LookupError:
+        limiter = trio.CapacityLimiter(THREADS)
+        _threads.set(limiter)
+    return await trio.to_thread.run_sync(function, *args, limiter=limiter)
 
 
 async def _retried(function: Callable[..., T], *args: object) -> T:
@@ -438,7 +447,7 @@ async def _send_file(store: S3Store, directory: Path, path: str, key: str, size:
     with one_error():
         async with trio.open_nursery() as nursery:
             nursery.start_soon(watch)
-            await trio.to_thread.run_sync(_put, store, directory, path, key, size, count, stopped)
+            await _in_thread(_put, store, directory, path, key, size, count, stopped)
             nursery.cancel_scope.cancel()
 
 

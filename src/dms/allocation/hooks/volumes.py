@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import trio
+
 from dms.allocation.hooks.hook import Hook
 from dms.ensemble.config import VolumeConfig
 from dms.executor.protocol import Mount
@@ -16,6 +18,10 @@ from dms.storage.prepare import VolumeRequest, Volumes
 if TYPE_CHECKING:
     from dms.allocation.allocation import Allocation
 
+UPLOAD_TIMEOUT_S = 3600.0
+KILLED_UPLOAD_TIMEOUT_S = 60.0
+"""When the workload was shut down: whoever did that waits, and other things wait for them."""
+
 
 class VolumesHook(Hook):
     """Prepares and uploads what the allocation's description asks for."""
@@ -23,10 +29,12 @@ class VolumesHook(Hook):
     def __init__(self, volumes: Volumes) -> None:
         self._volumes = volumes
         self._mounts: tuple[Mount, ...] = ()
+        self._is_ended_by_us = False
 
     async def prerun(self, allocation: Allocation) -> None:
         """Mount and download; what is downloaded counts against the allocation's disk."""
         spec = allocation.spec
+        self._is_ended_by_us = False
         binds = await self._volumes.prepare(
             spec.id, str(spec.orchestrator.did), requests_of(spec.volumes), max_bytes=spec.resources.disk.size or None
         )
@@ -36,9 +44,14 @@ class VolumesHook(Hook):
         """What was prepared."""
         return self._mounts
 
+    async def prekill(self, allocation: Allocation) -> None:
+        """Somebody waits for it to be over."""
+        self._is_ended_by_us = True
+
     async def postrun(self, allocation: Allocation) -> None:
-        """Upload."""
-        await self._volumes.upload(allocation.spec.id, requests_of(allocation.spec.volumes))
+        """Upload, for as long as that may keep the end waiting."""
+        with trio.fail_after(KILLED_UPLOAD_TIMEOUT_S if self._is_ended_by_us else UPLOAD_TIMEOUT_S):
+            await self._volumes.upload(allocation.spec.id, requests_of(allocation.spec.volumes))
 
 
 def requests_of(volumes: Sequence[VolumeConfig]) -> tuple[VolumeRequest, ...]:
