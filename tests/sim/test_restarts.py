@@ -6,7 +6,9 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from dms.actor.health import HEALTH_CHECK, REGISTER, HealthReply
 from dms.executor.errors import StartFailed
+from dms.executor.protocol import ExecOutput
 from dms.orchestrator.state import Phase
 from dms.testing.executor import Script
 from dms.testing.nodes import FOUR_CORES, Cluster, ensemble, until
@@ -197,6 +199,27 @@ async def test_a_provider_finds_its_work_again_and_its_orchestrator_notices_noth
     await alice.user.shutdown(job)
     await alice.wait_until_settled(job)
     cluster.assert_nothing_is_held()
+
+
+async def test_a_registered_health_check_survives_a_restart_of_the_provider(
+    autojump_clock: MockClock, cluster: Cluster
+) -> None:
+    alice = await cluster.start("alice")
+    bob = await cluster.start("bob", offers=FOUR_CORES)
+    bob.executor.on("web-1", Script(None, exec_output=ExecOutput(1, b"", b"no")))
+    job = await alice.user.deploy(ensemble({"n1": {"web": "service"}}))
+    await alice.wait_for(job, Phase.RUNNING)
+    live = alice.node.deployments.live(job)
+    handle = live.state.allocations["n1.web"].handle
+    assert handle is not None
+    wanted = {"EnsembleID": job, "HealthCheck": {"type": "command", "exec": ["ping"]}}
+    assert (await live.actor.invoke(handle, REGISTER, wanted, HealthReply)).ok
+    for _ in range(2):
+        answer = await live.actor.invoke(handle, HEALTH_CHECK, None, HealthReply)
+        assert answer == HealthReply(ok=False, error="ping ended with exit code 1: 'no'")
+        await bob.kill()
+        await bob.start()
+        await trio.sleep(1)
 
 
 @pytest.mark.parametrize("exit_code", [0, 7])

@@ -26,7 +26,7 @@ CHECK_TIMEOUT_S: Final = 10.0
 
 Check = Callable[[], Awaitable[str]]
 """What is wrong, in one line; empty: nothing."""
-MakeCheck = Callable[[dict[str, Any]], Check]
+MakeCheck = Callable[[dict[str, Any]], Awaitable[Check]]
 """A check out of the manifest that a supervisor registers; raises a :class:`DMSError` for what cannot be checked."""
 
 
@@ -44,12 +44,24 @@ class Registration(Wire):
     health_check: dict[str, Any] = msgspec.field(name="HealthCheck")
 
 
+class _Asked:
+    """A check that runs now, and who waits for it."""
+
+    def __init__(self, check: Check) -> None:
+        self.check = check
+        self.problem = "the check was interrupted"
+        self.over = trio.Event()
+
+
 class Health:
-    """Whether one actor is well."""
+    """Whether one actor is well. However many ask at once, one check runs, and all hear its result."""
 
     def __init__(self) -> None:
         self._check: Check | None = None
         self._make: MakeCheck | None = None
+        self._asked: _Asked | None = None
+        self.last: tuple[str, float] | None = None
+        """The last result, and when it came by trio's clock."""
 
     def check_with(self, check: Check | None) -> None:
         """Ask ``check`` from now on; without one an actor that answers is well."""
@@ -63,9 +75,24 @@ class Health:
         """What is wrong; empty: nothing. A check that takes too long, or fails itself, is a problem too."""
         if self._check is None:
             return ""
+        asked = self._asked
+        if asked is not None and asked.check == self._check:
+            await asked.over.wait()
+            return asked.problem
+        self._asked = asked = _Asked(self._check)
+        try:
+            asked.problem = await self._ask(self._check)
+            self.last = asked.problem, trio.current_time()
+        finally:
+            asked.over.set()
+            if self._asked is asked:
+                self._asked = None
+        return asked.problem
+
+    async def _ask(self, check: Check) -> str:
         try:
             with trio.fail_after(CHECK_TIMEOUT_S):
-                return await self._check()
+                return await check()
         except trio.TooSlowError:
             return f"the check took longer than {CHECK_TIMEOUT_S:g} s"
         except DMSError as exc:
@@ -81,7 +108,7 @@ class Health:
         if self._make is None:
             return HealthReply(ok=False, error="this actor takes no health checks")
         try:
-            self._check = self._make(message.payload.health_check)
+            self._check = await self._make(message.payload.health_check)
         except DMSError as exc:
             return HealthReply(ok=False, error=exc.message)
         return HealthReply(ok=True, error="")

@@ -2,6 +2,7 @@
 
 :mod:`~dms.allocation.machine`     its states, pure
 :mod:`~dms.allocation.allocation`  the actor that carries them out
+:mod:`~dms.allocation.health`      whether the workload is well
 :mod:`~dms.allocation.hooks`       what surrounds the workload, one concern per module
 :mod:`~dms.allocation.messages`    what it answers to
 """

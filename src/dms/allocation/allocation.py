@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import trio
@@ -12,8 +13,10 @@ import trio
 from dms.actor.actor import Actor
 from dms.actor.behaviour import Message
 from dms.actor.handle import Handle
+from dms.actor.health import Check
 from dms.allocation import messages
 from dms.allocation.errors import AlreadyEnded, HookFailed
+from dms.allocation.health import find_problem, read_check
 from dms.allocation.hooks.hook import Hook
 from dms.allocation.machine import (
     Action,
@@ -27,9 +30,16 @@ from dms.allocation.machine import (
     Stop,
     step,
 )
-from dms.ensemble.config import VolumeConfig
+from dms.ensemble.config import HealthCheckManifest, VolumeConfig
 from dms.executor.errors import ExecutionNotFound, ExecutorUnavailable
-from dms.executor.protocol import EndReason, ExecutionRequest, ExecutionResult, Executor, PortBinding
+from dms.executor.protocol import (
+    EndReason,
+    ExecutionRequest,
+    ExecutionResult,
+    ExecutionStatus,
+    Executor,
+    PortBinding,
+)
 from dms.observe import get_logger
 from dms.types.errors import DMSError
 from dms.types.gojson import Wire
@@ -87,11 +97,14 @@ class Allocation:
         *,
         view: AllocationView | None = None,
         execution_id: str = "",
+        health_check: HealthCheckManifest | None = None,
     ) -> None:
         self.spec = spec
         self.actor = actor
         self.view = view or AllocationView()
         self.execution_id = execution_id or f"{spec.id}-1"
+        self.health_check = health_check
+        """What its orchestrator registered."""
         self.started_ns = 0
         """When this process started or adopted the workload, UNIX nanoseconds; 0 before."""
         self.over = trio.Event()
@@ -171,6 +184,23 @@ class Allocation:
             self._begun = trio.Event()
             if self._awaited:
                 await self._await_end(self._awaited)
+
+    async def find_problem(self) -> str:
+        """What is wrong with the workload, or nothing: it runs, and its check, if there is one, finds it well.
+
+        :raises DMSError: the executor cannot say.
+        """
+        state = self.view.state
+        if state is not AllocationState.RUNNING:
+            return f"the allocation is {state.value}"
+        if self._starting is not None:
+            return "the allocation is being started"
+        status = await self._executor.status(self.execution_id)
+        if status is not ExecutionStatus.RUNNING:
+            return f"the workload is {status.value}"
+        if self.health_check is None:
+            return ""
+        return await find_problem(self.health_check, self._executor, self.execution_id, self.spec.ports)
 
     async def stats(self) -> messages.Stats:
         """What it uses now."""
@@ -312,6 +342,17 @@ class Allocation:
         self.actor.on(messages.START, self._on_start, payload=messages.StartRequest)
         self.actor.on(messages.RESTART, self._on_restart, payload=dict[str, object] | None)
         self.actor.on(messages.STATS, self._on_stats, payload=dict[str, object] | None)
+        self.actor.health.check_with(self.find_problem)
+        self.actor.health.accept(self._take_check)
+
+    async def _take_check(self, wanted: dict[str, Any]) -> Check:
+        """A health check is registered; it outlasts this process, as the orchestrator need not hear of a restart."""
+        check = read_check(wanted, self.spec.executor)
+        if self.view.state.is_final:
+            raise AlreadyEnded(f"the allocation is {self.view.state.value}")
+        self.health_check = check
+        await self._surroundings.save(self)
+        return self.find_problem
 
     async def _on_start(self, message: Message[messages.StartRequest]) -> messages.StartReply:
         try:

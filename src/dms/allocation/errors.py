@@ -6,12 +6,13 @@
     └── AllocationError
         ├── AllocationNotFound    nothing with this id here              (NotFound)
         ├── AlreadyEnded          it is in no state to be started again  (Conflict)
+        ├── InvalidHealthCheck    it cannot be carried out               (BadInput)
         └── HookFailed            a preparation failed
 """
 
 from __future__ import annotations
 
-from dms.types.errors import Conflict, DMSError, NotFound
+from dms.types.errors import BadInput, Conflict, DMSError, NotFound
 
 
 class AllocationError(DMSError):
@@ -30,6 +31,12 @@ class AlreadyEnded(Conflict, AllocationError):
     """The allocation has ended."""
 
     code = "already_ended"
+
+
+class InvalidHealthCheck(BadInput, AllocationError):
+    """The health check cannot be carried out."""
+
+    code = "invalid_health_check"
 
 
 class HookFailed(AllocationError):

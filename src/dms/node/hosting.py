@@ -18,6 +18,7 @@ from dms.allocation.hooks.results_dir import PERSIST_LOGS_S, ResultsDirHook
 from dms.allocation.hooks.volumes import VolumesHook, requests_of
 from dms.allocation.machine import AllocationState, AllocationView
 from dms.allocation.messages import NAMESPACE, Stats
+from dms.ensemble.config import HealthCheckManifest
 from dms.executor.protocol import Executor
 from dms.identity.ids import ActorID, did_of
 from dms.identity.keys import PrivateKey
@@ -58,6 +59,7 @@ class HostedRecord(Wire):
     killed: bool = False
     is_reported: bool = False
     ended_ns: int = 0
+    health_check: HealthCheckManifest | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +167,7 @@ class Hosting:
             self._records[spec.id] = record
             await self._reservations.forget(spec.id)
             view = AllocationView(state, record.error, record.exit_code, record.reason, record.killed)
-            allocation = await self._make(spec, view, record.execution_id)
+            allocation = await self._make(spec, view, record.execution_id, record.health_check)
             if state.is_final:
                 await self._free(spec.id)
                 if not record.is_reported:
@@ -197,7 +199,13 @@ class Hosting:
 
     # making --------------------------------------------------------------------------------------------------------
 
-    async def _make(self, spec: AllocationSpec, view: AllocationView, execution_id: str) -> Allocation:
+    async def _make(
+        self,
+        spec: AllocationSpec,
+        view: AllocationView,
+        execution_id: str,
+        health_check: HealthCheckManifest | None = None,
+    ) -> Allocation:
         actor = self._root.prepare_child(spec.id, self._child_key(spec.id))
         results_dir = self._jobs_dir / spec.id
         hooks: list[Hook] = [
@@ -215,7 +223,9 @@ class Hosting:
             release=self._on_release,
             allow_privileged=self._options.allow_privileged,
         )
-        allocation = Allocation(spec, actor, surroundings, view=view, execution_id=execution_id)
+        allocation = Allocation(
+            spec, actor, surroundings, view=view, execution_id=execution_id, health_check=health_check
+        )
         self._hosted[spec.id] = allocation
         await self._root.start_child(actor, supervisor=spec.orchestrator, body=allocation.attend)
         for audience, namespace in (
@@ -257,6 +267,7 @@ class Hosting:
                 killed=view.killed,
                 is_reported=known.is_reported if known else False,
                 ended_ns=ended_ns,
+                health_check=allocation.health_check,
             )
         )
 
@@ -347,6 +358,8 @@ class Hosting:
             status=allocation.view.state.value,
             timestamp=self._root.security.now_ns(),
             sequence_number=number,
+            health_check_enabled=allocation.health_check is not None,
+            health=_health_of(allocation),
             resource_usage=messages.ResourceUsage(
                 cpu_usage_percent=stats.cpu_percent,
                 memory_used_bytes=stats.memory_used_bytes,
@@ -370,6 +383,21 @@ class Hosting:
 
     def _documents(self, session: Session) -> Documents[HostedRecord]:
         return Documents(session, table, HostedRecord)
+
+
+def _health_of(allocation: Allocation) -> messages.Health:
+    """The last result of the registered check; a sign of life does not wait for another."""
+    last = allocation.actor.health.last
+    if allocation.health_check is None or last is None:
+        return messages.Health()
+    problem, at_s = last
+    age_ns = int((trio.current_time() - at_s) * NS_PER_S)
+    return messages.Health(
+        healthy=not problem,
+        last_check_time=allocation.actor.security.now_ns() - age_ns,
+        message=problem,
+        check_type="executor",
+    )
 
 
 def _delete(documents: Documents[HostedRecord], id_: str) -> None:

@@ -74,7 +74,7 @@ async def test_a_supervisor_registers_a_check_where_the_actor_takes_one(autojump
     refused = await ask(two.a, child.handle, REGISTER, manifest)
     assert refused.error == "this actor takes no health checks"
 
-    def make(wanted: dict[str, Any]) -> Callable[[], Any]:
+    async def make(wanted: dict[str, Any]) -> Callable[[], Any]:
         if wanted.get("type") != "http":
             raise BadInput("unknown healthcheck type")
 
