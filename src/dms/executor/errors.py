@@ -12,12 +12,17 @@
         ├── NotRunning           it has ended, or does not listen yet  (Conflict)
         ├── Unsupported          the backend cannot do this     (BadInput)
         ├── ExecutorUnavailable  the backend does not answer    (Unavailable)
-        └── EngineRefused        the backend said no; ``status`` is its HTTP status
+        ├── EngineRefused        the backend said no; ``status`` is its HTTP status
+        └── TapError             a TAP device
+            ├── TapExists            there is one of that name      (Conflict)
+            ├── TapNotFound          there is none of that name     (NotFound)
+            ├── TapRefused           this user may not              (Denied)
+            └── TapFailed            packets cannot be passed on
 """
 
 from __future__ import annotations
 
-from dms.types.errors import BadInput, Conflict, DMSError, NotFound, Unavailable
+from dms.types.errors import BadInput, Conflict, Denied, DMSError, NotFound, Unavailable
 
 
 class ExecutorError(DMSError):
@@ -82,3 +87,34 @@ class EngineRefused(ExecutorError):
     def __init__(self, message: str = "", *, status: int = 0, hint: str = "") -> None:
         super().__init__(message, hint=hint)
         self.status = status
+
+
+class TapError(ExecutorError):
+    """The TAP device cannot be had."""
+
+    code = "tap"
+
+
+class TapExists(Conflict, TapError):
+    """There is a network device of this name already."""
+
+    code = "tap_exists"
+
+
+class TapNotFound(NotFound, TapError):
+    """There is no such network device."""
+
+    code = "tap_not_found"
+
+
+class TapRefused(Denied, TapError):
+    """This user may not change network devices."""
+
+    code = "tap_refused"
+    default_hint = "run it as root, or with the capability CAP_NET_ADMIN"
+
+
+class TapFailed(TapError):
+    """Packets cannot be passed on."""
+
+    code = "tap_failed"
