@@ -32,7 +32,7 @@ MAX_HEADER_BYTES = 1 << 20
 MAX_DIRECTORY_BYTES = 64 << 20
 """Of the list of files of a zip archive: it is read into memory."""
 MAX_DECOMPRESSOR_BYTES = 256 << 20
-RATIO_APPLIES_ABOVE_BYTES = 32 << 20
+RATIO_APPLIES_ABOVE_BYTES = 16 << 20
 _TAR_END = b"PK\x05\x06"
 
 

@@ -88,8 +88,16 @@ class S3Provider:
 
     type = TYPE
 
-    def __init__(self, egress: Egress, *, lookup: Resolve = resolve, stream_bytes: int = STREAM_BYTES) -> None:
-        """Objects of up to ``stream_bytes`` come in one stream."""
+    def __init__(
+        self,
+        egress: Egress,
+        *,
+        lookup: Resolve = resolve,
+        stream_bytes: int = STREAM_BYTES,
+        part_bytes: int = PART_BYTES,
+    ) -> None:
+        """Objects of up to ``stream_bytes`` come in one stream, others in ranges of ``part_bytes``."""
+        self._part_bytes = part_bytes
         self._stream_bytes = stream_bytes
         self._egress = egress
         self._lookup = lookup
@@ -246,8 +254,8 @@ class S3Provider:
                 await part.write(chunk)
                 meter.add(len(chunk))
 
-        starts = range(part.offset, found.size, PART_BYTES)
-        await in_order([(at, min(at + PART_BYTES, found.size)) for at in starts], fetch, use, ahead=REQUESTS)
+        starts = range(part.offset, found.size, self._part_bytes)
+        await in_order([(at, min(at + self._part_bytes, found.size)) for at in starts], fetch, use, ahead=REQUESTS)
 
     # sending ----------------------------------------------------------------------------------------------------------
 

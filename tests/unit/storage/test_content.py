@@ -53,7 +53,7 @@ def test_large_files_need_little_memory(tmp_path: Path) -> None:
     import tracemalloc
 
     with (tmp_path / "sparse").open("wb") as file:
-        file.truncate(64 << 20)
+        file.truncate(24 << 20)
     tracemalloc.start()
     try:
         read_content(tmp_path)

@@ -381,7 +381,7 @@ def said_until_killed(directory: Path, lines: int) -> list[list[str]]:
 
 
 async def test_what_was_acknowledged_survives_a_kill_and_nothing_else_does(tmp_path: Path) -> None:
-    lines = await trio.to_thread.run_sync(said_until_killed, tmp_path, 40)
+    lines = await trio.to_thread.run_sync(said_until_killed, tmp_path, 24)
     said: dict[str, str] = {id_: what for what, id_ in (line for line in lines if len(line) == 2)}
     async with opened(tmp_path) as controller:
         found = {volume.id: volume for volume in await controller.list()}

@@ -29,7 +29,9 @@ from dms.types.resources import SpecConfig
 
 pytestmark = pytest.mark.xdist_group("s3")
 
-LARGE = os.urandom(PART_BYTES * 2 + 12_345)
+LARGE = os.urandom(PART_BYTES + 12_345)
+PIECE = 1 << 20
+SMALLER = os.urandom(PIECE * 3 + 12_345)
 
 
 @pytest.fixture(scope="module")
@@ -235,7 +237,7 @@ class Stub:
     """One object behind what S3 needs at least; ``etag`` may change, answers may break off."""
 
     def __init__(self) -> None:
-        self.content = LARGE
+        self.content = SMALLER
         self.etag = '"one"'
         self.cuts: dict[int, int] = {}
         """By number of the request for a range: after how many bytes it breaks off."""
@@ -267,6 +269,10 @@ def stub_spec(server: WebServer, **params: object) -> SpecConfig:
     return SpecConfig(type="s3", params={**where, **CREDENTIALS, **params})
 
 
+def provider(stream_bytes: int) -> S3Provider:
+    return S3Provider(OWNER, stream_bytes=stream_bytes, part_bytes=PIECE)
+
+
 Fixture = tuple[Stub, WebServer, Gathering]
 both_ways = pytest.mark.parametrize("stream_bytes", [0, 1 << 30], ids=["in ranges", "in one stream"])
 
@@ -274,9 +280,9 @@ both_ways = pytest.mark.parametrize("stream_bytes", [0, 1 << 30], ids=["in range
 @both_ways
 async def test_a_download_that_breaks_off_again_and_again_still_arrives(stub: Fixture, stream_bytes: int) -> None:
     faulty, server, gathering = stub
-    faulty.cuts = {1: 3_000_000, 2: 1_500_000}
-    await S3Provider(OWNER, stream_bytes=stream_bytes).download(stub_spec(server), gathering, Meter())
-    assert (gathering.content / "data/large").read_bytes() == LARGE
+    faulty.cuts = {1: 300_000, 2: 150_000}
+    await provider(stream_bytes).download(stub_spec(server), gathering, Meter())
+    assert (gathering.content / "data/large").read_bytes() == SMALLER
 
 
 @both_ways
@@ -285,22 +291,25 @@ async def test_a_download_that_was_cancelled_goes_on_where_it_ended(stub: Fixtur
     begun = trio.Event()
 
     def seen(progress: Progress) -> None:
-        if progress.done_bytes >= PART_BYTES:
+        if progress.done_bytes >= PIECE:
             begun.set()
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(
-            S3Provider(OWNER, stream_bytes=stream_bytes).download, stub_spec(server), gathering, Meter(None, seen)
+            provider(stream_bytes).download,
+            stub_spec(server),
+            gathering,
+            Meter(None, seen),
         )
         await begun.wait()
         nursery.cancel_scope.cancel()
     if not (gathering.content / "data/large").exists():
         faulty.ranges.clear()
         again = Gathering(gathering.root)
-        await S3Provider(OWNER, stream_bytes=stream_bytes).download(stub_spec(server), again, Meter())
+        await provider(stream_bytes).download(stub_spec(server), again, Meter())
         starts = [int(found[1]) for each in faulty.ranges if (found := re.match(r"bytes=(\d+)-", each))]
-        assert min(starts) >= PART_BYTES - (2 << 20)
-    assert (gathering.content / "data/large").read_bytes() == LARGE
+        assert min(starts) >= PIECE
+    assert (gathering.content / "data/large").read_bytes() == SMALLER
 
 
 @both_ways
@@ -311,11 +320,11 @@ async def test_an_object_that_changes_meanwhile_is_no_mixture(stub: Fixture, str
         if progress.done_bytes:
             faulty.etag = '"two"'
 
-    faulty.content = os.urandom(PART_BYTES * 12)
-    faulty.cuts = {1: 3_000_000}
+    faulty.content = os.urandom(PIECE * 12)
+    faulty.cuts = {1: 1_500_000} if stream_bytes else {}
     with pytest.raises(ContentMismatch, match="changed while"):
-        await S3Provider(OWNER, stream_bytes=stream_bytes).download(stub_spec(server), gathering, Meter(None, seen))
-    await S3Provider(OWNER, stream_bytes=stream_bytes).download(stub_spec(server), gathering, Meter())
+        await provider(stream_bytes).download(stub_spec(server), gathering, Meter(None, seen))
+    await provider(stream_bytes).download(stub_spec(server), gathering, Meter())
     assert (gathering.content / "data/large").read_bytes() == faulty.content
 
 

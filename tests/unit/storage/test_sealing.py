@@ -117,12 +117,12 @@ def test_large_files_need_little_memory(tmp_path: Path) -> None:
 
     (tmp_path / "v").mkdir()
     with (tmp_path / "v/sparse").open("wb") as file:
-        file.truncate(32 << 20)
+        file.truncate(16 << 20)
     key = SealingKey.generate()
     tracemalloc.start()
     try:
         restored(sealed(tmp_path / "v", key), key)
-        assert tracemalloc.get_traced_memory()[1] < 8 << 20
+        assert tracemalloc.get_traced_memory()[1] < 6 << 20
     finally:
         tracemalloc.stop()
 
