@@ -1,6 +1,8 @@
 """A Docker engine of one's own for tests: its own socket, images, containers and bridge; nothing of it is left.
+Podman's service likewise.
 
-It needs root and the engine's programs (Debian: ``apt-get install -y docker.io busybox-static iproute2``).
+It needs root and the engine's programs (Debian: ``apt-get install -y docker.io busybox-static iproute2``, or
+``podman crun``).
 """
 
 from __future__ import annotations
@@ -16,7 +18,6 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 START_TIMEOUT_S, STOP_TIMEOUT_S = 30.0, 20.0
@@ -27,19 +28,61 @@ APPLETS = ("cat", "dd", "dirname", "echo", "env", "false", "head", "httpd", "id"
 MORE_APPLETS = ("sh", "sleep", "tail", "touch", "true", "wc", "wget", "yes")
 
 
-@dataclass(frozen=True, slots=True)
 class TestEngine:
-    """A running engine."""
+    """An engine that runs, and that a test may kill and start again."""
 
     __test__ = False  # for pytest
 
-    socket: Path
-    bridge: str
+    def __init__(self, directory: Path, bridge: str) -> None:
+        self._directory, self.bridge = directory, bridge
+        self.socket = directory / "docker.sock"
+        self._process: subprocess.Popen[bytes] | None = None
 
     @property
     def host(self) -> str:
         """What ``DOCKER_HOST`` would be."""
         return f"unix://{self.socket}"
+
+    def start(self) -> None:
+        """Run it; returns when it listens.
+
+        :raises RuntimeError: it does not; the end of its log says why.
+        """
+        command = [
+            "dockerd",
+            "--data-root",
+            str(self._directory / "data"),
+            "--exec-root",
+            str(self._directory / "exec"),
+        ]
+        command += ["-H", self.host, "--pidfile", str(self._directory / "pid"), "--bridge", self.bridge]
+        command += ["--iptables=false", "--ip6tables=false", "--ip-masq=false", "--ip-forward=false"]
+        log = self._directory / "log"
+        with log.open("wb") as output:
+            self._process = subprocess.Popen(command, stdout=output, stderr=output, stdin=subprocess.DEVNULL)
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while b"API listen on" not in log.read_bytes():
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError("dockerd does not start:\n" + log.read_text("utf-8", "replace")[-2000:])
+            time.sleep(POLL_S)
+
+    def kill(self) -> None:
+        """End it at once, as a crash does; its containers live on without it until it comes back."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+        (self._directory / "pid").unlink(missing_ok=True)
+
+    def stop(self) -> None:
+        """End it and its containers."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGTERM)
+            try:
+                self._process.wait(STOP_TIMEOUT_S)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+        _stop_containerd(self._directory)
 
 
 @contextmanager
@@ -55,8 +98,12 @@ def docker_engine() -> Iterator[TestEngine]:
     try:
         _ip("addr", "add", f"10.{SUBNET}.{secrets.randbelow(250) + 1}.1/24", "dev", bridge)
         _ip("link", "set", bridge, "up")
-        with _running(directory, bridge) as engine:
+        engine = TestEngine(directory, bridge)
+        try:
+            engine.start()
             yield engine
+        finally:
+            engine.stop()
     finally:
         with suppress(subprocess.CalledProcessError):
             _ip("link", "delete", bridge)
@@ -65,29 +112,40 @@ def docker_engine() -> Iterator[TestEngine]:
 
 
 @contextmanager
-def _running(directory: Path, bridge: str) -> Iterator[TestEngine]:
-    engine = TestEngine(directory / "docker.sock", bridge)
-    command = ["dockerd", "--data-root", str(directory / "data"), "--exec-root", str(directory / "exec")]
-    command += ["-H", engine.host, "--pidfile", str(directory / "pid"), "--bridge", bridge]
-    command += ["--iptables=false", "--ip6tables=false", "--ip-masq=false", "--ip-forward=false"]
-    log = directory / "log"
+def podman_service() -> Iterator[str]:
+    """Run Podman's service with images and containers of its own; what ``DOCKER_HOST`` would be.
+
+    Containers must be given no network: Podman would set one up on this machine.
+
+    :raises RuntimeError: it does not start.
+    """
+    directory = Path(tempfile.mkdtemp(prefix="dms-podman-"))
+    socket, log = directory / "podman.sock", directory / "log"
+    own = [
+        "--root",
+        str(directory / "root"),
+        "--runroot",
+        str(directory / "run"),
+        "--cgroup-manager",
+        "cgroupfs",
+        "--runtime",
+        "runc",
+    ]
+    command = ["podman", *own, "system", "service", "--time", "0", f"unix://{socket}"]
     with log.open("wb") as output:
         process = subprocess.Popen(command, stdout=output, stderr=output, stdin=subprocess.DEVNULL)
     try:
         deadline = time.monotonic() + START_TIMEOUT_S
-        while b"API listen on" not in log.read_bytes():
+        while not socket.exists():
             if process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError("dockerd does not start:\n" + log.read_text("utf-8", "replace")[-2000:])
+                raise RuntimeError("podman does not start:\n" + log.read_text("utf-8", "replace")[-2000:])
             time.sleep(POLL_S)
-        yield engine
+        yield f"unix://{socket}"
     finally:
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(STOP_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        _stop_containerd(directory)
+        process.terminate()
+        process.wait(STOP_TIMEOUT_S)
+        _unmount_below(directory)
+        shutil.rmtree(directory, ignore_errors=True)
 
 
 def busybox_image() -> bytes:

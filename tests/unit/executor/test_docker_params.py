@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dms.executor.docker.container import Names, container_config
+from dms.executor.docker.container import Names, check, container_config
+from dms.executor.docker.engine import Engine
 from dms.executor.docker.params import DockerParams
 from dms.executor.docker.provision import PROVISION_RUNNER, effective_command, provision_files
-from dms.executor.errors import InvalidEngineSpec
+from dms.executor.errors import InvalidEngineSpec, Unsupported
 from dms.executor.protocol import ExecutionRequest, PortBinding
 from dms.types.resources import Resources, SpecConfig
 
@@ -160,3 +161,133 @@ def test_labels_lead_back_to_the_ids(job_id: str, execution_id: str) -> None:
 @given(words, words)
 def test_the_containers_name_has_only_characters_that_engines_allow(job_id: str, execution_id: str) -> None:
     assert Names("exe", job_id, execution_id).container.isascii()
+
+
+def test_parameters_of_every_era_are_understood() -> None:
+    parsed = DockerParams.parse(
+        spec(
+            image="registry.example/app:1@sha256:" + "0" * 64,
+            restart_policy="on-failure",
+            registry_auth={"username": "ann", "password": "s3cr3t"},
+            user="ann",
+            read_only=True,
+            tmpfs={"/cache": "16MiB"},
+            shm_size="128MiB",
+            pids_limit=64,
+            args=["ignored"],
+        )
+    )
+    assert (parsed.user, parsed.read_only, parsed.tmpfs) == ("ann", True, (("/cache", 16 * 1024**2),))
+    assert (parsed.shm_bytes, parsed.pids_limit) == (128 * 1024**2, 64)
+    assert parsed.registry_auth is not None
+    assert parsed.registry_auth.password == "s3cr3t"
+    assert "s3cr3t" not in repr(parsed)
+    made = host(request(restart_policy="on-failure", read_only=True, tmpfs={"/cache": "16MiB"}, pids_limit=64))
+    assert made["RestartPolicy"] == {"Name": "on-failure", "MaximumRetryCount": 10}
+    assert (made["ReadonlyRootfs"], made["PidsLimit"]) == (True, 64)
+    mounts = made["Mounts"]
+    assert isinstance(mounts, list)
+    assert {mount["Target"] for mount in mounts} == {"/tmp", "/run", "/var/tmp", "/cache"}
+
+
+@pytest.mark.parametrize(
+    ("params", "reason"),
+    [
+        ({"restart_policy": "sometimes"}, "is none of no, on-failure"),
+        ({"registry_auth": {"username": "ann", "passwort": "s3cr3t"}}, "must hold username and password"),
+        ({"registry_auth": "ann:s3cr3t"}, "must hold username and password"),
+        ({"image": "app@sha256:12"}, "has a digest that is not"),
+        ({"image": "../app"}, "is not the name of an image"),
+        ({"tmpfs": {"/proc/x": "1MiB"}}, "nothing can be mounted"),
+        ({"tmpfs": {"/x": "much"}}, "tmpfs"),
+        ({"shm_size": "0"}, "must be larger than 0"),
+        ({"pids_limit": 10**6}, "pids_limit must be a whole number from 1 to 4096"),
+    ],
+)
+def test_newer_parameters_that_cannot_work_are_refused_and_secrets_are_not_quoted(
+    params: dict[str, object], reason: str
+) -> None:
+    with pytest.raises(InvalidEngineSpec) as caught:
+        DockerParams.parse(spec(**{"image": "a", **params}))
+    assert reason in caught.value.message
+    assert "s3cr3t" not in caught.value.message
+
+
+def test_nothing_of_the_machines_namespaces_is_shared_by_default() -> None:
+    made = host(request())
+    assert (made["IpcMode"], made["CgroupnsMode"], made["Privileged"]) == ("private", "private", False)
+    assert not {"NetworkMode", "PidMode", "UTSMode", "UsernsMode", "Binds", "Devices"} & set(made)
+    assert made["OomScoreAdj"] == 500
+    assert {limit["Name"] for limit in made["Ulimits"]} == {"nofile", "core"}  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    "opening",
+    [
+        {"NetworkMode": "host"},
+        {"NetworkMode": "container:other"},
+        {"PidMode": "host"},
+        {"IpcMode": "host"},
+        {"IpcMode": "shareable"},
+        {"UTSMode": "host"},
+        {"UsernsMode": "host"},
+        {"CgroupnsMode": "host"},
+        {"CgroupnsMode": "ns:/proc/1/ns/cgroup"},
+        {"Binds": ["/:/host"]},
+        {"VolumesFrom": ["other"]},
+        {"Sysctls": {"kernel.x": "1"}},
+        {"CgroupParent": "/"},
+        {"Privileged": True},
+        {"CapAdd": ["SYS_ADMIN"]},
+        {"CapDrop": []},
+        {"SecurityOpt": []},
+        {"SecurityOpt": ["no-new-privileges:true", "seccomp=unconfined"]},
+        {"SecurityOpt": ["no-new-privileges:true", "apparmor:unconfined"]},
+        {"Devices": [{"PathOnHost": "/dev/sda"}]},
+        {"Devices": [{"PathOnHost": "/dev/dri"}]},
+        {"Mounts": [{"Type": "volume"}]},
+        {"Mounts": [{"Type": "bind", "BindOptions": {"Propagation": "rshared"}}]},
+    ],
+)
+def test_the_last_look_refuses_whatever_would_open_the_sandbox(opening: dict[str, object]) -> None:
+    made = config(request())
+    check(made)
+    made_host = made["HostConfig"]
+    assert isinstance(made_host, dict)
+    with pytest.raises(Unsupported):
+        check({**made, "HostConfig": made_host | opening})
+
+
+def test_not_even_privileged_containers_share_namespaces() -> None:
+    with pytest.raises(Unsupported, match="namespace"):
+        config(request(privileged=True), network_mode="host")
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(
+            [
+                "network_mode",
+                "pid",
+                "ipc",
+                "uts",
+                "userns_mode",
+                "cap_add",
+                "security_opt",
+                "devices",
+                "volumes",
+                "binds",
+            ]
+            + ["NetworkMode", "PidMode", "IpcMode", "HostConfig", "Binds", "Privileged", "CapAdd", "SecurityOpt"]
+        ),
+        st.sampled_from(["host", "container:x", True, ["SYS_ADMIN"], ["/:/h"], {"Privileged": True}]),
+    )
+)
+def test_no_parameter_of_a_job_changes_the_isolation(params: dict[str, object]) -> None:
+    assert host(request(**params)) == host(request())
+
+
+def test_a_gpu_cannot_be_taken_by_a_variable() -> None:
+    asked = request(environment=["NVIDIA_VISIBLE_DEVICES=all", "A=1"])
+    assert config(asked)["Env"] == ["A=1"]
+    assert config(asked, engine=Engine(has_nvidia=True))["Env"] == ["A=1", "NVIDIA_VISIBLE_DEVICES=void"]

@@ -149,7 +149,7 @@ class DockerApi:
 
     async def container(self, name: str, *, size: bool = False) -> Json | None:
         """One container; ``None`` when there is none. With its ``size`` on the disk, which takes the engine a while."""
-        return await self._inspect(f"/containers/{_segment(name)}/json{'?size=1' if size else ''}")
+        return await self._inspect(f"/containers/{_segment(name)}/json", {"size": True} if size else {})
 
     async def image(self, name: str) -> Json | None:
         """One image that bears this very name; ``None`` when there is none."""
@@ -187,7 +187,7 @@ class DockerApi:
     async def import_image(self, name: str, tar: bytes) -> None:
         """Make an image out of a file system in a tar archive."""
         image = ImageName.parse(name)
-        query = {"fromSrc": "-", "repo": image.repository, "tag": image.tag}
+        query = {"fromSrc": "-", "repo": str(image)}  # Podman reads no tag of its own
         async with self.stream("POST", "/images/create", query=query, content=tar) as response:
             await follow_reports(response.aiter_lines(), f"the image {name} cannot be imported")
 
@@ -200,9 +200,9 @@ class DockerApi:
                 if exc.status not in (404, 409):  # 409: somebody else removes it just now
                     raise
 
-    async def _inspect(self, path: str) -> Json | None:
+    async def _inspect(self, path: str, query: Mapping[str, object] | None = None) -> Json | None:
         try:
-            answer: Json = await self.call("GET", path)
+            answer: Json = await self.call("GET", path, query=query)
         except EngineRefused as exc:
             if exc.status == 404:
                 return None

@@ -32,6 +32,8 @@ CAPABILITIES = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "KILL", "NET_BIND_SERVICE", "
 PIDS_LIMIT = 1024
 OPEN_FILES_LIMIT = 65536
 """Or what this process may have at most: engines without all rights cannot give more."""
+PODMAN_USER_PROCESSES = 16384
+"""Of one user of the machine altogether, so no limit for a container: that is :data:`PIDS_LIMIT`."""
 OOM_SCORE = 500
 """When the whole machine runs out of memory, workloads end before the daemon and the system do."""
 DEFAULT_MEMORY_BYTES = 512 * 1024 * 1024
@@ -183,18 +185,13 @@ def check(config: Mapping[str, Any], *, allow_privileged: bool = False) -> None:
 
 def _host_config(request: ExecutionRequest, params: DockerParams, engine: Engine) -> dict[str, Any]:
     memory_bytes = request.resources.ram.size or DEFAULT_MEMORY_BYTES
-    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    open_files = OPEN_FILES_LIMIT if most == resource.RLIM_INFINITY else min(OPEN_FILES_LIMIT, most)
     host: dict[str, Any] = {
         "NanoCpus": round((request.resources.cpu.cores or DEFAULT_CORES) * 1e9),
         "Memory": memory_bytes,
         "MemorySwap": memory_bytes,
         "PidsLimit": params.pids_limit or PIDS_LIMIT,
         "OomScoreAdj": OOM_SCORE,
-        "Ulimits": [
-            {"Name": "nofile", "Soft": open_files, "Hard": open_files},
-            {"Name": "core", "Soft": 0, "Hard": 0},
-        ],
+        "Ulimits": _ulimits(engine),
         "CapDrop": ["ALL"],
         "CapAdd": list(CAPABILITIES),
         "SecurityOpt": ["no-new-privileges:true"],
@@ -218,6 +215,18 @@ def _host_config(request: ExecutionRequest, params: DockerParams, engine: Engine
     if params.privileged:
         host |= {"Privileged": True, "CapDrop": [], "CapAdd": [], "SecurityOpt": []}
     return host
+
+
+def _ulimits(engine: Engine) -> list[dict[str, Any]]:
+    limits = {"nofile": _at_most(resource.RLIMIT_NOFILE, OPEN_FILES_LIMIT), "core": 0}
+    if engine.kind == "podman":  # its own default is more than it may give where it lacks rights
+        limits["nproc"] = _at_most(resource.RLIMIT_NPROC, PODMAN_USER_PROCESSES)
+    return [{"Name": name, "Soft": value, "Hard": value} for name, value in limits.items()]
+
+
+def _at_most(kind: int, wanted: int) -> int:
+    most = resource.getrlimit(kind)[1]
+    return wanted if most == resource.RLIM_INFINITY else min(wanted, most)
 
 
 def _environment(params: DockerParams, request: ExecutionRequest, engine: Engine) -> list[str]:

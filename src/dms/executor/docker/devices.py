@@ -52,7 +52,7 @@ def has_nvidia(gpus: Sequence[GPU]) -> bool:
 
 def _vendor(gpu: GPU) -> str:
     shown = gpu.vendor.upper()
-    for word, vendor in (("NVIDIA", "NVIDIA"), ("AMD", "AMD"), ("ATI", "AMD"), ("INTEL", "INTEL")):
+    for word, vendor in (("NVIDIA", "NVIDIA"), ("INTEL", "INTEL"), ("AMD", "AMD"), ("ATI", "AMD")):
         if word in shown:
             return vendor
     raise Unsupported(f'a GPU of vendor "{gpu.vendor[:32]}" cannot be given to a container')

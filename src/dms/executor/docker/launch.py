@@ -115,7 +115,7 @@ class Launcher:
             await trio.to_thread.run_sync(self._prepare, request, scripts_dir)
             created = await self._create(execution, names, config, request.resources.disk.size or DEFAULT_DISK_BYTES)
             execution.container_id = created
-            if execution.logs:
+            if execution.logs and params.restart_policy == "no":  # otherwise the output ends and begins again
                 await self._nursery.start(self._watcher.attach, execution)
             try:
                 await self._api.call("POST", f"/containers/{created}/start")
