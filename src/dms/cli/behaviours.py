@@ -183,6 +183,30 @@ def _token_flag(text: str) -> tuple[Flag, ...]:
     return (Flag("token", f"{text} One token, or a list.", is_required=True),)
 
 
+def _vm_start(flags: Flags) -> object:
+    import uuid
+
+    from dms.node.vm import Execution, StartRequest
+    from dms.types.resources import CPU, RAM, Resources, SpecConfig
+
+    params: dict[str, object] = {"kernel_image": flags["kernel"], "root_file_system": flags["rootfs"]}
+    params |= {key: flags[name] for key, name in (("initrd_path", "initrd"), ("kernel_args", "args")) if flags[name]}
+    if flags["cmd"]:
+        params["cmd"] = flags["cmd"]
+    execution = Execution(
+        execution_id=flags["id"] or f"vm-{uuid.uuid4().hex[:12]}",
+        engine_spec=SpecConfig(type=flags["engine"] or "firecracker", params=params),
+        resources=Resources(cpu=CPU(cores=flags["cpu"] or 1), ram=RAM(size=(flags["memory"] or 1024) << 20)),
+    )
+    return StartRequest(execution=execution)
+
+
+def _vm_stop(flags: Flags) -> object:
+    from dms.node.vm import StopRequest
+
+    return StopRequest(execution_id=flags["id"])
+
+
 _TIMES = ("created-after", "created-before", "updated-after", "updated-before")
 
 KNOWN: tuple[KnownBehaviour, ...] = (
@@ -234,6 +258,31 @@ KNOWN: tuple[KnownBehaviour, ...] = (
         timeout_s=90.0,
     ),
     KnownBehaviour("/dms/node/allocations/list", "Allocations that the node runs for others"),
+    KnownBehaviour("/dms/node/vm/list", "Machines that run here"),
+    KnownBehaviour(
+        "/dms/node/vm/start/custom",
+        "Start a machine by hand",
+        (
+            Flag("kernel", "Kernel on the node.", short="-k", is_required=True),
+            Flag("rootfs", "Root file system on the node: an image or a folder.", short="-r", is_required=True),
+            Flag("initrd", "Initial RAM disk on the node.", short="-i"),
+            Flag("args", "Added to the kernel's command line.", short="-a"),
+            Flag("cpu", "Cores; default 1.", int, "-z"),
+            Flag("memory", "Memory in MiB; default 1024.", int, "-m"),
+            Flag("cmd", "A word of the program to run in it; once for each word.", list),
+            Flag("engine", "firecracker (default) or qemu."),
+            Flag("id", "Id by which it is stopped; made up unless given."),
+        ),
+        _vm_start,
+        timeout_s=60.0,
+    ),
+    KnownBehaviour(
+        "/dms/node/vm/stop",
+        "End a machine that was started by hand",
+        (Flag("id", "Id of its execution.", short="-i", is_required=True),),
+        _vm_stop,
+        timeout_s=60.0,
+    ),
     KnownBehaviour(
         "/dms/node/deployment/new",
         "Deploy an ensemble",

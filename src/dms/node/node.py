@@ -31,6 +31,7 @@ from dms.node.provider import Provider, ProviderOptions
 from dms.node.public import HELLO_TOPIC, PublicBehaviours
 from dms.node.reservations import Reservations
 from dms.node.revocation_spread import RevocationSpread, SpreadOptions
+from dms.node.vm import VmBehaviours
 from dms.observe import get_logger
 from dms.orchestrator.deployment import LIVENESS_TIMEOUT_S
 from dms.orchestrator.deployments import Deployments
@@ -98,6 +99,7 @@ class Node:
         self.onboarding = Onboarding(
             self.resources, probe, store, check_cpu_usage=options.check_cpu_usage, benchmarks=self.benchmarks
         )
+        self._executors, self._vms_dir = executors, options.work_dir / "vms"
         self.ports = PortAllocator(*options.port_range, in_use=options.port_in_use)
         reservations = Reservations(store, self.resources, self.ports, clock_ns=root.security.now_ns)
         self.hosting = Hosting(
@@ -171,6 +173,7 @@ class Node:
         PeerBehaviours(self.root.network).register(self.root)
         machine = MachineBehaviours(self.resources, self.onboarding, self.probe, self.hosting, self.benchmarks)
         machine.register(self.root)
+        VmBehaviours(self._executors, self._vms_dir).register(self.root)
         DeploymentBehaviours(self.deployments, clock_ns=self.root.security.now_ns).register(self.root)
         CapabilityBehaviours(self.anchors, self.revocations).register(self.root)
         self.provider.register()
