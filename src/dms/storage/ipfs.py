@@ -39,6 +39,8 @@ TYPE = "ipfs"
 _API_HINT = "give API, or set storage.ipfs_api"
 AHEAD = 8
 """Blocks that are fetched at the same time."""
+HELD = 4 * AHEAD
+"""Blocks that are in memory before their turn, in a whole tree."""
 MAX_DEPTH = 64
 MAX_REPLY_BYTES = 1 << 20
 REMEMBERED_BLOCKS = 100_000
@@ -174,23 +176,33 @@ class _Tree:
         self._blocks = blocks
         self._meter = meter
         self._looked_at = 0
+        self._held = 0
 
-    async def take(self, link: Link, folder: str, name: str, into: Gathering, depth: int) -> None:
-        """``link`` as ``folder/name``; a directory at the top is the volume itself."""
+    async def take(
+        self, link: Link, folder: str, name: str, into: Gathering, depth: int, block: bytes | None = None
+    ) -> None:
+        """``link`` as ``folder/name``; a directory at the top is the volume itself. ``block`` is the link's, if it is here."""
         path = f"{folder}/{name}" if folder else name
-        node = await self._node(link, depth)
+        node = await self._node(link, depth, block)
         if node is None or node.kind == FILE:
-            await self._take_file(link, node, path, into)
+            await self._take_file(link, node, path, into, block)
         elif node.kind == SYMLINK:
             await into.symlink(path, _text(node.data))
         else:
             here = path if depth else ""
             if here:
                 await into.directory(here)
-            for entry in await self._entries(node, depth):
+
+            async def fetch(entry: Link) -> bytes | None:
+                return await self._get_ahead(entry.cid)
+
+            async def use(entry: Link, found: bytes | None) -> None:
+                self._put_down(found)
                 if b"/" in entry.name:
                     raise InvalidVolumeName(f"the name {entry.name[:80]!r} cannot be used inside a volume")
-                await self.take(entry, here, _text(entry.name), into, depth + 1)
+                await self.take(entry, here, _text(entry.name), into, depth + 1, found)
+
+            await in_order(await self._entries(node, depth), fetch, use, ahead=AHEAD)
 
     async def size(self, link: Link, depth: int) -> int:
         """Bytes of content below."""
@@ -203,14 +215,14 @@ class _Tree:
             return node.file_bytes or len(node.data)
         return sum([await self.size(entry, depth + 1) for entry in await self._entries(node, depth)])
 
-    async def _take_file(self, link: Link, node: Node | None, path: str, into: Gathering) -> None:
+    async def _take_file(self, link: Link, node: Node | None, path: str, into: Gathering, block: bytes | None) -> None:
         if await into.has(path, str(link.cid)):
             self._meter.file()
             return
         async with await into.part(path, str(link.cid)) as part:
             self._meter.add(part.offset)
             if node is None:
-                await self._write(part, await self._blocks.get(link.cid), 0)
+                await self._write(part, block if block is not None else await self._blocks.get(link.cid), 0)
             else:
                 size = await self._write_node(part, node, 0, 0)
                 if size != node.file_bytes:
@@ -235,11 +247,13 @@ class _Tree:
                 pieces.append((link, at, size))
             at += size
 
-        async def fetch(piece: tuple[Link, int, int]) -> bytes:
-            return await self._blocks.get(piece[0].cid)
+        async def fetch(piece: tuple[Link, int, int]) -> bytes | None:
+            return await self._get_ahead(piece[0].cid)
 
-        async def use(piece: tuple[Link, int, int], block: bytes) -> None:
+        async def use(piece: tuple[Link, int, int], ahead: bytes | None) -> None:
             link, begin, size = piece
+            self._put_down(ahead)
+            block = await self._blocks.get(link.cid) if ahead is None else ahead
             found = len(block)
             if link.cid.codec == RAW:
                 await self._write(part, block, begin)
@@ -250,6 +264,16 @@ class _Tree:
 
         await in_order(pieces, fetch, use, ahead=AHEAD)
         return at - start
+
+    async def _get_ahead(self, cid: CID) -> bytes | None:
+        """The block, or ``None`` where too many are waiting already, as they may on every level of a deep tree."""
+        if self._held >= HELD or cid.codec not in (RAW, DAG_PB):
+            return None
+        self._held += 1
+        return await self._blocks.get(cid)
+
+    def _put_down(self, block: bytes | None) -> None:
+        self._held -= block is not None
 
     async def _write(self, part: Part, content: bytes, start: int) -> None:
         rest = content[max(0, part.offset - start) :]
@@ -276,8 +300,8 @@ class _Tree:
             found += await self._entries(below, depth + 1)
         return found
 
-    async def _node(self, link: Link, depth: int) -> Node | None:
-        """``None``: a raw block, which is content."""
+    async def _node(self, link: Link, depth: int, block: bytes | None = None) -> Node | None:
+        """``None``: a raw block, which is content. ``block`` is the link's, if it is here."""
         self._looked_at += 1
         if self._looked_at > 2 * self._meter.limits.max_files + 1 or depth > MAX_DEPTH:
             raise TooLarge(
@@ -287,7 +311,7 @@ class _Tree:
             return None
         if link.cid.codec != DAG_PB:
             raise InvalidStorageSpec(f"{link.cid} is neither file nor directory")
-        return self._decoded(await self._blocks.get(link.cid), link)
+        return self._decoded(await self._blocks.get(link.cid) if block is None else block, link)
 
     @staticmethod
     def _decoded(block: bytes, link: Link, kind: int | None = None) -> Node:

@@ -362,3 +362,36 @@ def test_what_is_no_car_is_refused(data: bytes) -> None:
 
     with pytest.raises(TransferFailed):
         read()
+
+
+async def test_a_deep_tree_of_large_blocks_is_not_held_in_memory(place: Place) -> None:
+    """Each level has seven files beside the directory that leads on; all would be fetched ahead."""
+    builder = Builder(emit=place.node.put)
+    most = held = 0
+    link = builder.directory([])
+    for level in range(20):
+        files = [builder.file(io.BytesIO(bytes([level, index]) * 1000)) for index in range(7)]
+        entries = [Link(each.cid, f"f{index}".encode(), 2000) for index, each in enumerate(files)]
+        link = builder.directory([Link(link.cid, b"d", 1), *entries])
+    from dms.storage.ipfs import HELD, _Tree
+
+    class Counting:
+        async def get(self, cid: CID) -> bytes:
+            return place.node.blocks[cid.digest]
+
+    await place.gathering.prepare()
+    tree = _Tree(Counting(), Meter())
+    original = tree._get_ahead
+
+    async def counted(cid: CID) -> bytes | None:
+        nonlocal most, held
+        block = await original(cid)
+        held = tree._held
+        most = max(most, held)
+        return block
+
+    tree._get_ahead = counted  # type: ignore[method-assign]
+    await tree.take(link, "", "x", place.gathering, 0)
+    assert most == HELD
+    assert tree._held == 0
+    assert sum(1 for path in place.gathering.content.rglob("*") if path.is_file()) == 140
