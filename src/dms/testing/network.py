@@ -297,7 +297,7 @@ class MemoryNetwork:
             self._counters["messages lost"] += 1
             return
         delay_s = link.delay_s + self._jitter_s()
-        target._after(delay_s, _call(target._receive, self._peer_id, protocol, data))
+        target._after(delay_s, _call(target.arrive, self._peer_id, protocol, data))
 
     # broadcast -------------------------------------------------------------------------------------------------------
 
@@ -510,7 +510,8 @@ class MemoryNetwork:
 
     # delivery --------------------------------------------------------------------------------------------------------
 
-    def _receive(self, sender: PeerID, protocol: str, data: bytes) -> None:
+    def arrive(self, sender: PeerID, protocol: str, data: bytes) -> None:
+        """A message of another node is here; for floods, of which only the arrival matters."""
         self._counters["messages in"] += 1
         self._handlers.deliver(sender, protocol, data)
 
