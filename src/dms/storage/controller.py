@@ -1,8 +1,8 @@
 """The volumes of this machine: made, locked, used, encrypted, deleted (``spec/execution.md`` 6.2).
 
 A volume is a directory below one base directory and a record in the database. What is acknowledged is on the disk;
-when the process dies between the two, :meth:`VolumeController.load` brings them together again: a directory without a
-record was never acknowledged, or is being deleted, and goes.
+when the process dies between the two, :meth:`VolumeController.load` brings them together again: an empty directory without
+a record was never acknowledged and goes; so does a record whose directory is gone, which was being deleted.
 """
 
 from __future__ import annotations
@@ -73,10 +73,19 @@ class VolumeController:
         self._store = store
 
     async def load(self) -> None:
-        """Make the directories, and finish or undo what the last process left half done."""
+        """Make the directories, and finish or undo what the last process left half done.
+
+        A volume whose directory somebody has removed meanwhile is forgotten; not so when the base directory is gone
+        itself, as it is when its disk is not mounted.
+        """
         names = await self._store.run(self._forget_busy)
         with room_watched(self.base):
+            is_there = await trio.to_thread.run_sync(self.base.is_dir)
             await trio.to_thread.run_sync(self._tidy, names)
+            gone = await trio.to_thread.run_sync(self._missing, names) if is_there else ()
+        for name in gone:
+            log.warning("volume_forgotten", volume=name)
+            await self._volumes.delete(name)
 
     # the operations of the contract -----------------------------------------------------------------------------------
 
@@ -144,20 +153,32 @@ class VolumeController:
         """
         volumes = await self._find(identifier, kind)
 
-        def forget(session: Session) -> None:
+        def begin(session: Session) -> None:
             documents = self._volumes.on(session)
             for volume in volumes:
-                try:
-                    record = documents.get(volume.id).value
-                except RecordNotFound:
-                    continue
+                record = documents.get(volume.id).value
                 _refuse_used(record)
-                documents.delete(volume.id)
+                documents.update(volume.id, msgspec.structs.replace(record, uses=(Use(owner=_BUSY, is_writing=True),)))
 
-        await self._store.run(forget)
-        with trio.CancelScope(shield=True):
+        def forget(session: Session) -> None:
             for volume in volumes:
-                await trio.to_thread.run_sync(self._remove, volume.id)
+                self._volumes.on(session).delete(volume.id)
+
+        try:
+            await self._store.run(begin)
+        except RecordNotFound:
+            raise VolumeNotFound(f"volume not found: {identifier}") from None
+        with trio.CancelScope(shield=True):
+            try:
+                away = [await trio.to_thread.run_sync(self._put_away, volume.id) for volume in volumes]
+            except BaseException:
+                await self._store.run(self._forget_busy)
+                raise
+            # a record whose directory is gone is forgotten by the next start, never the other way round: a directory
+            # without a record may be of a disk that comes back
+            await self._store.run(forget)
+            for path in away:
+                await trio.to_thread.run_sync(remove_tree, path)
 
     async def list(self) -> tuple[Volume, ...]:
         """All volumes, oldest first."""
@@ -202,7 +223,7 @@ class VolumeController:
 
             changed = await self._change(volume.id, done)
             with trio.CancelScope(shield=True):
-                await trio.to_thread.run_sync(self._discard, volume.path)
+                await trio.to_thread.run_sync(self._discard, volume.id)
             return changed
 
     async def decrypt(self, path: Path, key: SealingKey) -> Volume:
@@ -285,6 +306,9 @@ class VolumeController:
         theirs = [volume for volume in await self.list() if volume.record.tenant == tenant]
         for volume in theirs:
             if volume.record.label == label:
+                if not await trio.to_thread.run_sync(volume.path.exists):
+                    with room_watched(volume.path):
+                        await trio.to_thread.run_sync(_make, volume.path)
                 return volume
         if len(theirs) >= MAX_LABELS:
             raise TooLarge(f"there are {MAX_LABELS} named volumes of this tenant already")
@@ -427,15 +451,20 @@ class VolumeController:
             remove_tree(staging)
             raise
 
-    def _remove(self, name: str) -> None:
-        self._sealed(name).unlink(missing_ok=True)
-        self._discard(self.base / name)
+    def _put_away(self, name: str) -> Path:
+        """Out of sight at once; where it is then, to be removed, however long that takes."""
+        path, away = self.base / name, self.base / TRASH / f"{name}-{secrets.token_hex(4)}"
+        with room_watched(path):
+            if path.exists():
+                path.chmod(0o700)  # a directory that is moved must be writable, as it knows its parent
+                path.rename(away)
+            self._sealed(name).unlink(missing_ok=True)
+            sync_directory(self.base)
+        return away
 
-    def _discard(self, path: Path) -> None:
-        """Out of sight at once, however long it takes to remove it all."""
-        if not path.exists():
-            return
-        away = self.base / TRASH / f"{path.name}-{secrets.token_hex(4)}"
+    def _discard(self, name: str) -> None:
+        """The directory of a volume that is encrypted now."""
+        path, away = self.base / name, self.base / TRASH / f"{name}-{secrets.token_hex(4)}"
         with room_watched(path):
             path.chmod(0o700)
             path.rename(away)
@@ -456,11 +485,17 @@ class VolumeController:
         for directory in (self.base, *(self.base / part for part in (SEALED, STAGING, TRASH))):
             make_private_directory(directory)
         for path in self.base.iterdir():
-            if _NAME.fullmatch(path.name) and names.get(path.name, True):
-                log.info("volume_tidied", volume=path.name)
+            if not _NAME.fullmatch(path.name):
+                continue
+            if names.get(path.name):  # it is encrypted, and this was not finished
                 self._try_remove(path)
+            elif path.name not in names:
+                try:
+                    path.rmdir()  # never acknowledged: it is empty
+                except OSError:
+                    log.warning("volume_unknown", path=str(path))  # somebody's data: not ours to remove
         for path in (self.base / SEALED).iterdir():
-            if not names.get(path.name.removesuffix(".sealed"), False):
+            if names.get(path.name.removesuffix(".sealed")) is False:  # encrypting it was not finished
                 self._try_remove(path)
         for path in (self.base / TRASH).iterdir():
             self._try_remove(path)
@@ -468,6 +503,10 @@ class VolumeController:
         for path in (self.base / STAGING).iterdir():
             if _NAME.fullmatch(path.name) or path.lstat().st_mtime < oldest_s:
                 self._try_remove(path)
+
+    def _missing(self, names: dict[str, bool]) -> tuple[str, ...]:
+        places = {name: self._sealed(name) if sealed else self.base / name for name, sealed in names.items()}
+        return tuple(name for name, place in places.items() if not place.exists())
 
     @staticmethod
     def _try_remove(path: Path) -> None:

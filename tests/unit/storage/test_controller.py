@@ -25,6 +25,7 @@ from dms.storage.errors import (
     VolumeSealed,
 )
 from dms.storage.sealing import SealingKey
+from dms.storage.tree import remove_tree
 from dms.storage.volume import EncryptionType, IDType, Volume, VolumeSource
 from dms.store import Store
 
@@ -329,17 +330,38 @@ async def test_what_was_half_done_is_finished_or_undone_at_the_start(tmp_path: P
     (base / "job-0123456789abcdef").mkdir()  # made, never acknowledged; or its record went, and then the power
     (base / ".trash/job-x").mkdir()
     (base / f".sealed/{kept.id}.sealed").touch()  # encryption that did not end
-    (base / f".sealed/{'job-' + 'a' * 16}.sealed").touch()
+    (base / ".sealed/job-unknown.sealed").touch()  # of a database that is away, who knows
     (sealed.path).mkdir()  # decryption that did not end
     (base / f".staging/{sealed.id}").mkdir()
     (base / "somebody-elses").mkdir()
+    (base / "job-aaaaaaaaaaaaaaaa").mkdir()  # no record, but data
+    (base / "job-aaaaaaaaaaaaaaaa/precious").touch()
     async with opened(tmp_path) as controller:
         names = {path.name for path in base.iterdir()}
-        assert names == {kept.id, ".sealed", ".staging", ".trash", "somebody-elses"}
-        assert {path.name for path in (base / ".sealed").iterdir()} == {f"{sealed.id}.sealed"}
+        assert names == {kept.id, ".sealed", ".staging", ".trash", "somebody-elses", "job-aaaaaaaaaaaaaaaa"}
+        assert {path.name for path in (base / ".sealed").iterdir()} == {f"{sealed.id}.sealed", "job-unknown.sealed"}
         assert not list((base / ".trash").iterdir())
         assert not list((base / ".staging").iterdir())
         assert content_id(await controller.decrypt(sealed.path, key)) == content_id(kept)
+
+
+async def test_what_somebody_removed_by_hand_is_forgotten_unless_the_whole_disk_is_away(tmp_path: Path) -> None:
+    async with opened(tmp_path) as controller:
+        kept, removed = await filled(controller), await controller.named("did:key:alice", "data")
+    removed.path.rmdir()
+    async with opened(tmp_path) as controller:
+        assert [volume.id for volume in await controller.list()] == [kept.id]
+        named = await controller.named("did:key:alice", "data")
+        named.path.rmdir()
+        assert (await controller.named("did:key:alice", "data")).path.is_dir()
+        base = controller.base
+    away = base.rename(tmp_path / "away")
+    async with opened(tmp_path) as controller:
+        assert len(await controller.list()) == 2
+    remove_tree(base)
+    away.rename(base)
+    async with opened(tmp_path) as controller:
+        assert content_id(await controller.get(kept.path)) == content_id(kept)
 
 
 KILLED = """
