@@ -15,6 +15,20 @@
 ``wasm_runner``      … what runs inside such a process (standard library only)
 ``wasm_abi``         … the part of Wasmtime's C interface that it uses
 ``docker``           containers of a Docker or Podman engine: a package
+``supervision``      what backends share that run each workload in such a process
+``vm``               microVMs: what both kinds of machine share
+``vm_params``        … their engine parameters
+``vm_runner``        … the process beside each machine (standard library only)
+``console``          … how it talks with the agent in the guest (standard library only)
+``initrd``           … the initial RAM disk with that agent, ``guest_agent.sh``
+``cpio``             … the archive format of such disks
+``machine_files``    … drives, images and users of machines
+``qemu``             machines of QEMU
+``qmp``              … its monitor protocol
+``kvm``              … whether virtualisation truly works (``kvm_guest``: by running a guest)
+``firecracker``      machines of Firecracker
+``firecracker_api``  … its HTTP interface
+``tap``              TAP devices, which give machines a network
 ``null``             a backend that does nothing, for nodes without one and for tests
 ===================  =================================================================================
 

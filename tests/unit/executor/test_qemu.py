@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import shutil
 import socket
 import subprocess
@@ -16,6 +17,7 @@ from dms.executor.errors import ExecutorUnavailable, StartFailed, Unsupported
 from dms.executor.machine_files import DriveFile
 from dms.executor.protocol import EndReason, ExecutionRequest, LogStreamRequest, Mount, PortBinding
 from dms.executor.qemu import QemuExecutor
+from dms.executor.tap import create_tap, remove_tap
 from dms.executor.vm import Machine
 from dms.executor.vm_params import MachineParams
 from dms.testing.vms import make_images
@@ -135,6 +137,36 @@ async def test_a_machine_sees_its_volumes_answers_on_its_ports_and_leaves_its_re
     assert result.stdout_path is not None
     assert result.stdout_path.read_text() == "from the host\nprovisioned\n"
     assert (left / "file").read_text() == "result\n"
+
+
+@pytest.mark.vm
+@pytest.mark.netns
+async def test_a_machine_has_its_address_on_a_tap_device(executor: QemuExecutor, images: Path, tmp_path: Path) -> None:
+    if not (images / "modules").is_dir():
+        pytest.skip("needs the kernel's modules: DMS_TEST_VM_MODULES=lib/modules/VERSION")
+    device = f"dms{secrets.token_hex(4)}"
+    create_tap(device, "10.213.255.1/30")
+    try:
+        params = {"tap_device": device, "ip_address": "10.213.255.2/30", "gateway": "10.213.255.1"}
+        await executor.start(request(tmp_path, "httpd -f -p 80 -h /bin", kernel_modules="modules", **params))
+        info = await executor.info(ID)
+        assert info.net is not None
+        assert (info.net.ip_address, info.net.host_bridge) == ("10.213.255.2", device)
+        assert (await executor.exec(ID, ("true",))).exit_code == 0  # the guest is up
+        async with await until_open("10.213.255.2") as stream:
+            await stream.send_all(b"GET /none HTTP/1.0\r\n\r\n")
+            assert b"404" in b"".join([chunk async for chunk in stream])
+        await executor.remove(ID)
+    finally:
+        remove_tap(device)
+
+
+async def until_open(address: str) -> trio.SocketStream:
+    while True:
+        try:
+            return await trio.open_tcp_stream(address, 80)
+        except OSError:
+            await trio.sleep(0.05)
 
 
 @pytest.mark.vm
