@@ -72,6 +72,7 @@ class TestEngine:
             self._process.kill()
             self._process.wait()
         (self._directory / "pid").unlink(missing_ok=True)
+        _stop_containerd(self._directory, signal.SIGKILL)
 
     def stop(self) -> None:
         """End it and its containers."""
@@ -177,10 +178,16 @@ def _ip(*arguments: str) -> None:
     subprocess.run(["ip", *arguments], check=True, capture_output=True)
 
 
-def _stop_containerd(directory: Path) -> None:
-    """It ends with dockerd, unless that had to be killed."""
+def _stop_containerd(directory: Path, by: signal.Signals = signal.SIGTERM) -> None:
+    """It ends with dockerd, unless that was killed; the next dockerd must not take its remains for a living one."""
+    pid_file = directory / "exec/containerd/containerd.pid"
     with suppress(OSError, ValueError):
-        os.kill(int((directory / "exec/containerd/containerd.pid").read_text()), signal.SIGTERM)
+        pid = int(pid_file.read_text())
+        deadline = time.monotonic() + STOP_TIMEOUT_S
+        while time.monotonic() < deadline:
+            os.kill(pid, by)
+            time.sleep(POLL_S)
+    pid_file.unlink(missing_ok=True)
 
 
 def _unmount_below(directory: Path) -> None:

@@ -263,23 +263,13 @@ def test_not_even_privileged_containers_share_namespaces() -> None:
         config(request(privileged=True), network_mode="host")
 
 
+OPENINGS = ["network_mode", "pid", "ipc", "uts", "userns_mode", "cap_add", "security_opt", "devices", "volumes"]
+OPENINGS += ["NetworkMode", "PidMode", "IpcMode", "HostConfig", "Binds", "Privileged", "CapAdd", "SecurityOpt"]
+
+
 @given(
     st.dictionaries(
-        st.sampled_from(
-            [
-                "network_mode",
-                "pid",
-                "ipc",
-                "uts",
-                "userns_mode",
-                "cap_add",
-                "security_opt",
-                "devices",
-                "volumes",
-                "binds",
-            ]
-            + ["NetworkMode", "PidMode", "IpcMode", "HostConfig", "Binds", "Privileged", "CapAdd", "SecurityOpt"]
-        ),
+        st.sampled_from(OPENINGS),
         st.sampled_from(["host", "container:x", True, ["SYS_ADMIN"], ["/:/h"], {"Privileged": True}]),
     )
 )
