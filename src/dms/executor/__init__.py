@@ -23,6 +23,7 @@
 ``initrd``           … the initial RAM disk with that agent, ``guest_agent.sh``
 ``cpio``             … the archive format of such disks
 ``machine_files``    … drives, images and users of machines
+``cgroup``           … what the host holds their processes to
 ``qemu``             machines of QEMU
 ``qmp``              … its monitor protocol
 ``kvm``              … whether virtualisation truly works (``kvm_guest``: by running a guest)

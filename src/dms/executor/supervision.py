@@ -86,7 +86,7 @@ class SupervisedTable(ExecutionTable[SupervisedT]):
         if self._executions.get(execution_id) is not execution:
             return  # somebody else was faster
         if execution.run is not None:
-            await trio.to_thread.run_sync(delete, execution.run.path)
+            await trio.to_thread.run_sync(self._forget, execution.run)
         self._executions.pop(execution_id, None)
 
     async def stats(self, execution_id: str) -> ExecutorStats:
@@ -131,6 +131,10 @@ class SupervisedTable(ExecutionTable[SupervisedT]):
     def _make(self, execution_id: str, job_id: str, results_dir: Path) -> SupervisedT:
         """An execution of the backend's own kind."""
         raise AssertionError("every backend makes its own")
+
+    def _forget(self, run: RunDirectory) -> None:
+        """Delete what an execution that has ended leaves on this machine."""
+        delete(run.path)
 
     def _measured_pid(self, execution: SupervisedT) -> int | None:
         """The process whose usage is the execution's."""

@@ -11,6 +11,7 @@ start; what the program leaves in its output directories is taken back when it h
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import math
 import signal
@@ -21,6 +22,7 @@ from typing import Any
 
 import trio
 
+from dms.executor.cgroup import make_group, remove_group
 from dms.executor.console import exec_line
 from dms.executor.errors import (
     EngineRefused,
@@ -56,6 +58,8 @@ MIB = 1024 * 1024
 MIN_MEMORY_MIB, MAX_VCPUS = 32, 32
 BOOT_TIMEOUT_S, BOOT_POLL_S = 20.0, 0.02
 """Until the machine's own process answers; the guest needs longer."""
+OVERHEAD_BYTES, OVERHEAD_CORES, MAX_THREADS = 512 * MIB, 0.25, 512
+"""What the machine's process may use beside the guest: to emulate, to serve drives and network."""
 EXEC_TIMEOUT_S = 3600.0
 MODULES = ("virtio_pci", "virtio_mmio")
 DRIVE_MODULES, NETWORK_MODULES = ("virtio_blk", "ext4"), ("virtio_net",)
@@ -212,6 +216,10 @@ class MachineExecutor(SupervisedTable[MachineExecution]):
 
     # -----------------------------------------------------------------------------------------------------------------
 
+    def _forget(self, run: RunDirectory) -> None:
+        super()._forget(run)
+        remove_group(_group(run))
+
     def _make(self, execution_id: str, job_id: str, results_dir: Path) -> MachineExecution:
         return MachineExecution(execution_id, job_id, results_dir)
 
@@ -258,7 +266,7 @@ class MachineExecutor(SupervisedTable[MachineExecution]):
         if execution.process is not None and not execution.done.is_set():
             execution.process.send(signal.SIGKILL)
         await execution.done.wait()
-        await trio.to_thread.run_sync(delete, run_of(execution).path)
+        await trio.to_thread.run_sync(self._forget, run_of(execution))
         if self._executions.get(execution.execution_id) is execution:
             del self._executions[execution.execution_id]
         result = execution.result
@@ -348,7 +356,7 @@ class MachineExecutor(SupervisedTable[MachineExecution]):
                     for drive, mount in zip(drives[len(drives) - len(mounts) :], mounts, strict=True)
                     if not drive.is_read_only
                 ],
-                "cgroups": [],
+                "cgroups": self._make_group(run, request, execution.memory_bytes),
                 "net": [params.tap_device, params.ip_address],
             }
             run.write("job.json", dump(job))
@@ -361,8 +369,19 @@ class MachineExecutor(SupervisedTable[MachineExecution]):
             give(directory, user)
         except BaseException:
             delete(run.path)
+            remove_group(_group(run))
             raise
         return machine
+
+    def _make_group(self, run: RunDirectory, request: ExecutionRequest, memory_bytes: int) -> tuple[str, ...]:
+        if not self._has_own_users:
+            return ()
+        return make_group(
+            _group(run),
+            memory_bytes=memory_bytes + OVERHEAD_BYTES,
+            cores=(request.resources.cpu.cores or 1.0) + OVERHEAD_CORES,
+            max_processes=MAX_THREADS,
+        )
 
     def _folder(self, run: RunDirectory) -> Path:
         """Make the folder in which the machine's process works."""
@@ -415,6 +434,11 @@ class MachineExecutor(SupervisedTable[MachineExecution]):
         if not params.tap_device:
             return None
         return params.ip_address, params.gateway, params.dns or request.gateway_ip
+
+
+def _group(run: RunDirectory) -> str:
+    """Name of its control group: that of one machine of one node."""
+    return hashlib.sha256(str(run.path).encode()).hexdigest()[:32]
 
 
 def run_of(execution: MachineExecution) -> RunDirectory:
