@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import json
 import socket
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import httpx2
 import pytest
 import trio
 import trio.testing
 
 from dms import app
+from dms.actor.envelope import Envelope, Options
+from dms.actor.errors import Replayed
+from dms.actor.handle import Address, Handle, handle_of_did
+from dms.actor.security import SecurityContext
 from dms.api.errors import RESTAddressInUse
 from dms.app import Ready, serve
+from dms.capability.context import CapabilityContext
 from dms.cli.main import invoke
 from dms.config import Settings, load_settings
 from dms.devnet.processes import read_health
@@ -23,12 +30,16 @@ from dms.identity.ids import DID, did_of
 from dms.identity.keys import KeyType, PrivateKey, generate_key
 from dms.identity.keystore import Keystore
 from dms.identity.prism.associations import PrismAssociations
+from dms.identity.trust import Provider, TrustContext
 from dms.testing import wallets
 from dms.testing.prism import serve_prism
 from dms.types.errors import BadInput, Conflict, DMSError
+from dms.types.ids import Capability
 
 PASSPHRASE = "correct horse"
 HOUR_NS = 3600 * 10**9
+REPLY = "/dms/actor/replyto/1"
+JSON = {"Content-Type": "application/json"}
 
 
 def settings_in(directory: Path, **sections: object) -> Settings:
@@ -213,3 +224,45 @@ async def test_a_person_whose_identity_is_a_wallet_or_a_did_prism_commands_the_s
 async def nunet(*args: str) -> int:
     """The exit code of a command line, run beside the services of this process."""
     return await trio.to_thread.run_sync(invoke, list(args))
+
+
+# messages that were seen ---------------------------------------------------------------------------------------------
+
+
+async def test_a_captured_message_is_refused_and_counted_after_a_restart_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An envelope of the owner's that was handled before; its bytes are delivered again, to another life of the node."""
+    key, owner = make_key(tmp_path), make_key(tmp_path, "user")
+    monkeypatch.setenv("DMS_PASSPHRASE", PASSPHRASE)
+    monkeypatch.setenv("DMS_GENERAL_USER_DIR", str(tmp_path / "user"))
+    assert await nunet("cap", "new", "dms") == 0
+    assert await nunet("cap", "anchor", "-c", "dms", "--root", did_of(owner.public).uri) == 0
+    did = did_of(owner.public)
+    security = SecurityContext(owner, CapabilityContext("user", did, TrustContext(Provider.of_key(owner))))
+    node = handle_of_did(did_of(key.public))
+    behaviour = "/dms/node/peers/self"
+    message = Envelope(
+        to=node,
+        be=behaviour,
+        from_=Handle(id=security.id, did=did, addr=Address(host=node.addr.host, inbox="user-1")),
+        nonce=security.next_nonce(),
+        opt=Options(exp=time.time_ns() + HOUR_NS // 2, cont=REPLY),
+        msg=b"null",
+    )
+    captured = security.provide(message, [Capability(behaviour)], [Capability(REPLY)])
+    log = tmp_path / "work/logs/nunet-dms-logs.jsonl"
+    for outcome in ("dispatched", "replayed"):
+        async with service(settings_in(tmp_path)) as ready, httpx2.AsyncClient(trust_env=False, headers=JSON) as client:
+            base = f"http://127.0.0.1:{ready.rest_port}/api/v1/actor"
+            if outcome == "dispatched":
+                answer = await client.post(f"{base}/invoke", content=captured.encode(), timeout=10)
+                assert answer.status_code == 200, answer.text
+                assert answer.json()["from"]["addr"]["host"] == ready.peer_id
+                continue
+            assert (await client.post(f"{base}/send", content=captured.encode())).status_code == 200
+            with trio.fail_after(10):
+                while "message_dropped" not in log.read_text():  # noqa: ASYNC110  a file tells nobody
+                    await trio.sleep(0.01)
+    (dropped,) = [line for line in log.read_text().splitlines() if "message_dropped" in line]
+    assert str(Replayed()) in dropped

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
+import pytest
 
 from dms.actor.behaviour import Behaviour, Behaviours, Message
+from dms.actor.errors import UnknownBehaviour
 from dms.actor.handle import Handle, handle_of_did
 from dms.identity.ids import DID, did_of
 from dms.testing.actors import key_of
@@ -61,3 +63,15 @@ def test_it_expects_one_actor_with_its_identity() -> None:
     assert not expecting.expects(msgspec.structs.replace(asked, id=other.id))
     assert not behaviour("/reply").expects(asked)
     assert not behaviour("/reply").expects(Handle(id=asked.id, did=DID(), addr=asked.addr))
+
+
+def test_a_one_shot_behaviour_is_used_up_once_also_by_two_that_found_it() -> None:
+    known, one, other = Behaviours(), behaviour("/reply"), behaviour("/reply")
+    known.add(one)
+    known.use_up(one)
+    with pytest.raises(UnknownBehaviour):
+        known.use_up(one)
+    known.add(other)
+    with pytest.raises(UnknownBehaviour):
+        known.use_up(one)
+    assert known.find("/reply", 0) is other

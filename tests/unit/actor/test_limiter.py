@@ -75,3 +75,17 @@ def test_slots_are_few_in_all_and_fewer_per_peer() -> None:
             pass
     with slots.take(PEER):
         pass
+
+
+def test_those_of_one_host_that_were_admitted_together_are_counted_again_when_they_begin() -> None:
+    """Between the two they may have waited for something, all at once."""
+    limiter = Limiter(Limits(per_host=1, topic=1), own_host=PeerID("own"))
+    for host, topic in ((PeerID("a"), ""), (PeerID("b"), "/t")):
+        assert limiter.allow(host, "/x", topic)
+        with limiter.acquire(host, "/x", topic):
+            assert not limiter.allow(host, "/x", topic)
+            with pytest.raises(RateLimited), limiter.acquire(host, "/x", topic):
+                raise AssertionError
+        assert limiter.allow(host, "/x", topic)
+    with limiter.acquire(PeerID("own"), "/x"), limiter.acquire(PeerID("own"), "/x"):
+        assert limiter.allow(PeerID("own"), "/x")

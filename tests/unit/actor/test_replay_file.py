@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from pathlib import Path
 
 import pytest
@@ -104,3 +105,23 @@ async def test_a_disk_that_fails_does_not_stop_the_node(tmp_path: Path) -> None:
     await file.sync()
     with pytest.raises(Replayed):
         file.window.check(SENDER, 1)
+
+
+def test_a_record_that_did_not_fit_on_the_disk_does_not_spoil_those_after_it(tmp_path: Path) -> None:
+    path = tmp_path / "seen"
+    file = opened(path)
+    admit(file, 1)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 7, hard))
+    try:
+        admit(file, 2)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    admit(file, 3)
+    file.close()
+    after = opened(path)
+    for nonce in (1, 3):
+        with pytest.raises(Replayed):
+            after.window.check(SENDER, nonce)
+    assert len(after.window) == 2
+    after.close()
