@@ -189,7 +189,7 @@ async def test_a_machine_boots_from_an_image(executor: QemuExecutor, images: Pat
 
 @pytest.mark.vm
 async def test_a_program_that_uses_up_the_memory_is_told_of(executor: QemuExecutor, tmp_path: Path) -> None:
-    await executor.start(request(tmp_path, "x=aaaaaaaaaaaaaaaa; while true; do x=$x$x; done"))
+    await executor.start(request(tmp_path, "/bin/busybox dd if=/dev/zero of=/dev/null bs=150M count=1; exit $?"))
     result = await executor.wait(ID)
     assert result.reason is EndReason.OUT_OF_MEMORY, result
     assert result.exit_code == 137
