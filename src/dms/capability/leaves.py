@@ -22,7 +22,7 @@ from typing import Final, NamedTuple
 from dms.capability.token import Token
 from dms.identity.ids import DID
 
-EXTRA_LIFE_NS: Final = 120 * 10**9
+EXTRA_LIFE_NS: Final = 30 * 10**9
 MAX_BUNCHES: Final = 512
 
 
