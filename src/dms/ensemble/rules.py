@@ -84,6 +84,8 @@ def _allocation(allocation: dict[str, Any], path: str, scripts: dict[str, Any], 
     if allocation.get("provision"):
         hint = "prepare the input with files, or use docker"
         r.fail_at(f"{path}.provision", "WebAssembly programs cannot be provisioned by scripts", hint=hint)
+    if allocation.get("keys"):
+        r.fail_at(f"{path}.keys", "WebAssembly programs cannot be given keys", hint="prepare the input with files")
     if (allocation.get("healthcheck") or {}).get("type") == "command":
         reason = "no command can run inside a WebAssembly program"
         r.fail_at(f"{path}.healthcheck", reason, hint="leave the health check out")

@@ -93,6 +93,11 @@ async def available_executors(
     }
 
     async def attempt(type_: str) -> None:
+        if type_ == "containerd":
+            from dms.executor.containerd import refusal
+
+            found.missing[type_] = refusal().message
+            return
         if type_ not in known:
             found.missing[type_] = f"there is no such executor; there are {', '.join(known)}"
             return

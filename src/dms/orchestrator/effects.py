@@ -19,6 +19,7 @@ from dms.actor.handle import Handle, handle_of_peer
 from dms.allocation import messages as allocation_messages
 from dms.ensemble.config import EnsembleConfig, LocationConstraints
 from dms.ensemble.ids import allocation_key
+from dms.ensemble.keys import key_scripts
 from dms.ensemble.requirements import node_executors, node_needs_privilege, node_ports, node_resources, start_layers
 from dms.orchestrator import messages
 from dms.orchestrator.bid import Bid, verify_bid
@@ -256,13 +257,14 @@ async def allocate_all(ctx: Context, state: DeploymentState) -> dict[str, Alloca
 
 def _order(config: EnsembleConfig, name: str) -> messages.AllocationOrder:
     allocation = config.v1.allocations[name]
+    keys = key_scripts(allocation)
     return messages.AllocationOrder(
         type=allocation.type,
         executor=allocation.executor,
         resources=allocation.resources,
         execution=allocation.execution,
-        provision_scripts={script: config.v1.scripts[script] for script in allocation.provision},
-        provision_order=allocation.provision,
+        provision_scripts=keys | {script: config.v1.scripts[script] for script in allocation.provision},
+        provision_order=(*keys, *allocation.provision),
         volumes=allocation.volume,
     )
 

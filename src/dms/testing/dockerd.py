@@ -24,8 +24,8 @@ START_TIMEOUT_S, STOP_TIMEOUT_S = 30.0, 20.0
 POLL_S = 0.05
 SUBNET = 213
 """Second number of the bridges' addresses."""
-APPLETS = ("cat", "dd", "dirname", "echo", "env", "false", "head", "httpd", "id", "kill", "ls", "mkdir", "nc", "seq")
-MORE_APPLETS = ("sh", "sleep", "tail", "touch", "true", "wc", "wget", "yes")
+APPLETS = ("cat", "chmod", "chown", "dd", "dirname", "echo", "env", "false", "head", "httpd", "id", "kill", "ls")
+MORE_APPLETS = ("mkdir", "nc", "seq", "sh", "sleep", "tail", "touch", "true", "wc", "wget", "yes")
 
 
 class TestEngine:
@@ -134,7 +134,13 @@ def podman_service() -> Iterator[str]:
     ]
     command = ["podman", *own, "system", "service", "--time", "0", f"unix://{socket}"]
     with log.open("wb") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=output, stdin=subprocess.DEVNULL)
+        process = subprocess.Popen(
+            command,
+            stdout=output,
+            stderr=output,
+            stdin=subprocess.DEVNULL,
+            cwd=directory,  # it leaves files there
+        )
     try:
         deadline = time.monotonic() + START_TIMEOUT_S
         while not socket.exists():

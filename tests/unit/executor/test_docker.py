@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 import trio
 
+from dms.ensemble.config import AllocationConfig, KeyConfig
+from dms.ensemble.keys import key_scripts
 from dms.executor.docker import DockerExecutor
 from dms.executor.docker.api import DockerApi
 from dms.executor.errors import ExecutorUnavailable, InvalidEngineSpec, StartFailed, Unsupported
@@ -216,6 +218,22 @@ async def test_provision_scripts_run_in_order_and_arguments_stay_as_they_are(ben
     assert result.exit_code == 7
     assert result.stdout_path is not None
     assert "never" not in result.stdout_path.read_text()
+
+
+async def test_keys_of_an_ensemble_are_where_they_belong_before_the_workload_runs(bench: Bench) -> None:
+    request = bench.request("cat /root/.ssh/authorized_keys /srv/key.asc; ls -l /srv/key.asc")
+    allocation = AllocationConfig(
+        type="task",
+        executor="docker",
+        resources=request.resources,
+        execution=request.engine,
+        keys=(
+            KeyConfig(type="ssh", file="ssh-ed25519 AAAA ann"),
+            KeyConfig(type="gpg", file="secret", dest="/srv/key.asc"),
+        ),
+    )
+    output = await bench.output(replace(request, provision_scripts=tuple(key_scripts(allocation).items())))
+    assert "ssh-ed25519 AAAA ann\nsecret\n-rw-------" in output
 
 
 async def test_a_command_inside_is_run(bench: Bench) -> None:
