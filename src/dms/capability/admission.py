@@ -7,14 +7,12 @@ denial.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
-from typing import Final
+from typing import Final, TypeAlias
 
 from dms.capability.anchors import Anchors
 from dms.capability.decision import Decision, Finding, Question, Rule, allow, deny
-from dms.capability.errors import CapabilityError
 from dms.capability.paths import any_implies
 from dms.capability.rules import claim_finding
 from dms.capability.token import Action, DMSToken, Token, TokenList, decode_token_list
@@ -25,27 +23,32 @@ from dms.types.ids import Capability
 
 _MAX_REFUSED_SUBJECTS: Final = 64
 _MAX_REFUSED: Final = 16
-_NO_HOLDER: Final = ""
-_MAX_IN_HAND: Final = 1024
-"""Messages whose tokens need not be parsed again when they are discarded."""
+_NO_SENDER: Final = ""
 _IMAGINED_LIFETIME_NS: Final = 30 * 10**9
 _NOT_ANCHORED = Finding(Rule.NOT_ANCHORED)
 _MALFORMED = Finding(Rule.MALFORMED)
 _TOO_MANY = Finding(Rule.TOO_MANY)
 
 
-@dataclass(slots=True)
-class _Held:
-    token: Token
-    is_verified: bool = False
-    """Signatures are computed on first use: most tokens of a message decide nothing."""
-    signed_from: int = 0
-    holders: dict[str, int] = field(default_factory=dict)
-    """How many messages in hand brought it, by sender: nobody can discard what another sender brought."""
+class _Message:
+    """What could count of what one message brought, by the bytes of each token."""
+
+    __slots__ = ("tokens",)
+
+    def __init__(self, tokens: dict[bytes, Token]) -> None:
+        self.tokens = tokens
+
+
+_Arrival: TypeAlias = tuple[str, bytes]
+"""The sender and the token list as it came: nobody can discard what another sender brought."""
 
 
 class Admission:
-    """Tokens of messages, by subject, from their arrival until they are discarded."""
+    """Tokens of messages from their arrival until they are discarded.
+
+    They are held message by message: what a message brought goes when that message is discarded, whatever else brought
+    the same. Of messages that are alike the first to be discarded is the one that came first.
+    """
 
     def __init__(
         self, name: str, anchors: Anchors, trust: TrustContext, clock_ns: Callable[[], int], max_held: int
@@ -55,34 +58,44 @@ class Admission:
         self._trust = trust
         self._clock_ns = clock_ns
         self._max_held = max_held
-        self._in_hand: dict[bytes, tuple[Token, ...]] = {}
-        self._held: dict[DID, dict[bytes, _Held]] = {}
+        self._messages: dict[_Arrival, list[_Message]] = {}
+        self._by_subject: dict[str, dict[_Message, None]] = {}
         self.count = 0
         """Tokens held now."""
         self._refused: dict[DID, list[tuple[Token, Finding | None]]] = {}
 
     def consume(self, origin: DID, blob: bytes, sender: ActorID | None) -> None:
         """See :meth:`CapabilityContext.consume`."""
-        tokens = decode_token_list(blob).tokens
-        if len(self._in_hand) >= _MAX_IN_HAND:
-            del self._in_hand[next(iter(self._in_hand))]
-        self._in_hand[blob] = tokens
-        claimed = origin if sender is None else _did_of_pub(sender.pub)
-        self._refused.pop(claimed, None)
-        now_ns = self._clock_ns()
+        tokens = decode_token_list(blob).tok
+        pub = _NO_SENDER if sender is None else sender.pub
+        claimed = origin if sender is None else _did_of_pub(pub)
+        if self._refused:
+            self._refused.pop(claimed, None)
+        now_ns, room = self._clock_ns(), self._max_held - self.count
+        arrived: dict[bytes, Token] = {}
         for token in tokens:
+            if token is None:
+                continue
             if not token.is_well_formed:
                 self._refuse(claimed, token, _MALFORMED)
+            elif token.wire in arrived:
+                continue
             elif not self._is_of_use(token, origin, None if sender is None else claimed, now_ns):
                 self._refuse(claimed, token, None)
-            elif not self._hold(token, sender):
+            elif len(arrived) < room or len(arrived) < (room := self._make_room(now_ns)):
+                arrived[token.wire] = token
+            else:
                 self._refuse(claimed, token, _TOO_MANY)
+        if arrived:
+            self._hold((pub, blob), arrived)
 
     def decide(self, question: Question) -> Decision:
         """Answer by the tokens in hand: the first that allows it, or why none does."""
         now_ns = self._clock_ns()
         findings: list[tuple[Token | None, Finding]] = []
-        decision = self._first_allowing(self._held.get(question.subject, {}).values(), question, now_ns, findings)
+        decision = self._first_allowing(
+            ((token, 0) for token in self._given_to(question.subject.uri)), question, now_ns, findings
+        )
         if decision is not None:
             return decision
         for token, refused in self._refused.get(question.subject, ()):
@@ -98,114 +111,130 @@ class Admission:
             if not token.is_well_formed:
                 findings.append((token, _MALFORMED))
             elif token.body.act == Action.DELEGATE and token.body.sub == question.subject:
-                imagined.append(_Held(_imagined(question, now_ns, token), signed_from=1))
+                imagined.append((_imagined(question, now_ns, token), 1))
             else:
-                imagined.append(_Held(token))
+                imagined.append((token, 0))
         if question.caps:
-            imagined.append(_Held(_imagined(question, now_ns), signed_from=1))
+            imagined.append((_imagined(question, now_ns), 1))
         decision = self._first_allowing(imagined, question, now_ns, findings)
         return decision or deny(question, findings, self._name)
 
     def discard(self, blob: bytes, sender: ActorID | None) -> None:
         """See :meth:`CapabilityContext.discard`."""
-        tokens = self._in_hand.pop(blob, None)
-        if tokens is None:
-            try:
-                tokens = decode_token_list(blob).tokens
-            except CapabilityError:
-                return
-        holder = _NO_HOLDER if sender is None else sender.pub
-        if sender is not None:
-            self._refused.pop(_did_of_pub(sender.pub), None)
-        for token in tokens:
-            held = self._held.get(token.dms.sub) if token.dms else None
-            if not held or not token.is_well_formed or (entry := held.get(token.wire)) is None:
-                continue
-            if holder not in entry.holders:
-                continue
-            entry.holders[holder] -= 1
-            if not entry.holders[holder]:
-                del entry.holders[holder]
-            if not entry.holders:
-                self._forget(token)
+        pub = _NO_SENDER if sender is None else sender.pub
+        if sender is not None and self._refused:
+            self._refused.pop(_did_of_pub(pub), None)
+        arrival = (pub, blob)
+        messages = self._messages.get(arrival)
+        if messages is None:
+            return
+        message = messages.pop(0)
+        if not messages:
+            del self._messages[arrival]
+        self._forget(message, message.tokens)
 
     def replies_to(self, target: DID) -> Iterable[Token]:
         """The valid tokens in hand by which ``target`` lets us do something."""
         now_ns = self._clock_ns()
-        for held in list(self._held.get(self._anchors.did, {}).values()):
-            if target in held.token.issuers and self._validity_finding(held, now_ns) is None:
-                yield held.token
+        for token in list(self._given_to(self._anchors.did.uri)):
+            if target in token.issuers and examine(token, self._trust, now_ns, self._anchors.revocations) is None:
+                yield token
 
     def drop(self, condition: Callable[[Token], bool]) -> int:
         """Drop the tokens for which ``condition`` holds; how many there were."""
-        doomed = [h.token for held in self._held.values() for h in held.values() if condition(h.token)]
-        for token in doomed:
-            self._forget(token)
-        return len(doomed)
+        before = self.count
+        for message in [message for messages in self._messages.values() for message in messages]:
+            over = {wire: token for wire, token in message.tokens.items() if condition(token)}
+            if over:
+                message.tokens = {wire: token for wire, token in message.tokens.items() if wire not in over}
+                self._forget(message, over)
+        return before - self.count
 
     def _first_allowing(
         self,
-        candidates: Iterable[_Held],
+        candidates: Iterable[tuple[Token, int]],
         question: Question,
         now_ns: int,
         findings: list[tuple[Token | None, Finding]],
     ) -> Decision | None:
-        for held in candidates:
-            finding = self._finding(held, question, now_ns)
+        for token, signed_from in candidates:
+            finding = self._finding(token, signed_from, question, now_ns)
             if finding is None:
-                return allow(question, held.token)
-            findings.append((held.token, finding))
+                return allow(question, token)
+            findings.append((token, finding))
         return None
 
-    def _finding(self, held: _Held, question: Question, now_ns: int) -> Finding | None:
-        """Why a token does not decide: it says something else, nobody trusted stands behind it, or it is not valid."""
-        token = held.token
+    def _finding(self, token: Token, signed_from: int, question: Question, now_ns: int) -> Finding | None:
+        """Why a token does not decide: it says something else, nobody trusted stands behind it, or it is not valid.
+
+        Signatures come last, because most tokens of a message decide nothing; time and revocation count at every use.
+        """
         finding = claim_finding(token, question)
         if finding is not None:
             return finding
-        if not self._anchors.admit(token, question.anchor, now_ns):
+        anchors = self._anchors
+        if not anchors.admit(token, question.anchor, now_ns):
             return _NOT_ANCHORED
-        return self._validity_finding(held, now_ns)
-
-    def _validity_finding(self, held: _Held, now_ns: int) -> Finding | None:
-        """What is wrong with it now; time and revocation are looked at on every use."""
-        token, revocations = held.token, self._anchors.revocations
-        if held.is_verified and not token.expires_before(now_ns) and not revocations.covers(token):
-            return None
-        finding = examine(token, self._trust, now_ns, revocations, signed_from=held.signed_from)
-        held.is_verified = finding is None
-        return finding
+        return examine(token, self._trust, now_ns, anchors.revocations, signed_from=signed_from)
 
     def _is_of_use(self, token: Token, origin: DID, sender: DID | None, now_ns: int) -> bool:
         """Whether it could count for anything here, before any signature is computed."""
-        body, own = token.body, self._anchors.did
-        if body.act == Action.REVOKE or (sender is not None and body.sub not in (own, sender)):
+        body, own = token.levels[0], self._anchors.did
+        if body.act == Action.REVOKE:
             return False
-        return origin in token.issuers or self._anchors.admit(token, own, now_ns)
+        if sender is not None and body.sub.uri != sender.uri and body.sub.uri != own.uri:
+            return False
+        return origin.uri == body.iss.uri or origin in token.issuers or self._anchors.admit(token, own, now_ns)
 
-    def _hold(self, token: Token, sender: ActorID | None) -> bool:
-        subject = token.body.sub
-        entry = self._held.get(subject, {}).get(token.wire)
-        if entry is None:
-            if self.count >= self._max_held:
-                now_ns = self._clock_ns()
-                self.drop(lambda token: token.expires_before(now_ns))
-            if self.count >= self._max_held:
-                return False
-            entry = _Held(token)
-            self._held.setdefault(subject, {})[token.wire] = entry
-            self.count += 1
-        holder = _NO_HOLDER if sender is None else sender.pub
-        entry.holders[holder] = entry.holders.get(holder, 0) + 1
-        return True
+    def _make_room(self, now_ns: int) -> int:
+        """For how many tokens there is room without those that are over."""
+        self.drop(lambda token: token.expires_before(now_ns))
+        return self._max_held - self.count
 
-    def _forget(self, token: Token) -> None:
-        subject = token.body.sub
-        held = self._held[subject]
-        del held[token.wire]
-        self.count -= 1
-        if not held:
-            del self._held[subject]
+    def _hold(self, arrival: _Arrival, tokens: dict[bytes, Token]) -> None:
+        message = _Message(tokens)
+        alike = self._messages.get(arrival)
+        if alike is None:
+            self._messages[arrival] = [message]
+        else:
+            alike.append(message)
+        self.count += len(tokens)
+        for token in tokens.values():
+            subject = token.levels[0].sub.uri
+            messages = self._by_subject.get(subject)
+            if messages is None:
+                self._by_subject[subject] = {message: None}
+            else:
+                messages[message] = None
+
+    def _given_to(self, subject: str) -> Iterator[Token]:
+        """The tokens given to ``subject``, each once."""
+        messages = self._by_subject.get(subject)
+        if messages is None:
+            return
+        seen: set[bytes] | None = set() if len(messages) > 1 else None
+        for message in messages:
+            for wire, token in message.tokens.items():
+                if token.levels[0].sub.uri != subject:
+                    continue
+                if seen is not None:
+                    if wire in seen:
+                        continue
+                    seen.add(wire)
+                yield token
+
+    def _forget(self, message: _Message, over: dict[bytes, Token]) -> None:
+        """Account for the tokens that are ``over``: all of a message that is gone, or what it lost."""
+        self.count -= len(over)
+        left = set() if over is message.tokens else {token.body.sub.uri for token in message.tokens.values()}
+        for token in over.values():
+            subject = token.levels[0].sub.uri
+            messages = self._by_subject.get(subject)
+            if messages is None or subject in left:
+                continue
+            messages.pop(message, None)
+            if not messages:
+                del self._by_subject[subject]
 
     def _refuse(self, claimed: DID, token: Token, finding: Finding | None) -> None:
         """Keep what is not admitted until the message is discarded, to explain a denial that follows from it."""

@@ -106,12 +106,13 @@ class Anchors:
         """Whether the authority of ``token``, if it is valid, is one that counts: its chain passes through ``anchor``
         or a root, or a require anchor lends it trust."""
         issuers, roots = token.issuers, self.roots
-        if anchor in issuers:
+        if anchor in issuers or (roots and not roots.keys().isdisjoint(issuers)):
             return True
         for issuer in issuers:
-            if issuer in roots:
-                return True
-        return self._has_side_chain(token, now_ns)
+            for lender in self.require.of_subject(issuer):
+                if now_ns <= lender.earliest_expiry_ns and allows_action(lender, token):
+                    return True
+        return False
 
     def drop(self, condition: Callable[[Token], bool]) -> int:
         """Drop the require and provide anchors for which ``condition`` holds; how many there were."""
@@ -120,13 +121,6 @@ class Anchors:
     def collect_garbage(self, now_ns: int) -> int:
         """Drop what has expired; how much that was."""
         return self.revocations.collect_garbage(now_ns) + self.drop(lambda token: token.expires_before(now_ns))
-
-    def _has_side_chain(self, token: Token, now_ns: int) -> bool:
-        for issuer in token.issuers:
-            for anchor in self.require.of_subject(issuer):
-                if not anchor.expires_before(now_ns) and allows_action(anchor, token):
-                    return True
-        return False
 
     def _known(self) -> set[DID]:
         """Everybody who stands in our anchors."""

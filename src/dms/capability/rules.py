@@ -43,24 +43,26 @@ def is_self_signed(token: Token, did: DID) -> bool:
 
 def claim_finding(token: Token, question: Question) -> Finding | None:
     """What keeps a token from saying what ``question`` asks, whoever signed it."""
-    body = token.body
+    body = token.levels[0]
     if body.act != question.action:
         return _ACTION
-    if body.sub != question.subject:
+    if body.sub.uri != question.subject.uri:
         return _SUBJECT
+    named = body.cap or ()
     for cap in question.caps:
-        if any_implies(body.caps, cap):
+        if cap in named or any_implies(body.caps, cap):
             break
     else:
         return _CAPABILITY
     if question.action == Action.BROADCAST:
         if not any_implies(body.topics, question.topic):
             return _TOPIC
-        if body.aud:
+        if body.aud.uri:
             return _AUDIENCE
-    elif body.aud and body.aud != question.audience:
+    elif body.aud.uri and body.aud.uri != question.audience.uri:
         return _AUDIENCE
-    if question.origin and question.origin not in (question.subject, body.iss):
+    origin = question.origin.uri
+    if origin and origin != question.subject.uri and origin != body.iss.uri:
         return _SENDER
     return None
 
@@ -92,14 +94,17 @@ def allows_delegation(
 
 def allows_action(token: Token, other: Token) -> bool:
     """Whether this token, held as a side chain, lends its trust to ``other``: its subject issued a level of it."""
-    body, claimed = token.body, other.body
-    if body.act != Action.DELEGATE or token.expires_before(claimed.exp):
+    body, claimed = token.levels[0], other.levels[0]
+    if body.act != Action.DELEGATE or claimed.exp > token.earliest_expiry_ns:
         return False
-    depth = anchor_depth(other, body.sub)
-    if depth is None or (body.depth > 0 and depth > body.depth):
+    if body.depth > 0:
+        depth = anchor_depth(other, body.sub)
+        if depth is None or depth > body.depth:
+            return False
+    elif body.sub not in other.issuers:
         return False
     return (
-        (not body.aud or body.aud == claimed.aud)
+        (not body.aud.uri or body.aud.uri == claimed.aud.uri)
         and all_implied(body.caps, claimed.cap or ())
         and all_implied(body.topics, claimed.topic)
     )

@@ -86,6 +86,9 @@ class DMSToken(Wire, kw_only=True, dict=True):
     @lazy
     def unsigned_json(self) -> bytes:
         """Canonical JSON without ``sig``; the chain, last but one of the fields, is appended as it was encoded."""
+        received = self.__dict__.pop(_RECEIVED, None)
+        if received is not None and (unsigned := _cut_unsigned(self.chain, *received)) is not None:
+            return unsigned
         bare = DMSToken(
             act=self.act,
             iss=self.iss,
@@ -194,7 +197,8 @@ class Token(Wire, dict=True):
     @lazy
     def is_self_certifying(self) -> bool:
         """Whether all issuers are their own keys. The key of any other DID may be another one tomorrow."""
-        return all(did.uri.startswith("did:key:") for did in self.issuers)
+        body = self.levels[0]  # levels exist, so that there are few
+        return body.iss.uri.startswith("did:key:") and (body.chain is None or body.chain.is_self_certifying)
 
     @lazy
     def earliest_expiry_ns(self) -> int:
@@ -274,6 +278,14 @@ class _List(Wire):
     tok: tuple[msgspec.Raw, ...] = ()
 
 
+_RECEIVED: Final = "_received"
+"""Where a level that was parsed keeps its bytes and their parsed form until somebody asks for its canonical JSON."""
+_WRAPPER_BYTES: Final = len(b'{"dms":')
+_LESS, _GREATER, _AMPERSAND = b"<>&"
+_LINE_SEPARATOR: Final = "\u2028".encode()
+_PARAGRAPH_SEPARATOR: Final = "\u2029".encode()
+
+_encode_level = msgspec.json.Encoder().encode
 _decode_level = msgspec.json.Decoder(_Outer).decode
 _decode_list = msgspec.json.Decoder(_List).decode
 _parsed = ParsedTokens()
@@ -294,7 +306,7 @@ def decode_token_list(blob: bytes) -> TokenList:
     """
     _check_size(blob)
     try:
-        return TokenList(tok=tuple(_read(bytes(raw)) for raw in _decode_list(blob or b"{}").tok))
+        return TokenList(tok=tuple([_read(bytes(raw)) for raw in _decode_list(blob or b"{}").tok]))
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return _read_tolerantly(blob, TokenList)
 
@@ -328,18 +340,21 @@ def _read(data: bytes) -> Token:
 
     :raises msgspec.MsgspecError: not as we write it, or too long a chain; :func:`_read_tolerantly` tells.
     """
-    read: list[tuple[bytes, _Body]] = []
     token = _parsed.get(data)
+    if token is not None:
+        return token
+    read: list[tuple[bytes, _Outer]] = []
     while token is None:
         if len(read) == MAX_CHAIN:
             raise msgspec.ValidationError
-        body = _decode_level(data).dms
-        read.append((data, body))
-        data = bytes(body.chain)
+        outer = _decode_level(data)
+        read.append((data, outer))
+        data = bytes(outer.dms.chain)
         if not data:
             break
         token = _parsed.get(data)
-    for wire, body in reversed(read):
+    for wire, outer in reversed(read):
+        body = outer.dms
         dms = DMSToken(
             act=body.act,
             iss=body.iss,
@@ -354,15 +369,37 @@ def _read(data: bytes) -> Token:
             sig=body.sig,
         )
         parent, token = token, Token(dms=dms)
+        dms.__dict__[_RECEIVED] = (wire, outer)
         known = token.__dict__
         known["wire"] = wire
         if parent is None:
-            known["levels"], known["issuers"], known["earliest_expiry_ns"] = (dms,), frozenset((body.iss,)), body.exp
-        elif len(parent.levels) < MAX_CHAIN:
-            known["levels"] = (dms, *parent.levels)
-            known["issuers"] = parent.issuers | {body.iss}
+            known["levels"], known["earliest_expiry_ns"] = (dms,), body.exp
+        elif len(above := parent.levels) < MAX_CHAIN:
+            known["levels"] = (dms, *above)
             known["earliest_expiry_ns"] = min(body.exp, parent.earliest_expiry_ns)
     return cast("Token", token)
+
+
+def _cut_unsigned(chain: Token | None, wire: bytes, outer: _Outer) -> bytes | None:
+    """The canonical JSON without ``sig`` of the level that was parsed from ``wire``, cut out of these bytes; None
+    unless they are canonical themselves, as those of an honest issuer are. To see that is cheaper than to encode the
+    level with its chain anew, and the signature is checked over the same bytes either way.
+    """
+    if _encode_level(outer) != wire or (chain is not None and chain.json != chain.wire):  # the chain went as it came
+        return None
+    if _LESS in wire or _GREATER in wire or _AMPERSAND in wire:  # our encoder leaves them as they are, Go does not
+        return None
+    if not wire.isascii() and (_LINE_SEPARATOR in wire or _PARAGRAPH_SEPARATOR in wire):
+        return None
+    sig = outer.dms.sig
+    if not sig:
+        return wire[_WRAPPER_BYTES:-1]
+    return wire[_WRAPPER_BYTES : -1 - _sig_member_bytes(len(sig))] + b"}"
+
+
+def _sig_member_bytes(size: int) -> int:
+    """Of the last member and the end of the object, ``,"sig":"…"}``."""
+    return 10 + 4 * ((size + 2) // 3)
 
 
 def _read_tolerantly(data: bytes, type_: type[gojson.T]) -> gojson.T:

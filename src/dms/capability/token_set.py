@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 
 from dms.capability.rules import subsumes
 from dms.capability.token import Token, TokenKey
@@ -38,9 +38,10 @@ class TokenSet:
             self._drop(token)
         return len(doomed)
 
-    def of_subject(self, subject: DID) -> Iterator[Token]:
+    def of_subject(self, subject: DID) -> Collection[Token]:
         """The tokens given to ``subject``."""
-        return iter(self._by_subject.get(subject, {}).values())
+        found = self._by_subject.get(subject)
+        return () if found is None else found.values()
 
     def __iter__(self) -> Iterator[Token]:
         return iter(self._tokens.values())

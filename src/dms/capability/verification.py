@@ -60,12 +60,14 @@ def examine(
     finding = _level_finding(levels, known, revoked)
     if finding is not None:
         return finding
+    parent = levels[known] if known < len(levels) else None
     for index in range(known - 1, -1, -1):
-        finding = _link_finding(index, levels[index], levels[index + 1]) if index + 1 < len(levels) else None
-        if finding is None and index >= signed_from:
-            finding = _signature_finding(index, levels[index], trust)
-        if finding is not None:
+        level = levels[index]
+        if parent is not None and (finding := _link_finding(index, level, parent)) is not None:
             return finding
+        if index >= signed_from and (finding := _signature_finding(index, level, trust)) is not None:
+            return finding
+        parent = level
     if known > 0 and signed_from == 0 and token.is_self_certifying:
         for level in levels[:known]:
             level.note_verified(trust)
@@ -95,6 +97,7 @@ def _expired(levels: tuple[DMSToken, ...], now_ns: int) -> Finding:
 
 def _level_finding(levels: tuple[DMSToken, ...], known: int, revoked: Container[TokenKey]) -> Finding | None:
     """What is wrong with single levels: depth and revocation everywhere, shape where it was not looked at before."""
+    has_revoked = bool(revoked)  # names are made only where there is something to compare them with
     for index, level in enumerate(levels):
         if index < known:
             if level.act not in _ACTIONS:
@@ -106,7 +109,7 @@ def _level_finding(levels: tuple[DMSToken, ...], known: int, revoked: Container[
         if 0 < level.depth < index:
             message = f"not authorized: max depth exceeded: level {index} allows {level.depth}"
             return _finding(Rule.DEPTH, index, message)
-        if level.key in revoked:
+        if has_revoked and level.key in revoked:
             return _finding(Rule.REVOKED, index, f"not authorized: revoked by {shown(level.iss.uri)}")
     return None
 
@@ -117,10 +120,12 @@ def _first_verified(levels: tuple[DMSToken, ...], trust: TrustContext) -> int:
     What is remembered holds for ever: these bytes were signed by the keys that they name themselves. Failures are not
     remembered: there are as many wrong tokens as anybody likes to make.
     """
-    for index, level in enumerate(levels):
+    known = 0
+    for level in levels:
         if level.was_verified(trust):
-            return index
-    return len(levels)
+            break
+        known += 1
+    return known
 
 
 def _link_finding(index: int, child: DMSToken, parent: DMSToken) -> Finding | None:
@@ -130,9 +135,9 @@ def _link_finding(index: int, child: DMSToken, parent: DMSToken) -> Finding | No
     if child.exp > parent.exp:
         error = CapabilityExpired("capability expired: it outlives the token that it rests on")
         return Finding(Rule.OUTLIVES, index, error)
-    if child.iss != parent.sub:
+    if child.iss.uri != parent.sub.uri:
         return _unlinked(index, f"{shown(child.iss.uri)} rests on a token that was given to {shown(parent.sub.uri)}")
-    if parent.aud and parent.aud != child.aud:
+    if parent.aud.uri and parent.aud.uri != child.aud.uri:
         return _unlinked(index, f"{shown(parent.iss.uri)} granted it for use at {shown(parent.aud.uri)} only")
     if not all_implied(parent.topics, child.topic):
         return _unlinked(index, f"topics beyond those that {shown(parent.iss.uri)} granted")

@@ -7,6 +7,7 @@ never waits for a network.
 
 from __future__ import annotations
 
+import functools
 import re
 import time
 from abc import ABC, abstractmethod
@@ -29,6 +30,7 @@ MAX_UNRESOLVED: Final = 4
 FILE_TIMEOUT_S: Final = 20.0
 _FETCHED_DID: Final = re.compile(rb"did:prism:[A-Za-z0-9._-]{1,128}")
 _VERIFIED_CACHE: Final = 8192
+_ANCHOR_CACHE: Final = 4096
 
 
 class Provider(ABC):
@@ -135,7 +137,7 @@ class TrustContext:
         :raises InvalidDID: damaged.
         """
         if not _must_be_fetched(did):
-            return Anchor(did, public_key_of_did(did))
+            return _anchor_of_text(did.uri)
         if did in self._providers:
             return self._providers[did].anchor
         if (key := self._fetched.get(did)) is not None:
@@ -196,6 +198,12 @@ class TrustContext:
             await self._fetched.fetch(did, timeout_s)
         except UnresolvedDID:
             return
+
+
+@functools.lru_cache(maxsize=_ANCHOR_CACHE)
+def _anchor_of_text(uri: str) -> Anchor:
+    did = DID(uri=uri)
+    return Anchor(did, public_key_of_did(did))
 
 
 def fetched_dids_in(text: bytes) -> list[DID]:

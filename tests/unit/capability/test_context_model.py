@@ -100,6 +100,7 @@ class Model:
         )
 
     def allows(self, sender: str, cap: str) -> bool:
+        """Tokens count that the sender brought, and those given to us, whoever brought them."""
         return any(
             grant.act == Action.INVOKE
             and grant.sub == sender
@@ -108,7 +109,7 @@ class Model:
             and self.is_trusted(grant)
             and self.is_valid(grant)
             for origin, grants in self.messages
-            if origin == sender
+            if sender in (origin, "node")
             for grant in grants
         )
 
@@ -250,7 +251,8 @@ class ContextMachine(RuleBasedStateMachine):
         if grant in self.model.revoked:
             return  # known already: nothing happens
         self.model.revoked.add(grant)
-        self._forget(lambda held: grant in held.chain)
+        # all that is revoked is dropped, also what a message brought since it was revoked
+        self._forget(lambda held: not self.model.revoked.isdisjoint(held.chain))
 
     @precondition(lambda self: self.model.revoked)
     @rule(data=st.data())
