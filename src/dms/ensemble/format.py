@@ -144,6 +144,7 @@ _CONTAINER = {
     "environment": Member(ENVIRONMENT, "variables, as a map or a list of KEY=VALUE"),
     "working_directory": Member(TEXT, "directory in which it starts"),
 }
+TEXT_SIZE = Text(pattern=r"\d+ ?([kKMGT]i?)?B?", what="a size", advice="write it like 16MiB")
 DOCKER = Object(
     _CONTAINER
     | {
@@ -162,6 +163,13 @@ DOCKER = Object(
             "login at the registry",
         ),
         "user": Member(TEXT, "owner of delivered keys; root unless given"),
+        "read_only": Member(Bool(), "the root file system cannot be written, but /tmp, /run and /var/tmp"),
+        "tmpfs": Member(
+            MapOf(TEXT_SIZE, Text(pattern=r"/[^\0]{1,255}", what="an absolute path")),
+            "directories in memory: path to size, such as 16MiB",
+        ),
+        "shm_size": Member(TEXT_SIZE, "size of /dev/shm, such as 128MiB"),
+        "pids_limit": Member(Integer(minimum=1, maximum=4096), "number of processes; 1024 unless given"),
     }
 )
 CONTAINERD = Object(

@@ -15,6 +15,7 @@
 ``wasm_runner``      … what runs inside such a process (standard library only)
 ``wasm_abi``         … the part of Wasmtime's C interface that it uses
 ``docker``           containers of a Docker or Podman engine: a package
+``containerd``       parameters of containerd and Kata: understood, and refused
 ``supervision``      what backends share that run each workload in such a process
 ``vm``               microVMs: what both kinds of machine share
 ``vm_params``        … their engine parameters
