@@ -6,11 +6,21 @@ import base64
 import json
 import random
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dms.capability.errors import BadToken
-from dms.capability.token import MAX_BLOB_BYTES, Action, Token, TokenList, decode_token_list, encode_token_list, issue
+from dms.capability.token import (
+    MAX_BLOB_BYTES,
+    Action,
+    Token,
+    TokenList,
+    decode_token,
+    decode_token_list,
+    encode_token_list,
+    issue,
+)
 from dms.capability.verification import verify
 from dms.identity.ids import NO_DID
 from dms.identity.trust import TrustContext
@@ -141,3 +151,16 @@ def test_bytes_are_base64_with_padding_or_the_list_is_bad() -> None:
         blob = encode_token_list(TokenList.of(token)).replace(nonce, wrong)
         assert read(blob) is None
         assert whole(blob) is None
+
+
+@pytest.mark.parametrize("cap", ["/a", "/<a>&", "/\u2028\u2029", "/ä\U0001f600", '/"\\'])
+def test_what_was_signed_is_canonical_however_the_token_came(cap: str) -> None:
+    org, user, peer = Party("org"), Party("user"), Party("peer")
+    token = user.issue(peer, cap, parent=org.issue(user, cap))
+    raw = json.dumps(json.loads(token.json), ensure_ascii=False)
+    sorted_keys = json.dumps(json.loads(token.json), indent=1, sort_keys=True)
+    for form in (token.json, raw.encode(), raw.replace(": ", ":").replace(", ", ",").encode(), sorted_keys.encode()):
+        read = decode_token(form)
+        assert read.body.signed_bytes() == token.body.signed_bytes()
+        assert [level.json for level in read.levels] == [level.json for level in token.levels]
+        verify(read, TrustContext(), NOW_NS)
