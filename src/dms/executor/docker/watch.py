@@ -22,7 +22,10 @@ RETRY_S = (0.2, 0.5, 1.0, 2.0, 5.0)
 """Pauses between attempts while the engine does not answer; the last one is repeated."""
 RESTART_POLL_S = 1.0
 """How often a container is looked at that the engine starts again."""
+ATTACHED_END_S = 10.0
+"""How long after the end of its output the end of a container may be told, before the engine's record is asked."""
 ENDED_S = 0.05
+"""Within which an end that is known already is told."""
 DISK_CHECK_S = 60.0
 """Between two looks at what a container has written, where the storage driver cannot limit it."""
 
@@ -110,7 +113,7 @@ class Watcher:
         """Until everything that the container said is in the files, or cannot be had."""
         if execution.attached is not None:
             await execution.attached.wait()
-            with trio.move_on_after(RESTART_POLL_S):
+            with trio.move_on_after(ATTACHED_END_S):
                 await stopped.wait()
         else:  # one that has ended long ago is read once only
             with trio.move_on_after(ENDED_S):
