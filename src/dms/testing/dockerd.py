@@ -20,6 +20,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import psutil
+
 START_TIMEOUT_S, STOP_TIMEOUT_S = 30.0, 20.0
 POLL_S = 0.05
 SUBNET = 213
@@ -149,8 +151,10 @@ def podman_service() -> Iterator[str]:
             time.sleep(POLL_S)
         yield f"unix://{socket}"
     finally:
+        subprocess.run(["podman", *own, "rm", "--all", "--force", "--time", "0"], check=False, capture_output=True)
         process.terminate()
         process.wait(STOP_TIMEOUT_S)
+        _end_all_of(directory)
         _unmount_below(directory)
         shutil.rmtree(directory, ignore_errors=True)
 
@@ -194,6 +198,17 @@ def _stop_containerd(directory: Path, by: signal.Signals = signal.SIGTERM) -> No
             os.kill(pid, by)
             time.sleep(POLL_S)
     pid_file.unlink(missing_ok=True)
+
+
+def _end_all_of(directory: Path) -> None:
+    """Podman's containers each have a process beside them, which cleans up after its end."""
+    deadline = time.monotonic() + STOP_TIMEOUT_S / 4
+    while left := [p for p in psutil.process_iter(["cmdline"]) if str(directory) in " ".join(p.info["cmdline"] or ())]:
+        if time.monotonic() > deadline:
+            for process in left:
+                with suppress(psutil.Error):
+                    process.kill()
+        time.sleep(POLL_S)
 
 
 def _unmount_below(directory: Path) -> None:
