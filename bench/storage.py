@@ -93,7 +93,7 @@ class _S3:
         ours, bare = f"ours{self._number}", f"bare{self._number}"
         for path in sorted((source / "small").iterdir()):
             obstore.put(self._bare, f"{ours}/small/{path.name}", path)
-        found = {
+        return {
             "obstore alone: a file of 64 MiB up": _timed(
                 lambda: self._put(source / "large/file", f"{bare}/large/file")
             ),
@@ -103,7 +103,6 @@ class _S3:
             "obstore alone, six threads: 200 files of 16 KiB down": _timed(lambda: self._get_all(f"{ours}/small")),
             "S3: 200 files of 16 KiB down": _timed(lambda: trio.run(self._download, f"{ours}/small/")),
         }
-        return found
 
     def _put(self, path: Path, key: str) -> None:
         obstore.put(self._bare, key, path)
