@@ -154,9 +154,13 @@ def podman_service() -> Iterator[str]:
         subprocess.run(["podman", *own, "rm", "--all", "--force", "--time", "0"], check=False, capture_output=True)
         process.terminate()
         process.wait(STOP_TIMEOUT_S)
-        _end_all_of(directory)
-        _unmount_below(directory)
-        shutil.rmtree(directory, ignore_errors=True)
+        for _ in range(10):  # what cleans up after a container mounts the store once more
+            _end_all_of(directory)
+            _unmount_below(directory)
+            shutil.rmtree(directory, ignore_errors=True)
+            if not directory.exists():
+                break
+            time.sleep(4 * POLL_S)
 
 
 def busybox_image() -> bytes:
