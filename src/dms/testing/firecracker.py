@@ -295,8 +295,13 @@ def serve(socket: str, instance: Instance) -> None:
 
     class Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
         daemon_threads = True
+        request_queue_size = 64
 
-    Server(socket, Handler).serve_forever()
+    # it gets its name once it listens: in between a caller would be refused
+    unnamed = f"{socket}.new"
+    server = Server(unnamed, Handler)
+    Path(unnamed).rename(socket)
+    server.serve_forever()
 
 
 def main() -> None:

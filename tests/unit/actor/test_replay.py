@@ -181,7 +181,7 @@ class Machine(RuleBasedStateMachine):
 
 
 TestAgainstAModel = Machine.TestCase
-TestAgainstAModel.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestAgainstAModel.settings = settings(max_examples=30, stateful_step_count=40, deadline=None)
 
 
 @given(st.lists(st.integers(0, 50), max_size=60))

@@ -419,7 +419,7 @@ TREES = st.recursive(
 )
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(st.dictionaries(KEYS, TREES, max_size=6))
 def test_no_tree_makes_the_validator_raise_anything_else(tree: dict[str, Any]) -> None:
     for document in (tree, {"version": "V1"} | tree, {"v1": tree}):
@@ -429,7 +429,7 @@ def test_no_tree_makes_the_validator_raise_anything_else(tree: dict[str, Any]) -
             assert all(str(p) and "\n" not in str(p) for p in found.problems)
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(ensembles(), st.data())
 def test_no_mutation_of_a_valid_ensemble_makes_it_raise_anything_else(
     document: dict[str, Any], data: st.DataObject

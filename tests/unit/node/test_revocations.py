@@ -154,7 +154,7 @@ def fetched(theirs: Summary, ours: Summary, **page: int) -> list[Token]:
         after = following
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(st.sets(st.integers(0, 400)), st.sets(st.integers(0, 400)), st.integers(1, 50))
 def test_whoever_asks_learns_all_that_it_lacks(mine: set[int], yours: set[int], page: int) -> None:
     asker, answerer = Summary(map(unsigned, mine)), Summary(map(unsigned, yours))
