@@ -117,6 +117,12 @@ class Instance:
         self.state = "Not started"
         self._config: dict[str, Any] = {}
         self._guest: Guest | None = None
+        self._is_answered = threading.Event()
+
+    def answered(self) -> None:
+        """What was handled last is answered: a guest that has been started may run, and end this process."""
+        if self._guest is not None:
+            self._is_answered.set()
 
     def handle(self, method: str, path: str, body: bytes) -> Any:
         """Do it; returns what is answered.
@@ -151,7 +157,7 @@ class Instance:
             raise Refused("Cannot start microvm without kernel configuration.")
         self.state = "Running"
         self._guest = Guest(boot.get("initrd_path", ""))
-        threading.Thread(target=self._guest.run, daemon=True).start()
+        threading.Thread(target=self._guest.run, args=(self._is_answered,), daemon=True).start()
 
     def _pause(self, *, is_paused: bool) -> None:
         if self._guest is None:
@@ -170,8 +176,9 @@ class Guest:
         self._program: subprocess.Popen[bytes] | None = None
         self._has_begun = threading.Event()
 
-    def run(self) -> None:
+    def run(self, may_begin: threading.Event) -> None:
         """From boot to the program's end; the process ends with it."""
+        may_begin.wait()
         self._say("noise", raw=b"[    0.000000] a kernel that is not there\r\n")
         if f"{HOME}/launch" not in self._files:  # an image with its own init: it says something and shuts down
             self._say("", raw=b"no agent here\r\n")
@@ -283,7 +290,9 @@ def serve(socket: str, instance: Instance) -> None:
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(answer)))
             self.end_headers()
-            self.wfile.write(answer)
+            if answer:  # nothing is an error too, once the caller has gone with the head
+                self.wfile.write(answer)
+            instance.answered()
 
         do_GET = do_PUT = do_PATCH = _do  # noqa: N815  the library's names
 
