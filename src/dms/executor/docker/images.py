@@ -66,9 +66,8 @@ class RegistryAuth:
     password: str = field(repr=False)
 
     def header(self, registry: str) -> dict[str, str]:
-        """The header of a pull."""
-        server = "https://index.docker.io/v1/" if registry == DOCKER_HUB else registry
-        told = {"username": self.username, "password": self.password, "serveraddress": server}
+        """The header of a pull; the engine uses the login for the registry of the image, whatever is named here."""
+        told = {"username": self.username, "password": self.password, "serveraddress": registry}
         return {"X-Registry-Auth": base64.urlsafe_b64encode(json.dumps(told).encode()).decode()}
 
 
