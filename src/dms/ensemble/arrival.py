@@ -7,9 +7,9 @@ from typing import Any
 from dms.ensemble.config import EnsembleConfig
 from dms.ensemble.errors import InvalidEnsemble
 from dms.ensemble.format import V1
-from dms.ensemble.problem import Problem
+from dms.ensemble.problem import ROOT, Problem
 from dms.ensemble.reading import Reader
-from dms.ensemble.rules import ROOT, apply_rules, with_defaults
+from dms.ensemble.rules import apply_rules, with_defaults
 from dms.ensemble.sizes import size_problems
 from dms.ensemble.tree import lift
 from dms.types import gojson

@@ -109,6 +109,8 @@ class NodeConfig(Wire):
     """Pins the node to one machine; empty for any."""
     redundancy: int = 0
     failure_recovery: str = ""
+    count: int = 0
+    """More than 0: a group of so many equal nodes (:mod:`~dms.ensemble.groups`); what is expanded has none."""
 
 
 class EdgeConfig(Wire):
@@ -118,6 +120,8 @@ class EdgeConfig(Wire):
     t: str
     rtt: int = 0
     bw: int = 0
+    shape: str = ""
+    """Between groups: which members are meant, ``all`` (when empty), ``paired`` or ``ring``."""
 
 
 class SupervisorConfig(Wire):

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from dms.ensemble.containers import ListOf, Member, Object
+from dms.ensemble.groups import SHAPES
 from dms.ensemble.kinds import JSON, Integer, Kind, Text
 from dms.ensemble.problem import shorten
 from dms.ensemble.reading import INVALID, Invalid, Reader, did_you_mean
@@ -119,6 +120,37 @@ class ResourcesOrTemplate(Kind):
         """The object, or the name of a template."""
         refined = {"type": "object", "required": ["name"], "properties": {"name": {"type": "string"}}}
         return {"anyOf": [self.kind.schema(defs), {"type": "string", "pattern": r"\S"}, refined]}
+
+
+MAX_CARDS = 256
+"""Graphics processors of one allocation."""
+
+
+@dataclass(frozen=True)
+class Cards(Kind):
+    """Graphics processors: a list, in which ``count`` repeats an entry; in the canonical form each stands by itself."""
+
+    kind: Object
+
+    def read(self, tree: Tree, path: str, r: Reader) -> JSON:
+        """The list, repeated."""
+        values = ListOf(self.kind, what="card", takes_single=True).read(tree, path, r)
+        if values is INVALID:
+            return INVALID
+        if sum(card.get("count", 1) for card in values) > MAX_CARDS:
+            return r.fail(tree, path, f"more than {MAX_CARDS} cards", hint="spread the work over several nodes")
+        cards: list[JSON] = []
+        for index, card in enumerate(values):
+            count = card.pop("count", 1)
+            certain = [name for name in ("index", "pci_address", "uuid") if name in card]
+            if count > 1 and certain:
+                r.fail(tree, f"{path}[{index}].count", f"{certain[0]} names one card, so it cannot be repeated")
+            cards += [card] * count
+        return cards
+
+    def schema(self, defs: dict[str, JSON]) -> dict[str, JSON]:
+        """An array."""
+        return ListOf(self.kind).schema(defs)
 
 
 @dataclass(frozen=True)
@@ -354,7 +386,8 @@ class Edge(Kind):
     def schema(self, defs: dict[str, JSON]) -> dict[str, JSON]:
         """Either form."""
         bound = {"anyOf": [Integer().schema(defs), {"type": "null"}]}
-        bounds = {"rtt": bound, "bw": bound}
+        shape = {"anyOf": [Text(choices=SHAPES).schema(defs), {"type": "null"}]}
+        bounds = {"rtt": bound, "bw": bound, "shape": shape}
         names = {"type": "array", "items": self.name.schema(defs), "minItems": 2, "maxItems": 2}
         short: dict[str, JSON] = {
             "type": "object",
@@ -371,6 +404,7 @@ class Edge(Kind):
                 "t": Member(self.name, "the other node", required=True),
                 "rtt": Member(Integer(), "longest round trip in milliseconds"),
                 "bw": Member(Integer(), "lowest bandwidth in bits per second"),
+                "shape": Member(Text(choices=SHAPES, what="a shape"), "between groups: all, paired or ring"),
             }
         )
 

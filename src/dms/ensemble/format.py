@@ -19,6 +19,8 @@ from dms.ensemble.checks import (
 from dms.ensemble.containers import Lazy, ListOf, MapOf, Member, Object
 from dms.ensemble.dialect import (
     CONTINENTS,
+    MAX_CARDS,
+    Cards,
     Edge,
     Environment,
     Execution,
@@ -31,6 +33,7 @@ from dms.ensemble.dialect import (
     continent_code,
     version_name,
 )
+from dms.ensemble.groups import MAX_COUNT
 from dms.ensemble.kinds import Bool, Bytes, Duration, Integer, Number, Text, frequency, size
 from dms.ensemble.storage import ANY_STORAGE, STORAGE
 
@@ -109,13 +112,14 @@ GPU = Object(
         "model": Member(FILLED, "model, such as RTX 3080"),
         "vram": Member(size("vram"), "lowest memory of the card; GiB without a unit"),
         "uuid": Member(TEXT, "a certain card; better left out"),
+        "count": Member(Integer(minimum=1, maximum=MAX_CARDS), "so many equal cards; 1 unless given"),
     },
     is_untagged=True,
 )
 RESOURCES = Object(
     {
         "cpu": Member(CPU, "processor: cores", required=True),
-        "gpus": Member(ListOf(GPU, what="card", takes_single=True), "graphics processors", aliases=("gpu",)),
+        "gpus": Member(Cards(GPU), "graphics processors", aliases=("gpu",)),
         "ram": Member(RAM, "memory: size", required=True),
         "disk": Member(DISK, "storage: size", required=True),
     },
@@ -368,6 +372,9 @@ NODE = Object(
         "redundancy": Member(Integer(maximum=100), "number of standby copies"),
         "failure_recovery": Member(
             Text(choices=NODE_RECOVERY, what="a way to recover"), f"one of {', '.join(NODE_RECOVERY)}"
+        ),
+        "count": Member(
+            Integer(minimum=1, maximum=MAX_COUNT), "a group of so many equal nodes: NAME-0001, NAME-0002 …"
         ),
     },
     definition="node",

@@ -12,9 +12,9 @@ from dms.ensemble.document import MAX_DOCUMENT_BYTES, parse_document
 from dms.ensemble.errors import EnsembleFileNotFound, InvalidEnsemble
 from dms.ensemble.format import FILE, V1
 from dms.ensemble.placeholders import Placeholders
-from dms.ensemble.problem import Problem
+from dms.ensemble.problem import ROOT, Problem
 from dms.ensemble.reading import Reader
-from dms.ensemble.rules import ROOT, apply_rules
+from dms.ensemble.rules import apply_rules
 from dms.ensemble.sizes import size_problems
 from dms.ensemble.tree import Mapping, Tree
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+ROOT = "V1"
+"""Where every path begins."""
 MAX_NAME_CHARS = 80
 """So much of a name is shown in a path."""
 MAX_VALUE_CHARS = 60

@@ -80,6 +80,14 @@ class Reader:
             return self.fail(tree, path, result.reason, hint=result.hint, value=tree.raw)
         return result
 
+    def is_wrong(self, path: str) -> bool:
+        """Whether exactly this has a problem."""
+        return any(p.path == path for p in self.problems)
+
+    def is_broken(self, path: str) -> bool:
+        """Whether something there has a problem of its own; then its absence is no second one."""
+        return any(p.path == path or p.path.startswith((f"{path}.", f"{path}[")) for p in self.problems)
+
     def in_order(self, problems: Iterable[Problem]) -> tuple[Problem, ...]:
         """Problems in the order of the document, each once."""
         return tuple(sorted(dict.fromkeys(problems), key=lambda p: (p.line or 2**31, p.column)))

@@ -7,14 +7,16 @@ node.
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
+from dms.ensemble.group_rules import apply_group_rules, is_member
+from dms.ensemble.groups import split_member
 from dms.ensemble.ids import standby_name
-from dms.ensemble.problem import path_part, shorten
+from dms.ensemble.problem import ROOT, path_part, shorten
 from dms.ensemble.reading import Reader, did_you_mean
 
-ROOT = "V1"
-"""Where every path begins."""
+_STANDBY = re.compile(r"(.+)-standby-(\d{1,3})")
 
 
 def apply_rules(v1: dict[str, Any], r: Reader) -> None:
@@ -31,11 +33,14 @@ def apply_rules(v1: dict[str, Any], r: Reader) -> None:
     for name, node in nodes.items():
         _ports(node, f"{ROOT}.nodes.{path_part(name)}", allocations, r)
         _architecture(node, f"{ROOT}.nodes.{path_part(name)}", allocations, r)
-        _standbys(name, node, nodes, r)
+    counts = {name: node["count"] for name, node in nodes.items() if node.get("count")}
+    sizes = {name: counts[home] for name, home in homes.items() if home in counts}
+    apply_group_rules(v1, counts, sizes, r)
+    _standbys(nodes, counts, r)
     for index, edge in enumerate(v1.get("edges") or ()):
-        _edge(edge, f"{ROOT}.edges[{index}]", nodes, r)
+        _edge(edge, f"{ROOT}.edges[{index}]", nodes, counts, r)
     if v1.get("supervisor"):
-        _supervisor(v1["supervisor"], f"{ROOT}.supervisor", allocations, r)
+        _supervisor(v1["supervisor"], f"{ROOT}.supervisor", allocations, sizes, r)
 
 
 def with_defaults(v1: dict[str, Any]) -> dict[str, Any]:
@@ -98,9 +103,7 @@ def _homes(nodes: dict[str, dict[str, Any]], allocations: dict[str, Any], r: Rea
         for index, name in enumerate(config.get("allocations") or ()):
             path = f"{ROOT}.nodes.{path_part(node)}.allocations[{index}]"
             if name not in allocations:
-                if not _is_wrong(f"{ROOT}.allocations", r) and not _is_broken(
-                    f"{ROOT}.allocations.{path_part(name)}", r
-                ):
+                if not r.is_wrong(f"{ROOT}.allocations") and not r.is_broken(f"{ROOT}.allocations.{path_part(name)}"):
                     reason = f"there is no allocation {name!r}"
                     r.fail_at(path, reason, hint=did_you_mean(name, allocations), value=name)
             elif name in homes:
@@ -125,7 +128,7 @@ def _dependencies(allocations: dict[str, dict[str, Any]], homes: dict[str, str],
             if other == name:
                 r.fail_at(path, "an allocation cannot depend on itself", value=other)
             elif other not in allocations:
-                if not _is_broken(f"{ROOT}.allocations.{path_part(other)}", r):
+                if not r.is_broken(f"{ROOT}.allocations.{path_part(other)}"):
                     reason = f"there is no allocation {other!r}"
                     r.fail_at(path, reason, hint=did_you_mean(other, allocations), value=other)
             elif homes.get(name) and homes.get(other) and homes[name] != homes[other]:
@@ -169,7 +172,7 @@ def _ports(node: dict[str, Any], path: str, allocations: dict[str, dict[str, Any
         if public and seen.setdefault(public, index) != index:
             reason = f"the public port {public} is used by ports[{seen[public]}] already"
             r.fail_at(f"{where}.public", reason, hint="write public: 0 to let the provider choose", value=public)
-        if name is None or _is_broken(f"{path}.allocations", r):
+        if name is None or r.is_broken(f"{path}.allocations"):
             continue
         if name not in members:
             reason = f"the allocation {name!r} is not in this node"
@@ -190,39 +193,40 @@ def _architecture(node: dict[str, Any], path: str, allocations: dict[str, dict[s
         r.fail_at(path, f"no machine has two architectures: {what}", hint="put them into different nodes")
 
 
-def _standbys(name: str, node: dict[str, Any], nodes: dict[str, Any], r: Reader) -> None:
-    for number in range(1, node.get("redundancy", 0) + 1):
-        standby = standby_name(name, number)
-        if standby in nodes:
-            r.fail_at(
-                f"{ROOT}.nodes.{standby}", f"this is the name of a standby of {name!r}", hint="choose another name"
-            )
+def _standbys(nodes: dict[str, Any], counts: dict[str, int], r: Reader) -> None:
+    for standby in nodes:
+        match = _STANDBY.fullmatch(standby)
+        name = match[1] if match else ""
+        member = split_member(name)
+        group = member[0] if member and 1 <= member[1] <= counts.get(member[0], 0) else ""
+        node = nodes.get(name) or nodes.get(group)
+        if match and node and standby == standby_name(name, int(match[2])):
+            if not 1 <= int(match[2]) <= node.get("redundancy", 0) or (name in counts and not group):
+                continue
+            path = f"{ROOT}.nodes.{path_part(standby)}"
+            r.fail_at(path, f"this is the name of a standby of {name!r}", hint="choose another name")
 
 
-def _edge(edge: dict[str, Any], path: str, nodes: dict[str, Any], r: Reader) -> None:
+def _edge(edge: dict[str, Any], path: str, nodes: dict[str, Any], counts: dict[str, int], r: Reader) -> None:
     source, target = edge.get("s"), edge.get("t")
-    if source is not None and source == target:
+    if source is not None and source == target and source not in counts:
         r.fail_at(path, "an edge needs two different nodes", value=source)
     for key, name in (("s", source), ("t", target)):
-        if name is not None and name not in nodes and not _is_broken(f"{ROOT}.nodes.{path_part(name)}", r):
+        if name is None or name in nodes or is_member(name, counts):
+            continue
+        if not r.is_broken(f"{ROOT}.nodes.{path_part(name)}"):
             reason = f"there is no node {shorten(name)!r}"
             r.fail_at(f"{path}.{key}", reason, hint=did_you_mean(name, nodes), value=name)
 
 
-def _supervisor(supervisor: dict[str, Any], path: str, allocations: dict[str, Any], r: Reader) -> None:
+def _supervisor(
+    supervisor: dict[str, Any], path: str, allocations: dict[str, Any], sizes: dict[str, int], r: Reader
+) -> None:
     for index, name in enumerate(supervisor.get("allocations") or ()):
-        if name not in allocations and not _is_broken(f"{ROOT}.allocations.{path_part(name)}", r):
+        if name in allocations or is_member(name, sizes):
+            continue
+        if not r.is_broken(f"{ROOT}.allocations.{path_part(name)}"):
             reason = f"there is no allocation {name!r}"
             r.fail_at(f"{path}.allocations[{index}]", reason, hint=did_you_mean(name, allocations), value=name)
     for index, child in enumerate(supervisor.get("children") or ()):
-        _supervisor(child, f"{path}.children[{index}]", allocations, r)
-
-
-def _is_wrong(path: str, r: Reader) -> bool:
-    """Whether exactly this has a problem."""
-    return any(p.path == path for p in r.problems)
-
-
-def _is_broken(path: str, r: Reader) -> bool:
-    """Whether something there has a problem of its own; then its absence is no second one."""
-    return any(p.path == path or p.path.startswith((f"{path}.", f"{path}[")) for p in r.problems)
+        _supervisor(child, f"{path}.children[{index}]", allocations, sizes, r)

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from dms.ensemble.config import EnsembleConfig
-from dms.ensemble.problem import Problem
-from dms.ensemble.rules import ROOT
+from dms.ensemble.problem import ROOT, Problem
 from dms.types import gojson
 from dms.types.units import format_bytes
 

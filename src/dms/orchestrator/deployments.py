@@ -14,6 +14,7 @@ from dms.actor.actor import Actor
 from dms.actor.handle import Address, Handle
 from dms.ensemble.arrival import validate_config
 from dms.ensemble.config import EnsembleConfig
+from dms.ensemble.groups import expanded
 from dms.ensemble.ids import new_ensemble_id
 from dms.identity.ids import ActorID
 from dms.identity.keys import PrivateKey
@@ -78,6 +79,7 @@ class Deployments:
         """
         now_ns = self._root.security.now_ns()
         check_deployable(config)
+        config = expanded(config)
         if expiry_ns - now_ns < MIN_DEPLOYMENT_S * NS_PER_S:
             raise DeploymentTooShort
         ensemble = new_ensemble_id(self._root.network.peer_id, self._random_uuid())
