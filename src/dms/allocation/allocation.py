@@ -29,6 +29,7 @@ from dms.allocation.machine import (
     StartFailed,
     Stop,
     step,
+    with_lost,
 )
 from dms.ensemble.config import HealthCheckManifest, VolumeConfig
 from dms.executor.errors import ExecutionNotFound, ExecutorUnavailable
@@ -46,6 +47,7 @@ from dms.types.gojson import Wire
 from dms.types.ids import AllocationID, EnsembleID
 from dms.types.resources import Resources, SpecConfig
 
+KILLED_EXIT_CODE = 137
 SHUTDOWN_GRACE_S = 5.0
 """How long a workload may take to stop when asked, before it is killed."""
 
@@ -107,12 +109,15 @@ class Allocation:
         """What its orchestrator registered."""
         self.started_ns = 0
         """When this process started or adopted the workload, UNIX nanoseconds; 0 before."""
+        self.lost = ""
+        """Why what it wrote could not be saved, once that has failed."""
         self.over = trio.Event()
         """Set once the state is final and everything is released."""
         self._surroundings = surroundings
         self._lock = trio.Lock()
         self._quiet = False
         self._starting: trio.CancelScope | None = None
+        self._verdict: ExecutionResult | None = None
         self._awaited = ""
         self._begun = trio.Event()
         self._was_attended = False
@@ -153,6 +158,14 @@ class Allocation:
         if self._starting is not None:
             self._starting.cancel()
         await self._apply(Shutdown(reason))
+
+    async def end(self, reason: EndReason, error: str) -> None:
+        """End the workload, which broke a rule: the allocation has failed then, for that reason.
+
+        :raises DMSError: the backend cannot end it now.
+        """
+        self._verdict = ExecutionResult(exit_code=KILLED_EXIT_CODE, reason=reason, error_msg=error)
+        await self._executor.cancel(self.execution_id, grace_s=0.0)
 
     def shutdown_soon(self, reason: str) -> None:
         """The same, from inside a hook."""
@@ -236,7 +249,10 @@ class Allocation:
                     case Action.CANCEL:
                         await self._hooks("prekill")
                         await self._remove()
-                        await self._hooks("postrun")
+                        self.lost = await self._hooks("postrun")
+                        if self.lost and self.view.state.is_final:
+                            self.view = with_lost(self.view, self.lost)
+                            await self._surroundings.save(self)
                     case Action.REPORT:
                         if not self._quiet:
                             await self._surroundings.report(self, before)
@@ -261,6 +277,7 @@ class Allocation:
                 return HookFailed(f"internal error: {exc!r}")
             finally:
                 self._starting = None
+            self._verdict = None
             self.started_ns = self.started_ns or self.actor.security.now_ns()
             await self._hooks("poststart")
             self._awaited = self.execution_id
@@ -293,8 +310,10 @@ class Allocation:
             result = _lost(exc.message)
         if execution_id != self.execution_id:
             return
-        await self._hooks("postrun")
-        await self._apply(Ended(result))
+        if self._verdict is not None and result.killed:
+            result = self._verdict
+        self.lost = await self._hooks("postrun")
+        await self._apply(Ended(result, self.lost))
 
     async def _release(self) -> None:
         await self._remove()
@@ -308,13 +327,25 @@ class Allocation:
         except DMSError as exc:
             log.error("execution_not_removed", allocation=self.spec.id, execution=self.execution_id, error=exc.message)
 
-    async def _hooks(self, phase: str) -> None:
-        """Run one phase of every hook; those after the start may fail without harm."""
+    async def _hooks(self, phase: str) -> str:
+        """Run one phase of every hook; those after the start may fail without harm. What they say of it."""
+        problems = []
         for hook in self._surroundings.hooks:
             try:
                 await getattr(hook, phase)(self)
+            except DMSError as exc:
+                problems.append(exc.message)
+                log.error(
+                    "hook_failed",
+                    allocation=self.spec.id,
+                    hook=type(hook).__name__,
+                    phase=phase,
+                    code=exc.code,
+                    reason=exc.message,
+                )
             except Exception:
                 log.exception("hook_failed", allocation=self.spec.id, hook=type(hook).__name__, phase=phase)
+        return "; ".join(problems)
 
     def _request(self) -> ExecutionRequest:
         return ExecutionRequest(

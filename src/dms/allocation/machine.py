@@ -3,7 +3,7 @@
 ::
 
     pending ──start──▶ running ──ends with code 0──▶ completed
-       │                  ├──────ends otherwise────▶ failed
+       │                  ├──────ends otherwise────▶ failed (also when its outputs are lost)
        │                  ├──────stop──────────────▶ stopped ──start──▶ running
        └──────────────────┴──────shutdown──────────▶ terminated
 
@@ -12,10 +12,13 @@ Events come in, the next state and the actions to perform come out; the shell pe
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 from dms.executor.protocol import EndReason, ExecutionResult
+
+OUTPUTS_LOST = "outputs_lost"
+"""The reason of an end that was fine, but for what could not be saved of it."""
 
 
 class AllocationState(Enum):
@@ -61,9 +64,10 @@ class StartFailed:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """The execution is over."""
+    """The execution is over; ``lost`` says why what it wrote could not be saved, if that is so."""
 
     result: ExecutionResult
+    lost: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +114,8 @@ def step(view: AllocationView, event: Event) -> tuple[AllocationView, tuple[Acti
         case StartFailed(error):
             failed = AllocationView(AllocationState.FAILED, error, -1, EndReason.INFRASTRUCTURE.value)
             return failed, (Action.REPORT, Action.RELEASE)
-        case Ended(result):
-            return _ended(view, result)
+        case Ended(result, lost):
+            return _ended(view, result, lost)
         case Stop():
             if state is not AllocationState.RUNNING:
                 return view, ()
@@ -122,10 +126,19 @@ def step(view: AllocationView, event: Event) -> tuple[AllocationView, tuple[Acti
             return ended, actions if state is AllocationState.RUNNING else actions[1:]
 
 
-def _ended(view: AllocationView, result: ExecutionResult) -> tuple[AllocationView, tuple[Action, ...]]:
+def with_lost(view: AllocationView, lost: str) -> AllocationView:
+    """The same end, of which the outputs were lost: whoever reads of it must not take them for saved."""
+    told = f"its outputs are lost: {lost}"
+    return replace(view, error=f"{view.error}; {told}" if view.error else told)
+
+
+def _ended(view: AllocationView, result: ExecutionResult, lost: str) -> tuple[AllocationView, tuple[Action, ...]]:
     if view.state is not AllocationState.RUNNING:
         return view, ()
     state = AllocationState.COMPLETED if result.ok else AllocationState.FAILED
     error = "" if result.ok else (result.error_msg or f"exit code {result.exit_code}")
     ended = AllocationView(state, error, result.exit_code, result.reason.value, result.killed)
+    if lost:
+        reason = OUTPUTS_LOST if result.ok else ended.reason
+        ended = replace(with_lost(ended, lost), state=AllocationState.FAILED, reason=reason)
     return ended, (Action.REPORT, Action.RELEASE)

@@ -134,8 +134,9 @@ def _shutdown_requested(_detail: Detail, _name: Namer) -> str:
 
 
 def _shutdown_done(detail: Detail, _name: Namer) -> str:
-    unreached = detail.get("unreached") or ()
-    return f"shut down, but not reached: {', '.join(unreached)}" if unreached else "shut down"
+    unreached, lost = detail.get("unreached") or (), detail.get("lost") or {}
+    text = f"shut down, but not reached: {', '.join(unreached)}" if unreached else "shut down"
+    return "; ".join([text, *(f"the outputs of {key} are lost: {why}" for key, why in sorted(lost.items()))])
 
 
 def _shutdown_unanswered(detail: Detail, name: Namer) -> str:

@@ -36,6 +36,8 @@ class EndReason(Enum):
     OUT_OF_MEMORY = "out_of_memory"
     CPU_LIMIT = "cpu_limit"
     """Its budget of processor time was used up."""
+    DISK_LIMIT = "disk_limit"
+    """It wrote more than its disk."""
     TIMED_OUT = "timed_out"
     """Its wall-clock limit passed."""
     CANCELLED = "cancelled"

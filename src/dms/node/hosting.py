@@ -12,6 +12,7 @@ import trio
 from dms.actor.actor import Actor
 from dms.actor.handle import Handle
 from dms.allocation.allocation import Allocation, AllocationSpec, Surroundings
+from dms.allocation.hooks.disk_limit import DiskLimitHook
 from dms.allocation.hooks.hook import Hook
 from dms.allocation.hooks.liveness import LivenessHook
 from dms.allocation.hooks.results_dir import PERSIST_LOGS_S, ResultsDirHook
@@ -213,6 +214,7 @@ class Hosting:
             LivenessHook(self._push_liveness, interval_s=self._options.liveness_interval_s),
         ]
         if spec.volumes and self._options.volumes is not None:
+            hooks.append(DiskLimitHook(self._options.volumes))
             hooks.append(VolumesHook(self._options.volumes))
         surroundings = Surroundings(
             executor=self._executors.get(spec.executor),

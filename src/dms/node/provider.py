@@ -179,6 +179,7 @@ class Provider:
             allocation = self._hosting.find(ensemble, message.payload.allocation_id)
             if allocation is not None and allocation.spec.orchestrator.id == message.sender.id:
                 await allocation.shutdown("shut down by its orchestrator", quiet=True)
+                return messages.Reply(ok=True, error=allocation.lost)
             return messages.Reply(ok=True)
 
         self._root.on(

@@ -255,8 +255,8 @@ class Deployment:
                 peers = await effects.revert(self._context, bids)
                 self._post(Reverted(at_ns=self._now(), peers=peers))
             case ShutdownAll():
-                unreached = await effects.shutdown_all(self._context, self.state)
-                self._post(ShutdownDone(at_ns=self._now(), unreached=unreached))
+                unreached, lost = await effects.shutdown_all(self._context, self.state)
+                self._post(ShutdownDone(at_ns=self._now(), unreached=unreached, lost=lost))
             case _:
                 raise AssertionError(instruction)
 

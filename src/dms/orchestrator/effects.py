@@ -37,6 +37,7 @@ MAX_BIDS_PER_NODE = 8
 MAX_REFUSALS_TOLD = 50
 """Refused bids of one round that go into the deployment's events: others must not fill our disk."""
 COMMIT_TIMEOUT_S = 3.0
+MAX_REASON_CHARS = 500
 ALLOCATE_TIMEOUT_S = 5.0
 START_TIMEOUT_S = 300.0
 """Pulling an image happens inside the start. It ends with the deployment's own deadline, too."""
@@ -340,9 +341,11 @@ async def end_lost(ctx: Context, state: DeploymentState, key: str) -> None:
         await ctx.note("shutdown_unanswered", {"allocation": key, "peer": bid.peer, "reason": exc.message})
 
 
-async def shutdown_all(ctx: Context, state: DeploymentState) -> tuple[str, ...]:
-    """End every allocation that has not ended; the keys of those whose provider could not be reached."""
+async def shutdown_all(ctx: Context, state: DeploymentState) -> tuple[tuple[str, ...], dict[str, str]]:
+    """End every allocation that has not ended; the keys of those whose provider could not be reached, and of those
+    whose outputs are lost, with the reason."""
     unreached: list[str] = []
+    lost: dict[str, str] = {}
 
     async def end(_key: str, record: AllocationRecord) -> None:
         bid = state.assignment.get(record.node_id)
@@ -350,7 +353,8 @@ async def shutdown_all(ctx: Context, state: DeploymentState) -> tuple[str, ...]:
             return
         for attempt in range(SHUTDOWN_TRIES):
             try:
-                await _end(ctx, record, bid)
+                if reason := await _end(ctx, record, bid):
+                    lost[record.key] = reason
                 return
             except DMSError as exc:
                 await ctx.note(
@@ -363,14 +367,16 @@ async def shutdown_all(ctx: Context, state: DeploymentState) -> tuple[str, ...]:
     await _each(running, end)
     reserved_only = {r.node_id for r in state.allocations.values() if r.handle is None}
     await revert(ctx, [bid for node, bid in state.assignment.items() if node in reserved_only])
-    return tuple(sorted(unreached))
+    return tuple(sorted(unreached)), lost
 
 
-async def _end(ctx: Context, record: AllocationRecord, bid: Bid) -> None:
+async def _end(ctx: Context, record: AllocationRecord, bid: Bid) -> str:
+    """End one; why its outputs are lost, if they are."""
     request = messages.ShutdownAllocationRequest(allocation_id=record.id)
-    await ctx.actor.invoke(
+    reply = await ctx.actor.invoke(
         bid.handle, messages.ensemble_shutdown(ctx.ensemble), request, messages.Reply, timeout_s=SHUTDOWN_TIMEOUT_S
     )
+    return reply.error[:MAX_REASON_CHARS]
 
 
 # logs ----------------------------------------------------------------------------------------------------------------

@@ -158,7 +158,7 @@ def _describe(event: Event, after: DeploymentState) -> dict[str, object]:
                 out |= {"why": event.error}
             return out if event.exit_code is None else out | {"exit_code": event.exit_code}
         case ShutdownDone():
-            return {"unreached": list(event.unreached)}
+            return {"unreached": list(event.unreached)} | ({"lost": event.lost} if event.lost else {})
         case Reverted():
             return {"peers": list(event.peers)}
         case Begun() | ShutdownRequested() | GivenUp() | Settled():

@@ -118,10 +118,11 @@ class ShutdownRequested(Wire, tag="shutdown_requested", tag_field="event"):
 
 
 class ShutdownDone(Wire, tag="shutdown_done", tag_field="event"):
-    """Providers were told; ``unreached`` could not be."""
+    """Providers were told; ``unreached`` could not be. ``lost``: whose outputs could not be saved, and why."""
 
     at_ns: int
     unreached: tuple[str, ...] = ()
+    lost: dict[str, str] = msgspec.field(default_factory=dict)
 
 
 class Reverted(Wire, tag="reverted", tag_field="event"):
@@ -404,7 +405,12 @@ def _on_shutdown(state: DeploymentState, event: ShutdownDone) -> Step:
     records = {
         key: record
         if record.is_over
-        else _with_record(record, status=AllocationState.TERMINATED.value, ended_ns=event.at_ns)
+        else _with_record(
+            record,
+            status=AllocationState.TERMINATED.value,
+            ended_ns=event.at_ns,
+            error=f"its outputs are lost: {event.lost[key]}" if key in event.lost else record.error,
+        )
         for key, record in state.allocations.items()
     }
     unreached = [f"could not reach {', '.join(event.unreached)}"] if event.unreached else []

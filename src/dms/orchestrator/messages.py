@@ -195,7 +195,8 @@ class AllocationLogsReply(Wire):
 
 
 class EndError(Wire):
-    """Why an allocation did not end well; ``reason`` is ours: a code of ``dms.executor.protocol.EndReason``."""
+    """Why an allocation did not end well; ``reason`` is ours: a code of ``dms.executor.protocol.EndReason``, or
+    ``outputs_lost``."""
 
     err: str = ""
     exit_code: int = 0

@@ -22,6 +22,7 @@ from dms.storage.gluster import GlusterClient, GlusterParams
 from dms.storage.library import Library
 from dms.storage.local import LocalDirectories
 from dms.storage.mounts import Mounter
+from dms.storage.room import room_taken
 from dms.storage.transfer import OnProgress
 from dms.storage.tree import remove_tree, room_watched
 from dms.types.errors import DMSError
@@ -97,6 +98,7 @@ class Volumes:
         self._local = local
         self._gluster = gluster
         self._mounter = mounter
+        self._counting = trio.Lock()
 
     def check(self, requests: Sequence[VolumeRequest]) -> None:
         """See whether all of it could be prepared here, without doing anything.
@@ -198,6 +200,17 @@ class Volumes:
                 continue  # it never came so far
             sent.append(await self._library.send(directory, request.upload, on_progress=on_progress))
         return tuple(sent)
+
+    async def check_room(self, owner: str, limit_bytes: int) -> None:
+        """Look how much disk the volumes take that ``owner`` can write; of directories that the machine's owner opened,
+        and of other machines' volumes, nothing counts.
+
+        :raises TooLarge: more than ``limit_bytes``, or more files than are allowed.
+        """
+        used = (await self._controller.used_by(owner)).values()
+        paths = {volume.path for volume in used for use in volume.record.uses if use.owner == owner and use.is_writing}
+        async with self._counting:  # one at a time, so that many workloads cost no more than one
+            await trio.to_thread.run_sync(room_taken, sorted(paths), limit_bytes, abandon_on_cancel=True)
 
     async def release(self, owner: str) -> None:
         """Unmount and let go; downloads that only it had are deleted. Again is fine."""

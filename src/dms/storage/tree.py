@@ -24,7 +24,7 @@ from dms.storage.errors import InvalidVolumeName, StorageError, StorageFull, Too
 MAX_DEPTH = 64
 MAX_NAME_BYTES = 255
 MAX_PATH_BYTES = 4096
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _NUL = re.compile("\0")
@@ -82,7 +82,7 @@ def check_path(path: str, *, any_names: bool = False) -> tuple[str, ...]:
 
 def walk(root: Path) -> Iterator[Entry]:
     """Everything below ``root``, each directory before what it holds, in the order of names."""
-    descriptor = os.open(root, _DIRECTORY)
+    descriptor = os.open(root, OPEN_DIRECTORY)
     try:
         yield from _walk(descriptor, ())
     finally:
@@ -93,7 +93,7 @@ def fold(
     root: Path, leaf: Callable[[Entry], object], directory: Callable[[str, list[tuple[str, object]]], object]
 ) -> object:
     """Bottom up: ``leaf`` of each file, link and special file, ``directory`` of each directory (the root has no name)."""
-    descriptor = os.open(root, _DIRECTORY)
+    descriptor = os.open(root, OPEN_DIRECTORY)
     try:
         return _fold(descriptor, (), leaf, directory)
     finally:
@@ -105,11 +105,11 @@ def open_file(root: Path, path: str) -> io.BufferedReader:
 
     :raises StorageError: it is no plain file there any more.
     """
-    current = os.open(root, _DIRECTORY)
+    current = os.open(root, OPEN_DIRECTORY)
     try:
         *above, name = path.split("/")
         for part in above:
-            below = os.open(part, _DIRECTORY, dir_fd=current)
+            below = os.open(part, OPEN_DIRECTORY, dir_fd=current)
             os.close(current)
             current = below
         descriptor = os.open(name, _FILE, dir_fd=current)
@@ -140,7 +140,7 @@ def sync_tree(root: Path) -> None:
             with entry.open() as file:
                 os.fsync(file.fileno())
         elif entry.kind == "directory":
-            descriptor = os.open(entry.parts[-1], _DIRECTORY, dir_fd=entry.parent)
+            descriptor = os.open(entry.parts[-1], OPEN_DIRECTORY, dir_fd=entry.parent)
             try:
                 os.fsync(descriptor)
             finally:
@@ -175,7 +175,7 @@ def remove_tree(root: Path) -> None:
         if root.is_symlink() or not root.is_dir():
             root.unlink(missing_ok=True)
             return
-        top = os.open(root, _DIRECTORY)
+        top = os.open(root, OPEN_DIRECTORY)
     except FileNotFoundError:
         return
     except OSError as exc:
@@ -211,7 +211,7 @@ class Sink:
         """``any_names``: also those that a workload may have given its files, such as with line breaks."""
         self.root = root
         self._any_names = any_names
-        self._descriptor = os.open(root, _DIRECTORY)
+        self._descriptor = os.open(root, OPEN_DIRECTORY)
 
     def __enter__(self) -> Self:
         return self
@@ -284,7 +284,7 @@ class Sink:
                 try:
                     with suppress(FileExistsError):
                         os.mkdir(part, 0o755, dir_fd=current)
-                    below = os.open(part, _DIRECTORY, dir_fd=current)
+                    below = os.open(part, OPEN_DIRECTORY, dir_fd=current)
                 except OSError as exc:
                     if exc.errno not in (errno.ENOTDIR, errno.ELOOP):
                         raise
@@ -313,7 +313,7 @@ def _empty(top: int) -> None:
             if not stat.S_ISDIR(os.stat(name, dir_fd=top, follow_symlinks=False).st_mode):
                 os.unlink(name, dir_fd=top)
                 continue
-            below = os.open(name, _DIRECTORY, dir_fd=top)
+            below = os.open(name, OPEN_DIRECTORY, dir_fd=top)
             try:
                 os.fchmod(below, 0o700)
                 for inner in os.listdir(below):  # noqa: PTH208  a descriptor
@@ -335,7 +335,7 @@ def _walk(directory: int, above: tuple[str, ...]) -> Iterator[Entry]:
         entry = _look(directory, above, name)
         yield entry
         if entry.kind == "directory":
-            below = os.open(name, _DIRECTORY, dir_fd=directory)
+            below = os.open(name, OPEN_DIRECTORY, dir_fd=directory)
             try:
                 yield from _walk(below, entry.parts)
             finally:
@@ -356,7 +356,7 @@ def _fold(
         if entry.kind != "directory":
             found.append((name, leaf(entry)))
             continue
-        below = os.open(name, _DIRECTORY, dir_fd=directory)
+        below = os.open(name, OPEN_DIRECTORY, dir_fd=directory)
         try:
             found.append((name, _fold(below, entry.parts, leaf, combine)))
         finally:
@@ -377,7 +377,7 @@ def _look(directory: int, above: tuple[str, ...], name: str) -> Entry:
 
 
 def _set_modes(root: Path, wanted: Callable[[int], int]) -> None:
-    descriptor = os.open(root, _DIRECTORY)
+    descriptor = os.open(root, OPEN_DIRECTORY)
     try:
         os.fchmod(descriptor, wanted(os.fstat(descriptor).st_mode))
         _set_modes_below(descriptor, wanted, 0)
@@ -391,7 +391,7 @@ def _set_modes_below(directory: int, wanted: Callable[[int], int], depth: int) -
     for name in os.listdir(directory):
         mode = os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode
         if stat.S_ISDIR(mode):
-            below = os.open(name, _DIRECTORY, dir_fd=directory)
+            below = os.open(name, OPEN_DIRECTORY, dir_fd=directory)
         elif stat.S_ISREG(mode):
             below = os.open(name, _FILE, dir_fd=directory)
         else:

@@ -20,6 +20,7 @@ from dms.allocation.hooks.results_dir import ResultsDirHook
 from dms.allocation.machine import AllocationState, AllocationView
 from dms.executor.errors import ExecutorUnavailable, StartFailed
 from dms.executor.protocol import EndReason, ExecutionResult, ExecutorStats
+from dms.storage.errors import TransferFailed
 from dms.testing.actors import World
 from dms.testing.executor import Script, ScriptedExecutor
 from dms.types.errors import DMSError
@@ -282,6 +283,58 @@ async def test_what_is_killed_from_outside_has_failed(autojump_clock: MockClock,
     await allocation.over.wait()
     assert (allocation.view.state, allocation.view.error) == (AllocationState.FAILED, "execution possibly killed")
     assert allocation.view.killed
+
+
+async def test_what_breaks_a_rule_is_ended_and_has_failed_for_that_reason(
+    autojump_clock: MockClock, desk: Desk
+) -> None:
+    hook = Recorder()
+    allocation = await desk.make(hooks=[hook])
+    await allocation.start()
+    await allocation.end(EndReason.DISK_LIMIT, "it wrote too much")
+    await allocation.over.wait()
+    view = allocation.view
+    assert (view.state, view.error, view.reason) == (AllocationState.FAILED, "it wrote too much", "disk_limit")
+    assert (view.killed, hook.calls) == (False, ["prerun", "poststart", "postrun"])
+    await allocation.actor.aclose()
+    desk.executor = ScriptedExecutor(desk.nursery, "null")
+    ended_by_itself = await desk.make()
+    await ended_by_itself.start()
+    desk.executor.end(ended_by_itself.execution_id, exit_code=0, reason=EndReason.EXITED, error_msg="")
+    await ended_by_itself.end(EndReason.DISK_LIMIT, "it wrote too much")
+    await ended_by_itself.over.wait()
+    assert ended_by_itself.view.state is AllocationState.COMPLETED, "an end of its own is told as it was"
+
+
+@pytest.mark.parametrize(
+    ("script", "error", "reason"),
+    [
+        (Script(1), "its outputs are lost: the bucket is gone", "outputs_lost"),
+        (Script(1, exit_code=3), "exit code 3; its outputs are lost: the bucket is gone", "exited"),
+    ],
+)
+async def test_an_end_whose_outputs_are_lost_is_a_failure_and_says_so(
+    autojump_clock: MockClock, desk: Desk, script: Script, error: str, reason: str
+) -> None:
+    allocation = await desk.make(script, hooks=[Recorder("postrun", TransferFailed("the bucket is gone"))])
+    await allocation.start()
+    await allocation.over.wait()
+    view = allocation.view
+    assert (view.state, view.error, view.reason) == (AllocationState.FAILED, error, reason)
+    assert (view.exit_code, allocation.lost) == (script.exit_code, "the bucket is gone")
+    assert desk.reported[-1] == ("running", "failed")
+
+
+async def test_outputs_that_are_lost_in_a_shutdown_are_kept_with_the_end(autojump_clock: MockClock, desk: Desk) -> None:
+    allocation = await desk.make(hooks=[Recorder("postrun", TransferFailed("the bucket is gone"))])
+    await allocation.start()
+    await allocation.shutdown("asked", quiet=True)
+    view = allocation.view
+    assert (view.state, view.error) == (
+        AllocationState.TERMINATED,
+        "asked; its outputs are lost: the bucket is gone",
+    )
+    assert desk.saved[-2:] == [AllocationState.TERMINATED] * 2, "what was learnt after the end is on disk, too"
 
 
 async def test_after_a_restart_of_the_node_it_adopts_what_runs(autojump_clock: MockClock, desk: Desk) -> None:

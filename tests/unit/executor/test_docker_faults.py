@@ -127,7 +127,7 @@ async def test_what_writes_more_than_its_disk_is_ended(docker_host: str, tmp_pat
     async with opened(docker_host, tmp_path, disk_check_s=0.2) as executor:
         await executor.start(request(tmp_path, "head -c 8000000 /dev/zero > /big; sleep 60", disk_bytes=4_000_000))
         result = await executor.wait("e")
-        assert result.reason is EndReason.KILLED
+        assert result.reason is EndReason.DISK_LIMIT
         assert "4000000 bytes of disk" in result.error_msg
 
 

@@ -13,7 +13,8 @@ class Hook:
     """Does nothing at any point; a hook overrides what it needs.
 
     Every method may be called twice (``prerun`` and ``poststart`` again for a workload that is adopted after a restart)
-    or without its counterpart, and must cope. Only ``prerun`` may refuse, by raising a :class:`~dms.types.errors.DMSError`.
+    or without its counterpart, and must cope. ``prerun`` refuses by raising a :class:`~dms.types.errors.DMSError`; when
+    ``postrun`` raises one, what the workload wrote is lost, and the end of the allocation says so.
     """
 
     async def prerun(self, allocation: Allocation) -> None:

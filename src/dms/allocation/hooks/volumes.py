@@ -13,6 +13,7 @@ import trio
 from dms.allocation.hooks.hook import Hook
 from dms.ensemble.config import VolumeConfig
 from dms.executor.protocol import Mount
+from dms.storage.errors import TransferFailed
 from dms.storage.prepare import VolumeRequest, Volumes
 
 if TYPE_CHECKING:
@@ -49,9 +50,15 @@ class VolumesHook(Hook):
         self._is_ended_by_us = True
 
     async def postrun(self, allocation: Allocation) -> None:
-        """Upload, for as long as that may keep the end waiting."""
-        with trio.fail_after(KILLED_UPLOAD_TIMEOUT_S if self._is_ended_by_us else UPLOAD_TIMEOUT_S):
+        """Upload, for as long as that may keep the end waiting.
+
+        :raises StorageError: it is not where it should be.
+        """
+        timeout_s = KILLED_UPLOAD_TIMEOUT_S if self._is_ended_by_us else UPLOAD_TIMEOUT_S
+        with trio.move_on_after(timeout_s) as scope:
             await self._volumes.upload(allocation.spec.id, requests_of(allocation.spec.volumes))
+        if scope.cancelled_caught:
+            raise TransferFailed(f"the upload took longer than {timeout_s:g} s")
 
 
 def requests_of(volumes: Sequence[VolumeConfig]) -> tuple[VolumeRequest, ...]:

@@ -40,7 +40,7 @@ def ending_of(container: Json | None, about: Circumstances) -> Ending:
     """``container`` is the engine's record, ``None`` when it has none any more."""
     if about.disk_limit_bytes:
         text = f"it wrote more than its {about.disk_limit_bytes} bytes of disk"
-        return Ending(KILLED_EXIT_CODE, EndReason.KILLED, text)
+        return Ending(KILLED_EXIT_CODE, EndReason.DISK_LIMIT, text)
     if container is None and about.is_cancelled:
         return Ending(CANCELLED_EXIT_CODE, EndReason.CANCELLED, "its container was removed")
     if container is None:
