@@ -13,9 +13,10 @@ from typing import Final, TypeAlias
 
 from dms.capability.anchors import Anchors
 from dms.capability.decision import Decision, Finding, Question, Rule, allow, deny
+from dms.capability.errors import BadToken
 from dms.capability.paths import any_implies
 from dms.capability.rules import claim_finding
-from dms.capability.token import Action, DMSToken, Token, TokenList, decode_token_list
+from dms.capability.token import Action, DMSToken, Listed, Token, TokenList, read_listed, split_token_list
 from dms.capability.verification import examine
 from dms.identity.ids import DID, NO_DID, ActorID, did_of
 from dms.identity.trust import TrustContext
@@ -25,18 +26,32 @@ _MAX_REFUSED_SUBJECTS: Final = 64
 _MAX_REFUSED: Final = 16
 _NO_SENDER: Final = ""
 _IMAGINED_LIFETIME_NS: Final = 30 * 10**9
+_MAX_UNREAD: Final = 8
+"""Of a longer list only what could count is kept, so that nobody fills the table with what is worth nothing."""
+_GARBAGE: Final = Token()
 _NOT_ANCHORED = Finding(Rule.NOT_ANCHORED)
 _MALFORMED = Finding(Rule.MALFORMED)
 _TOO_MANY = Finding(Rule.TOO_MANY)
 
 
 class _Message:
-    """What could count of what one message brought, by the bytes of each token."""
+    """What one message brought: the tokens that could count, by their bytes, and those that nobody has read yet.
 
-    __slots__ = ("tokens",)
+    Whether a token could count depends on who sent the message (``sender``, none: unknown) and on whom it claims to come
+    from (``origin``).
+    """
 
-    def __init__(self, tokens: dict[bytes, Token]) -> None:
-        self.tokens = tokens
+    __slots__ = ("claimed", "origin", "sender", "subjects", "tokens", "unread")
+
+    def __init__(self, origin: DID, sender: DID | None, unread: list[Listed]) -> None:
+        self.origin = origin
+        self.sender = sender
+        self.claimed = origin if sender is None else sender
+        self.unread = unread
+        """The next one last."""
+        self.tokens: dict[bytes, Token] = {}
+        self.subjects: list[str] = []
+        """Under which it is found."""
 
 
 _Arrival: TypeAlias = tuple[str, bytes]
@@ -60,44 +75,46 @@ class Admission:
         self._max_held = max_held
         self._messages: dict[_Arrival, list[_Message]] = {}
         self._by_subject: dict[str, dict[_Message, None]] = {}
-        self.count = 0
-        """Tokens held now."""
+        self._unread: dict[_Message, None] = {}
+        self._count = 0
+        """Tokens held now, read or not."""
         self._refused: dict[DID, list[tuple[Token, Finding | None]]] = {}
+
+    @property
+    def count(self) -> int:
+        """Tokens held that could count."""
+        self._read_all()
+        return self._count
 
     def consume(self, origin: DID, blob: bytes, sender: ActorID | None) -> None:
         """See :meth:`CapabilityContext.consume`."""
-        tokens = decode_token_list(blob).tok
+        listed = split_token_list(blob)
         pub = _NO_SENDER if sender is None else sender.pub
-        claimed = origin if sender is None else _did_of_pub(pub)
+        message = _Message(origin, None if sender is None else _did_of_pub(pub), listed)
         if self._refused:
-            self._refused.pop(claimed, None)
-        now_ns, room = self._clock_ns(), self._max_held - self.count
-        arrived: dict[bytes, Token] = {}
-        for token in tokens:
-            if token is None:
-                continue
-            if not token.is_well_formed:
-                self._refuse(claimed, token, _MALFORMED)
-            elif token.wire in arrived:
-                continue
-            elif not self._is_of_use(token, origin, None if sender is None else claimed, now_ns):
-                self._refuse(claimed, token, None)
-            elif len(arrived) < room or len(arrived) < (room := self._make_room(now_ns)):
-                arrived[token.wire] = token
-            else:
-                self._refuse(claimed, token, _TOO_MANY)
-        if arrived:
-            self._hold((pub, blob), arrived)
+            self._refused.pop(message.claimed, None)
+        if not listed:
+            return
+        listed.reverse()
+        if message.sender is not None and len(listed) <= min(_MAX_UNREAD, self._max_held - self._count):
+            self._index(message, message.sender.uri)
+            self._unread[message] = None
+            self._count += len(listed)
+        else:
+            self._read_at_once(message)
+            if not message.tokens:
+                return
+        self._messages.setdefault((pub, blob), []).append(message)
 
     def decide(self, question: Question) -> Decision:
         """Answer by the tokens in hand: the first that allows it, or why none does."""
         now_ns = self._clock_ns()
         findings: list[tuple[Token | None, Finding]] = []
-        decision = self._first_allowing(
-            ((token, 0) for token in self._given_to(question.subject.uri)), question, now_ns, findings
-        )
-        if decision is not None:
-            return decision
+        for token in self._given_to(question.subject.uri):
+            finding = self._finding(token, 0, question, now_ns)
+            if finding is None:
+                return allow(question, token)
+            findings.append((token, finding))
         for token, refused in self._refused.get(question.subject, ()):
             findings.append((token, refused or claim_finding(token, question) or _NOT_ANCHORED))
         return deny(question, findings, self._name)
@@ -116,8 +133,12 @@ class Admission:
                 imagined.append((token, 0))
         if question.caps:
             imagined.append((_imagined(question, now_ns), 1))
-        decision = self._first_allowing(imagined, question, now_ns, findings)
-        return decision or deny(question, findings, self._name)
+        for candidate, signed_from in imagined:
+            finding = self._finding(candidate, signed_from, question, now_ns)
+            if finding is None:
+                return allow(question, candidate)
+            findings.append((candidate, finding))
+        return deny(question, findings, self._name)
 
     def discard(self, blob: bytes, sender: ActorID | None) -> None:
         """See :meth:`CapabilityContext.discard`."""
@@ -131,38 +152,32 @@ class Admission:
         message = messages.pop(0)
         if not messages:
             del self._messages[arrival]
-        self._forget(message, message.tokens)
+        self._count -= len(message.tokens) + len(message.unread)
+        self._unread.pop(message, None)
+        for subject in message.subjects:
+            found = self._by_subject[subject]
+            del found[message]
+            if not found:
+                del self._by_subject[subject]
 
     def replies_to(self, target: DID) -> Iterable[Token]:
         """The valid tokens in hand by which ``target`` lets us do something."""
         now_ns = self._clock_ns()
+        self._read_all()
         for token in list(self._given_to(self._anchors.did.uri)):
             if target in token.issuers and examine(token, self._trust, now_ns, self._anchors.revocations) is None:
                 yield token
 
     def drop(self, condition: Callable[[Token], bool]) -> int:
         """Drop the tokens for which ``condition`` holds; how many there were."""
-        before = self.count
+        self._read_all()
+        before = self._count
         for message in [message for messages in self._messages.values() for message in messages]:
-            over = {wire: token for wire, token in message.tokens.items() if condition(token)}
-            if over:
-                message.tokens = {wire: token for wire, token in message.tokens.items() if wire not in over}
-                self._forget(message, over)
-        return before - self.count
-
-    def _first_allowing(
-        self,
-        candidates: Iterable[tuple[Token, int]],
-        question: Question,
-        now_ns: int,
-        findings: list[tuple[Token | None, Finding]],
-    ) -> Decision | None:
-        for token, signed_from in candidates:
-            finding = self._finding(token, signed_from, question, now_ns)
-            if finding is None:
-                return allow(question, token)
-            findings.append((token, finding))
-        return None
+            over = [wire for wire, token in message.tokens.items() if condition(token)]
+            for wire in over:
+                del message.tokens[wire]
+            self._count -= len(over)
+        return before - self._count
 
     def _finding(self, token: Token, signed_from: int, question: Question, now_ns: int) -> Finding | None:
         """Why a token does not decide: it says something else, nobody trusted stands behind it, or it is not valid.
@@ -177,64 +192,99 @@ class Admission:
             return _NOT_ANCHORED
         return examine(token, self._trust, now_ns, anchors.revocations, signed_from=signed_from)
 
-    def _is_of_use(self, token: Token, origin: DID, sender: DID | None, now_ns: int) -> bool:
-        """Whether it could count for anything here, before any signature is computed."""
-        body, own = token.levels[0], self._anchors.did
-        if body.act == Action.REVOKE:
-            return False
-        if sender is not None and body.sub.uri != sender.uri and body.sub.uri != own.uri:
-            return False
-        return origin.uri == body.iss.uri or origin in token.issuers or self._anchors.admit(token, own, now_ns)
-
-    def _make_room(self, now_ns: int) -> int:
-        """For how many tokens there is room without those that are over."""
-        self.drop(lambda token: token.expires_before(now_ns))
-        return self._max_held - self.count
-
-    def _hold(self, arrival: _Arrival, tokens: dict[bytes, Token]) -> None:
-        message = _Message(tokens)
-        alike = self._messages.get(arrival)
-        if alike is None:
-            self._messages[arrival] = [message]
-        else:
-            alike.append(message)
-        self.count += len(tokens)
-        for token in tokens.values():
+    def _read_on(self, message: _Message) -> Token | None:
+        """Read as far as the next token that could count; none: all is read."""
+        unread = message.unread
+        while unread:
+            token = self._sorted_out(message, unread.pop())
+            if not unread:
+                del self._unread[message]
+            if token is None:
+                self._count -= 1
+                continue
+            message.tokens[token.wire] = token
             subject = token.levels[0].sub.uri
-            messages = self._by_subject.get(subject)
-            if messages is None:
-                self._by_subject[subject] = {message: None}
+            if subject not in message.subjects:
+                self._index(message, subject)
+            return token
+        return None
+
+    def _read_all(self) -> None:
+        for message in list(self._unread):
+            while message.unread:
+                self._read_on(message)
+
+    def _read_at_once(self, message: _Message) -> None:
+        """Read what is too much to be kept unread, and keep that for which there is room."""
+        room = self._max_held - self._count
+        tokens = message.tokens
+        while message.unread:
+            token = self._sorted_out(message, message.unread.pop())
+            if token is None:
+                continue
+            if len(tokens) < room or len(tokens) < (room := self._make_room()):
+                tokens[token.wire] = token
             else:
-                messages[message] = None
+                self._refuse(message.claimed, token, _TOO_MANY)
+        self._count += len(tokens)
+        for subject in {token.levels[0].sub.uri for token in tokens.values()}:
+            self._index(message, subject)
+
+    def _sorted_out(self, message: _Message, member: Listed) -> Token | None:
+        """A member of the list if it could count for anything here, before any signature is computed."""
+        try:
+            token = read_listed(member)
+        except BadToken:
+            token = _GARBAGE
+        if token is None:
+            return None
+        if not token.is_well_formed:
+            self._refuse(message.claimed, token, _MALFORMED)
+            return None
+        if token.wire in message.tokens:
+            return None
+        body, sender, own = token.levels[0], message.sender, self._anchors.did
+        is_for_us = sender is None or body.sub.uri in (sender.uri, own.uri)
+        if is_for_us and body.act != Action.REVOKE:
+            origin = message.origin
+            if (
+                origin.uri == body.iss.uri
+                or origin in token.issuers
+                or self._anchors.admit(token, own, self._clock_ns())
+            ):
+                return token
+        self._refuse(message.claimed, token, None)
+        return None
+
+    def _make_room(self) -> int:
+        """For how many tokens there is room without those that are over."""
+        now_ns = self._clock_ns()
+        self.drop(lambda token: token.expires_before(now_ns))
+        return self._max_held - self._count
+
+    def _index(self, message: _Message, subject: str) -> None:
+        message.subjects.append(subject)
+        found = self._by_subject.get(subject)
+        if found is None:
+            self._by_subject[subject] = {message: None}
+        else:
+            found[message] = None
 
     def _given_to(self, subject: str) -> Iterator[Token]:
         """The tokens given to ``subject``, each once."""
         messages = self._by_subject.get(subject)
         if messages is None:
             return
-        seen: set[bytes] | None = set() if len(messages) > 1 else None
-        for message in messages:
-            for wire, token in message.tokens.items():
-                if token.levels[0].sub.uri != subject:
-                    continue
-                if seen is not None:
-                    if wire in seen:
-                        continue
-                    seen.add(wire)
-                yield token
-
-    def _forget(self, message: _Message, over: dict[bytes, Token]) -> None:
-        """Account for the tokens that are ``over``: all of a message that is gone, or what it lost."""
-        self.count -= len(over)
-        left = set() if over is message.tokens else {token.body.sub.uri for token in message.tokens.values()}
-        for token in over.values():
-            subject = token.levels[0].sub.uri
-            messages = self._by_subject.get(subject)
-            if messages is None or subject in left:
-                continue
-            messages.pop(message, None)
-            if not messages:
-                del self._by_subject[subject]
+        seen: set[bytes] = set()
+        for message in tuple(messages):
+            for token in tuple(message.tokens.values()):
+                if token.levels[0].sub.uri == subject and token.wire not in seen:
+                    seen.add(token.wire)
+                    yield token
+            while (read := self._read_on(message)) is not None:
+                if read.levels[0].sub.uri == subject and read.wire not in seen:
+                    seen.add(read.wire)
+                    yield read
 
     def _refuse(self, claimed: DID, token: Token, finding: Finding | None) -> None:
         """Keep what is not admitted until the message is discarded, to explain a denial that follows from it."""

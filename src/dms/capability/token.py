@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 from collections.abc import Collection
-from typing import Annotated, Final, NamedTuple, cast
+from typing import Annotated, Final, NamedTuple, TypeAlias
 
 import msgspec
 
@@ -170,6 +170,8 @@ class Token(Wire, dict=True):
     @property
     def is_well_formed(self) -> bool:
         """Whether :attr:`levels` exist."""
+        if "levels" in self.__dict__:
+            return True
         try:
             _ = self.levels
         except BadToken:
@@ -192,7 +194,9 @@ class Token(Wire, dict=True):
     @lazy
     def issuers(self) -> frozenset[DID]:
         """The issuers of all levels."""
-        return frozenset([level.iss for level in self.levels])
+        body = self.levels[0]  # levels exist, so that there are few
+        above = body.chain.issuers if body.chain is not None else frozenset[DID]()
+        return above if body.iss in above else above | {body.iss}
 
     @lazy
     def is_self_certifying(self) -> bool:
@@ -278,6 +282,8 @@ class _List(Wire):
     tok: tuple[msgspec.Raw, ...] = ()
 
 
+Listed: TypeAlias = msgspec.Raw | Token | None
+"""A member of a token list, parsed or not yet."""
 _RECEIVED: Final = "_received"
 """Where a level that was parsed keeps its bytes and their parsed form until somebody asks for its canonical JSON."""
 _WRAPPER_BYTES: Final = len(b'{"dms":')
@@ -304,11 +310,34 @@ def decode_token_list(blob: bytes) -> TokenList:
     :raises BlobTooBig: more than :data:`MAX_BLOB_BYTES`.
     :raises BadToken: not a list of tokens.
     """
+    return TokenList(tok=tuple([read_listed(member) for member in split_token_list(blob)]))
+
+
+def split_token_list(blob: bytes) -> list[Listed]:
+    """The members of the token list of a message, each for :func:`read_listed`: most messages are decided by the first.
+
+    :raises BlobTooBig: more than :data:`MAX_BLOB_BYTES`.
+    :raises BadToken: not a list.
+    """
     _check_size(blob)
     try:
-        return TokenList(tok=tuple([_read(bytes(raw)) for raw in _decode_list(blob or b"{}").tok]))
+        return list(_decode_list(blob or b"{}").tok)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return _read_tolerantly(blob, TokenList)
+        return list(_read_tolerantly(blob, TokenList).tok)
+
+
+def read_listed(member: Listed) -> Token | None:
+    """Parse a member of a list.
+
+    :raises BadToken: not a token.
+    """
+    if member is None or isinstance(member, Token):
+        return member
+    data = bytes(member)
+    try:
+        return _read(data)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return _read_tolerantly(b'{"tok":[%b]}' % data, TokenList).tok[0]
 
 
 def decode_token(data: bytes) -> Token:
@@ -343,41 +372,51 @@ def _read(data: bytes) -> Token:
     token = _parsed.get(data)
     if token is not None:
         return token
-    read: list[tuple[bytes, _Outer]] = []
-    while token is None:
-        if len(read) == MAX_CHAIN:
-            raise msgspec.ValidationError
-        outer = _decode_level(data)
-        read.append((data, outer))
-        data = bytes(outer.dms.chain)
-        if not data:
+    outer = _decode_level(data)
+    below: list[tuple[bytes, _Outer]] = []
+    while above := bytes(outer.dms.chain):
+        token = _parsed.get(above)
+        if token is not None:
             break
-        token = _parsed.get(data)
-    for wire, outer in reversed(read):
-        body = outer.dms
-        dms = DMSToken(
-            act=body.act,
-            iss=body.iss,
-            sub=body.sub,
-            aud=body.aud,
-            topic=body.topic,
-            cap=body.cap,
-            nonce=body.nonce,
-            exp=body.exp,
-            depth=body.depth,
-            chain=token,
-            sig=body.sig,
-        )
-        parent, token = token, Token(dms=dms)
-        dms.__dict__[_RECEIVED] = (wire, outer)
-        known = token.__dict__
-        known["wire"] = wire
-        if parent is None:
-            known["levels"], known["earliest_expiry_ns"] = (dms,), body.exp
-        elif len(above := parent.levels) < MAX_CHAIN:
-            known["levels"] = (dms, *above)
-            known["earliest_expiry_ns"] = min(body.exp, parent.earliest_expiry_ns)
-    return cast("Token", token)
+        below.append((data, outer))
+        if len(below) == MAX_CHAIN:
+            raise msgspec.ValidationError
+        data, outer = above, _decode_level(above)
+    token = _joined(data, outer, token)
+    while below:
+        token = _joined(*below.pop(), token)
+    return token
+
+
+def _joined(wire: bytes, outer: _Outer, parent: Token | None) -> Token:
+    """The token whose lowest level is ``outer``, parsed from ``wire``."""
+    body = outer.dms
+    dms = DMSToken(
+        act=body.act,
+        iss=body.iss,
+        sub=body.sub,
+        aud=body.aud,
+        topic=body.topic,
+        cap=body.cap,
+        nonce=body.nonce,
+        exp=body.exp,
+        depth=body.depth,
+        chain=parent,
+        sig=body.sig,
+    )
+    dms.__dict__[_RECEIVED] = (wire, outer)
+    token = Token(dms=dms)
+    known = token.__dict__
+    known["wire"] = wire
+    if parent is None:
+        known["levels"], known["earliest_expiry_ns"] = (dms,), body.exp
+        return token
+    above = parent.levels
+    if len(above) < MAX_CHAIN:
+        known["levels"] = (dms, *above)
+        exp, limit = body.exp, parent.earliest_expiry_ns
+        known["earliest_expiry_ns"] = min(limit, exp)
+    return token
 
 
 def _cut_unsigned(chain: Token | None, wire: bytes, outer: _Outer) -> bytes | None:
