@@ -6,6 +6,8 @@ What the rest of the program calls:
 :mod:`~dms.storage.prepare`     :class:`Volumes`: an allocation's volumes as directories of this machine, and clean-up
 :mod:`~dms.storage.library`     :class:`Library`: downloads as volumes, volumes as uploads
 :mod:`~dms.storage.controller`  :class:`VolumeController`: all volumes of this machine
+:mod:`~dms.storage.ledger`      what is known of them, and who uses which
+:mod:`~dms.storage.shelf`       where they lie
 :mod:`~dms.storage.volume`      what is known of one
 :mod:`~dms.storage.errors`      the tree of errors
 
@@ -22,6 +24,7 @@ Elsewhere:
 
 On this machine:
 
+:mod:`~dms.storage.room`        how much disk a workload's volumes take while it writes
 :mod:`~dms.storage.tree`        directories of others, walked and written safely
 :mod:`~dms.storage.archive`     unpacking what others packed
 :mod:`~dms.storage.sealing`     volumes at rest, encrypted

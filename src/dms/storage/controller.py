@@ -1,57 +1,44 @@
 """The volumes of this machine: made, locked, used, encrypted, deleted (``spec/execution.md`` 6.2).
 
-A volume is a directory below one base directory and a record in the database. What is acknowledged is on the disk;
-when the process dies between the two, :meth:`VolumeController.load` brings them together again: an empty directory without
-a record was never acknowledged and goes; so does a record whose directory is gone, which was being deleted.
+A volume is a directory (:mod:`~dms.storage.shelf`) and a record (:mod:`~dms.storage.ledger`). What is acknowledged is on
+the disk; when the process dies between the two, :meth:`VolumeController.load` brings them together again: an empty
+directory without a record was never acknowledged and goes; so does a record whose directory is gone, which was being
+deleted.
 """
 
 from __future__ import annotations
 
-import hashlib
-import re
 import secrets
 import string
-import time
-from collections.abc import AsyncIterator, Callable, Collection
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import msgspec
 import trio
 
-from dms.identity.files import make_private_directory, sync_directory
 from dms.observe import get_logger
 from dms.storage.cid import CID
-from dms.storage.content import Content, read_content
+from dms.storage.content import read_content
 from dms.storage.errors import (
     ContentMismatch,
     InvalidVolumeName,
-    StorageError,
     StorageFull,
     TooLarge,
-    UnsupportedIdentifier,
     VolumeInUse,
-    VolumeLocked,
     VolumeNotFound,
+    VolumeNotLocked,
     VolumeSealed,
 )
-from dms.storage.sealing import SealingKey, seal, unseal
-from dms.storage.tree import measure, remove_tree, room_watched, set_read_only, sync_tree
-from dms.storage.volume import EncryptionType, IDType, Use, Volume, VolumeRecord, VolumeSource
-from dms.store import Record, RecordNotFound, Repository, Session, Store
-from dms.store.schema import volumes as table
+from dms.storage.ledger import VolumeLedger, refuse_locked, refuse_sealed, refuse_used
+from dms.storage.sealing import SealingKey
+from dms.storage.shelf import Shelf
+from dms.storage.tree import measure, remove_tree, room_watched
+from dms.storage.volume import NAME_CHARS, EncryptionType, IDType, Volume, VolumeRecord, VolumeSource, is_label
+from dms.store import Store
 
-NAME_CHARS = 16
 MAX_LABELS = 32
 """Named volumes that one tenant may have here."""
-MAX_STAGING_AGE_S = 7 * 24 * 3600.0
-"""How long a download that broke off may be resumed."""
-SEALED, STAGING, TRASH = ".sealed", ".staging", ".trash"
-_BUSY = "(this program)"
-"""Who uses a volume while it is being locked, encrypted or decrypted."""
 _ALPHABET = string.ascii_lowercase + string.digits
-_NAME = re.compile(rf"(?:{'|'.join(source.value for source in VolumeSource)})-[a-z0-9]{{{NAME_CHARS}}}")
-_LABEL = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}")
 
 log = get_logger(__name__)
 
@@ -69,8 +56,8 @@ class VolumeController:
         self.base = base
         self._limit_bytes = limit_bytes
         self._choose = choose
-        self._volumes = Repository(store, table, VolumeRecord)
-        self._store = store
+        self._ledger = VolumeLedger(store, base)
+        self._shelf = Shelf(base)
 
     async def load(self) -> None:
         """Make the directories, and finish or undo what the last process left half done.
@@ -78,14 +65,12 @@ class VolumeController:
         A volume whose directory somebody has removed meanwhile is forgotten; not so when the base directory is gone
         itself, as it is when its disk is not mounted.
         """
-        names = await self._store.run(self._forget_busy)
+        known = await self._ledger.settle()
         with room_watched(self.base):
-            is_there = await trio.to_thread.run_sync(self.base.is_dir)
-            await trio.to_thread.run_sync(self._tidy, names)
-            gone = await trio.to_thread.run_sync(self._missing, names) if is_there else ()
+            gone = await trio.to_thread.run_sync(self._shelf.tidy, known)
         for name in gone:
             log.warning("volume_forgotten", volume=name)
-            await self._volumes.delete(name)
+        await self._ledger.forget(gone)
 
     # the operations of the contract -----------------------------------------------------------------------------------
 
@@ -107,10 +92,9 @@ class VolumeController:
             name=name, source=source.value, private=private, tenant=tenant, label=label, origin=origin
         )
         path = self.base / name
-        with room_watched(path):
-            await trio.to_thread.run_sync(_make, path)
+        await trio.to_thread.run_sync(self._shelf.make, path)
         try:
-            return self._volume(await self._volumes.create(record, name))
+            return await self._ledger.add(record)
         except BaseException:
             with trio.CancelScope(shield=True):
                 await trio.to_thread.run_sync(remove_tree, path)
@@ -125,13 +109,11 @@ class VolumeController:
         """
         wanted = CID.parse(cid) if cid else None
         volume = await self.get(path)
-        async with self._busy(volume, _refuse_locked):
-            content = await self._read(volume.path)
+        async with self._ledger.busy(volume, refuse_locked):
+            content = await trio.to_thread.run_sync(read_content, volume.path)
             if wanted is not None and not wanted.same_content(content.cid):
                 raise ContentMismatch(f"the content of {volume.id} is {content.cid}, not {wanted}")
-            with room_watched(volume.path):
-                await trio.to_thread.run_sync(set_read_only, volume.path)
-                await trio.to_thread.run_sync(sync_tree, volume.path)
+            await trio.to_thread.run_sync(self._shelf.close, volume.path)
 
             def done(record: VolumeRecord) -> VolumeRecord:
                 return msgspec.structs.replace(
@@ -143,7 +125,24 @@ class VolumeController:
                     files=content.files,
                 )
 
-            return await self._change(volume.id, done)
+            await self._ledger.change(volume.id, done)
+        return await self.get(path)
+
+    async def unlock(self, path: Path) -> Volume:
+        """Let it change again: it has no content id then, and is no longer what a download brought.
+
+        :raises VolumeNotLocked: it is open already.
+        :raises VolumeInUse: somebody reads it, who counts on its not changing.
+        """
+        volume = await self.get(path)
+        async with self._ledger.busy(volume, _refuse_open_or_used):
+            await trio.to_thread.run_sync(self._shelf.open, volume.path)
+
+            def done(record: VolumeRecord) -> VolumeRecord:
+                return msgspec.structs.replace(record, cid="", read_only=False, size_bytes=0, files=0, origin="")
+
+            await self._ledger.change(volume.id, done)
+        return await self.get(path)
 
     async def delete(self, identifier: Path | str, kind: IDType = IDType.PATH) -> None:
         """Remove a volume with its content; by content id: all that have it.
@@ -151,38 +150,23 @@ class VolumeController:
         :raises VolumeNotFound: there is none.
         :raises VolumeInUse: somebody works with it; nothing is removed then.
         """
-        volumes = await self._find(identifier, kind)
-
-        def begin(session: Session) -> None:
-            documents = self._volumes.on(session)
-            for volume in volumes:
-                record = documents.get(volume.id).value
-                _refuse_used(record)
-                documents.update(volume.id, msgspec.structs.replace(record, uses=(Use(owner=_BUSY, is_writing=True),)))
-
-        def forget(session: Session) -> None:
-            for volume in volumes:
-                self._volumes.on(session).delete(volume.id)
-
-        try:
-            await self._store.run(begin)
-        except RecordNotFound:
-            raise VolumeNotFound(f"volume not found: {identifier}") from None
+        volumes = await self._ledger.find(identifier, kind)
+        await self._ledger.claim(volumes)
         with trio.CancelScope(shield=True):
             try:
-                away = [await trio.to_thread.run_sync(self._put_away, volume.id) for volume in volumes]
+                away = [await trio.to_thread.run_sync(self._shelf.put_away, volume.id) for volume in volumes]
             except BaseException:
-                await self._store.run(self._forget_busy)
+                await self._ledger.unclaim(volumes)
                 raise
             # a record whose directory is gone is forgotten by the next start, never the other way round: a directory
             # without a record may be of a disk that comes back
-            await self._store.run(forget)
+            await self._ledger.forget([volume.id for volume in volumes])
             for path in away:
                 await trio.to_thread.run_sync(remove_tree, path)
 
     async def list(self) -> tuple[Volume, ...]:
         """All volumes, oldest first."""
-        return tuple(self._volume(record) for record in await self._volumes.find_all())
+        return await self._ledger.all()
 
     async def get(self, identifier: Path | str, kind: IDType = IDType.PATH) -> Volume:
         """The volume of a path or content id.
@@ -190,7 +174,7 @@ class VolumeController:
         :raises VolumeNotFound: there is none.
         :raises UnsupportedIdentifier: an identifier of another kind.
         """
-        return (await self._find(identifier, kind))[0]
+        return (await self._ledger.find(identifier, kind))[0]
 
     async def get_size(self, identifier: Path | str, kind: IDType = IDType.PATH) -> int:
         """Bytes of its content: counted now, unless it is locked."""
@@ -209,9 +193,8 @@ class VolumeController:
         :raises VolumeSealed: it is encrypted already.
         """
         volume = await self.get(path)
-        async with self._busy(volume, _refuse_sealed_or_used):
-            sealed = self._sealed(volume.id)
-            extent = await trio.to_thread.run_sync(self._seal, volume.path, sealed, key)
+        async with self._ledger.busy(volume, _refuse_sealed_or_used):
+            extent = await trio.to_thread.run_sync(self._shelf.seal, volume, key)
 
             def done(record: VolumeRecord) -> VolumeRecord:
                 return msgspec.structs.replace(
@@ -221,10 +204,11 @@ class VolumeController:
                     files=record.files if record.read_only else extent.files,
                 )
 
-            changed = await self._change(volume.id, done)
+            await self._ledger.change(volume.id, done)
             with trio.CancelScope(shield=True):
-                await trio.to_thread.run_sync(self._discard, volume.id)
-            return changed
+                away = await trio.to_thread.run_sync(lambda: self._shelf.put_away(volume.id, keep_sealed=True))
+                await trio.to_thread.run_sync(remove_tree, away)
+        return await self.get(path)
 
     async def decrypt(self, path: Path, key: SealingKey) -> Volume:
         """Make it a directory again. A locked volume is checked against its content id.
@@ -233,18 +217,18 @@ class VolumeController:
         :raises VolumeSealed: it is not encrypted.
         """
         volume = await self.get(path)
-        async with self._busy(volume, _refuse_unsealed):
-            await trio.to_thread.run_sync(self._unseal, volume, key)
+        async with self._ledger.busy(volume, _refuse_unsealed):
+            await trio.to_thread.run_sync(self._shelf.unseal, volume, key)
 
             def done(record: VolumeRecord) -> VolumeRecord:
                 return msgspec.structs.replace(
                     record, encryption_type="", size_bytes=record.size_bytes if record.read_only else 0
                 )
 
-            changed = await self._change(volume.id, done)
+            await self._ledger.change(volume.id, done)
             with trio.CancelScope(shield=True):
-                await trio.to_thread.run_sync(lambda: self._sealed(volume.id).unlink(missing_ok=True))
-            return changed
+                await trio.to_thread.run_sync(lambda: self._shelf.sealed(volume.id).unlink(missing_ok=True))
+        return await self.get(path)
 
     # who uses what ----------------------------------------------------------------------------------------------------
 
@@ -255,36 +239,16 @@ class VolumeController:
         :raises VolumeSealed: it is encrypted.
         :raises VolumeInUse: it is being locked or encrypted at this moment.
         """
-
-        def use(record: VolumeRecord) -> VolumeRecord:
-            if record.encryption_type:
-                raise VolumeSealed(f"the volume {record.name} is encrypted")
-            if write and record.read_only:
-                raise VolumeLocked(f"the volume {record.name} is locked")
-            if any(other.owner == _BUSY for other in record.uses):
-                raise VolumeInUse(f"the volume {record.name} is being changed")
-            others = tuple(other for other in record.uses if (other.owner, other.target) != (owner, target))
-            return msgspec.structs.replace(record, uses=(*others, Use(owner=owner, is_writing=write, target=target)))
-
-        await self._change(volume.id, use)
+        await self._ledger.acquire(volume, owner, write=write, target=target)
 
     async def release(self, owner: str) -> tuple[Volume, ...]:
         """``owner`` works with none any more; private volumes that nobody uses then are deleted. Returns those left."""
-
-        def drop(session: Session) -> list[Record[VolumeRecord]]:
-            documents, touched = self._volumes.on(session), []
-            for record in documents.find_all():
-                uses = tuple(use for use in record.value.uses if use.owner != owner)
-                if uses != record.value.uses:
-                    touched.append(documents.update(record.id, msgspec.structs.replace(record.value, uses=uses)))
-            return touched
-
         left = []
-        for record in await self._store.run(drop):
-            if record.value.private and not record.value.uses:
-                await self.delete(self.base / record.id)
+        for volume in await self._ledger.release(owner):
+            if volume.is_private and not volume.record.uses:
+                await self.delete(volume.path)
             else:
-                left.append(self._volume(record))
+                left.append(volume)
         return tuple(left)
 
     async def release_all_but(self, owners: Collection[str]) -> None:
@@ -301,14 +265,13 @@ class VolumeController:
         :raises InvalidVolumeName: the label cannot be one.
         :raises TooLarge: the tenant has too many.
         """
-        if not _LABEL.fullmatch(label):
+        if not is_label(label):
             raise InvalidVolumeName(f"{label[:80]!r} cannot be the name of a volume")
         theirs = [volume for volume in await self.list() if volume.record.tenant == tenant]
         for volume in theirs:
             if volume.record.label == label:
                 if not await trio.to_thread.run_sync(volume.path.exists):
-                    with room_watched(volume.path):
-                        await trio.to_thread.run_sync(_make, volume.path)
+                    await trio.to_thread.run_sync(self._shelf.make, volume.path)
                 return volume
         if len(theirs) >= MAX_LABELS:
             raise TooLarge(f"there are {MAX_LABELS} named volumes of this tenant already")
@@ -357,191 +320,18 @@ class VolumeController:
 
     def staging(self, origin: str) -> Path:
         """Where a download from ``origin`` is gathered, also over several attempts; not made here."""
-        return self.base / STAGING / hashlib.sha256(origin.encode()).hexdigest()[:32]
-
-    # inside -----------------------------------------------------------------------------------------------------------
-
-    async def _find(self, identifier: Path | str, kind: IDType) -> tuple[Volume, ...]:
-        if kind is IDType.PATH:
-            path = Path(identifier)
-            if path.parent == self.base and _NAME.fullmatch(path.name):
-                try:
-                    return (self._volume(await self._volumes.get(path.name)),)
-                except RecordNotFound:
-                    pass
-            raise VolumeNotFound(f"volume not found: {path}")
-        if kind is IDType.CID:
-            wanted = CID.parse(str(identifier))
-            volumes = await self.list()
-            found = tuple(v for v in volumes if v.cid and CID.parse(v.cid).same_content(wanted))
-            if not found:
-                raise VolumeNotFound(f"volume not found: {identifier}")
-            return found
-        raise UnsupportedIdentifier
-
-    async def _change(self, name: str, change: Callable[[VolumeRecord], VolumeRecord]) -> Volume:
-        def apply(session: Session) -> Record[VolumeRecord]:
-            documents = self._volumes.on(session)
-            try:
-                record = documents.get(name).value
-            except RecordNotFound:
-                raise VolumeNotFound(f"volume not found: {self.base / name}") from None
-            return documents.update(name, change(record))
-
-        return self._volume(await self._store.run(apply))
-
-    @asynccontextmanager
-    async def _busy(self, volume: Volume, check: Callable[[VolumeRecord], None]) -> AsyncIterator[None]:
-        """Keep everybody else from it."""
-
-        def begin(record: VolumeRecord) -> VolumeRecord:
-            check(record)
-            if any(use.is_writing for use in record.uses):
-                raise VolumeInUse(f"the volume {record.name} is in use")
-            return msgspec.structs.replace(record, uses=(*record.uses, Use(owner=_BUSY, is_writing=True)))
-
-        def end(record: VolumeRecord) -> VolumeRecord:
-            return msgspec.structs.replace(record, uses=tuple(use for use in record.uses if use.owner != _BUSY))
-
-        await self._change(volume.id, begin)
-        try:
-            yield
-        finally:
-            with trio.CancelScope(shield=True):
-                await self._change(volume.id, end)
-
-    async def _read(self, path: Path) -> Content:
-        return await trio.to_thread.run_sync(read_content, path)
-
-    def _volume(self, record: Record[VolumeRecord]) -> Volume:
-        return Volume(record.id, self.base / record.id, record.value, record.created_at_ns, record.updated_at_ns)
-
-    def _sealed(self, name: str) -> Path:
-        return self.base / SEALED / f"{name}.sealed"
-
-    def _seal(self, path: Path, sealed: Path, key: SealingKey) -> Content:
-        sealed.unlink(missing_ok=True)  # of an attempt that did not end
-        content = read_content(path)
-        seal(path, sealed, key)
-        sync_directory(sealed.parent)
-        return content
-
-    def _unseal(self, volume: Volume, key: SealingKey) -> None:
-        remove_tree(volume.path)  # of an attempt that did not end
-        staging = self.base / STAGING / volume.id
-        remove_tree(staging)
-        with room_watched(staging):
-            _make(staging)
-        try:
-            unseal(self._sealed(volume.id), staging, key)
-            if volume.is_locked:
-                found = read_content(staging).cid
-                if str(found) != volume.cid:
-                    raise ContentMismatch(f"the content of {volume.id} is {found}, not {volume.cid}")
-                set_read_only(staging)
-            with room_watched(volume.path):
-                sync_tree(staging)
-                if volume.is_locked:
-                    staging.chmod(0o755)  # a directory that is moved must be writable, as it knows its parent
-                staging.rename(volume.path)
-                if volume.is_locked:
-                    volume.path.chmod(0o555)
-                sync_directory(self.base)
-        except BaseException:
-            remove_tree(staging)
-            raise
-
-    def _put_away(self, name: str) -> Path:
-        """Out of sight at once; where it is then, to be removed, however long that takes."""
-        path, away = self.base / name, self.base / TRASH / f"{name}-{secrets.token_hex(4)}"
-        with room_watched(path):
-            if path.exists():
-                path.chmod(0o700)  # a directory that is moved must be writable, as it knows its parent
-                path.rename(away)
-            self._sealed(name).unlink(missing_ok=True)
-            sync_directory(self.base)
-        return away
-
-    def _discard(self, name: str) -> None:
-        """The directory of a volume that is encrypted now."""
-        path, away = self.base / name, self.base / TRASH / f"{name}-{secrets.token_hex(4)}"
-        with room_watched(path):
-            path.chmod(0o700)
-            path.rename(away)
-            sync_directory(self.base)
-        remove_tree(away)
-
-    def _forget_busy(self, session: Session) -> dict[str, bool]:
-        """The names that have records, and whether they are encrypted; locks of the last process are lifted."""
-        documents, names = self._volumes.on(session), {}
-        for record in documents.find_all():
-            uses = tuple(use for use in record.value.uses if use.owner != _BUSY)
-            if uses != record.value.uses:
-                documents.update(record.id, msgspec.structs.replace(record.value, uses=uses))
-            names[record.id] = bool(record.value.encryption_type)
-        return names
-
-    def _tidy(self, names: dict[str, bool]) -> None:
-        for directory in (self.base, *(self.base / part for part in (SEALED, STAGING, TRASH))):
-            make_private_directory(directory)
-        for path in self.base.iterdir():
-            if not _NAME.fullmatch(path.name):
-                continue
-            if names.get(path.name):  # it is encrypted, and this was not finished
-                self._try_remove(path)
-            elif path.name not in names:
-                try:
-                    path.rmdir()  # never acknowledged: it is empty
-                except OSError:
-                    log.warning("volume_unknown", path=str(path))  # somebody's data: not ours to remove
-        for path in (self.base / SEALED).iterdir():
-            if names.get(path.name.removesuffix(".sealed")) is False:  # encrypting it was not finished
-                self._try_remove(path)
-        for path in (self.base / TRASH).iterdir():
-            self._try_remove(path)
-        oldest_s = time.time() - MAX_STAGING_AGE_S
-        for path in (self.base / STAGING).iterdir():
-            if _NAME.fullmatch(path.name) or path.lstat().st_mtime < oldest_s:
-                self._try_remove(path)
-
-    def _missing(self, names: dict[str, bool]) -> tuple[str, ...]:
-        places = {name: self._sealed(name) if sealed else self.base / name for name, sealed in names.items()}
-        return tuple(name for name, place in places.items() if not place.exists())
-
-    @staticmethod
-    def _try_remove(path: Path) -> None:
-        try:
-            remove_tree(path)
-        except StorageError as exc:
-            log.error("volume_not_removed", path=str(path), error=exc.message)
-
-
-def _make(path: Path) -> None:
-    path.mkdir(mode=0o777)
-    path.chmod(0o777)  # whoever a sandbox runs as; the base directory above it is private
-    sync_directory(path.parent)
-
-
-def _refuse_locked(record: VolumeRecord) -> None:
-    _refuse_sealed(record)
-    if record.read_only:
-        raise VolumeLocked(f"the volume {record.name} is locked")
-
-
-def _refuse_sealed(record: VolumeRecord) -> None:
-    if record.encryption_type:
-        raise VolumeSealed(f"the volume {record.name} is encrypted")
-
-
-def _refuse_used(record: VolumeRecord) -> None:
-    if record.uses:
-        owners = ", ".join(sorted({use.owner for use in record.uses}))
-        raise VolumeInUse(f"the volume {record.name} is in use by {owners[:200]}")
+        return self._shelf.staging(origin)
 
 
 def _refuse_sealed_or_used(record: VolumeRecord) -> None:
-    _refuse_sealed(record)
-    _refuse_used(record)
+    refuse_sealed(record)
+    refuse_used(record)
+
+
+def _refuse_open_or_used(record: VolumeRecord) -> None:
+    _refuse_sealed_or_used(record)
+    if not record.read_only:
+        raise VolumeNotLocked(f"the volume {record.name} is not locked", hint="")
 
 
 def _refuse_unsealed(record: VolumeRecord) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import Enum, IntEnum
 from pathlib import Path
@@ -20,6 +21,11 @@ class VolumeSource(Enum):
     LOCAL = "local"
     """A named volume of a tenant."""
     UNDEFINED = "volume-source-undefined"
+
+
+NAME_CHARS = 16
+_NAME = re.compile(rf"(?:{'|'.join(source.value for source in VolumeSource)})-[a-z0-9]{{{NAME_CHARS}}}")
+_LABEL = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}")
 
 
 class IDType(IntEnum):
@@ -104,3 +110,13 @@ class Volume:
     def is_sealed(self) -> bool:
         """Whether it is encrypted now."""
         return self.encryption is not EncryptionType.NULL
+
+
+def is_volume_name(text: str) -> bool:
+    """Whether it is the name of a volume's directory: its source, a dash and random characters."""
+    return _NAME.fullmatch(text) is not None
+
+
+def is_label(text: str) -> bool:
+    """Whether a tenant may call a volume so."""
+    return _LABEL.fullmatch(text) is not None

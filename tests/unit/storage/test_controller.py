@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import msgspec
 import pytest
 import trio
 
@@ -22,11 +23,13 @@ from dms.storage.errors import (
     VolumeInUse,
     VolumeLocked,
     VolumeNotFound,
+    VolumeNotLocked,
     VolumeSealed,
 )
+from dms.storage.ledger import BUSY, VolumeLedger
 from dms.storage.sealing import SealingKey
-from dms.storage.tree import remove_tree
-from dms.storage.volume import EncryptionType, IDType, Volume, VolumeSource
+from dms.storage.tree import remove_tree, set_read_only, set_shared
+from dms.storage.volume import EncryptionType, IDType, Use, Volume, VolumeRecord, VolumeSource
 from dms.store import Store
 
 
@@ -364,12 +367,65 @@ async def test_what_somebody_removed_by_hand_is_forgotten_unless_the_whole_disk_
         assert content_id(await controller.get(kept.path)) == content_id(kept)
 
 
+async def test_an_unlocked_volume_can_be_written_again_and_is_no_download_any_more(
+    controller: VolumeController,
+) -> None:
+    volume = await controller.create(VolumeSource.HTTP, origin="o" * 32)
+    (volume.path / "program").write_text("#!/bin/sh")
+    (volume.path / "program").chmod(0o755)
+    locked = await controller.lock(volume.path)
+    assert await controller.downloaded("o" * 32) == locked
+    await controller.acquire(locked, "reader")
+    with pytest.raises(VolumeInUse, match="in use by reader"):
+        await controller.unlock(volume.path)
+    await controller.release("reader")
+    opened_ = await controller.unlock(volume.path)
+    assert (opened_.is_locked, opened_.cid, await controller.downloaded("o" * 32)) == (False, "", None)
+    assert [oct(p.stat().st_mode & 0o777) for p in (volume.path, volume.path / "program")] == ["0o777", "0o777"]
+    with pytest.raises(VolumeNotLocked, match="is not locked"):
+        await controller.unlock(volume.path)
+    assert (await controller.lock(volume.path)).cid == locked.cid
+    key = SealingKey.generate()
+    await controller.encrypt(volume.path, key)
+    with pytest.raises(VolumeSealed):
+        await controller.unlock(volume.path)
+
+
+async def test_a_lock_or_unlock_that_was_cut_off_is_undone_at_the_start(tmp_path: Path) -> None:
+    async with await Store.open(tmp_path / "db.sqlite") as store:
+        controller = VolumeController(store, tmp_path / "storage")
+        await controller.load()
+        locking, unlocking, deleting = [await filled(controller) for _ in range(3)]
+        cid = (await controller.lock(unlocking.path)).cid
+        ledger = VolumeLedger(store, controller.base)
+        for volume in (locking, unlocking, deleting):  # as if the process had died with all three under way
+            await ledger.change(volume.id, _busy)
+        set_read_only(locking.path)
+        set_shared(unlocking.path)
+        deleting.path.chmod(0o700)
+    async with opened(tmp_path) as controller:
+        assert {oct(v.path.stat().st_mode & 0o777) for v in (locking, deleting)} == {"0o777"}
+        assert not (await controller.get(locking.path)).is_locked
+        again = await controller.get(unlocking.path)
+        assert (again.is_locked, again.cid, content_id(again)) == (True, cid, cid)
+        assert (again.path / "sub/hello").stat().st_mode & 0o222 == 0
+        await controller.acquire(locking, "writer", write=True)
+        await controller.delete(deleting.path)
+
+
+def _busy(record: VolumeRecord) -> VolumeRecord:
+    return msgspec.structs.replace(record, uses=(Use(owner=BUSY, is_writing=True),))
+
+
 KILLED = """
 import sys, trio
 from pathlib import Path
 from dms.storage.controller import VolumeController
+from dms.storage.sealing import SealingKey
 from dms.storage.volume import VolumeSource
 from dms.store import Store
+
+KEY = SealingKey(bytes(32))
 
 async def main(directory):
     async with await Store.open(directory / "db.sqlite") as store:
@@ -380,6 +436,16 @@ async def main(directory):
             (volume.path / "file").write_text(str(number))
             print("created", volume.id, flush=True)
             print("locked", (await controller.lock(volume.path)).id, flush=True)
+            print("changing", volume.id, flush=True)
+            if number % 3 == 0:
+                await controller.unlock(volume.path)
+                print("created", volume.id, flush=True)
+            if number % 3 == 1:
+                await controller.encrypt(volume.path, KEY)
+                print("sealed", volume.id, flush=True)
+                print("changing", volume.id, flush=True)
+                await controller.decrypt(volume.path, KEY)
+                print("locked", volume.id, flush=True)
             if number % 2:
                 print("deleting", volume.id, flush=True)
                 await controller.delete(volume.path)
@@ -402,8 +468,9 @@ def said_until_killed(directory: Path, lines: int) -> list[list[str]]:
     return said
 
 
-async def test_what_was_acknowledged_survives_a_kill_and_nothing_else_does(tmp_path: Path) -> None:
-    lines = await trio.to_thread.run_sync(said_until_killed, tmp_path, 24)
+@pytest.mark.parametrize("lines_said", [24, 25, 26, 27, 29, 34])
+async def test_what_was_acknowledged_survives_a_kill_and_nothing_else_does(tmp_path: Path, lines_said: int) -> None:
+    lines = await trio.to_thread.run_sync(said_until_killed, tmp_path, lines_said)
     said: dict[str, str] = {id_: what for what, id_ in (line for line in lines if len(line) == 2)}
     async with opened(tmp_path) as controller:
         found = {volume.id: volume for volume in await controller.list()}
@@ -413,10 +480,20 @@ async def test_what_was_acknowledged_survives_a_kill_and_nothing_else_does(tmp_p
                 assert content_id(found[id_]) == found[id_].cid
             elif what == "created":
                 assert id_ in found
+            elif what == "sealed":
+                assert found[id_].is_sealed
+            elif what == "changing":  # before or after, and nothing in between
+                volume = found[id_]
+                if volume.is_sealed:
+                    volume = await controller.decrypt(volume.path, SealingKey(bytes(32)))
+                assert volume.cid in ("", content_id(volume))
+                assert volume.path.stat().st_mode & 0o777 == (0o555 if volume.is_locked else 0o777)
             elif what == "deleted":
                 assert id_ not in found
+        assert not [use for volume in found.values() for use in volume.record.uses]
         directories = {path.name for path in controller.base.iterdir() if not path.name.startswith(".")}
         assert directories == set(found)
+        assert not list((controller.base / ".trash").iterdir())
         for volume in found.values():
             await controller.delete(volume.path)
 
