@@ -6,6 +6,8 @@ from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+import msgspec
+
 from dms.actor.envelope import Envelope
 from dms.actor.errors import UnknownBehaviour
 from dms.actor.handle import Handle
@@ -14,8 +16,7 @@ from dms.types.ids import Capability, PeerID
 P = TypeVar("P")
 
 
-@dataclass(frozen=True, slots=True)
-class Message(Generic[P]):
+class Message(msgspec.Struct, Generic[P], frozen=True):
     """A verified, authorised message with its payload decoded."""
 
     envelope: Envelope

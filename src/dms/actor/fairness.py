@@ -86,6 +86,13 @@ class FairQueue(Generic[K, T]):
             del self._lines[peer]
         return peer, item
 
+    def first(self) -> T:
+        """What :meth:`take` would take.
+
+        :raises IndexError: there is nothing.
+        """
+        return self._lines[self._turns[0]].items[0][0]
+
     def _has_room(self, line: _Line[T], size: int) -> bool:
         count, held = len(line.items), line.size + size
         return (

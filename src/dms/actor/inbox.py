@@ -60,24 +60,27 @@ class Inbox:
         self._standings = standings
         self._counters = counters
         self._reply = reply
-        self._nursery: trio.Nursery | None = None
+        self.nursery: trio.Nursery | None = None
+        """In which messages are handled, while it runs."""
+        self._messages = _Door(self, self._receive)
+        self._broadcasts = _Door(self, self._receive_broadcast)
         self._validated: OrderedDict[bytes, Envelope] = OrderedDict()
 
     async def run(self) -> None:
         """Handle what comes, until cancelled."""
-        async with trio.open_nursery() as self._nursery:
+        async with trio.open_nursery() as self.nursery:
             try:
                 while True:
                     await trio.sleep(SWEEP_INTERVAL_S)
                     self._behaviours.sweep(self._security.now_ns())
             finally:
                 # what waits in the queue for this inbox has come too late
-                nursery, self._nursery = self._nursery, None
+                nursery, self.nursery = self.nursery, None
                 nursery.cancel_scope.cancel()
 
     async def on_message(self, peer: PeerID, data: bytes) -> None:
         """The network's handler of our protocol. Messages of our own host wait for room instead of being dropped."""
-        while not self._gate.offer(peer, data, self._begin):
+        while not self._gate.offer(peer, data, self._messages):
             if peer != self._handle.addr.host:
                 self._drop(peer, RateLimited("rate limit exceeded: too many messages are waiting"))
                 return
@@ -87,7 +90,7 @@ class Inbox:
         """The network's handler of topics; ``peer`` is who published it."""
         if peer == self._handle.addr.host:
             return
-        if not self._gate.offer(peer, data, self._begin_broadcast):
+        if not self._gate.offer(peer, data, self._broadcasts):
             self._drop(peer, RateLimited("rate limit exceeded: too many messages are waiting"))
 
     def validator(self, topic: str) -> Callable[[PeerID, bytes], Verdict]:
@@ -100,7 +103,7 @@ class Inbox:
                     return Verdict.REJECT
                 if not self._gate.limiter.allow(peer, message.be, topic):
                     return Verdict.IGNORE
-                if not self._gate.is_slow_enough(peer, Traffic.RELAYED):
+                if not self._gate.is_slow_enough(peer, Traffic.RELAYED, trio.current_time()):
                     return Verdict.IGNORE
                 message.check_lifetime(self._security.now_ns())
                 message.check_signature()
@@ -118,15 +121,7 @@ class Inbox:
 
     # one message ---------------------------------------------------------------------------------------------------
 
-    def _begin(self, peer: PeerID, data: bytes) -> None:
-        if self._nursery is not None:
-            self._nursery.start_soon(self._guarded, self._receive, peer, data)
-
-    def _begin_broadcast(self, peer: PeerID, data: bytes) -> None:
-        if self._nursery is not None:
-            self._nursery.start_soon(self._guarded, self._receive_broadcast, peer, data)
-
-    async def _guarded(self, receive: Receive, peer: PeerID, data: bytes) -> None:
+    async def guarded(self, receive: Receive, peer: PeerID, data: bytes) -> None:
         """A message that meets a defect of ours must not end the actor."""
         try:
             await receive(peer, data)
@@ -175,7 +170,7 @@ class Inbox:
         now_ns = self._security.now_ns()
         if not self._gate.limiter.allow(peer, message.be, topic):
             raise RateLimited("rate limit exceeded: too much runs at once")
-        if not self._gate.is_slow_enough(peer, traffic_of(message.be, topic)):
+        if not self._gate.is_slow_enough(peer, traffic_of(message.be, topic), trio.current_time()):
             raise RateLimited
         message.check_lifetime(now_ns)
         behaviour = self._behaviours.find(message.be, now_ns)
@@ -274,3 +269,20 @@ class Inbox:
         dropped.warning(
             peer, "message_dropped", peer=peer, inbox=self._handle.addr.inbox, reason=exc.message, hint=exc.hint
         )
+
+
+class _Door:
+    """Where messages or broadcasts enter."""
+
+    __slots__ = ("_inbox", "_receive")
+
+    def __init__(self, inbox: Inbox, receive: Receive) -> None:
+        self._inbox = inbox
+        self._receive = receive
+
+    @property
+    def nursery(self) -> trio.Nursery | None:
+        return self._inbox.nursery
+
+    async def receive(self, peer: PeerID, data: bytes) -> None:
+        await self._inbox.guarded(self._receive, peer, data)

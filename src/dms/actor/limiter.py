@@ -57,9 +57,8 @@ class Limiter:
             return self._broadcast < limits.broadcast_allow and self._topics[topic] < limits.topic
         return not behaviour.startswith(PUBLIC_PREFIX) or self._public < limits.public_allow
 
-    @contextmanager
-    def acquire(self, host: PeerID, behaviour: str, topic: str = "") -> Iterator[None]:
-        """Count one handler while the context lasts.
+    def acquire(self, host: PeerID, behaviour: str, topic: str = "") -> Slot:
+        """Count one handler, in a ``with`` statement.
 
         :raises RateLimited: there is no room.
         """
@@ -72,19 +71,41 @@ class Limiter:
             topic and self._topics[topic] >= self._limits.topic
         ):
             raise RateLimited("rate limit exceeded: too much runs at once")
+        return Slot(self, host, topic, public=public)
+
+    def enter(self, host: PeerID, topic: str, *, public: bool) -> None:
+        """One handler more."""
         self._hosts[host] += 1
-        self._broadcast += bool(topic)
         self._public += public
         if topic:
+            self._broadcast += 1
             self._topics[topic] += 1
-        try:
-            yield
-        finally:
-            self._broadcast -= bool(topic)
-            self._public -= public
-            _decrement(self._hosts, host)
-            if topic:
-                _decrement(self._topics, topic)
+
+    def leave(self, host: PeerID, topic: str, *, public: bool) -> None:
+        """One handler less."""
+        _decrement(self._hosts, host)
+        self._public -= public
+        if topic:
+            self._broadcast -= 1
+            _decrement(self._topics, topic)
+
+
+class Slot:
+    """Counts one handler while its context lasts; a generator would cost thrice as much."""
+
+    __slots__ = ("_host", "_limiter", "_public", "_topic")
+
+    def __init__(self, limiter: Limiter, host: PeerID, topic: str, *, public: bool) -> None:
+        self._limiter = limiter
+        self._host = host
+        self._public = public
+        self._topic = topic
+
+    def __enter__(self) -> None:
+        self._limiter.enter(self._host, self._topic, public=self._public)
+
+    def __exit__(self, *_exc: object) -> None:
+        self._limiter.leave(self._host, self._topic, public=self._public)
 
 
 class Slots:

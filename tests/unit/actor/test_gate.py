@@ -19,51 +19,110 @@ OWN, A, B = PeerID("own"), PeerID("a"), PeerID("b")
 PING = "/public/ping"
 
 
+class Recorder:
+    """A door that notes what comes in; what is in ``blocking`` waits there until it is cancelled."""
+
+    def __init__(self, nursery: trio.Nursery | None) -> None:
+        self.nursery = nursery
+        self.begun: list[tuple[PeerID, bytes]] = []
+        self.cancelled: list[bytes] = []
+        self.blocking: set[bytes] = set()
+
+    async def receive(self, peer: PeerID, data: bytes) -> None:
+        self.begun.append((peer, data))
+        if data in self.blocking:
+            try:
+                await trio.sleep_forever()
+            finally:
+                self.cancelled.append(data)
+
+
 async def test_messages_are_let_in_in_turns_and_a_few_at_a_time(autojump_clock: MockClock) -> None:
-    gate, begun = Gate(OWN), list[tuple[PeerID, bytes]]()
-    for number in range(PER_TURN):
-        assert gate.offer(A, b"a%d" % number, lambda peer, data: begun.append((peer, data)))
-    assert gate.offer(B, b"b", lambda peer, data: begun.append((peer, data)))
     async with trio.open_nursery() as nursery:
+        gate, door = Gate(OWN), Recorder(nursery)
+        for number in range(PER_TURN):
+            assert gate.offer(A, b"a%d" % number, door)
+        assert gate.offer(B, b"b", door)
         nursery.start_soon(gate.run)
-        await trio.lowlevel.checkpoint()
-        assert len(begun) <= PER_TURN
+        while not door.begun:
+            await trio.lowlevel.checkpoint()
+        assert len(door.begun) == PER_TURN, "then others have their turn"
         await trio.testing.wait_all_tasks_blocked()
-        assert [data for _, data in begun[:3]] == [b"a0", b"b", b"a1"]
-        assert len(begun) == PER_TURN + 1
-        gate.offer(B, b"later", lambda peer, data: begun.append((peer, data)))
+        assert [data for _, data in door.begun[:3]] == [b"a0", b"b", b"a1"]
+        assert len(door.begun) == PER_TURN + 1
+        gate.offer(B, b"later", door)
         await trio.testing.wait_all_tasks_blocked()
-        assert begun[-1] == (B, b"later")
+        assert door.begun[-1] == (B, b"later")
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_message_that_waits_keeps_no_other_waiting(autojump_clock: MockClock) -> None:
+    async with trio.open_nursery() as nursery:
+        gate, door = Gate(OWN), Recorder(nursery)
+        door.blocking = {b"1", b"3", b"4"}
+        for number in range(6):
+            gate.offer(A, b"%d" % number, door)
+        nursery.start_soon(gate.run)
+        await trio.testing.wait_all_tasks_blocked()
+        assert [data for _, data in door.begun] == [b"%d" % number for number in range(6)]
+        gate.offer(A, b"after", door)
+        await trio.testing.wait_all_tasks_blocked()
+        assert door.begun[-1] == (A, b"after")
+        nursery.cancel_scope.cancel()
+    assert sorted(door.cancelled) == [b"1", b"3", b"4"]
+
+
+async def test_messages_end_with_the_inbox_that_they_are_for(autojump_clock: MockClock) -> None:
+    """Whoever takes the next message, it is handled in the nursery of its own inbox."""
+    async with trio.open_nursery() as nursery:
+        gate, lasting = Gate(OWN), Recorder(nursery)
+        nursery.start_soon(gate.run)
+        async with trio.open_nursery() as short:
+            ending = Recorder(short)
+            ending.blocking = {b"1", b"2"}
+            lasting.blocking = {b"x", b"y"}
+            for door, data in ((lasting, b"x"), (ending, b"1"), (lasting, b"y"), (ending, b"2")):
+                gate.offer(A, data, door)
+            await trio.testing.wait_all_tasks_blocked()
+            ending.nursery = None
+            gate.offer(A, b"late", ending)
+            short.cancel_scope.cancel()
+        assert ending.cancelled in ([b"1", b"2"], [b"2", b"1"])
+        assert lasting.cancelled == []
+        gate.offer(A, b"z", lasting)
+        await trio.testing.wait_all_tasks_blocked()
+        assert [data for _, data in lasting.begun] == [b"x", b"y", b"z"]
+        assert (A, b"late") not in ending.begun
         nursery.cancel_scope.cancel()
 
 
 async def test_who_waits_for_room_is_woken_as_room_is_made(autojump_clock: MockClock) -> None:
-    gate, begun = Gate(OWN), list[bytes]()
-    while gate.offer(OWN, b"x", lambda _peer, data: begun.append(data)):
-        pass
-
-    async def insist() -> None:
-        while not gate.offer(OWN, b"late", lambda _peer, data: begun.append(data)):
-            await gate.wait_for_room()
-
     async with trio.open_nursery() as nursery:
+        gate, door = Gate(OWN), Recorder(nursery)
+        while gate.offer(OWN, b"x", door):
+            pass
+
+        async def insist() -> None:
+            while not gate.offer(OWN, b"late", door):
+                await gate.wait_for_room()
+
         for _ in range(3 * MAX_WAITING_PER_PEER):
             nursery.start_soon(insist)
         await trio.testing.wait_all_tasks_blocked()
-        assert begun == []
+        assert door.begun == []
         nursery.start_soon(gate.run)
         await trio.testing.wait_all_tasks_blocked()
-        assert begun.count(b"late") == 3 * MAX_WAITING_PER_PEER
+        assert door.begun.count((OWN, b"late")) == 3 * MAX_WAITING_PER_PEER
         nursery.cancel_scope.cancel()
 
 
 async def test_our_own_host_has_no_rate_and_others_have(autojump_clock: MockClock) -> None:
     slow = Rate(1.0, 2.0)
     gate = Gate(OWN, GateOptions(rates=Rates(slow, slow, slow, slow)))
-    assert [gate.is_slow_enough(A, Traffic.PUBLIC) for _ in range(3)] == [True, True, False]
-    assert all(gate.is_slow_enough(OWN, Traffic.PUBLIC) for _ in range(10))
+    assert [gate.is_slow_enough(A, Traffic.PUBLIC, trio.current_time()) for _ in range(3)] == [True, True, False]
+    assert all(gate.is_slow_enough(OWN, Traffic.PUBLIC, trio.current_time()) for _ in range(10))
     await trio.sleep(1)
-    assert [gate.is_slow_enough(A, Traffic.PUBLIC) for _ in range(2)] == [True, False]
+    assert [gate.is_slow_enough(A, Traffic.PUBLIC, trio.current_time()) for _ in range(2)] == [True, False]
 
 
 async def test_refusals_have_a_rate_and_can_be_switched_off(autojump_clock: MockClock) -> None:

@@ -194,7 +194,7 @@ async def test_a_child_that_has_ended_receives_nothing_that_still_waits(autojump
     child.on(PING, yes)
     message = signed(two.a, child)
     await child.aclose()
-    child._inbox._begin(two.a.network.peer_id, message.encode())
+    await child._inbox.on_message(two.a.network.peer_id, message.encode())
     with pytest.raises((InvocationTimeout, PeerUnreachable)):
         await two.a.invoke(child.handle, PING, None, bool, timeout_s=1)
     assert child.counters["dispatched"] == 0
