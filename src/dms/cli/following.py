@@ -99,13 +99,18 @@ class Deployment:
             if progress.is_final and not progress.events:
                 return
 
-    def log_piece(self, allocation: str, stream: str, offset: int) -> p.LogsReply:
-        """A piece of a log.
+    def log_piece(self, allocation: str, stream: str, offset: int, *, since_ms: int = 0) -> p.LogsReply:
+        """A piece of a log; a negative ``offset`` counts from its end, and what is older than ``since_ms`` is skipped.
 
         :raises Refused: there is no such allocation, or its log is nowhere to be had.
         """
         request = p.LogsRequest(
-            ensemble_id=self.id, allocation=allocation, stream=stream, offset=offset, max_bytes=LOG_PIECE_BYTES
+            ensemble_id=self.id,
+            allocation=allocation,
+            stream=stream,
+            offset=offset,
+            max_bytes=LOG_PIECE_BYTES,
+            since_ms=since_ms,
         )
         reply = self._call("logs", request, p.LogsReply)
         if reply.error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Annotated
@@ -13,6 +14,9 @@ from dms.cli.options import Context, DeploymentID
 
 if TYPE_CHECKING:
     from dms.cli.following import Deployment
+
+TAIL_WINDOW_BYTES = 1024 * 1024
+"""Of the end of a log, where its last lines are looked for at first."""
 
 Write = Callable[[bytes], object]
 
@@ -28,21 +32,30 @@ def logs(
     tail: Annotated[
         int | None, typer.Option("--tail", min=0, metavar="N", help="Only the last N lines of each.")
     ] = None,
+    since: Annotated[
+        str | None, typer.Option("--since", metavar="TIME", help="Only what is newer, roughly: 10m, 2h, or a time.")
+    ] = None,
     context: Context = None,
 ) -> None:
     """Print what allocations wrote; with more than one, each line begins with the name of its allocation.
+
+    Of an endless output a provider keeps the beginning and the end; a line tells where something was left out.
 
     Examples:
       nunet logs 3f2a
       nunet logs 3f2a count --follow
       nunet logs 3f2a text.count --stderr --tail 20
+      nunet logs 3f2a count --since 10m
     """
     from dms.cli.following import Deployment
     from dms.cli.session import Session
+    from dms.cli.times import parse_since_ns
 
     deployment = Deployment(Session.of(ctx).client(context), identifier)
     names = [allocation] if allocation else sorted(deployment.info().allocations)
-    reader = LogReader(deployment, names, "stderr" if stderr else "stdout")
+    since_ms = parse_since_ns(since, time.time_ns()) // 1_000_000 if since else 0
+    start = 0 if tail is None else -TAIL_WINDOW_BYTES
+    reader = LogReader(deployment, names, "stderr" if stderr else "stdout", start=start, since_ms=since_ms)
     try:
         print_logs(reader, follow=follow, tail=tail)
     except KeyboardInterrupt:
@@ -50,14 +63,28 @@ def logs(
 
 
 class LogReader:
-    """Reads one stream of several allocations, piece by piece, side by side."""
+    """Reads one stream of several allocations, piece by piece, side by side; below 0, ``start`` counts from the end."""
 
-    def __init__(self, deployment: Deployment, names: Iterable[str], stream: str) -> None:
+    def __init__(
+        self, deployment: Deployment, names: Iterable[str], stream: str, *, start: int = 0, since_ms: int = 0
+    ) -> None:
         self.deployment = deployment
-        self.offsets = dict.fromkeys(names, 0)
+        self.offsets = dict.fromkeys(names, start)
         self.stream = stream
         self.errors: dict[str, str] = {}
+        self._since_ms = since_ms
+        self._begun: dict[str, int] = {}
         self._open = list(self.offsets)
+
+    def rewind(self, name: str) -> bool:
+        """Read that one again from its beginning; it was none if the log began where it was begun."""
+        if not self._begun.get(name, 0) or self._since_ms:
+            return False
+        self.offsets[name] = 0
+        del self._begun[name]
+        if name not in self._open:
+            self._open.append(name)
+        return True
 
     @property
     def is_over(self) -> bool:
@@ -66,18 +93,23 @@ class LogReader:
 
     def read(self, take: Callable[[str, bytes], object]) -> bool:
         """Hand what is new of each to ``take``, at most one piece each; whether there was anything."""
+        from dms.executor.logs import LOST
         from dms.types.errors import NotFound
 
         found = False
         for name in tuple(self._open):
             try:
-                piece = self.deployment.log_piece(name, self.stream, self.offsets[name])
+                since_ms = 0 if name in self._begun else self._since_ms
+                piece = self.deployment.log_piece(name, self.stream, self.offsets[name], since_ms=since_ms)
             except NotFound as exc:
                 if len(self.offsets) == 1:
                     raise
                 self.errors[name] = exc.message
                 self._open.remove(name)
                 continue
+            if piece.offset > self.offsets[name] and name in self._begun:
+                take(name, LOST)
+            self._begun.setdefault(name, piece.offset)
             if piece.data:
                 take(name, piece.data)
                 found = True
@@ -90,6 +122,11 @@ class LogReader:
 def print_logs(reader: LogReader, *, follow: bool = False, tail: int | None = None, write: Write | None = None) -> None:
     """Print all there is, then, with ``follow``, what comes, until the deployment has ended."""
     out = _Lines(write or _to_stdout, names=list(reader.offsets), tail=tail)
+    while reader.read(out.take):
+        continue
+    for name in out.short_of_lines():
+        if reader.rewind(name):
+            out.forget(name)
     while reader.read(out.take):
         continue
     out.end_of_tail()
@@ -113,6 +150,8 @@ class _Lines:
         self._width = max((len(name) for name in names), default=0)
         self._is_prefixed = len(names) > 1
         self._rest = dict.fromkeys(names, b"")
+        self._wanted = tail or 0
+        self._seen = dict.fromkeys(names, 0)
         self._tail: dict[str, deque[bytes]] | None = (
             None if tail is None else {name: deque(maxlen=tail) for name in names}
         )
@@ -125,6 +164,16 @@ class _Lines:
         *lines, self._rest[name] = (self._rest[name] + data).split(b"\n")
         for line in lines:
             self._put(name, line + b"\n")
+
+    def short_of_lines(self) -> list[str]:
+        """Of which there may be more lines before the first one that was taken, which may lack its beginning."""
+        return [] if self._tail is None else [name for name, count in self._seen.items() if count <= self._wanted]
+
+    def forget(self, name: str) -> None:
+        """It is told again."""
+        self._seen[name], self._rest[name] = 0, b""
+        if self._tail is not None:
+            self._tail[name].clear()
 
     def end_of_tail(self) -> None:
         """All that was there has been read: write the last lines of it, and from now on everything."""
@@ -142,6 +191,7 @@ class _Lines:
 
     def _put(self, name: str, line: bytes) -> None:
         if self._tail is not None:
+            self._seen[name] += 1
             self._tail[name].append(line)
             return
         self._write(f"{name:<{self._width}} | ".encode() + line if self._is_prefixed else line)

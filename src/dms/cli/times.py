@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from typing import Final
 
 from dms.types.errors import BadInput
+from dms.types.units import parse_duration_ns
 
 FORMATS: Final = (
     "02 Jan 06 15:04 UTC",
@@ -44,6 +45,16 @@ def parse_time_ns(text: str) -> int:
     except (ValueError, OverflowError):
         pass
     raise BadInput(f"invalid time {text[:60]!r}: format must be one of: {', '.join(FORMATS)}")
+
+
+def parse_since_ns(text: str, now_ns: int) -> int:
+    """The same, or an age: ``90s``, ``10m``, ``2h``, ``1d``.
+
+    :raises BadInput: neither.
+    """
+    if re.fullmatch(r"[0-9.]+[a-z]+", text.strip()):
+        return max(0, now_ns - parse_duration_ns(text.strip(), what="age"))
+    return parse_time_ns(text)
 
 
 def _offset(sign: str | None, hours: str | None, minutes: str | None) -> timezone:

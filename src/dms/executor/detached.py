@@ -3,9 +3,9 @@
 Standard library only, and little of it: this is part of the start of every workload.
 
 A log is the file ``stdout.log`` with the first ``limit_bytes`` of the output and a line that says that it was cut. What
-comes after goes into ``stdout.1.log``, ``stdout.2.log`` and so on, of which the last two are kept. So both the beginning
-and the end of an endless output are there, and the disk is not filled. ``stdout.times`` tells which byte was the first
-after which moment.
+comes after goes into files such as ``stdout.67108906.log``, of which the last two are kept; the number is the place of
+their first byte in the whole, so that a place means the same for ever. So both the beginning and the end of an endless
+output are there, and the disk is not filled. ``stdout.times`` tells which byte was the first after which moment.
 """
 
 from __future__ import annotations
@@ -13,7 +13,10 @@ from __future__ import annotations
 import os
 import struct
 import time
-from collections.abc import Callable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # typing itself, and collections.abc, would cost milliseconds of every start
+    from collections.abc import Callable
 
 LAST_PART = 8
 """The files with the last output hold at most this part of the limit each."""
@@ -37,12 +40,11 @@ class LogFile:
     ) -> None:
         self._limit_bytes, self._clock = limit_bytes, clock
         self._base = path.removesuffix(".log")
-        self._number = max(log_parts(path), default=0)
+        self._parts = log_parts(path)
         if anew:
-            for number in log_parts(path):
-                remove_file(f"{self._base}.{number}.log")
+            while self._parts:
+                remove_file(self._part(self._parts.pop()))
             remove_file(f"{self._base}.times")
-            self._number = 0
         flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | (os.O_TRUNC if anew else 0)
         self._fd = os.open(path, flags, 0o600)
         self.written = os.lseek(self._fd, 0, os.SEEK_END)
@@ -91,11 +93,18 @@ class LogFile:
         if self._last_fd >= 0:
             os.close(self._last_fd)
             self._last_fd = -1
-        self._number += 1
+        end = os.fstat(self._fd).st_size  # and not what was to be written: the disk may have been full
+        if self._parts:
+            end = self._parts[-1] + os.stat(self._part(self._parts[-1])).st_size  # noqa: PTH116
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
-        self._last_fd, self._last_bytes = os.open(f"{self._base}.{self._number}.log", flags, 0o600), 0
-        if self._number > KEPT_LAST:
-            remove_file(f"{self._base}.{self._number - KEPT_LAST}.log")
+        self._last_fd, self._last_bytes = os.open(self._part(end), flags, 0o600), 0
+        if end not in self._parts:
+            self._parts.append(end)
+        while len(self._parts) > KEPT_LAST:
+            remove_file(self._part(self._parts.pop(0)))
+
+    def _part(self, start: int) -> str:
+        return f"{self._base}.{start}.log"
 
     def _note_time(self) -> None:
         now = self._clock()
@@ -115,7 +124,7 @@ class LogFile:
 
 
 def log_parts(path: str) -> list[int]:
-    """Numbers of the files that hold the last output, in their order; empty while the first file suffices."""
+    """Where the files with the last output begin, in their order; empty while the first file suffices."""
     directory, name = os.path.split(path)
     base = name.removesuffix(".log")
     found = [entry[len(base) + 1 : -4] for entry in os.listdir(directory or ".") if entry.startswith(f"{base}.")]  # noqa: PTH208

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import bisect
+import contextlib
 import struct
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -71,59 +73,102 @@ class LogReader:
                 await execution.done.wait()
 
 
+@dataclass(frozen=True, slots=True)
+class LogPiece:
+    """Some bytes of a log."""
+
+    offset: int
+    """Of the first of them. More than was asked for: what lies between is not kept any more."""
+    data: bytes
+    end: int
+    """How long the whole is by now, what was dropped included."""
+
+
+def read_log(path: Path, offset: int, max_bytes: int) -> LogPiece:
+    """Up to ``max_bytes`` from ``offset`` on; negative: counted from the end. ``path`` is that of the first file, and one
+    that is not there yet is empty. A place that lies behind the end is the end.
+    """
+    while True:
+        try:
+            return _read(path, offset, max_bytes)
+        except FileNotFoundError:
+            if not path.exists():
+                return LogPiece(0, b"", 0)
+            # a later file was dropped meanwhile: look again
+
+
+def offset_at(path: Path, since_s: float) -> int:
+    """Where to begin so that nothing since then (UNIX seconds) is missed; rather too early than too late.
+
+    :raises FileNotFoundError: the log is not there yet.
+    """
+    base, head_s = _base(path), path.stat().st_mtime
+    try:
+        entries = list(TIME_ENTRY.iter_unpack(Path(f"{base}.times").read_bytes()))
+    except (OSError, struct.error):
+        entries = []
+    index = bisect.bisect_right(entries, int(since_s * 1000), key=lambda entry: entry[0])
+    if index < len(entries) or since_s <= head_s + 1:
+        return int(entries[index - 1][1]) if index else 0
+    for start in log_parts(str(path)):  # the first file was finished before
+        with contextlib.suppress(FileNotFoundError):
+            if since_s <= _file(path, start).stat().st_mtime + 1:
+                return start
+    return read_log(path, -1, 0).end
+
+
 class Cursor:
-    """A place in a log whose files may be dropped behind it: number of the file, 0 for the first, and offset in it."""
+    """A place in a log, whose files may be dropped behind it."""
 
     def __init__(self, path: Path, request: LogStreamRequest) -> None:
-        self._head, self._base = path, str(path).removesuffix(".log")
-        self._request = request
-        self._number, self._offset, self._has_begun = 0, 0, False
+        self._path, self._request = path, request
+        self._offset, self._has_begun = 0, False
 
     def read(self) -> bytes:
         """The next bytes; none when there are no more for now."""
-        while True:
-            numbers, was_dropped, chunk = [0], False, b""
+        if not self._has_begun:
             try:
-                numbers += log_parts(str(self._head))  # before reading: a file with a successor is complete
-                if not self._has_begun:
-                    self._begin(numbers)
-                with self._path(self._number).open("rb") as file:
-                    file.seek(self._offset)
-                    chunk = file.read(LOG_CHUNK_BYTES)
+                self._begin()
             except FileNotFoundError:
-                was_dropped = self._has_begun
-            self._offset += len(chunk)
-            later = [number for number in numbers if number > self._number]
-            if chunk or not later or not self._has_begun:
-                return chunk
-            is_gap = was_dropped or later[0] != self._number + 1
-            self._number, self._offset = later[0], 0
-            if is_gap:
-                return LOST
+                return b""
+        piece = read_log(self._path, self._offset, LOG_CHUNK_BYTES)
+        if piece.offset > self._offset:
+            self._offset = piece.offset
+            return LOST
+        self._offset += len(piece.data)
+        return piece.data
 
-    def _path(self, number: int) -> Path:
-        return Path(f"{self._base}.{number}.log") if number else self._head
-
-    def _begin(self, numbers: list[int]) -> None:
-        sizes = [self._path(number).stat().st_size for number in numbers]
-        skip = 0
+    def _begin(self) -> None:
         if self._request.since_s is not None:
-            skip = self._offset_at(self._request.since_s)
+            self._offset = offset_at(self._path, self._request.since_s)
         if self._request.tail_bytes is not None:
-            skip = max(skip, sum(sizes) - max(0, self._request.tail_bytes))
-        for number, size in zip(numbers, sizes, strict=True):
-            self._number, self._offset, self._has_begun = number, min(skip, size), True
-            if skip < size:
-                return
-            skip -= size
+            end = read_log(self._path, 0, 0).end
+            self._offset = max(self._offset, end - max(0, self._request.tail_bytes))
+        self._offset = read_log(self._path, self._offset, 0).offset
+        self._has_begun = self._path.exists()
 
-    def _offset_at(self, since_s: float) -> int:
-        """Where to begin so that nothing since then is missed; rather too early than too late."""
-        try:
-            entries = list(TIME_ENTRY.iter_unpack(Path(f"{self._base}.times").read_bytes()))
-        except (OSError, struct.error):
-            entries = []
-        index = bisect.bisect_right(entries, int(since_s * 1000), key=lambda entry: entry[0])
-        if index == len(entries) and since_s > self._head.stat().st_mtime + 1:
-            return self._head.stat().st_size  # the first file was finished before
-        return int(entries[index - 1][1]) if index else 0
+
+def _read(path: Path, offset: int, max_bytes: int) -> LogPiece:
+    starts = [0, *log_parts(str(path))]  # before reading: a file with a successor is complete
+    end = starts[-1] + _file(path, starts[-1]).stat().st_size
+    place = min(max(0, end + offset) if offset < 0 else offset, end)
+    index = bisect.bisect_right(starts, place) - 1
+    if index + 1 < len(starts) and place >= starts[index] + _file(path, starts[index]).stat().st_size:
+        index += 1
+        place = starts[index]
+    first, data = place, bytearray()
+    while True:
+        with _file(path, starts[index]).open("rb") as file:
+            file.seek(place - starts[index])
+            data += file.read(max(0, max_bytes - len(data)))
+        place, index = first + len(data), index + 1
+        if len(data) >= max_bytes or index >= len(starts) or starts[index] != place:
+            return LogPiece(first, bytes(data), end)
+
+
+def _file(path: Path, start: int) -> Path:
+    return Path(f"{_base(path)}.{start}.log") if start else path
+
+
+def _base(path: Path) -> str:
+    return str(path).removesuffix(".log")

@@ -136,8 +136,16 @@ class DeploymentBehaviours:
         if not request.stream:
             return p.LogsReply(written_to=str(await self._deployments.fetch_logs(record.id, key)))
         size = request.max_bytes if request.max_bytes > 0 else LOG_PIECE_BYTES
-        piece = await self._deployments.read_log(record.id, key, request.stream, max(0, request.offset), size)
-        return p.LogsReply(data=piece.data, next_offset=piece.next_offset, eof=piece.eof)
+        piece = await self._deployments.read_log(
+            record.id, key, request.stream, request.offset, size, since_ms=request.since_ms
+        )
+        return p.LogsReply(
+            data=piece.data,
+            next_offset=piece.next_offset,
+            eof=piece.eof,
+            offset=piece.offset,
+            total_size=piece.total_size,
+        )
 
     async def _shutdown(self, message: Message[p.DeploymentRequest]) -> Reply:
         record = self._find(message.payload.any_id)

@@ -332,23 +332,32 @@ class EventsReply(Wire):
 
 
 class LogsRequest(Wire):
-    """Logs of one allocation. With ``stream`` (ours) a piece comes back; without, files are written on this node."""
+    """Logs of one allocation. With ``stream`` (ours) a piece comes back; without, files are written on this node.
+
+    An ``offset`` below 0 counts from the end; ``since_ms`` (UNIX) skips what is older, roughly.
+    """
 
     ensemble_id: str = msgspec.field(name="EnsembleID")
     allocation: str = msgspec.field(name="AllocationName")
     stream: str = ""
     offset: int = 0
     max_bytes: int = 0
+    since_ms: int = 0
 
 
 class LogsReply(Wire):
-    """Where the files lie; ours: the bytes of the stream from ``offset``, ``eof`` when no more will come."""
+    """Where the files lie; ours: the bytes of the stream from ``offset``, ``eof`` when no more will come.
+
+    An ``offset`` beyond what was asked for: what lies between was not kept. ``total_size`` counts it too.
+    """
 
     written_to: str = msgspec.field(name="LogsWrittenTo", default="")
     error: str = msgspec.field(name="Error", default="")
     data: bytes = b""
     next_offset: int = 0
     eof: bool = False
+    offset: int = 0
+    total_size: int = 0
 
 
 class PruneRequest(Wire):

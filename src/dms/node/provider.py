@@ -10,6 +10,7 @@ import trio
 from dms.actor.actor import Actor
 from dms.actor.behaviour import Message
 from dms.allocation.allocation import Allocation
+from dms.executor.logs import LOST
 from dms.executor.protocol import Executor
 from dms.identity.ids import ActorID
 from dms.node.bidding import Bidder, Offerings
@@ -205,7 +206,7 @@ class Provider:
             return messages.AllocationLogsReply(error=f"allocation not found: {request.allocation}")
         if request.stream in ("stdout", "stderr"):
             size = request.max_bytes if request.max_bytes > 0 else MAX_PIECE_BYTES
-            return await _piece(allocation, request.stream, request.offset, size)
+            return await _piece(allocation, request.stream, request.offset, size, request.since_ms)
         out = await _tail(allocation, "stdout")
         err = await _tail(allocation, "stderr")
         if not out and not err:
@@ -216,13 +217,20 @@ class Provider:
         return self._locks.setdefault(ensemble, trio.Lock())
 
 
-async def _piece(allocation: Allocation, stream: str, offset: int, size: int) -> messages.AllocationLogsReply:
+async def _piece(
+    allocation: Allocation, stream: str, offset: int, size: int, since_ms: int = 0
+) -> messages.AllocationLogsReply:
     # whether it is over must be known before the file is read, or the last lines could be missed
     is_over = allocation.view.state.is_final
-    return await trio.to_thread.run_sync(read_piece, allocation.results_dir / f"{stream}.log", offset, size, is_over)
+    path = allocation.results_dir / f"{stream}.log"
+    return await trio.to_thread.run_sync(lambda: read_piece(path, offset, size, is_over=is_over, since_ms=since_ms))
 
 
 async def _tail(allocation: Allocation, stream: str) -> bytes:
-    whole = await _piece(allocation, stream, 0, 0)
-    piece = await _piece(allocation, stream, max(0, whole.total_size - WHOLE_LOG_BYTES), WHOLE_LOG_BYTES)
-    return piece.data
+    piece = await _piece(allocation, stream, -WHOLE_LOG_BYTES, WHOLE_LOG_BYTES)
+    told = piece.data
+    while piece.data and piece.next_offset < piece.total_size and len(told) < WHOLE_LOG_BYTES:
+        place = piece.next_offset
+        piece = await _piece(allocation, stream, place, WHOLE_LOG_BYTES)
+        told += (LOST if piece.offset > place else b"") + piece.data
+    return told[-WHOLE_LOG_BYTES:]

@@ -107,7 +107,9 @@ class Deployment:
 
     # what others see -----------------------------------------------------------------------------------------------
 
-    async def read_log(self, key: str, stream: str, offset: int, max_bytes: int) -> messages.AllocationLogsReply:
+    async def read_log(
+        self, key: str, stream: str, offset: int, max_bytes: int, *, since_ms: int = 0
+    ) -> messages.AllocationLogsReply:
         """A piece of a log, from this node if it was copied already, else from the provider.
 
         :raises DMSError: the provider cannot be reached, or has no such log.
@@ -115,8 +117,8 @@ class Deployment:
         if self._logs.is_complete(self.id, key):
             return await self._logs.read(self.id, key, stream, offset, max_bytes)
         if self.state.allocations[key].handle is None:
-            return messages.AllocationLogsReply(offset=offset, next_offset=offset)
-        return await effects.read_log(self._context, self.state, key, stream, offset, max_bytes)
+            return messages.AllocationLogsReply(offset=max(0, offset), next_offset=max(0, offset))
+        return await effects.read_log(self._context, self.state, key, stream, offset, max_bytes, since_ms)
 
     async def fetch_logs(self, key: str) -> Path:
         """Copy the logs as they are now to this node; the folder.

@@ -117,15 +117,17 @@ class Deployments:
         return found
 
     async def read_log(
-        self, ensemble: EnsembleID, key: str, stream: str, offset: int, max_bytes: int
+        self, ensemble: EnsembleID, key: str, stream: str, offset: int, max_bytes: int, *, since_ms: int = 0
     ) -> AllocationLogsReply:
-        """A piece of an allocation's log, wherever it is now.
+        """A piece of an allocation's log, wherever it is now; a negative ``offset`` counts from the end.
+
+        ``since_ms`` (UNIX) skips what is older, as long as the provider has it.
 
         :raises DMSError: it is nowhere to be had.
         """
         live = self._live.get(ensemble)
         if live is not None:
-            return await live.read_log(key, stream, offset, max_bytes)
+            return await live.read_log(key, stream, offset, max_bytes, since_ms=since_ms)
         self._check_kept(ensemble, key)
         return await self._logs.read(ensemble, key, stream, offset, max_bytes)
 

@@ -24,6 +24,7 @@ from dms.ensemble.requirements import node_executors, node_needs_privilege, node
 from dms.orchestrator import messages
 from dms.orchestrator.bid import Bid, verify_bid
 from dms.orchestrator.errors import InvalidBid
+from dms.orchestrator.logs import LogCopy
 from dms.orchestrator.machine import BID_WINDOW_S, Allocated, Committed, Started, wanted_nodes
 from dms.orchestrator.matching import Unmatched, match
 from dms.orchestrator.state import AllocationRecord, DeploymentState
@@ -36,8 +37,8 @@ QUIET_S = 0.12
 MAX_BIDS_PER_NODE = 8
 MAX_REFUSALS_TOLD = 50
 """Refused bids of one round that go into the deployment's events: others must not fill our disk."""
-COMMIT_TIMEOUT_S = 3.0
 MAX_REASON_CHARS = 500
+COMMIT_TIMEOUT_S = 3.0
 ALLOCATE_TIMEOUT_S = 5.0
 START_TIMEOUT_S = 300.0
 """Pulling an image happens inside the start. It ends with the deployment's own deadline, too."""
@@ -48,7 +49,6 @@ SHUTDOWN_TRIES = 3
 LOG_CHUNK_BYTES = 512 * 1024
 LOG_TIMEOUT_S = 30.0
 NS_PER_S = 10**9
-MAX_FETCHED_LOG_BYTES = 64 * 1024 * 1024
 
 HOPELESS = frozenset({"invalid_engine_spec", "unsupported"})
 """Error codes of a start that would fail on every machine."""
@@ -383,7 +383,13 @@ async def _end(ctx: Context, record: AllocationRecord, bid: Bid) -> str:
 
 
 async def read_log(
-    ctx: Context, state: DeploymentState, key: str, stream: str, offset: int, max_bytes: int
+    ctx: Context,
+    state: DeploymentState,
+    key: str,
+    stream: str,
+    offset: int,
+    max_bytes: int = LOG_CHUNK_BYTES,
+    since_ms: int = 0,
 ) -> messages.AllocationLogsReply:
     """A piece of a log from the provider.
 
@@ -392,7 +398,11 @@ async def read_log(
     record = state.allocations[key]
     bid = state.assignment[record.node_id]
     request = messages.AllocationLogsRequest(
-        allocation=record.id, stream=stream, offset=offset, max_bytes=min(max_bytes, LOG_CHUNK_BYTES)
+        allocation=record.id,
+        stream=stream,
+        offset=offset,
+        max_bytes=min(max_bytes, LOG_CHUNK_BYTES),
+        since_ms=since_ms,
     )
     reply = await ctx.actor.invoke(
         bid.handle, messages.ensemble_logs(ctx.ensemble), request, messages.AllocationLogsReply, timeout_s=LOG_TIMEOUT_S
@@ -409,17 +419,10 @@ async def fetch_logs(ctx: Context, state: DeploymentState, key: str, directory: 
     """
     await trio.Path(directory).mkdir(mode=0o700, parents=True, exist_ok=True)
     for stream in ("stdout", "stderr"):
-        target, partial = directory / f"{stream}.log", directory / f".{stream}.partial"
-        offset = 0
-        with partial.open("wb") as file:
-            while offset < MAX_FETCHED_LOG_BYTES:
-                piece = await read_log(ctx, state, key, stream, offset, LOG_CHUNK_BYTES)
-                file.write(piece.data)
-                if piece.next_offset <= offset:
-                    break
-                offset = piece.next_offset
-        partial.chmod(0o600)
-        partial.replace(target)
+        copy = LogCopy(directory, stream)
+        while copy.add(await read_log(ctx, state, key, stream, copy.offset)):
+            continue
+        copy.finish()
 
 
 async def _each(items: Mapping[K, V], task: Callable[[K, V], Awaitable[T]]) -> dict[K, T]:

@@ -5,18 +5,25 @@ Copied when an allocation ends, so that they outlive the provider (``spec/orches
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 import trio
 
+from dms.executor.logs import offset_at, read_log
 from dms.orchestrator.messages import AllocationLogsReply
 from dms.types.ids import EnsembleID
 
 COMPLETE = ".complete"
 """Lies beside logs that were copied after the end: nothing will be added to them."""
 MAX_PIECE_BYTES = 512 * 1024
+MAX_COPY_BYTES = 96 * 1024 * 1024
+"""Of one log; executors keep less (:mod:`dms.executor.detached`)."""
+MAX_OFFSET = 1 << 62
+MAX_GAPS = 16
+"""In one copy. While it is made, what is read next may be dropped by the provider now and then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,27 +47,65 @@ class LogShelf:
     async def read(
         self, ensemble: EnsembleID, key: str, stream: str, offset: int, max_bytes: int
     ) -> AllocationLogsReply:
-        """A piece of a complete log."""
+        """A piece of a complete log; places in it are those on the provider."""
         path = self.folder(ensemble, key) / f"{stream}.log"
-        return await trio.to_thread.run_sync(read_piece, path, offset, max_bytes, True)
+        return await trio.to_thread.run_sync(lambda: read_piece(path, offset, max_bytes, is_over=True))
 
     async def remove(self, ensemble: EnsembleID) -> None:
         """Drop everything of one deployment."""
         await trio.to_thread.run_sync(shutil.rmtree, self.directory / ensemble, True)
 
 
-def read_piece(path: Path, offset: int, max_bytes: int, is_over: bool) -> AllocationLogsReply:  # noqa: FBT001  for threads
-    """Up to ``max_bytes`` (at most 512 KiB) of a file from ``offset``; an absent file is empty.
+class LogCopy:
+    """A log that is copied piece by piece, in the form in which :mod:`dms.executor.logs` reads it: whatever the provider
+    did not keep begins another file. ``directory`` gets the files at :meth:`finish`, whole or not at all."""
+
+    def __init__(self, directory: Path, stream: str) -> None:
+        self._directory, self._stream = directory, stream
+        self._starts: list[int] = []
+        self.offset, self.size = 0, 0
+        """Where the next piece begins, and how many bytes are here."""
+
+    def add(self, piece: AllocationLogsReply) -> bool:
+        """The next piece; its data may begin later than the last one ended. Whether more may come."""
+        start = min(max(piece.offset, self.offset), MAX_OFFSET) if self._starts else 0
+        is_gap = start > self.offset
+        if is_gap and len(self._starts) > MAX_GAPS:
+            return False
+        if is_gap or not self._starts:
+            self._starts.append(start)
+        with self._partial(self._starts[-1]).open("wb" if is_gap or not self.size else "ab") as file:
+            file.write(piece.data)
+        self.offset, self.size = start + len(piece.data), self.size + len(piece.data)
+        return bool(piece.data) and self.size < MAX_COPY_BYTES
+
+    def finish(self) -> None:
+        """All is here."""
+        for old in self._directory.glob(f"{self._stream}.*log"):
+            if old.name not in {self._name(start) for start in self._starts}:
+                old.unlink()
+        for start in self._starts:
+            partial = self._partial(start)
+            partial.chmod(0o600)
+            partial.replace(self._directory / self._name(start))
+
+    def _name(self, start: int) -> str:
+        return f"{self._stream}.{start}.log" if start else f"{self._stream}.log"
+
+    def _partial(self, start: int) -> Path:
+        return self._directory / f".{self._name(start)}.partial"
+
+
+def read_piece(path: Path, offset: int, max_bytes: int, *, is_over: bool, since_ms: int = 0) -> AllocationLogsReply:
+    """Up to ``max_bytes`` (at most 512 KiB) of a log from ``offset``, as :func:`~dms.executor.logs.read_log` has it.
 
     ``is_over``: nothing will be added to it, so that its end is the end.
     """
-    try:
-        with path.open("rb") as file:
-            size = file.seek(0, 2)
-            start = min(max(0, offset), size)
-            file.seek(start)
-            data = file.read(max(0, min(max_bytes, MAX_PIECE_BYTES)))
-    except FileNotFoundError:
-        return AllocationLogsReply(offset=0, next_offset=0, eof=is_over)
-    end = start + len(data)
-    return AllocationLogsReply(offset=start, next_offset=end, total_size=size, eof=is_over and end >= size, data=data)
+    if since_ms > 0:
+        with contextlib.suppress(FileNotFoundError):
+            offset = max(read_log(path, offset, 0).offset, offset_at(path, since_ms / 1000))
+    piece = read_log(path, offset, min(max_bytes, MAX_PIECE_BYTES))
+    end = piece.offset + len(piece.data)
+    return AllocationLogsReply(
+        offset=piece.offset, next_offset=end, total_size=piece.end, eof=is_over and end >= piece.end, data=piece.data
+    )

@@ -169,17 +169,24 @@ class ShutdownAllocationRequest(Wire):
 
 
 class AllocationLogsRequest(Wire):
-    """A piece of a log. Without ``stream`` the end of both logs comes back whole (``spec/orchestration.md`` 6.6)."""
+    """A piece of a log. Without ``stream`` the end of both logs comes back whole (``spec/orchestration.md`` 6.6).
+
+    Ours: an ``offset`` below 0 counts from the end; ``since_ms`` (UNIX) skips what is older, roughly.
+    """
 
     allocation: str = msgspec.field(name="AllocName")
     stream: str = ""
     ack: int = 0
     offset: int = 0
     max_bytes: int = 0
+    since_ms: int = 0
 
 
 class AllocationLogsReply(Wire):
-    """Either ``Stdout`` and ``Stderr``, or the bytes of one stream from ``offset``; ``eof`` when no more will come."""
+    """Either ``Stdout`` and ``Stderr``, or the bytes of one stream from ``offset``; ``eof`` when no more will come.
+
+    An ``offset`` beyond what was asked for: the provider did not keep what lies between.
+    """
 
     stdout: bytes = msgspec.field(name="Stdout", default=b"")
     stderr: bytes = msgspec.field(name="Stderr", default=b"")

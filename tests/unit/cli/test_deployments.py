@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from dms.cli.logs import TAIL_WINDOW_BYTES
 from dms.testing.commandline import Nunet
 from dms.testing.daemon import ScriptedDaemon
 
@@ -46,6 +47,8 @@ class Script:
         self.status = ""
         self.events: list[dict[str, Any]] = []
         self.logs: dict[tuple[str, str], list[bytes]] = {}
+        self.lost = (0, 0)
+        """From where to where they are not kept."""
         self.is_shut_down = False
 
     def install(self, node: ScriptedDaemon) -> Script:
@@ -100,11 +103,24 @@ class Script:
         import base64
 
         pieces = self.logs.get((payload["AllocationName"], payload["stream"]), [])
-        offset = payload.get("offset", 0)
-        if offset >= len(pieces):
-            return {"next_offset": offset, "eof": True}
-        data = base64.b64encode(pieces[offset]).decode()
-        return {"data": data, "next_offset": offset + 1, "eof": offset + 1 == len(pieces)}
+        end, offset = sum(len(piece) for piece in pieces), payload.get("offset", 0)
+        start = max(0, end + offset) if offset < 0 else min(offset, end)
+        if payload.get("since_ms"):
+            start = max(start, len(pieces[0]))
+        lost = range(*self.lost)
+        if start in lost:
+            start = lost.stop
+        place = 0
+        for piece in pieces:
+            place += len(piece)
+            if place > start:
+                data = piece[start - place :]
+                break
+        else:
+            data = b""
+        after = start + len(data)
+        told = {"data": base64.b64encode(data).decode(), "offset": start, "next_offset": after, "total_size": end}
+        return told | {"eof": after == end}
 
     def _shutdown(self, _payload: Any) -> object:
         self.is_shut_down = True
@@ -302,6 +318,8 @@ def logged(node: ScriptedDaemon) -> Script:
         (["--tail", "1"], "text.count | three\ntext.serve | � ready\n"),
         (["--follow", "--tail", "1"], "text.count | three\ntext.serve | � ready\n"),
         (["--stderr"], "text.count | oops\n"),
+        (["text.count", "--since", "10m"], "o\nthree\n"),
+        (["text.count", "--since", "2020-01-01"], "o\nthree\n"),
     ],
 )
 def test_logs_are_put_together_from_pieces(logged: Script, nunet: Nunet, words: list[str], out: str) -> None:
@@ -316,6 +334,38 @@ def test_logs_of_all_allocations_carry_their_names_line_by_line(logged: Script, 
         "text.count | two",
         "text.serve | � ready",
     ]
+
+
+def test_what_a_provider_did_not_keep_is_told_of(logged: Script, nunet: Nunet) -> None:
+    logged.logs["text.count", "stdout"] = [b"first\n", b"lost\n", b"last\n"]
+    logged.lost = (6, 11)
+    out = nunet("logs", "3f2a", "text.count").out
+    assert out.startswith("first\n\n[output left out here")
+    assert out.endswith("]\nlast\n")
+
+
+def test_the_last_lines_of_a_long_log_are_read_from_its_end(logged: Script, node: ScriptedDaemon, nunet: Nunet) -> None:
+    lines = [b"%07d\n" % number for number in range(400_000)]
+    logged.logs["text.count", "stdout"] = [b"".join(lines[i : i + 10_000]) for i in range(0, len(lines), 10_000)]
+    read, whole = 0, node.answers[f"{NS}/logs"]
+
+    def counted(payload: Any) -> Any:
+        nonlocal read
+        told: Any = whole(payload)
+        read += told["next_offset"] - told["offset"]
+        return told
+
+    node.answers[f"{NS}/logs"] = counted
+    assert nunet("logs", "3f2a", "text.count", "--tail", "2").out == "0399998\n0399999\n"
+    assert read <= TAIL_WINDOW_BYTES
+    wanted = TAIL_WINDOW_BYTES // 8 + 5
+    assert nunet("logs", "3f2a", "text.count", "--tail", str(wanted)).out == b"".join(lines[-wanted:]).decode()
+
+
+@pytest.mark.parametrize("text", ["yesterday", "10", "5 parsecs"])
+def test_a_time_that_is_none_is_told(logged: Script, nunet: Nunet, text: str) -> None:
+    done = nunet("logs", "3f2a", "--since", text)
+    assert (done.code, done.err.count("invalid")) == (2, 1)
 
 
 def test_logs_that_are_nowhere_do_not_hide_the_others(logged: Script, node: ScriptedDaemon, nunet: Nunet) -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
+import tracemalloc
 from pathlib import Path
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dms.executor.detached import LogFile
-from dms.executor.logs import LOST, Cursor
+from dms.executor.detached import LogFile, log_parts
+from dms.executor.logs import LOG_CHUNK_BYTES, LOST, Cursor, offset_at, read_log
 from dms.executor.protocol import LogStreamRequest
 
 
@@ -80,6 +82,66 @@ def test_since_tells_what_was_written_from_then_on(tmp_path: Path) -> None:
     assert rest(cursor(tmp_path, since_s=102.9)) == b"2\n3\n4\n"  # to within an entry: rather more
     assert rest(cursor(tmp_path, since_s=103, tail_bytes=2)) == b"4\n"
     assert rest(cursor(tmp_path, since_s=10**11)) == b""
+
+
+def test_a_place_in_a_log_means_the_same_for_ever(tmp_path: Path) -> None:
+    file, path = log(tmp_path, 80), tmp_path / "stdout.log"
+    whole = b"".join(b"%05d\n" % number for number in range(60))
+    file.write(whole[:200])
+    notice = b"\n[output cut here: the limit is 80 bytes]\n"
+    told = whole[:80] + notice + whole[80:]
+    before = read_log(path, 200, 1000)
+    assert before.data == told[before.offset : 200 + len(notice)]
+    file.write(whole[200:])
+    assert read_log(path, 0, 10**6).data == whole[:80] + notice
+    last = read_log(path, 100 + len(notice), 1000)
+    assert last.offset > 100 + len(notice), "what was there is dropped"
+    assert last.data == told[last.offset :]
+    assert read_log(path, -7, 3).data == told[-7:-4]
+    assert (read_log(path, 10**9, 5).offset, last.end) == (len(told), len(told))
+
+
+def test_a_log_that_is_continued_by_another_process_keeps_its_places(tmp_path: Path) -> None:
+    file = log(tmp_path, 80)
+    file.write(b"x" * 80 + b"y" * 13)
+    file.close()
+    end = read_log(tmp_path / "stdout.log", 0, 0).end
+    file = LogFile(str(tmp_path / "stdout.log"), 80, anew=False)
+    file.write(b"z" * 5)
+    assert read_log(tmp_path / "stdout.log", end - 3, 100).data == b"yyyzzzzz"
+
+
+def test_since_reaches_into_the_end_of_an_endless_output(tmp_path: Path) -> None:
+    file, path = log(tmp_path, 80), tmp_path / "stdout.log"
+    file.write(b"x" * 80 + b"0123456789abcdefgh")
+    parts = [path.with_name(f"stdout.{start}.log") for start in log_parts(str(path))]
+    for moment, part in zip((1000, 2000, 3000), (path, *parts), strict=True):
+        os.utime(part, (moment, moment))
+    assert read_log(path, offset_at(path, 2500), 100).data == b"abcdefgh"
+    assert read_log(path, offset_at(path, 9000), 100).data == b""
+
+
+def test_a_gigabyte_before_a_slow_reader_fills_neither_disk_nor_memory(tmp_path: Path) -> None:
+    limit, block = 8 << 20, b"a line of a usual length, as programs write them\n" * 20_000
+    file, path = log(tmp_path, limit), tmp_path / "stdout.log"
+    reader = cursor(tmp_path)
+    tracemalloc.start()
+    written = gaps = place = 0
+    while written < 1 << 30:
+        file.write(block)
+        written += len(block)
+        gaps += reader.read() == LOST
+        piece = read_log(path, place, 1 << 19)  # as it goes over the network
+        place = piece.offset + len(piece.data)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 8 * len(block)
+    assert sum(p.stat().st_size for p in tmp_path.glob("stdout*.log")) <= 1.4 * limit
+    assert gaps > 0
+    assert piece.end > 1 << 30
+    assert piece.end - place <= limit, "and still it has what is there"
+    assert len(rest(reader)) % LOG_CHUNK_BYTES != 0
+    file.close()
 
 
 def test_a_log_that_is_not_there_yet_is_empty(tmp_path: Path) -> None:

@@ -289,10 +289,11 @@ async def test_logs(autojump_clock: MockClock, cluster: Cluster) -> None:
     assert (folder / "stdout.log").read_bytes() == b"hello\n"
     assert (mode(folder), mode(folder / "stdout.log")) == (0o700, 0o600)
     piece = {"EnsembleID": job, "AllocationName": "a", "stream": "stdout", "offset": 1, "max_bytes": 3}
-    assert await raw(alice, "logs", piece) == {"data": "ZWxs", "next_offset": 4}
-    assert await raw(alice, "logs", piece | {"offset": 4}) == {"data": "bwo=", "next_offset": 6, "eof": True}
-    assert await raw(alice, "logs", piece | {"offset": 10**9}) == {"next_offset": 6, "eof": True}
-    assert (await raw(alice, "logs", piece | {"offset": -5}))["next_offset"] == 3
+    assert await raw(alice, "logs", piece) == {"data": "ZWxs", "offset": 1, "next_offset": 4, "total_size": 6}
+    places = {"next_offset": 6, "eof": True, "total_size": 6}
+    assert await raw(alice, "logs", piece | {"offset": 4}) == places | {"data": "bwo=", "offset": 4}
+    assert await raw(alice, "logs", piece | {"offset": 10**9}) == places | {"offset": 6}
+    assert (await raw(alice, "logs", piece | {"offset": -5}))["next_offset"] == 4, "the third of the last five"
     assert (await raw(alice, "logs", piece | {"stream": "../x"}))["Error"] == "unknown stream ../x"
     missing = await raw(alice, "logs", {"EnsembleID": job, "AllocationName": "../../x"})
     assert missing["Error"] == "allocation not found: ../../x"
@@ -306,9 +307,14 @@ async def test_logs_of_what_still_runs_grow(autojump_clock: MockClock, cluster: 
     assert await raw(alice, "logs", request) == {}, "nothing yet, and no end either"
     await alice.wait_for(job, Phase.RUNNING)
     await trio.sleep(5)
-    assert await raw(alice, "logs", request) == {"data": "b25lCg==", "next_offset": 4}
+    assert await raw(alice, "logs", request) == {"data": "b25lCg==", "next_offset": 4, "total_size": 4}
     await trio.sleep(10)
-    assert await raw(alice, "logs", request | {"offset": 4}) == {"data": "dHdvCg==", "next_offset": 8}
+    assert await raw(alice, "logs", request | {"offset": 4}) == {
+        "data": "dHdvCg==",
+        "offset": 4,
+        "next_offset": 8,
+        "total_size": 8,
+    }
 
 
 async def test_logs_longer_than_a_message_come_whole(autojump_clock: MockClock, cluster: Cluster) -> None:
