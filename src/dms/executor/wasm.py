@@ -1,47 +1,70 @@
-"""WebAssembly programs, each in a process of its own (``spec/execution.md`` 1; Wasmtime, WASI preview 1).
+"""WebAssembly programs, each in a process of its own (``spec/execution.md`` 1; Wasmtime, WASI preview 1 and 0.2).
 
 A program sees its arguments, its environment, the directories that it was given, and nothing else of the machine.
 The process in which it runs (:mod:`dms.executor.wasm_runner`) holds it to its limits, writes its logs and its end, and
 outlives this one (:mod:`dms.executor.supervision`).
 
 Under ``state_dir`` (mode 0700): ``runs/`` with one private directory per execution, ``modules/`` with compiled
-modules by the SHA-256 of their source (or elsewhere, where several nodes of one user share them). Whoever can write
-there can run code: it must belong to us alone.
+programs (or elsewhere, where several nodes of one user share them; see :mod:`dms.executor.wasm_cache`).
 
-What a program cannot have: network ports, provision scripts, commands run inside it, a share of a core. Limits come
-from ``resources.ram.size`` (linear memory) and ``resources.disk.size`` (any one file that it writes), further from
-``fuel``, ``max_cpu_s`` and ``timeout`` of its parameters.
+A program that is named by its address or content id is fetched after :meth:`WasmExecutor.start` has returned, with
+status ``pending``: that may take longer than any caller waits.
+
+What a program cannot have: a network, provision scripts, commands run inside it, a share of a core. Limits come from
+``resources.ram.size`` (linear memory; tables may hold as much again) and ``resources.disk.size`` (any one file that it
+writes), further from ``fuel``, ``max_cpu_s`` and ``timeout`` of its parameters.
 """
 
 from __future__ import annotations
 
-import hashlib
-import os
+import marshal
 import stat
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from typing import Protocol
 
 import trio
 
-from dms.executor.errors import InvalidEngineSpec, Unsupported
+from dms.executor.errors import ExecutorError, InvalidEngineSpec, StartFailed, Unsupported
 from dms.executor.logs import STDERR_LOG, STDOUT_LOG
 from dms.executor.process import Record, RunDirectory, boot_id, dump
-from dms.executor.protocol import ExecutionRequest
+from dms.executor.protocol import EndReason, ExecutionRequest
 from dms.executor.supervision import SupervisedExecution, SupervisedTable, checked_mounts, delete
-from dms.executor.wasm_params import ENGINE, MAX_MODULE_BYTES, WasmParams, module_defect
-from dms.executor.wasm_process import library_path, probe, spawn
+from dms.executor.wasm_params import ENGINE, MAX_MODULE_BYTES, WasmParams, is_component, module_defect
+from dms.executor.wasm_process import compiled_name, library_path, probe, spawn
+from dms.types.errors import DMSError
 from dms.types.resources import SpecConfig
 
 DEFAULT_MEMORY_BYTES = 512 * 1024 * 1024
 DEFAULT_LOG_LIMIT_BYTES = 64 * 1024 * 1024
-MODULE_CACHE_BYTES = 512 * 1024 * 1024
-"""Compiled modules beyond this are dropped, those unused for longest first."""
+CANCELLED_EXIT_CODE = 143
+"""Of one that never ran: what a shell reports after ``SIGTERM``."""
 
 
-class WasmExecutor(SupervisedTable[SupervisedExecution]):
+class FetchFile(Protocol):
+    """How the content of one file is got from elsewhere."""
+
+    async def __call__(self, source: SpecConfig, *, max_bytes: int) -> bytes:
+        """The content of the one file that a storage specification names, checked against its hash.
+
+        :raises DMSError: it cannot be had, with the reason.
+        """
+        ...
+
+
+@dataclass(eq=False, slots=True)
+class WasmExecution(SupervisedExecution):
+    """With what ends the fetching of its program."""
+
+    fetching: trio.CancelScope = field(default_factory=trio.CancelScope)
+
+
+class WasmExecutor(SupervisedTable[WasmExecution]):
     """See the module.
 
-    ``nursery`` holds one waiting task per running execution; cancelling it leaves the programs running.
+    ``nursery`` holds one waiting task per running execution; cancelling it leaves the programs running. Without
+    ``fetch_file`` programs are not fetched from anywhere.
     """
 
     type = ENGINE
@@ -53,6 +76,7 @@ class WasmExecutor(SupervisedTable[SupervisedExecution]):
         *,
         modules_dir: Path | None = None,
         allowed_module_dirs: Iterable[Path] = (),
+        fetch_file: FetchFile | None = None,
         default_memory_bytes: int = DEFAULT_MEMORY_BYTES,
         log_limit_bytes: int = DEFAULT_LOG_LIMIT_BYTES,
     ) -> None:
@@ -60,6 +84,7 @@ class WasmExecutor(SupervisedTable[SupervisedExecution]):
         self._modules_dir = modules_dir or state_dir / "modules"
         self._owns_modules = modules_dir is None
         self._allowed_module_dirs = tuple(path.resolve() for path in allowed_module_dirs)
+        self._fetch_file = fetch_file
         self._default_memory_bytes, self._log_limit_bytes = default_memory_bytes, log_limit_bytes
 
     @classmethod
@@ -70,21 +95,26 @@ class WasmExecutor(SupervisedTable[SupervisedExecution]):
         *,
         modules_dir: Path | None = None,
         allowed_module_dirs: Iterable[Path] = (),
+        fetch_file: FetchFile | None = None,
     ) -> WasmExecutor:
         """An executor that is known to work here and has found what an earlier process left.
 
         :raises ExecutorUnavailable: it cannot work here, with the reason.
         """
         await probe()
-        executor = cls(nursery, state_dir, modules_dir=modules_dir, allowed_module_dirs=allowed_module_dirs)
+        executor = cls(
+            nursery,
+            state_dir,
+            modules_dir=modules_dir,
+            allowed_module_dirs=allowed_module_dirs,
+            fetch_file=fetch_file,
+        )
         await executor._ready()
         return executor
 
     async def validate(self, engine: SpecConfig) -> None:
         """See :meth:`dms.executor.protocol.Executor.validate`."""
-        params = WasmParams.parse(engine)
-        if params.module_path:
-            self._allowed(params)
+        self._check_source(WasmParams.parse(engine))
 
     async def start(self, request: ExecutionRequest) -> None:
         """See :meth:`dms.executor.protocol.Executor.start`.
@@ -99,9 +129,18 @@ class WasmExecutor(SupervisedTable[SupervisedExecution]):
             raise Unsupported(f"WebAssembly programs cannot {what}", hint="use a docker allocation for that")
         if request.resources.gpus:
             raise Unsupported("WebAssembly programs cannot use GPUs")
+        self._check_source(params)
         memory_bytes = request.resources.ram.size or self._default_memory_bytes
         execution = self._begin(request, memory_bytes)
-        await self._spawn(execution, lambda: self._prepare_and_spawn(execution, request, params))
+        if params.source is None:
+            await self._spawn(execution, lambda: self._prepare_and_spawn(execution, request, params, params.module))
+        else:
+            self._nursery.start_soon(self._fetch_and_spawn, execution, request, params, params.source)
+
+    async def cancel(self, execution_id: str, *, grace_s: float = 10.0) -> None:
+        """See :meth:`dms.executor.protocol.Executor.cancel`. Fetching is given up."""
+        (await self._get(execution_id)).fetching.cancel()
+        await super().cancel(execution_id, grace_s=grace_s)
 
     async def pause(self, execution_id: str) -> None:
         """See :meth:`dms.executor.protocol.Executor.pause`. The limit of wall-clock time goes on counting."""
@@ -117,8 +156,49 @@ class WasmExecutor(SupervisedTable[SupervisedExecution]):
         if self._owns_modules:
             await trio.to_thread.run_sync(delete, self._modules_dir)
 
-    def _make(self, execution_id: str, job_id: str, results_dir: Path) -> SupervisedExecution:
-        return SupervisedExecution(execution_id, job_id, results_dir)
+    def _make(self, execution_id: str, job_id: str, results_dir: Path) -> WasmExecution:
+        return WasmExecution(execution_id, job_id, results_dir)
+
+    def _check_source(self, params: WasmParams) -> None:
+        if params.module_path:
+            self._allowed(params)
+        if params.source is not None and self._fetch_file is None:
+            raise InvalidEngineSpec(
+                f"invalid {ENGINE} engine params: programs are not fetched from elsewhere here",
+                hint="send the program itself in module",
+            )
+
+    async def _fetch_and_spawn(
+        self, execution: WasmExecution, request: ExecutionRequest, params: WasmParams, source: SpecConfig
+    ) -> None:
+        try:
+            code = b""
+            with execution.fetching:
+                code = await self._fetched(params, source)
+            if execution.fetching.cancelled_caught:
+                execution.finish(CANCELLED_EXIT_CODE, EndReason.CANCELLED, "cancelled before it ran")
+                execution.spawned.set()
+                return
+            await self._spawn(execution, lambda: self._prepare_and_spawn(execution, request, params, code))
+        except ExecutorError as exc:
+            execution.finish(-1, EndReason.INFRASTRUCTURE, exc.message)
+            execution.spawned.set()
+            self._executions[execution.execution_id] = execution  # whoever asks must be told how it ended
+
+    async def _fetched(self, params: WasmParams, source: SpecConfig) -> bytes:
+        """The program from elsewhere.
+
+        :raises StartFailed: it cannot be had, or is no program.
+        """
+        if self._fetch_file is None:
+            raise AssertionError("this was checked before")
+        try:
+            code = await self._fetch_file(source, max_bytes=MAX_MODULE_BYTES)
+        except DMSError as exc:
+            raise StartFailed(f"the program cannot be fetched: {exc.message}", hint=exc.hint) from exc
+        if reason := await trio.to_thread.run_sync(module_defect, code, params.sha256):
+            raise StartFailed(f"what was fetched {reason}")
+        return code
 
     async def _freeze(self, execution_id: str, *, frozen: bool) -> None:
         execution = await self._get(execution_id)
@@ -135,12 +215,15 @@ class WasmExecutor(SupervisedTable[SupervisedExecution]):
             )
         return path
 
-    def _prepare_and_spawn(self, execution: SupervisedExecution, request: ExecutionRequest, params: WasmParams) -> int:
+    def _prepare_and_spawn(
+        self, execution: WasmExecution, request: ExecutionRequest, params: WasmParams, code: bytes | None
+    ) -> int:
         """In a thread: everything on the disk, then the process."""
         run = execution.run
         if run is None:
             raise AssertionError("an execution that starts has a run directory")
-        module, compiled = self._module(params)
+        if code is None:
+            code = self._read_module(params)
         preopens = [*_mounts(request), *_preopened_files(run, params, request)]
         for directory in (self._runs_dir.parent, self._runs_dir, self._modules_dir, request.results_dir):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -149,11 +232,7 @@ class WasmExecutor(SupervisedTable[SupervisedExecution]):
         run.path.mkdir(mode=0o700)
         try:
             library = library_path()
-            if compiled.exists():
-                os.utime(compiled)  # it was used
-            else:
-                self._prune_modules()
-            run.write("module.wasm", module)  # in any case: another version may have compiled it
+            run.write("program.wasm", code)
             if params.stdin:
                 run.write("stdin", params.stdin.encode())
             for path, content in params.files:
@@ -162,8 +241,10 @@ class WasmExecutor(SupervisedTable[SupervisedExecution]):
                 target.write_bytes(content)
             job = {
                 "library": library,
-                "module": str(run.path / "module.wasm"),
-                "compiled": str(compiled),
+                "is_component": is_component(code),
+                "program": str(run.path / "program.wasm"),
+                "cache": str(self._modules_dir),
+                "name": compiled_name(code, with_fuel=params.fuel is not None),
                 "argv": [PurePosixPath(params.module_path).name or "program.wasm", *params.args],
                 "environment": params.environment,
                 "stdin": str(run.path / "stdin") if params.stdin else None,
@@ -177,7 +258,7 @@ class WasmExecutor(SupervisedTable[SupervisedExecution]):
                 "timeout_s": params.timeout_s,
                 "max_cpu_s": params.max_cpu_s,
             }
-            run.write("job.json", dump(job))
+            run.write("job", marshal.dumps(job))  # not JSON: to read that, the process would load more than all else
             record = Record(
                 request.execution_id, request.job_id, str(request.results_dir), execution.memory_bytes, boot_id()
             )
@@ -189,31 +270,18 @@ class WasmExecutor(SupervisedTable[SupervisedExecution]):
             delete(run.path)
             raise
 
-    def _module(self, params: WasmParams) -> tuple[bytes, Path]:
-        """The program and the place of its compiled form, which differs when instructions are counted."""
-        code = params.module
-        if code is None:
-            path = self._allowed(params)
-            try:
-                if not stat.S_ISREG(path.stat().st_mode):
-                    raise InvalidEngineSpec(f"{path} is not a file")
-                with path.open("rb") as file:
-                    code = file.read(MAX_MODULE_BYTES + 1)
-            except OSError as exc:
-                raise InvalidEngineSpec(f"module_path cannot be read: {exc}") from None
-            if reason := module_defect(code):
-                raise InvalidEngineSpec(f"{path} {reason}")
-        suffix = "-fuel" if params.fuel is not None else ""
-        return code, self._modules_dir / f"{hashlib.sha256(code).hexdigest()}{suffix}.cwasm"
-
-    def _prune_modules(self) -> None:
-        cached = [(path.stat(), path) for path in self._modules_dir.glob("*.cwasm")]
-        total = sum(info.st_size for info, _ in cached)
-        for info, path in sorted(cached, key=lambda item: item[0].st_mtime):
-            if total <= MODULE_CACHE_BYTES:
-                return
-            path.unlink(missing_ok=True)
-            total -= info.st_size
+    def _read_module(self, params: WasmParams) -> bytes:
+        path = self._allowed(params)
+        try:
+            if not stat.S_ISREG(path.stat().st_mode):
+                raise InvalidEngineSpec(f"{path} is not a file")
+            with path.open("rb") as file:
+                code = file.read(MAX_MODULE_BYTES + 1)
+        except OSError as exc:
+            raise InvalidEngineSpec(f"module_path cannot be read: {exc}") from None
+        if reason := module_defect(code, params.sha256):
+            raise InvalidEngineSpec(f"{path} {reason}")
+        return code
 
 
 def _mounts(request: ExecutionRequest) -> list[tuple[str, str, bool]]:

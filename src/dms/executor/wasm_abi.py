@@ -1,7 +1,8 @@
 """The few functions of Wasmtime's C interface that :mod:`dms.executor.wasm_runner` needs.
 
-The ``wasmtime`` package declares some 1500 functions when it is imported, which takes 0.2 s and 15 MB in every
-process that runs a program. This module declares 30 of them, in 5 ms. It uses the standard library only.
+The ``wasmtime`` package declares some 1500 functions when it is imported, which takes 0.1 s and 15 MB in every
+process that runs a program. This module declares a few dozen of them. It uses the standard library only, and little of
+it: this is part of the start of every program (``typing`` alone would double the time).
 
 The trap: a declaration that disagrees with the library crashes the process. ``tests/unit/executor/test_wasm_abi.py``
 compares every declaration with those of the installed package, so a new version that differs fails there first.
@@ -10,8 +11,23 @@ compares every declaration with those of the installed package, so a new version
 from __future__ import annotations
 
 import ctypes
-from ctypes import POINTER, Structure, c_bool, c_char_p, c_int, c_int64, c_size_t, c_uint8, c_uint64, c_void_p
-from typing import Any
+from ctypes import (
+    POINTER,
+    Structure,
+    c_bool,
+    c_char_p,
+    c_int,
+    c_int64,
+    c_size_t,
+    c_uint8,
+    c_uint32,
+    c_uint64,
+    c_void_p,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 P = c_void_p
 
@@ -40,6 +56,30 @@ class Extern(Structure):
     _fields_ = (("kind", c_uint8), ("func", Func), ("room", c_uint8 * 64))
 
 
+class ComponentInstance(Structure):
+    """``wasmtime_component_instance_t``."""
+
+    _fields_ = (("store_id", c_uint64), ("private", c_uint32))
+
+
+class ComponentFunc(Structure):
+    """``wasmtime_component_func_t``."""
+
+    _fields_ = (("inner", ComponentInstance), ("private2", c_uint32), ("private3", c_void_p))
+
+
+class ComponentValue(Structure):
+    """``wasmtime_component_val_t``, of which only small numbers and whether a result is an error concern us; with room
+    for the other kinds."""
+
+    _fields_ = (("kind", c_uint8), ("of", c_uint64), ("room", c_uint64 * 2))
+
+    @property
+    def byte(self) -> int:
+        """As ``bool`` or ``u8``; of a result: 1 if it is no error."""
+        return int(self.of) & 0xFF
+
+
 GetMemory = ctypes.CFUNCTYPE(c_size_t, c_void_p, POINTER(c_size_t), POINTER(c_size_t))
 GrowMemory = ctypes.CFUNCTYPE(c_size_t, c_void_p, c_size_t)
 Finalizer = ctypes.CFUNCTYPE(None, c_void_p)
@@ -51,6 +91,9 @@ class LinearMemory(Structure):
     _fields_ = (("env", c_void_p), ("get_memory", GetMemory), ("grow_memory", GrowMemory), ("finalizer", Finalizer))
 
 
+HostFunc = ctypes.CFUNCTYPE(
+    c_size_t, c_void_p, c_void_p, c_void_p, POINTER(ComponentValue), c_size_t, POINTER(ComponentValue), c_size_t
+)
 NewMemory = ctypes.CFUNCTYPE(
     c_size_t, c_void_p, c_void_p, c_size_t, c_size_t, c_size_t, c_size_t, POINTER(LinearMemory)
 )
@@ -77,6 +120,7 @@ FUNCTIONS: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "wasmtime_config_consume_fuel_set": (None, (P, c_bool)),
     "wasmtime_config_host_memory_creator_set": (None, (P, P)),
     "wasmtime_config_memory_init_cow_set": (None, (P, c_bool)),
+    "wasmtime_config_wasm_gc_set": (None, (P, c_bool)),
     "wasmtime_config_wasm_memory64_set": (None, (P, c_bool)),
     "wasmtime_config_wasm_threads_set": (None, (P, c_bool)),
     "wasmtime_context_set_fuel": (P, (P, c_uint64)),
@@ -89,7 +133,7 @@ FUNCTIONS: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "wasmtime_instance_export_get": (c_bool, (P, P, c_char_p, c_size_t, P)),
     "wasmtime_linker_instantiate": (P, (P, P, P, P, P)),
     "wasmtime_linker_new": (P, (P,)),
-    "wasmtime_module_deserialize_file": (P, (P, c_char_p, P)),
+    "wasmtime_module_deserialize": (P, (P, c_char_p, c_size_t, P)),
     "wasmtime_module_new": (P, (P, c_char_p, c_size_t, P)),
     "wasmtime_module_serialize": (P, (P, P)),
     "wasmtime_store_context": (P, (P,)),
@@ -98,6 +142,23 @@ FUNCTIONS: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "wasmtime_trap_code": (c_bool, (P, P)),
 }
 """Name → (result, arguments). Every pointer is a plain address."""
+COMPONENT_FUNCTIONS: dict[str, tuple[Any, tuple[Any, ...]]] = {
+    "wasmtime_component_deserialize": (P, (P, c_char_p, c_size_t, P)),
+    "wasmtime_component_func_call": (P, (P, P, P, c_size_t, P, c_size_t)),
+    "wasmtime_component_get_export_index": (P, (P, P, c_char_p, c_size_t)),
+    "wasmtime_component_instance_get_func": (c_bool, (P, P, P, P)),
+    "wasmtime_component_linker_add_wasip2": (P, (P,)),
+    "wasmtime_component_linker_allow_shadowing": (None, (P, c_bool)),
+    "wasmtime_component_linker_instance_add_func": (P, (P, c_char_p, c_size_t, HostFunc, P, Finalizer)),
+    "wasmtime_component_linker_instance_add_instance": (P, (P, c_char_p, c_size_t, P)),
+    "wasmtime_component_linker_instance_delete": (None, (P,)),
+    "wasmtime_component_linker_instantiate": (P, (P, P, P, P)),
+    "wasmtime_component_linker_new": (P, (P,)),
+    "wasmtime_component_linker_root": (P, (P,)),
+    "wasmtime_component_new": (P, (P, c_char_p, c_size_t, P)),
+    "wasmtime_component_serialize": (P, (P, P)),
+}
+"""The same, for components only."""
 
 EXTERN_FUNC = 0
 TRAP_OUT_OF_FUEL = 11
@@ -119,11 +180,20 @@ class Library:
     """
 
     def __init__(self, path: str) -> None:
-        library = ctypes.CDLL(path)
-        for name, (result, arguments) in FUNCTIONS.items():
-            function = getattr(library, name)
+        self.c: Any = ctypes.CDLL(path)  # ctypes gives functions no static type
+        self._declare(FUNCTIONS)
+
+    def with_components(self) -> None:
+        """Declare what components need.
+
+        :raises AttributeError: it lacks a function.
+        """
+        self._declare(COMPONENT_FUNCTIONS)
+
+    def _declare(self, functions: dict[str, tuple[Any, tuple[Any, ...]]]) -> None:
+        for name, (result, arguments) in functions.items():
+            function = getattr(self.c, name)
             function.restype, function.argtypes = result, arguments
-        self.c: Any = library  # ctypes gives functions no static type
 
     def check(self, error: int | None) -> None:
         """Turn a returned ``wasmtime_error_t`` into an exception."""

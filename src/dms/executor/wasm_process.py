@@ -1,11 +1,14 @@
 """The processes in which WebAssembly programs run: whether they can here, and where Wasmtime lies.
 
-Beside what :mod:`dms.executor.process` and ``wasm_runner`` tell, a run directory holds ``module.wasm``, ``stdin`` and
+Beside what :mod:`dms.executor.process` and ``wasm_runner`` tell, a run directory holds ``program.wasm``, ``stdin`` and
 ``files/``: what the program needs.
 """
 
 from __future__ import annotations
 
+import functools
+import hashlib
+import importlib.metadata
 import importlib.util
 import os
 import sys
@@ -16,6 +19,7 @@ import trio
 from dms.executor.errors import ExecutorUnavailable
 from dms.executor.process import RunDirectory, interpreter
 from dms.executor.process import spawn as spawn_runner
+from dms.executor.wasm_engine import CONFIGURATION
 
 RUNNER = "wasm_runner"
 
@@ -42,6 +46,20 @@ async def probe() -> None:
         raise ExecutorUnavailable(f"Wasmtime does not work here: {reason[0][:300]}")
 
 
+def compiled_name(code: bytes, *, with_fuel: bool) -> str:
+    """What a program is called when it is compiled: the same only for the same program, compiled by the same library in
+    the same way."""
+    digest = hashlib.sha256(f"wasmtime {_version()} {_machine()} {CONFIGURATION} fuel={with_fuel}\0".encode())
+    digest.update(code)
+    return digest.hexdigest()
+
+
+@functools.cache
+def _version() -> str:
+    return importlib.metadata.version("wasmtime")
+
+
+@functools.cache
 def library_path() -> str:
     """The shared library inside the ``wasmtime`` package, found without importing it.
 

@@ -1,10 +1,11 @@
 """The process in which one WebAssembly program runs: started by :mod:`dms.executor.wasm`, survives its end.
 
-It is started with a bare interpreter (``-I -S``) and uses the standard library only, because its start is part of the
-start of every execution. It takes one argument, a private directory with:
+It is started with a bare interpreter (``-I -S``) and uses the standard library only, and of that what loads fast,
+because its start is part of the start of every execution: ``json``, ``typing``, ``threading`` and ``signal`` would
+triple it. It takes one argument, a private directory with:
 
-``job.json``
-    What to do (written by the executor, read once): see :class:`Job`.
+``job``
+    What to do (marshalled by the executor, read once): see :class:`~dms.executor.wasm_engine.Job`.
 ``pid``
     Process id and start time in clock ticks since boot, written first of all.
 ``exit.json``
@@ -18,32 +19,25 @@ the program is doing. Limits are enforced here and not in the daemon, so that th
 
 from __future__ import annotations
 
+import _thread
 import ctypes
-import json
+import marshal
 import os
 import resource
-import signal
 import sys
-import threading
 import time
-from typing import Any, NoReturn
 
 from dms.executor.detached import LogFile, write_file, write_pid
-from dms.executor.wasm_abi import (
-    EXTERN_FUNC,
-    TRAP_OUT_OF_FUEL,
-    ByteVec,
-    Extern,
-    Finalizer,
-    GetMemory,
-    GrowMemory,
-    Instance,
-    Library,
-    LinearMemory,
-    MemoryCreator,
-    NewMemory,
-    WasmtimeError,
-)
+from dms.executor.wasm_abi import EXTERN_FUNC, TRAP_OUT_OF_FUEL, Extern, Instance, Library, WasmtimeError
+from dms.executor.wasm_engine import Job, load_program, make_engine, make_wasi
+from dms.executor.wasm_memory import GuestMemory
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import signal as _signal
+    from typing import NoReturn
+else:
+    import _signal
 
 NICENESS = 5
 """Below the daemon, so that a busy program does not delay the answers of its node."""
@@ -52,9 +46,12 @@ OOM_SCORE = 600
 COMPILER_DATA_BYTES = 1 << 30
 """Writable memory beside the guest's own: what the compiler may use."""
 MAX_OPEN_FILES = 512
-MAX_TABLE_ELEMENTS = 1 << 20
-MAX_INSTANCES = 16
-MAX_MEMORIES = 4
+MAX_TABLES, MAX_INSTANCES, MAX_MEMORIES = 16, 16, 4
+MAX_COMPONENT_TABLES, MAX_COMPONENT_INSTANCES, MAX_COMPONENT_MEMORIES = 64, 128, 32
+"""A component is put together of many modules."""
+MAX_TABLE_ELEMENTS, TABLE_ELEMENT_BYTES = 1 << 20, 16
+"""All tables together hold no more than the memory of the program: each its part of it."""
+MIN_TABLE_ELEMENTS = 1 << 14
 PIPE_CHUNK_BYTES = 1 << 16
 PUMP_DRAIN_S = 2.0
 MAX_ERROR_CHARS = 2000
@@ -62,30 +59,10 @@ MAX_ERROR_CHARS = 2000
 START = b"_start"
 EXIT_OUT_OF_MEMORY, EXIT_CPU_LIMIT, EXIT_TIMED_OUT, EXIT_TRAPPED, EXIT_TERMINATED = 137, 152, 124, 134, 143
 """What a shell would report: SIGKILL, SIGXCPU, ``timeout``, SIGABRT, SIGTERM."""
-
-_PROT_READ_WRITE, _MAP_PRIVATE_ANON_NORESERVE = 0x1 | 0x2, 0x02 | 0x20 | 0x4000
-
-
-class Job:
-    """``job.json`` as attributes; paths are absolute, sizes bytes, times seconds, ``None`` means no limit."""
-
-    def __init__(self, raw: dict[str, Any]) -> None:
-        self.library: str = raw["library"]
-        self.module: str = raw["module"]
-        self.compiled: str = raw["compiled"]
-        self.argv: list[str] = raw["argv"]
-        self.environment: list[tuple[str, str]] = raw["environment"]
-        self.stdin: str | None = raw["stdin"]
-        self.preopens: list[tuple[str, str, bool]] = raw["preopens"]
-        """(directory of the host, its name inside, writable)"""
-        self.stdout: str = raw["stdout"]
-        self.stderr: str = raw["stderr"]
-        self.log_limit_bytes: int = raw["log_limit_bytes"]
-        self.memory_bytes: int = raw["memory_bytes"]
-        self.file_size_bytes: int | None = raw["file_size_bytes"]
-        self.fuel: int | None = raw["fuel"]
-        self.timeout_s: float | None = raw["timeout_s"]
-        self.max_cpu_s: float | None = raw["max_cpu_s"]
+TRAP, OUT_OF_FUEL = "wasm trap:", "all fuel consumed"
+"""What Wasmtime's messages say; of a component's trap it tells nothing else."""
+TOO_MANY = ("exceeds table limits", "table count too high", "instance count too high", "memory count too high")
+"""What it says when a program wants more tables, instances or memories than it may have."""
 
 
 class Pump:
@@ -96,15 +73,20 @@ class Pump:
         self._source, write_end = os.pipe()
         os.dup2(write_end, fd)
         os.close(write_end)
-        self.thread = threading.Thread(target=self._run, daemon=True)
-        self.thread.start()
+        self._drained = _thread.allocate_lock()
+        self._drained.acquire()
+        _thread.start_new_thread(self._run, ())
 
     def _run(self) -> None:
-        while True:
-            chunk = os.read(self._source, PIPE_CHUNK_BYTES)
-            if not chunk:
-                return
-            self._log.write(chunk)
+        try:
+            while chunk := os.read(self._source, PIPE_CHUNK_BYTES):
+                self._log.write(chunk)
+        finally:
+            self._drained.release()
+
+    def drain(self) -> None:
+        """Wait until all is written; for a while."""
+        self._drained.acquire(timeout=PUMP_DRAIN_S)
 
     def write(self, chunk: bytes) -> None:
         """Append a note of ours."""
@@ -115,7 +97,7 @@ class Ending:
     """Writes ``exit.json`` once and ends the process; whoever comes second waits for ever."""
 
     def __init__(self, directory: str, pumps: tuple[Pump, ...]) -> None:
-        self._directory, self._pumps, self._lock = directory, pumps, threading.Lock()
+        self._directory, self._pumps, self._lock = directory, pumps, _thread.allocate_lock()
 
     def finish(self, exit_code: int, reason: str, error_msg: str = "", *, note: str = "") -> NoReturn:
         """End with this result; ``note`` goes to the program's error log."""
@@ -124,88 +106,22 @@ class Ending:
         for fd in (1, 2):
             os.dup2(null, fd)
         for pump in self._pumps:
-            pump.thread.join(PUMP_DRAIN_S)
+            pump.drain()
         if note and self._pumps:
             self._pumps[-1].write(note.encode("utf-8", "replace"))
-        result = {"exit_code": exit_code, "reason": reason, "error_msg": error_msg[:MAX_ERROR_CHARS]}
-        write_file(os.path.join(self._directory, "exit.json"), json.dumps(result).encode())  # noqa: PTH118 (no pathlib: start time)
+        told = _json_text(error_msg[:MAX_ERROR_CHARS])
+        result = f'{{"exit_code": {exit_code}, "reason": "{reason}", "error_msg": {told}}}'
+        write_file(f"{self._directory}/exit.json", result.encode("utf-8", "replace"))
         os._exit(0)
-
-
-class GuestMemory:
-    """The linear memories of the program, together at most ``limit_bytes``.
-
-    Wasmtime could limit them itself but would not tell whether it refused anything: then a program that ran out of
-    memory and aborted could not be told from one with a defect.
-
-    Address space for a whole memory is reserved without access and opened as it grows: the code that Wasmtime
-    compiles relies on the unopened rest to catch accesses out of bounds.
-    """
-
-    def __init__(self, library: Library, limit_bytes: int) -> None:
-        self._library, self._limit_bytes, self._used_bytes = library, limit_bytes, 0
-        self.refused_bytes = 0
-        """The total that a growth would have needed when it was refused; 0 when none was."""
-        self._libc = ctypes.CDLL(None)
-        self._libc.mmap.restype = ctypes.c_void_p
-        self._libc.mmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t, *(ctypes.c_int,) * 3, ctypes.c_long)
-        self._libc.mprotect.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
-        self._kept: list[object] = []  # ctypes does not keep callbacks alive
-        self._nothing = Finalizer(lambda _env: None)
-        self.creator = MemoryCreator(None, NewMemory(self._new), self._nothing)
-
-    def _error(self, text: bytes) -> int:
-        return int(self._library.c.wasmtime_error_new(text))
-
-    def _open(self, base: int, old_bytes: int, new_bytes: int) -> int:
-        total = self._used_bytes - old_bytes + new_bytes
-        if total > self._limit_bytes:
-            self.refused_bytes = total
-            return self._error(b"memory limit exceeded")
-        if new_bytes and self._libc.mprotect(base, new_bytes, _PROT_READ_WRITE):
-            self.refused_bytes = total
-            return self._error(b"the system refused memory")
-        self._used_bytes = total
-        return 0
-
-    def _new(self, _env: Any, _type: Any, minimum: int, _maximum: int, reserved: int, guard: int, out: Any) -> int:
-        try:
-            capacity = max(minimum, reserved)
-            base = self._libc.mmap(None, capacity + guard, 0, _MAP_PRIVATE_ANON_NORESERVE, -1, 0)
-            if base in (None, ctypes.c_void_p(-1).value):
-                return self._error(b"the system refused address space")
-            if error := self._open(base, 0, minimum):
-                return error
-            size = minimum
-
-            def get(_env: Any, size_out: Any, capacity_out: Any) -> int:
-                size_out[0], capacity_out[0] = size, capacity
-                return int(base)
-
-            def grow(_env: Any, new_size: int) -> int:
-                nonlocal size
-                if new_size > capacity:
-                    return self._error(b"beyond the reserved address space")
-                if error := self._open(base, size, new_size):
-                    return error
-                size = new_size
-                return 0
-
-            memory = LinearMemory(None, GetMemory(get), GrowMemory(grow), self._nothing)
-            self._kept.append(memory)
-            ctypes.memmove(out, ctypes.byref(memory), ctypes.sizeof(memory))
-        except BaseException:  # noqa: BLE001  ctypes would print it and go on with garbage
-            os.abort()
-        return 0
 
 
 def main(directory: str) -> NoReturn:
     """Run the job in ``directory`` and end the process."""
     write_pid(directory, os.getpid())
     started = time.monotonic()
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-    with open(os.path.join(directory, "job.json"), encoding="utf-8") as file:  # noqa: PTH118, PTH123
-        job = Job(json.load(file))
+    _signal.pthread_sigmask(_signal.SIG_BLOCK, {_signal.SIGTERM})
+    with open(f"{directory}/job", "rb") as file:  # noqa: PTH123
+        job = Job(marshal.load(file))  # noqa: S302  ours, in a private directory
     os.chdir("/")
     os.umask(0o077)
     os.closerange(3, 1 << 16)
@@ -214,7 +130,7 @@ def main(directory: str) -> NoReturn:
     except OSError as exc:
         Ending(directory, ()).finish(-1, "infrastructure", f"cannot write logs: {exc}")
     ending = Ending(directory, pumps)
-    threading.Thread(target=watch, args=(job, ending, started), daemon=True).start()
+    _thread.start_new_thread(watch, (job, ending, started))
     try:
         restrict(job)
         run(job, ending)
@@ -235,12 +151,8 @@ def restrict(job: Job) -> None:
         resource.RLIMIT_NOFILE: MAX_OPEN_FILES,
         resource.RLIMIT_DATA: job.memory_bytes + COMPILER_DATA_BYTES,
     }
-    if job.file_size_bytes:
-        limits[resource.RLIMIT_FSIZE] = job.file_size_bytes
     for kind, value in limits.items():
-        hard = resource.getrlimit(kind)[1]
-        allowed = value if hard == resource.RLIM_INFINITY else min(value, hard)
-        resource.setrlimit(kind, (allowed, allowed))
+        limit(kind, value)
     pr_set_no_new_privs = 38
     ctypes.CDLL(None).prctl(pr_set_no_new_privs, 1, 0, 0, 0)
 
@@ -257,51 +169,69 @@ def watch(job: Job, ending: Ending, started: float) -> None:
             ending.finish(EXIT_TIMED_OUT, "timed_out", f"it ran longer than {job.timeout_s:g} s")
         if job.max_cpu_s is not None and time.process_time() >= job.max_cpu_s:
             ending.finish(EXIT_CPU_LIMIT, "cpu_limit", f"it used more than {job.max_cpu_s:g} s of processor time")
-        if signal.sigtimedwait({signal.SIGTERM}, max(min(waits), 0.01)) is not None:
+        if _signal.sigtimedwait({_signal.SIGTERM}, max(min(waits), 0.01)) is not None:
             ending.finish(EXIT_TERMINATED, "signalled", "terminated by SIGTERM")
 
 
+def limit(kind: int, value: int) -> None:
+    """Lower one limit of the process, for good."""
+    hard = resource.getrlimit(kind)[1]
+    allowed = value if hard == resource.RLIM_INFINITY else min(value, hard)
+    resource.setrlimit(kind, (allowed, allowed))
+
+
 def run(job: Job, ending: Ending) -> NoReturn:
-    """Load, instantiate, call ``_start``, and tell how it went."""
+    """Load, instantiate, call, and tell how it went."""
     library = Library(job.library)
+    if job.is_component:
+        library.with_components()
     memory = GuestMemory(library, job.memory_bytes)
     engine = make_engine(library, memory, with_fuel=job.fuel is not None)
     try:
-        module = load_module(library, engine, job)
+        program = load_program(library, engine, job)
     except WasmtimeError as exc:
         ending.finish(-1, "infrastructure", f"the module cannot be compiled: {_one_line(str(exc))}")
+    if job.file_size_bytes:
+        limit(resource.RLIMIT_FSIZE, job.file_size_bytes)  # not earlier: what was compiled may be larger
     try:
-        trap = call_start(library, engine, module, job)
+        context = make_store(library, engine, job)
+        if job.is_component:
+            run_component(library, engine, context, program, memory, job, ending)
+        trap = call_start(library, engine, context, program)
     except WasmtimeError as exc:
-        if exc.exit_code == 0:
-            ending.finish(0, "exited")
-        if memory.refused_bytes:
-            finish_out_of_memory(job, memory, ending, exc.exit_code)
         if exc.exit_code is not None:
-            ending.finish(exc.exit_code, "exited", f"the program ended with exit code {exc.exit_code}")
-        ending.finish(-1, "infrastructure", f"the module cannot be started: {_one_line(str(exc))}")
+            finish_exited(exc.exit_code, memory, job, ending)
+        finish_unstarted(exc, memory, job, ending)
     if not trap:
         ending.finish(0, "exited")
     code, message = library.trap(trap)
-    if memory.refused_bytes:
-        finish_out_of_memory(job, memory, ending)
-    if code == TRAP_OUT_OF_FUEL:
-        ending.finish(EXIT_CPU_LIMIT, "cpu_limit", f"it used up its {job.fuel} units of fuel")
-    ending.finish(EXIT_TRAPPED, "trapped", _one_line(message), note=f"{message.rstrip()}\n")
+    finish_trapped(message, code == TRAP_OUT_OF_FUEL, memory, job, ending)
 
 
-def call_start(library: Library, engine: int, module: int, job: Job) -> int | None:
-    """Run the program to its end; returns its trap, if it trapped.
+def make_store(library: Library, engine: int, job: Job) -> int:
+    """The context of a store: of what holds all that the program makes, bounded.
 
-    :raises WasmtimeError: it ended by ``proc_exit``, or could not be started.
+    :raises WasmtimeError: it cannot be.
     """
+    tables, instances, memories = MAX_TABLES, MAX_INSTANCES, MAX_MEMORIES
+    if job.is_component:
+        tables, instances, memories = MAX_COMPONENT_TABLES, MAX_COMPONENT_INSTANCES, MAX_COMPONENT_MEMORIES
+    elements = min(MAX_TABLE_ELEMENTS, max(MIN_TABLE_ELEMENTS, job.memory_bytes // (TABLE_ELEMENT_BYTES * tables)))
     store = library.c.wasmtime_store_new(engine, None, None)
-    library.c.wasmtime_store_limiter(store, -1, MAX_TABLE_ELEMENTS, MAX_INSTANCES, -1, MAX_MEMORIES)
+    library.c.wasmtime_store_limiter(store, -1, elements, instances, tables, memories)
     context = library.c.wasmtime_store_context(store)
-    linker, instance, start, trap = library.c.wasmtime_linker_new(engine), Instance(), Extern(), ctypes.c_void_p()
     library.check(library.c.wasmtime_context_set_wasi(context, make_wasi(library, job)))
     if job.fuel is not None:
         library.check(library.c.wasmtime_context_set_fuel(context, job.fuel))
+    return int(context)
+
+
+def call_start(library: Library, engine: int, context: int, module: int) -> int | None:
+    """Run a module to its end; returns its trap, if it trapped.
+
+    :raises WasmtimeError: it ended by ``proc_exit``, or could not be started.
+    """
+    linker, instance, start, trap = library.c.wasmtime_linker_new(engine), Instance(), Extern(), ctypes.c_void_p()
     library.check(library.c.wasmtime_linker_define_wasi(linker))
     library.check(
         library.c.wasmtime_linker_instantiate(linker, context, module, ctypes.byref(instance), ctypes.byref(trap))
@@ -317,6 +247,52 @@ def call_start(library: Library, engine: int, module: int, job: Job) -> int | No
     return trap.value
 
 
+def run_component(
+    library: Library, engine: int, context: int, component: int, memory: GuestMemory, job: Job, ending: Ending
+) -> NoReturn:
+    """Run a component to its end, and tell how it went.
+
+    :raises WasmtimeError: it could not be started.
+    """
+    from dms.executor.wasm_component import call_run
+
+    try:
+        is_ok = call_run(library, engine, context, component, lambda code: finish_exited(code, memory, job, ending))
+    except WasmtimeError as exc:
+        if TRAP not in str(exc):
+            raise
+        finish_trapped(str(exc), OUT_OF_FUEL in str(exc), memory, job, ending)
+    finish_exited(0 if is_ok else 1, memory, job, ending)
+
+
+def finish_exited(exit_code: int, memory: GuestMemory, job: Job, ending: Ending) -> NoReturn:
+    """It ended itself."""
+    if exit_code == 0:
+        ending.finish(0, "exited")
+    if memory.refused_bytes:
+        finish_out_of_memory(job, memory, ending, exit_code)
+    ending.finish(exit_code, "exited", f"the program ended with exit code {exit_code}")
+
+
+def finish_trapped(message: str, is_out_of_fuel: bool, memory: GuestMemory, job: Job, ending: Ending) -> NoReturn:  # noqa: FBT001
+    """It was ended by a trap."""
+    if memory.refused_bytes:
+        finish_out_of_memory(job, memory, ending)
+    if is_out_of_fuel:
+        ending.finish(EXIT_CPU_LIMIT, "cpu_limit", f"it used up its {job.fuel} units of fuel")
+    ending.finish(EXIT_TRAPPED, "trapped", _one_line(message), note=f"{message.rstrip()}\n")
+
+
+def finish_unstarted(error: WasmtimeError, memory: GuestMemory, job: Job, ending: Ending) -> NoReturn:
+    """It never ran."""
+    if memory.refused_bytes:
+        finish_out_of_memory(job, memory, ending)
+    text = _one_line(str(error))
+    if any(told in str(error) for told in TOO_MANY):
+        ending.finish(EXIT_OUT_OF_MEMORY, "out_of_memory", f"it needs more than it may have: {text}")
+    ending.finish(-1, "infrastructure", f"the module cannot be started: {text}")
+
+
 def finish_out_of_memory(job: Job, memory: GuestMemory, ending: Ending, exit_code: int | None = None) -> NoReturn:
     """A growth was refused and the program failed after it."""
     ending.finish(
@@ -326,62 +302,6 @@ def finish_out_of_memory(job: Job, memory: GuestMemory, ending: Ending, exit_cod
     )
 
 
-def make_engine(library: Library, memory: GuestMemory, *, with_fuel: bool) -> int:
-    """An engine whose memories are ours; threads and 64-bit memories, which could evade the limit, are off."""
-    config = library.c.wasm_config_new()
-    library.c.wasmtime_config_consume_fuel_set(config, with_fuel)
-    library.c.wasmtime_config_wasm_threads_set(config, False)
-    library.c.wasmtime_config_wasm_memory64_set(config, False)
-    library.c.wasmtime_config_memory_init_cow_set(config, False)
-    library.c.wasmtime_config_host_memory_creator_set(config, ctypes.byref(memory.creator))
-    return int(library.c.wasm_engine_new_with_config(config))
-
-
-def load_module(library: Library, engine: int, job: Job) -> int:
-    """The compiled module, from the cache where it is there and fits this version of the library."""
-    module = ctypes.c_void_p()
-    if os.path.exists(job.compiled):  # noqa: PTH110
-        try:
-            library.check(
-                library.c.wasmtime_module_deserialize_file(engine, job.compiled.encode(), ctypes.byref(module))
-            )
-            return int(module.value or 0)
-        except WasmtimeError:
-            pass  # another version wrote it: compile and replace
-    with open(job.module, "rb") as file:  # noqa: PTH123
-        code = file.read()
-    library.check(library.c.wasmtime_module_new(engine, code, len(code), ctypes.byref(module)))
-    compiled = ByteVec()
-    library.check(library.c.wasmtime_module_serialize(module, ctypes.byref(compiled)))
-    try:  # noqa: SIM105  contextlib would cost 5 ms of every start
-        write_file(job.compiled, library.take(compiled))
-    except OSError:
-        pass  # without a cache the next start is slower, nothing else
-    return int(module.value or 0)
-
-
-def make_wasi(library: Library, job: Job) -> int:
-    """The program's arguments, environment, directories and outputs; it has nothing else of this machine."""
-    wasi = library.c.wasi_config_new()
-
-    def strings(values: list[str]) -> Any:
-        return (ctypes.c_char_p * len(values))(*(value.encode() for value in values))
-
-    if not library.c.wasi_config_set_argv(wasi, len(job.argv), strings(job.argv)):
-        raise WasmtimeError("the arguments are not text")
-    names, values = strings([name for name, _ in job.environment]), strings([value for _, value in job.environment])
-    if not library.c.wasi_config_set_env(wasi, len(job.environment), names, values):
-        raise WasmtimeError("the environment is not text")
-    if job.stdin is not None and not library.c.wasi_config_set_stdin_file(wasi, job.stdin.encode()):
-        raise WasmtimeError("the input text cannot be opened")
-    library.c.wasi_config_inherit_stdout(wasi)
-    library.c.wasi_config_inherit_stderr(wasi)
-    for host, guest, writable in job.preopens:
-        if not library.c.wasi_config_preopen_dir(wasi, host.encode(), guest.encode(), writable):
-            raise WasmtimeError(f"the directory {host} cannot be opened")
-    return int(wasi)
-
-
 def probe(library_path: str) -> None:
     """Find out whether programs can run here at all.
 
@@ -389,18 +309,24 @@ def probe(library_path: str) -> None:
     :raises AttributeError: it lacks a function.
     """
     library = Library(library_path)
+    library.with_components()
     engine = make_engine(library, GuestMemory(library, 1 << 20), with_fuel=False)
     module = ctypes.c_void_p()
     empty = b"\0asm\x01\0\0\0"
     library.check(library.c.wasmtime_module_new(engine, empty, len(empty), ctypes.byref(module)))
 
 
+def _json_text(text: str) -> str:
+    quoted = "".join(f"\\u{ord(char):04x}" if char < " " or char in '"\\' else char for char in text)
+    return f'"{quoted}"'
+
+
 def _one_line(message: str) -> str:
     """The line that says what happened: of a trap's text the last, after its backtrace."""
     lines = [line.strip() for line in message.splitlines() if line.strip()]
     for line in reversed(lines):
-        if "wasm trap:" in line:
-            return line[line.index("wasm trap:") :]
+        if TRAP in line:
+            return line[line.index(TRAP) :]
     return ": ".join(lines[:1] + lines[-1:]) if len(lines) > 1 else "".join(lines)
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import trio
+import wasmtime
 
 from dms.executor.docker import DockerExecutor
 from dms.executor.errors import (
@@ -36,7 +37,7 @@ from dms.executor.wasm import WasmExecutor
 from dms.testing.executor import Script, ScriptedExecutor
 from dms.types.resources import RAM, Resources, SpecConfig
 
-PROBE = Path(__file__).parents[2] / "programs" / "probe.wasm"
+PROGRAMS = Path(__file__).parents[2] / "programs"
 PATIENCE_S = 60
 WORKLOADS = ("hello", "fails", "runs", "ticks")
 """hello: "hello" and "oops" on its two outputs, exit code 0; fails: exit code 3; runs: writes "tick <n>" until it is
@@ -117,17 +118,24 @@ async def make_scripted(nursery: trio.Nursery, directory: Path) -> Subject:
     return subject
 
 
-async def make_wasm(nursery: trio.Nursery, directory: Path) -> Subject:
-    module = base64.b64encode(PROBE.read_bytes()).decode()
+def make_wasm(probe: str) -> Factory:
+    """``probe`` is the program's file: a module, or a component."""
     arguments = {"hello": ["hello"], "fails": ["exit", "3"], "runs": ["tick", "0"], "ticks": ["tick", "5"]}
 
     def engine(workload: str) -> SpecConfig:
-        return SpecConfig(type="wasm", params={"module": module, "args": arguments[workload]})
+        module = (PROGRAMS / probe).read_bytes()
+        if workload == "fails" and "component" in probe:  # what it is made with knows success and failure only
+            module = bytes(wasmtime.wat2wasm((PROGRAMS / "exit.wat").read_text()))
+        params: dict[str, object] = {"module": base64.b64encode(module).decode(), "args": arguments[workload]}
+        return SpecConfig(type="wasm", params=params)
 
-    async def restart() -> Executor:
-        return WasmExecutor(nursery, directory / "state", modules_dir=directory.parent / "modules")
+    async def make(nursery: trio.Nursery, directory: Path) -> Subject:
+        async def restart() -> Executor:
+            return WasmExecutor(nursery, directory / "state", modules_dir=directory.parent / "modules")
 
-    return Subject(await restart(), engine, directory, restart, has_exec=False)
+        return Subject(await restart(), engine, directory, restart, has_exec=False)
+
+    return make
 
 
 SHELL = {
@@ -188,7 +196,8 @@ def make_docker(host: str) -> Factory:
     return make
 
 
-FACTORIES: dict[str, Factory] = {"null": make_null, "scripted": make_scripted, "wasm": make_wasm}
+FACTORIES: dict[str, Factory] = {"null": make_null, "scripted": make_scripted, "wasm": make_wasm("probe.wasm")}
+FACTORIES["component"] = make_wasm("probe.component.wasm")
 
 
 @pytest.fixture(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -17,9 +18,12 @@ def _is_pointer(type_: Any) -> bool:
     return type_ in (ctypes.c_void_p, ctypes.c_char_p) or issubclass(type_, ctypes._Pointer | ctypes._CFuncPtr)  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("name", wasm_abi.FUNCTIONS)
+FUNCTIONS = wasm_abi.FUNCTIONS | wasm_abi.COMPONENT_FUNCTIONS
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
 def test_a_function_is_declared_as_in_the_package(name: str) -> None:
-    result, arguments = wasm_abi.FUNCTIONS[name]
+    result, arguments = FUNCTIONS[name]
     theirs = getattr(_bindings, f"_{name}")
     assert len(theirs.argtypes) == len(arguments)
     for ours, other in zip((result, *arguments), (theirs.restype, *theirs.argtypes), strict=True):
@@ -32,6 +36,8 @@ def test_a_function_is_declared_as_in_the_package(name: str) -> None:
         (wasm_abi.ByteVec, "wasm_byte_vec_t"),
         (wasm_abi.Func, "wasmtime_func"),
         (wasm_abi.Instance, "wasmtime_instance"),
+        (wasm_abi.ComponentInstance, "wasmtime_component_instance"),
+        (wasm_abi.ComponentFunc, "wasmtime_component_func"),
         (wasm_abi.LinearMemory, "wasmtime_linear_memory"),
         (wasm_abi.MemoryCreator, "wasmtime_memory_creator"),
     ],
@@ -39,6 +45,7 @@ def test_a_function_is_declared_as_in_the_package(name: str) -> None:
 def test_a_structure_is_laid_out_as_in_the_package(ours: type[ctypes.Structure], theirs: str) -> None:
     other = getattr(_bindings, theirs)
     assert ctypes.sizeof(ours) == ctypes.sizeof(other)
+    assert ctypes.alignment(ours) == ctypes.alignment(other)
     for (our_name, *_), (their_name, *_) in zip(ours._fields_, other._fields_, strict=True):
         assert getattr(ours, our_name).offset == getattr(other, their_name).offset
 
@@ -46,6 +53,7 @@ def test_a_structure_is_laid_out_as_in_the_package(ours: type[ctypes.Structure],
 @pytest.mark.parametrize(
     ("ours", "theirs"),
     [
+        (wasm_abi.HostFunc, "wasmtime_component_func_callback_t"),
         (wasm_abi.NewMemory, "wasmtime_new_memory_callback_t"),
         (wasm_abi.GrowMemory, "wasmtime_memory_grow_callback_t"),
         (wasm_abi.GetMemory, "wasmtime_memory_get_callback_t"),
@@ -63,6 +71,23 @@ def test_the_place_of_a_function_in_an_extern_is_that_of_the_package() -> None:
     assert wasm_abi.Extern.func.offset == _bindings.wasmtime_extern.of.offset
     assert ctypes.sizeof(wasm_abi.Extern) >= ctypes.sizeof(_bindings.wasmtime_extern)
     assert _ffi.WASMTIME_EXTERN_FUNC.value == wasm_abi.EXTERN_FUNC
+
+
+@pytest.mark.parametrize(
+    ("write", "byte"),
+    [
+        (lambda value: setattr(value.of, "u8", ctypes.c_uint8(200)), 200),
+        (lambda value: setattr(value.of.result, "is_ok", True), 1),
+        (lambda value: setattr(value.of.result, "is_ok", False), 0),
+    ],
+)
+def test_a_value_is_read_as_the_package_writes_it(write: Callable[[Any], None], byte: int) -> None:
+    theirs = _bindings.wasmtime_component_val()
+    ctypes.memset(ctypes.byref(theirs), 0xA5, ctypes.sizeof(theirs))
+    write(theirs)
+    ours = wasm_abi.ComponentValue.from_buffer(theirs)
+    assert ours.byte == byte
+    assert ctypes.sizeof(wasm_abi.ComponentValue) == ctypes.sizeof(theirs)
 
 
 def test_the_trap_code_is_that_of_the_package() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 from contextlib import suppress
 
 import pytest
@@ -10,15 +11,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dms.executor.errors import InvalidEngineSpec
-from dms.executor.wasm_params import MAX_FILES_BYTES, WasmParams
+from dms.executor.wasm_params import MAX_FILES_BYTES, WasmParams, is_component, module_defect
 from dms.types.resources import SpecConfig
 
 MODULE = base64.b64encode(b"\0asm\1\0\0\0").decode()
-COMPONENT = base64.b64encode(b"\0asm\x0d\0\1\0").decode()
+NEWER = base64.b64encode(b"\0asm\2\0\0\0").decode()
+SHA256 = hashlib.sha256(b"\0asm\1\0\0\0").hexdigest()
+CID = "bafkreigh2akiscaildcqabsyg3dfr6chu3fgpregiymsck7e7aqa4s52zy"
+URL = "https://example.com/prog.wasm"
 
 
 def parse(**params: object) -> WasmParams:
-    if "module_path" not in params:
+    if not {"module_path", "module_url", "module_cid"} & params.keys():
         params.setdefault("module", MODULE)
     return WasmParams.parse(SpecConfig(type="wasm", params=params))
 
@@ -40,6 +44,23 @@ def test_all_parameters() -> None:
     assert (params.stdin, params.fuel, params.max_cpu_s, params.timeout_s) == ("text", 1000, 1.5, 90.0)
 
 
+def test_a_program_may_be_somewhere_else() -> None:
+    by_url = parse(module_url=URL, module_sha256=SHA256.upper())
+    assert (by_url.module, by_url.module_path, by_url.sha256) == (None, "", SHA256)
+    assert by_url.source == SpecConfig(type="http", params={"URL": URL, "SHA256": SHA256, "Name": "program.wasm"})
+    assert parse(module_cid=CID).source == SpecConfig(type="ipfs", params={"CID": CID, "Name": "program.wasm"})
+    asked = parse(module_cid=CID, module_gateway="https://gateway.example").source
+    assert asked is not None
+    assert asked.params["Gateway"] == "https://gateway.example"
+    assert parse(module_sha256=SHA256).source is None
+
+
+def test_a_component_is_told_from_a_module_by_its_first_bytes() -> None:
+    assert is_component(b"\0asm\x0d\0\1\0")
+    assert not is_component(b"\0asm\1\0\0\0")
+    assert module_defect(b"\0asm\x0d\0\1\0") == ""
+
+
 def test_null_is_as_if_absent_and_base64_may_be_folded() -> None:
     params = parse(module=f"{MODULE[:4]}\n  {MODULE[4:]}\n", module_path=None, fuel=None, timeout=None, args=None)
     assert (params.fuel, params.timeout_s, params.args) == (None, None, ())
@@ -48,12 +69,21 @@ def test_null_is_as_if_absent_and_base64_may_be_folded() -> None:
 @pytest.mark.parametrize(
     ("params", "reason"),
     [
-        ({"module": None}, "exactly one of module and module_path"),
-        ({"module": MODULE, "module_path": "/x.wasm"}, "exactly one of module and module_path"),
+        ({"module": None}, "exactly one of module, module_path, module_url, module_cid"),
+        ({"module": MODULE, "module_path": "/x.wasm"}, "exactly one of module, "),
+        ({"module_url": URL, "module_sha256": SHA256, "module_cid": CID}, "exactly one of module, "),
+        ({"module_url": URL}, "module_url needs module_sha256"),
+        ({"module_url": "ftp://example.com/x", "module_sha256": SHA256}, "module_url: "),
+        ({"module_url": "http:///x", "module_sha256": SHA256}, "module_url: "),
+        ({"module_sha256": "12ab"}, "module_sha256 must be 64 hexadecimal digits"),
+        ({"module_sha256": "00" * 32}, "module is not what was named: its SHA-256 is 93a44bbb96c751218e4c00d479e4c143"),
+        ({"module_cid": "Qm"}, "module_cid: "),
+        ({"module_cid": CID, "module_gateway": "gopher://x"}, "module_cid: "),
+        ({"module_gateway": "https://example.com"}, "module_gateway means nothing without module_cid"),
         ({"module": "not base64!"}, "module is not base64"),
         ({"module": "aGVsbG8="}, "module is not a WebAssembly module"),
         ({"module": ""}, "module is not a WebAssembly module"),
-        ({"module": COMPONENT}, "is a WebAssembly component"),
+        ({"module": NEWER}, "is of a version of WebAssembly that cannot run here"),
         ({"module": 7}, "module must be text"),
         ({"module_path": "x.wasm"}, "module_path must be absolute"),
         ({"modul": MODULE}, 'unknown parameter "modul"'),
@@ -108,7 +138,9 @@ json_values = st.recursive(
     lambda children: st.lists(children, max_size=3) | st.dictionaries(st.text(max_size=10), children, max_size=3),
     max_leaves=6,
 )
-keys = st.sampled_from(["module", "args", "environment", "stdin", "files", "fuel", "max_cpu_s", "timeout"])
+keys = st.sampled_from(
+    ["module", "module_sha256", "module_cid", "args", "environment", "stdin", "files", "fuel", "max_cpu_s", "timeout"]
+)
 
 
 @given(st.dictionaries(keys, json_values))
