@@ -41,6 +41,10 @@ class ListOf(Kind):
         array: dict[str, JSON] = {"type": "array", "items": self.item.schema(defs)}
         return array | {"minItems": self.minimum} if self.minimum else array
 
+    def write(self, value: JSON) -> JSON:
+        """The list."""
+        return [self.item.write(item) for item in value]
+
     def _item(self, item: Tree, path: str, r: Reader) -> JSON:
         if item.mark:
             r.marks[path] = item.mark
@@ -77,8 +81,11 @@ class MapOf(Kind):
                 r.marks[where] = entry.mark
             name = self.name.read(Scalar(key, key, entry.mark), where, r)
             value = self.value.read(entry.value, where, r)
-            if name is not INVALID and value is not INVALID:
-                members[key] = value
+            if name is INVALID or value is INVALID:
+                continue
+            if name in members:
+                r.fail(entry, where, f"`{shorten(name)}` is given twice", hint="keep one of the two")
+            members[name] = value
         return members
 
     def schema(self, defs: dict[str, JSON]) -> dict[str, JSON]:
@@ -89,6 +96,10 @@ class MapOf(Kind):
         elif not self.name.may_be_empty:
             schema["propertyNames"] = {"pattern": r"\S"}
         return schema | {"minProperties": self.minimum} if self.minimum else schema
+
+    def write(self, value: JSON) -> JSON:
+        """The map."""
+        return {self.name.write(key): self.value.write(member) for key, member in value.items()}
 
 
 @dataclass(frozen=True)
@@ -180,6 +191,10 @@ class Object(Kind):
         defs[self.definition] = schema
         return {"$ref": f"#/$defs/{self.definition}"}
 
+    def write(self, value: JSON) -> JSON:
+        """The known members in their own order."""
+        return {name: member.kind.write(value[name]) for name, member in self.members.items() if name in value}
+
     def find(self, tree: Mapping, path: str, r: Reader) -> dict[str, Entry]:
         """The entries by their present names; old spellings, unknown keys and keys given twice are noted."""
         found: dict[str, Entry] = {}
@@ -229,6 +244,10 @@ class Lazy(Kind):
     def schema(self, defs: dict[str, JSON]) -> dict[str, JSON]:
         """As the kind that is made."""
         return self.make().schema(defs)
+
+    def write(self, value: JSON) -> JSON:
+        """As the kind that is made."""
+        return self.make().write(value)
 
 
 def _is_unset(entry: Entry, member: Member) -> bool:

@@ -60,6 +60,10 @@ class Remembered(Kind):
         """As the map."""
         return self.kind.schema(defs)
 
+    def write(self, value: JSON) -> JSON:
+        """As the map."""
+        return self.kind.write(value)
+
 
 @dataclass(frozen=True)
 class Templates(Kind):
@@ -121,6 +125,10 @@ class ResourcesOrTemplate(Kind):
         refined = {"type": "object", "required": ["name"], "properties": {"name": {"type": "string"}}}
         return {"anyOf": [self.kind.schema(defs), {"type": "string", "pattern": r"\S"}, refined]}
 
+    def write(self, value: JSON) -> JSON:
+        """The object."""
+        return self.kind.write(value)
+
 
 MAX_CARDS = 256
 """Graphics processors of one allocation."""
@@ -151,6 +159,16 @@ class Cards(Kind):
     def schema(self, defs: dict[str, JSON]) -> dict[str, JSON]:
         """An array."""
         return ListOf(self.kind).schema(defs)
+
+    def write(self, value: JSON) -> JSON:
+        """Equal cards as one entry with a count."""
+        cards: list[dict[str, JSON]] = []
+        for card in ListOf(self.kind).write(value):
+            if cards and {k: v for k, v in cards[-1].items() if k != "count"} == card:
+                cards[-1]["count"] = cards[-1].get("count", 1) + 1
+            else:
+                cards.append(card)
+        return cards
 
 
 @dataclass(frozen=True)
@@ -209,6 +227,10 @@ class Execution(Kind):
             options += [flat, nested]
         return {"anyOf": options}
 
+    def write(self, value: JSON) -> JSON:
+        """The parameters beside the type."""
+        return {"type": value["type"]} | self.types[value["type"]].write(value.get("params", {}))
+
 
 @dataclass(frozen=True)
 class Environment(Kind):
@@ -241,6 +263,14 @@ class Environment(Kind):
         as_map = {"type": "object", "additionalProperties": values, "propertyNames": names}
         return {"anyOf": [ListOf(self.item).schema(defs), as_map]}
 
+    def write(self, value: JSON) -> JSON:
+        """A map where reading it gives the same list again, otherwise the list."""
+        pairs = [item.partition("=") for item in value]
+        keys = [key for key, _, _ in pairs]
+        if keys != sorted(set(keys)):
+            return ListOf(self.item).write(value)
+        return {key: self.item.write(text) for key, _, text in pairs}
+
 
 @dataclass(frozen=True)
 class Keys(Kind):
@@ -263,6 +293,10 @@ class Keys(Kind):
     def schema(self, defs: dict[str, JSON]) -> dict[str, JSON]:
         """An array of objects."""
         return ListOf(self.kind).schema(defs)
+
+    def write(self, value: JSON) -> JSON:
+        """The list of objects."""
+        return ListOf(self.kind).write(value)
 
     def _named(self, item: Tree, path: str, r: Reader) -> JSON:
         name = Text().read(item, path, r)
@@ -304,6 +338,10 @@ class HealthCheck(Kind):
         """The object, or empty text."""
         return {"anyOf": [self.kind.schema(defs), {"type": "string", "pattern": r"^\s*$"}]}
 
+    def write(self, value: JSON) -> JSON:
+        """The object."""
+        return self.kind.write(value)
+
 
 REMOTE_STORAGE = ("s3", "http", "ipfs")
 """Types of volumes whose parameters stay together under ``params``."""
@@ -337,6 +375,10 @@ class Volumes(Kind):
         item: dict[str, JSON] = {"anyOf": [self.kind.schema(defs), {"type": "string"}, _refers()]}
         as_map = {"type": "object", "additionalProperties": {"type": "object"}}
         return {"anyOf": [{"type": "array", "items": item, "minItems": 1}, as_map]}
+
+    def write(self, value: JSON) -> JSON:
+        """The list of objects."""
+        return ListOf(self.kind).write(value)
 
     def _volume(self, item: Tree, path: str, r: Reader) -> JSON:
         item_ = r.resolve(item, path)
@@ -396,6 +438,10 @@ class Edge(Kind):
             "additionalProperties": False,
         }
         return {"anyOf": [short, self._object().schema(defs)]}
+
+    def write(self, value: JSON) -> JSON:
+        """Both ends in one list."""
+        return {"edges": [value["s"], value["t"]]} | {k: v for k, v in value.items() if k not in ("s", "t")}
 
     def _object(self) -> Object:
         return Object(

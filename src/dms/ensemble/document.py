@@ -7,6 +7,7 @@ before work is spent. It differs from PyYAML's loader on purpose: only ``true`` 
 
 from __future__ import annotations
 
+import base64
 import json
 import math
 import re
@@ -23,6 +24,9 @@ from dms.ensemble.tree import MAX_DEPTH, MAX_VALUES, Entry, Mapping, Mark, Scala
 MAX_DOCUMENT_BYTES = 4 * 2**20
 """Size of an ensemble file without what its placeholders bring in."""
 
+MAX_DOCUMENTS = 1_000
+"""In one file, where several are allowed."""
+
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # only its scanner and parser are used; both have the same
 _TAG = "tag:yaml.org,2002:"
 _INT = re.compile(r"[-+]?[0-9]{1,30}|0o[0-7]{1,30}|0x[0-9a-fA-F]{1,30}")
@@ -38,13 +42,7 @@ def parse_document(data: bytes, file: str) -> tuple[Tree, tuple[Problem, ...]]:
 
     :raises InvalidEnsemble: there is no tree: too large, not UTF-8, not YAML, too deep, empty.
     """
-    if len(data) > MAX_DOCUMENT_BYTES:
-        raise _refused(file, f"the file has {len(data)} bytes; at most {MAX_DOCUMENT_BYTES} are read")
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as exc:
-        mark = Mark(data.count(b"\n", 0, exc.start) + 1, exc.start - data.rfind(b"\n", 0, exc.start))
-        raise _refused(file, "not UTF-8 text", mark=mark) from None
+    text = text_of(data, file)
     plain = _from_json(text) if _OTHER_IN_YAML.search(text) else None
     if plain is not None:
         return plain, ()
@@ -58,6 +56,37 @@ def parse_document(data: bytes, file: str) -> tuple[Tree, tuple[Problem, ...]]:
             raise _syntax_error(exc, text, file) from None
         return plain, ()
     return tree, tuple(builder.problems)
+
+
+def parse_documents(data: bytes, file: str) -> tuple[tuple[Tree, ...], tuple[Problem, ...]]:
+    """As :func:`parse_document`, for files that may hold several documents; empty ones are left out.
+
+    :raises InvalidEnsemble: as there; also when there are more than :data:`MAX_DOCUMENTS`.
+    """
+    text = text_of(data, file)
+    builder = _Builder(file)
+    try:
+        trees = builder.documents(yaml.parse(text, Loader=_Loader))
+    except yaml.YAMLError as exc:
+        plain = _from_json(text)
+        if plain is None:
+            raise _syntax_error(exc, text, file) from None
+        return (plain,), ()
+    return tuple(trees), tuple(builder.problems)
+
+
+def text_of(data: bytes, file: str) -> str:
+    """The text of a file.
+
+    :raises InvalidEnsemble: too large, or not UTF-8.
+    """
+    if len(data) > MAX_DOCUMENT_BYTES:
+        raise _refused(file, f"the file has {len(data)} bytes; at most {MAX_DOCUMENT_BYTES} are read")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as exc:
+        mark = Mark(data.count(b"\n", 0, exc.start) + 1, exc.start - data.rfind(b"\n", 0, exc.start))
+        raise _refused(file, "not UTF-8 text", mark=mark) from None
 
 
 @dataclass(slots=True)
@@ -102,6 +131,20 @@ class _Builder:
         if root is None or (isinstance(root, Scalar) and root.value is None):
             raise _refused(self.file, "the file is empty", hint='begin with version: "V1"')
         return root
+
+    def documents(self, events: Iterator[Any]) -> list[Tree]:
+        roots: list[Tree] = []
+        for event in events:
+            if isinstance(event, yaml.DocumentStartEvent):
+                self.anchors.clear()
+                continue
+            done = self.step(event)
+            if done is None or (isinstance(done, Scalar) and done.value is None):
+                continue
+            roots.append(done)
+            if len(roots) > MAX_DOCUMENTS:
+                raise self.refused(f"there are more than {MAX_DOCUMENTS} documents in the file", event)
+        return roots
 
     def step(self, event: Any) -> Tree | None:
         """Take one event; return the root when it is complete."""
@@ -200,11 +243,29 @@ class _Builder:
     def scalar(self, event: Any) -> Scalar:
         raw, mark = str(event.value), _mark(event)
         tag = event.tag.removeprefix(_TAG) if event.tag and event.tag != "!" else ""
+        if tag == "binary":
+            return self.binary(event, raw, mark)
         if tag not in ("", "str", "int", "float", "bool", "null"):
             self.check_tag(event)
         is_plain = bool(event.implicit[0]) if not tag else tag != "str"
         value = _resolve(raw) if is_plain else raw
         scalar = Scalar(value, raw, mark)
+        if event.anchor:
+            self.anchors[event.anchor] = (scalar, 1)
+        return scalar
+
+    def binary(self, event: Any, raw: str, mark: Mark) -> Scalar:
+        """Bytes in base64, as ``${file:…}`` would bring them in."""
+        try:
+            content = base64.b64decode("".join(raw.split()), validate=True)
+        except ValueError:
+            self.problem("!!binary must be base64", event, hint="write text, or ${file:path}")
+            return Scalar(None, raw, mark)
+        try:
+            text = content.decode()
+            scalar = Scalar(text, text, mark, content=content)
+        except UnicodeDecodeError:
+            scalar = Scalar(None, raw, mark, content=content, is_binary=True)
         if event.anchor:
             self.anchors[event.anchor] = (scalar, 1)
         return scalar

@@ -18,7 +18,7 @@ from dms.ensemble.problem import shorten
 from dms.ensemble.reading import Invalid, Reader, nearest
 from dms.ensemble.tree import Scalar, Tree, is_null, kind_of
 from dms.types.errors import BadInput
-from dms.types.units import parse_bytes, parse_duration_ns, parse_hertz
+from dms.types.units import exact_bytes, exact_duration, exact_hertz, parse_bytes, parse_duration_ns, parse_hertz
 
 JSON = Any  # parsed JSON of any shape: what kinds return and schemas are made of
 
@@ -45,6 +45,10 @@ class Kind(ABC):
     def schema(self, defs: dict[str, JSON]) -> dict[str, JSON]:
         """What a person may write, as JSON schema; shared parts are put into ``defs``."""
 
+    def write(self, value: JSON) -> JSON:
+        """The inverse of reading: how a person would write this part of the canonical form."""
+        return value
+
 
 def _scalar(tree: Tree, path: str, r: Reader, expected: str) -> Scalar | Invalid:
     """The value behind placeholders, if it is a single value that is text-like."""
@@ -57,6 +61,11 @@ def _scalar(tree: Tree, path: str, r: Reader, expected: str) -> Scalar | Invalid
         hint = "only module, files and scripts take files that are not text"
         return r.fail(tree_, path, "the file is not UTF-8 text", hint=hint, value=tree_.raw)
     return tree_
+
+
+def escaped(text: JSON) -> JSON:
+    """Text that stays what it is when placeholders are resolved."""
+    return text.replace("${", "$${") if isinstance(text, str) else text
 
 
 def shown(tree: Tree) -> str:
@@ -106,6 +115,10 @@ class Text(Kind):
         if self.pattern:
             return {"anyOf": [plain | {"pattern": f"^(?:{self.pattern})$"}, _PLACEHOLDER]}
         return plain if self.may_be_empty else plain | {"pattern": r"\S"}
+
+    def write(self, value: JSON) -> JSON:
+        """The text, in which ``${`` is itself."""
+        return escaped(value)
 
     def _choice(self, scalar: Scalar, text: str, path: str, r: Reader) -> JSON:
         if text in self.choices:
@@ -236,6 +249,10 @@ class Quantity(Kind):
         number["exclusiveMinimum" if self.must_be_positive else "minimum"] = 0
         return {"anyOf": [number, {"type": "string", "pattern": QUANTITY}, _PLACEHOLDER]}
 
+    def write(self, value: JSON) -> JSON:
+        """With the largest unit that leaves nothing over."""
+        return exact_hertz(int(value)) if self.default_unit == "GHz" else exact_bytes(int(value))
+
     @staticmethod
     def _on_wire(value: object) -> int | None:
         if isinstance(value, float) and value == value and abs(value) <= MAX_INT:
@@ -284,6 +301,10 @@ class Duration(Kind):
         """Text such as 1m30s."""
         return {"anyOf": [{"type": "string", "pattern": DURATION}, _PLACEHOLDER]}
 
+    def write(self, value: JSON) -> JSON:
+        """Text."""
+        return escaped(value) if self.stays_text else exact_duration(int(value))
+
 
 @dataclass(frozen=True)
 class Bool(Kind):
@@ -329,6 +350,14 @@ class Bytes(Kind):
     def schema(self, defs: dict[str, JSON]) -> dict[str, JSON]:
         """Text."""
         return {"type": ["string", "number", "boolean"]}
+
+    def write(self, value: JSON) -> JSON:
+        """Text where it is text; otherwise bytes, which YAML writes as ``!!binary``."""
+        content = base64.b64decode(value)
+        try:
+            return escaped(content.decode())
+        except UnicodeDecodeError:
+            return content
 
     def _base64(self, scalar: Scalar, path: str, r: Reader) -> JSON:
         try:

@@ -69,7 +69,7 @@ class Reader:
         """The value with its placeholders replaced; a list or map as it is."""
         if self.placeholders is None or not isinstance(tree, Scalar):
             return tree
-        if not isinstance(tree.value, str) or "${" not in tree.value:
+        if not isinstance(tree.value, str) or "${" not in tree.value or tree.content is not None:
             return tree
         known = self._resolved.get(id(tree))
         if known is None:

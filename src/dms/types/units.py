@@ -76,6 +76,32 @@ def parse_duration_ns(value: str, *, what: str = "duration") -> int:
     return sign * int(total)
 
 
+def exact_bytes(size: int) -> str:
+    """Bytes so that :func:`parse_bytes` gives the same again: ``512MiB``, ``1GB``, ``1025B``."""
+    return _exact(
+        size, (*((f"{p.upper()}iB", _BINARY[p]) for p in "tgmk"), *((f"{p.upper()}B", _DECIMAL[p]) for p in "tgm")), "B"
+    )
+
+
+def exact_hertz(hertz: int) -> str:
+    """Hertz so that :func:`parse_hertz` gives the same again: ``2.4GHz``, ``800MHz``."""
+    if hertz >= 10**9 and hertz % 10**6 == 0:
+        return f"{Decimal(hertz) / 10**9:f}GHz"
+    return _exact(hertz, (("MHz", 10**6), ("kHz", 10**3)), "Hz")
+
+
+def exact_duration(nanoseconds: int) -> str:
+    """Nanoseconds so that :func:`parse_duration_ns` gives the same again: ``90s``, ``2h``, ``1500ms``."""
+    return _exact(nanoseconds, tuple((unit, _NS[unit]) for unit in ("d", "h", "m", "s", "ms", "us")), "ns")
+
+
+def _exact(number: int, units: tuple[tuple[str, int], ...], base: str) -> str:
+    for unit, factor in units:
+        if number and number % factor == 0:
+            return f"{number // factor}{unit}"
+    return f"{number}{base}"
+
+
 def format_bytes(size: int) -> str:
     """Bytes for people: ``1.5 GiB``, with the largest binary unit that leaves at least one."""
     amount = float(size)

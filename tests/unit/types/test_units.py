@@ -8,6 +8,9 @@ from hypothesis import strategies as st
 
 from dms.types.errors import BadInput
 from dms.types.units import (
+    exact_bytes,
+    exact_duration,
+    exact_hertz,
     format_bytes,
     format_duration,
     format_hertz,
@@ -90,3 +93,10 @@ def test_for_people() -> None:
         "2h 05m",
         "3d 4h",
     ]
+
+
+@given(st.integers(0, 2**62) | st.sampled_from([0, 1024, 10**9, 5 * 2**40, 2_400_000_000, 90 * 10**9]))
+def test_exact_texts_read_back_as_the_same_number(number: int) -> None:
+    assert parse_bytes(exact_bytes(number)) == number
+    assert parse_hertz(exact_hertz(number)) == number
+    assert parse_duration_ns(exact_duration(number)) == number
