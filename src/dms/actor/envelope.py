@@ -7,7 +7,6 @@ The signature covers ``dms:msg:`` and the canonical JSON of the envelope without
 from __future__ import annotations
 
 from binascii import b2a_base64
-from functools import cached_property
 from typing import TypeVar
 
 import msgspec
@@ -19,6 +18,7 @@ from dms.identity.keys import PrivateKey
 from dms.types import gojson
 from dms.types.errors import BadJSON, DMSError
 from dms.types.gojson import Wire
+from dms.types.lazy import lazy
 
 SIGNATURE_PREFIX = b"dms:msg:"
 DEFAULT_LIFETIME_NS = 30 * 10**9
@@ -67,7 +67,7 @@ class Envelope(Wire, dict=True):
         """
         return gojson.decode(self.msg or b"null", type_)
 
-    @cached_property
+    @lazy
     def unsigned_json(self) -> bytes:
         """Canonical JSON without ``sig``, the last of the members."""
         return gojson.encode(msgspec.structs.replace(self, sig=b"") if self.sig else self)

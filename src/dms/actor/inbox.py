@@ -165,27 +165,30 @@ class Inbox:
             return
         await self._dispatch(peer, message, *found, topic=message.opt.topic)
 
-    def _admitted(self, peer: PeerID, message: Envelope, *, topic: str) -> tuple[Behaviour, int]:
-        """Everything that costs little; the behaviour, and the name of the message in the replay window."""
-        now_ns = self._security.now_ns()
+    def _admitted(self, peer: PeerID, message: Envelope, *, topic: str) -> tuple[Behaviour, int, float]:
+        """Everything that costs little; the behaviour, the name of the message in the replay window, and trio's time."""
+        now_ns, now_s = self._security.now_ns(), trio.current_time()
         if not self._gate.limiter.allow(peer, message.be, topic):
             raise RateLimited("rate limit exceeded: too much runs at once")
-        if not self._gate.is_slow_enough(peer, traffic_of(message.be, topic), trio.current_time()):
+        if not self._gate.is_slow_enough(peer, traffic_of(message.be, topic), now_s):
             raise RateLimited
         message.check_lifetime(now_ns)
         behaviour = self._behaviours.find(message.be, now_ns)
         if behaviour is None or (topic and behaviour.topic != topic):
             raise UnknownBehaviour(f"unknown behaviour: {message.be[:200]}")
-        return behaviour, self._gate.replay.check(message.from_.id, message.nonce)
+        return behaviour, self._gate.replay.check(message.from_.id, message.nonce), now_s
 
-    async def _dispatch(self, peer: PeerID, message: Envelope, behaviour: Behaviour, name: int, *, topic: str) -> None:
+    async def _dispatch(
+        self, peer: PeerID, message: Envelope, behaviour: Behaviour, name: int, now_s: float, *, topic: str
+    ) -> None:
         is_held = False
         try:
             if FETCHED_METHOD in message.cap:
                 with self._gate.fetches.take(peer):
                     await self._security.resolve(message)
-            is_held = self._authorise(message, behaviour, topic)
-            self._note(message, name)
+                now_s = trio.current_time()
+            is_held = self._authorise(message, behaviour, topic, now_s)
+            self._note(message, name, now_s)
             with self._gate.limiter.acquire(peer, message.be, topic):
                 if behaviour.one_shot:
                     self._behaviours.use_up(behaviour)
@@ -201,7 +204,7 @@ class Inbox:
             if is_held:
                 self._security.discard(message)
 
-    def _authorise(self, message: Envelope, behaviour: Behaviour, topic: str) -> bool:
+    def _authorise(self, message: Envelope, behaviour: Behaviour, topic: str, now_s: float) -> bool:
         """Prove the sender's authority; whether its tokens are held now.
 
         :raises NotAuthorized: it has none.
@@ -214,17 +217,17 @@ class Inbox:
             token = self._security.require(message, behaviour.capabilities)
         if token is None:
             return False
-        self._standings.note(message.from_.did, token, trio.current_time())
+        self._standings.note(message.from_.did, token, now_s)
         return True
 
-    def _note(self, message: Envelope, name: int) -> None:
+    def _note(self, message: Envelope, name: int, now_s: float) -> None:
         sender = message.from_
         self._gate.replay.admit(
             name,
             None if sender.addr.host == self._handle.addr.host else sender.did,
             message.opt.exp,
             now_ns=self._security.now_ns(),
-            elapsed_ns=int(trio.current_time() * NS_PER_S),
+            elapsed_ns=int(now_s * NS_PER_S),
         )
 
     async def _handle_message(self, behaviour: Behaviour, message: Envelope) -> None:

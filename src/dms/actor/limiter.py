@@ -6,7 +6,6 @@ leaves room for what was admitted just before.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -45,16 +44,16 @@ class Limiter:
         self._own_host = own_host
         self._public = 0
         self._broadcast = 0
-        self._topics: Counter[str] = Counter()
-        self._hosts: Counter[PeerID] = Counter()
+        self._topics: dict[str, int] = {}
+        self._hosts: dict[PeerID, int] = {}
 
     def allow(self, host: PeerID, behaviour: str, topic: str = "") -> bool:
         """Whether there is room for one more."""
         limits = self._limits
-        if host != self._own_host and self._hosts[host] >= limits.per_host:
+        if host != self._own_host and self._hosts.get(host, 0) >= limits.per_host:
             return False
         if topic:
-            return self._broadcast < limits.broadcast_allow and self._topics[topic] < limits.topic
+            return self._broadcast < limits.broadcast_allow and self._topics.get(topic, 0) < limits.topic
         return not behaviour.startswith(PUBLIC_PREFIX) or self._public < limits.public_allow
 
     def acquire(self, host: PeerID, behaviour: str, topic: str = "") -> Slot:
@@ -67,19 +66,19 @@ class Limiter:
         if full or (public and self._public >= self._limits.public_acquire):
             raise RateLimited
         # no leeway: of one host many may have been admitted while they waited for something
-        if (host != self._own_host and self._hosts[host] >= self._limits.per_host) or (
-            topic and self._topics[topic] >= self._limits.topic
+        if (host != self._own_host and self._hosts.get(host, 0) >= self._limits.per_host) or (
+            topic and self._topics.get(topic, 0) >= self._limits.topic
         ):
             raise RateLimited("rate limit exceeded: too much runs at once")
         return Slot(self, host, topic, public=public)
 
     def enter(self, host: PeerID, topic: str, *, public: bool) -> None:
         """One handler more."""
-        self._hosts[host] += 1
+        self._hosts[host] = self._hosts.get(host, 0) + 1
         self._public += public
         if topic:
             self._broadcast += 1
-            self._topics[topic] += 1
+            self._topics[topic] = self._topics.get(topic, 0) + 1
 
     def leave(self, host: PeerID, topic: str, *, public: bool) -> None:
         """One handler less."""
@@ -114,7 +113,7 @@ class Slots:
     def __init__(self, total: int, per_host: int) -> None:
         self._total = total
         self._per_host = per_host
-        self._hosts: Counter[PeerID] = Counter()
+        self._hosts: dict[PeerID, int] = {}
         self._taken = 0
 
     @contextmanager
@@ -123,9 +122,9 @@ class Slots:
 
         :raises RateLimited: there is no room.
         """
-        if self._taken >= self._total or self._hosts[host] >= self._per_host:
+        if self._taken >= self._total or self._hosts.get(host, 0) >= self._per_host:
             raise RateLimited
-        self._hosts[host] += 1
+        self._hosts[host] = self._hosts.get(host, 0) + 1
         self._taken += 1
         try:
             yield
@@ -134,7 +133,9 @@ class Slots:
             _decrement(self._hosts, host)
 
 
-def _decrement(counter: Counter[K], key: K) -> None:
-    counter[key] -= 1
-    if counter[key] <= 0:
-        del counter[key]
+def _decrement(counts: dict[K, int], key: K) -> None:
+    left = counts[key] - 1
+    if left > 0:
+        counts[key] = left
+    else:
+        del counts[key]
