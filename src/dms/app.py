@@ -45,7 +45,7 @@ from dms.node.node import Node, NodeOptions
 from dms.observe import configure_logging, get_logger
 from dms.resources.monitor import UsageMonitor
 from dms.storage.prepare import Volumes
-from dms.storage.service import StorageOptions, open_volumes
+from dms.storage.service import StorageOptions, open_volumes, volume_dirs
 from dms.store import Store
 from dms.types.errors import BadInput
 from dms.types.ids import PeerID
@@ -135,8 +135,9 @@ async def serve(
             app_score=lambda peer: nodes[0].score(peer) if nodes else 0.0,
         )
         await stack.enter_async_context(network.run())
+        storage = _storage_options(settings.storage)
         volumes = await stack.enter_async_context(
-            open_volumes(store, general.work_dir, _storage_options(settings.storage), closed=(general.user_dir,))
+            open_volumes(store, general.work_dir, storage, closed=(general.user_dir,))
         )
         background = await stack.enter_async_context(trio.open_nursery())
         stack.callback(background.cancel_scope.cancel)
@@ -146,6 +147,7 @@ async def serve(
             executor_id=str(network.peer_id),
             enabled=EXECUTORS,
             allow_privileged_docker=settings.job.allow_privileged_docker,
+            volume_dirs=volume_dirs(general.work_dir, storage),
         )
         for executor, reason in found.missing.items():
             log.info("executor_missing", executor=executor, reason=reason)

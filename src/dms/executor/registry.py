@@ -35,6 +35,7 @@ async def available_executors(
     allowed_module_dirs: Iterable[Path] = (),
     docker_host: str = "",
     allow_privileged_docker: bool = False,
+    volume_dirs: Iterable[Path] = (),
     image_dirs: Iterable[Path] | None = None,
     with_jailer: bool = False,
 ) -> AvailableExecutors:
@@ -43,7 +44,8 @@ async def available_executors(
     ``nursery`` holds their background tasks: cancelling it leaves workloads running. ``state_dir`` belongs to the
     executors alone; nodes of one user may share ``modules_dir``. ``executor_id`` tells the containers of this node
     from those of others on one Docker engine, so it must be the same after a restart. ``docker_host`` is
-    ``unix:///…``; empty means ``DOCKER_HOST`` or the usual socket. ``image_dirs`` hold the kernels and images that
+    ``unix:///…``; empty means ``DOCKER_HOST`` or the usual socket. A container sees of this machine what lies in
+    ``volume_dirs`` (with none, whatever it is told to, but for links). ``image_dirs`` hold the kernels and images that
     microVMs may boot; left out, it is ``images`` beside ``state_dir``.
     """
     found = AvailableExecutors()
@@ -65,6 +67,7 @@ async def available_executors(
             executor_id=executor_id,
             host=docker_host,
             allow_privileged=allow_privileged_docker,
+            volume_dirs=tuple(volume_dirs),
         )
 
     async def open_qemu() -> Executor:

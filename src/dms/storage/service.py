@@ -38,6 +38,11 @@ class StorageOptions:
     max_volumes_bytes: int = 0
 
 
+def volume_dirs(work_dir: Path, options: StorageOptions) -> tuple[Path, ...]:
+    """Where all that lies which a workload may be shown: volumes, what is mounted for it, what the owner opened."""
+    return (work_dir / VOLUMES, work_dir / STORAGE, *options.local_roots)
+
+
 @asynccontextmanager
 async def open_volumes(
     store: Store, work_dir: Path, options: StorageOptions, *, closed: tuple[Path, ...] = ()

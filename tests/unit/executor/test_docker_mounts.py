@@ -41,10 +41,22 @@ def test_a_link_in_a_volume_cannot_lead_out_of_it(volumes: Path) -> None:
     refused(Mount(volumes / "a" / ".." / ".." / "secret", "/in"), "not an absolute path", volumes)
 
 
-def test_a_link_that_stays_inside_is_followed_to_the_real_place(volumes: Path) -> None:
-    (volumes / "b").symlink_to(volumes / "a")
-    (made,) = mount_config([Mount(volumes / "b", "/in")], granted=[volumes])
+def test_a_link_to_another_volume_is_not_followed_either(volumes: Path) -> None:
+    (volumes / "b").mkdir()
+    (volumes / "b" / "theirs").symlink_to(volumes / "a")
+    (volumes / "c").symlink_to(volumes / "a")
+    for name in ("b/theirs", "c"):
+        refused(Mount(volumes / name, "/in"), "goes through a symbolic link", volumes)
+
+
+def test_the_way_to_what_is_granted_may_go_through_links(volumes: Path, tmp_path: Path) -> None:
+    (tmp_path / "home").symlink_to(tmp_path)
+    (made,) = mount_config([Mount(tmp_path / "home/volumes/a", "/in")], granted=[tmp_path / "home/volumes"])
     assert made["Source"] == str(volumes / "a")
+
+
+def test_what_is_granted_need_not_be_there_yet(volumes: Path, tmp_path: Path) -> None:
+    assert mount_config([Mount(volumes / "a", "/in")], granted=[tmp_path / "later", volumes])
 
 
 def test_where_nothing_is_granted_there_may_be_no_link_at_all(volumes: Path) -> None:

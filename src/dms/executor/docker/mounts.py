@@ -1,8 +1,9 @@
 """What of the host a container may see: granted directories, with all symbolic links resolved, and nothing else.
 
-Where volumes of tenants are concerned, a link inside one may point anywhere. So the place that is mounted is the place
-that was checked: links are resolved first, the result must lie in a granted directory, and it must not lie *inside* a
-volume that a running workload can write, as that one could put a link there between our look and the engine's.
+Where volumes of tenants are concerned, a link inside one may point anywhere, also into somebody else's. So the place that
+is mounted is the place that was checked: it must lie in a granted directory without a link on the way from there, and it
+must not lie *inside* a volume that a running workload can write, as that one could put a link there between our look and
+the engine's.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ def mount_config(
 ) -> list[dict[str, Any]]:
     """The engine's ``Mounts``. This looks at the disk.
 
-    :param granted: directories that sources must lie in; with none, sources must be free of links altogether.
+    :param granted: directories that sources must lie in, and the way from there be free of links; with none, the whole way.
     :param private: paths that are never shown: the engine's socket and data, our own state.
     :param written: what running workloads can write.
     :raises InvalidEngineSpec: a mount that is not allowed, with the reason.
@@ -82,10 +83,11 @@ def resolved_source(source: Path, *, granted: Sequence[Path] = (), private: Sequ
         raise InvalidEngineSpec(f"the mount source {source} does not exist") from None
     if not (stat.S_ISDIR(mode) or stat.S_ISREG(mode)):
         raise InvalidEngineSpec(f"the mount source {source} is neither a directory nor a file")
-    roots = [root.resolve() for root in granted]
-    if roots and not any(real.is_relative_to(root) for root in roots):
+    roots = {root: root.resolve() for root in granted}
+    if roots and not any(real.is_relative_to(root) for root in roots.values()):
         raise InvalidEngineSpec(f"the mount source {source} leads out of the granted volumes")
-    if not roots and real != source:
+    without_links = {source, *(place / source.relative_to(r) for r, place in roots.items() if source.is_relative_to(r))}
+    if real not in without_links:
         raise InvalidEngineSpec(f"the mount source {source} goes through a symbolic link")
     if real == Path("/") or any(real.is_relative_to(place) for place in FORBIDDEN_SOURCES):
         raise InvalidEngineSpec(f"the mount source {source} belongs to the system")
