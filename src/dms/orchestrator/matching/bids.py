@@ -1,0 +1,86 @@
+"""The matching over bids as they come: what :mod:`dms.orchestrator.machine` asks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+
+from dms.orchestrator.bid import Bid
+from dms.orchestrator.matching.instance import Problem
+from dms.orchestrator.matching.measurements import Measurements
+from dms.orchestrator.matching.outcome import Conflict, Infeasible, Undecided
+from dms.orchestrator.matching.problem import DEFAULT_WEIGHTS, Edge, Offer, Wanted, Weights
+from dms.orchestrator.matching.solve import solve
+from dms.resources.arithmetic import covers, fits
+from dms.types.ids import PeerID
+
+
+@dataclass(frozen=True, slots=True)
+class Unmatched:
+    """Why there is no assignment: nodes without any usable bid, or those whose bids cannot be reconciled.
+
+    ``conflict`` has the proof, if there is one; without it the search was given up.
+    """
+
+    without_bids: tuple[str, ...] = ()
+    contended: tuple[str, ...] = ()
+    conflict: Conflict | None = None
+
+    def __str__(self) -> str:
+        if self.without_bids:
+            return f"no bids for {', '.join(self.without_bids)}"
+        if self.conflict is not None:
+            return str(self.conflict)
+        return f"no placement of {', '.join(self.contended)} was found in time, and none excluded"
+
+
+def offers_of(wanted: Iterable[Wanted], bids: Iterable[Bid]) -> tuple[Offer, ...]:
+    """One offer per peer: for the nodes that its newest bids name and that it could hold alone.
+
+    What it has free is the least that its bids say; a peer that does not say hosts one node.
+    """
+    nodes = {w.name: w for w in wanted}
+    newest: dict[PeerID, dict[str, Bid]] = {}
+    for bid in bids:
+        w = nodes.get(bid.node_id)
+        if w is None or (w.pinned and bid.peer != w.pinned):
+            continue
+        if bid.free is None or fits(bid.free, w.resources):
+            newest.setdefault(bid.peer, {})[bid.node_id] = bid
+    return tuple(_offer(peer, mine) for peer, mine in newest.items())
+
+
+def match(
+    wanted: Iterable[Wanted],
+    bids: Iterable[Bid],
+    edges: Iterable[Edge] = (),
+    *,
+    measurements: Measurements | None = None,
+    weights: Weights = DEFAULT_WEIGHTS,
+    excluded: AbstractSet[PeerID] = frozenset(),
+) -> Mapping[str, Bid] | Unmatched:
+    """One bid for every node, or why not. Edges that were not measured count as kept: :func:`solve` tells which."""
+    nodes, heard = tuple(wanted), tuple(bids)
+    offers = offers_of(nodes, heard)
+    asked = {name for offer in offers for name in offer.nodes}
+    silent = tuple(w.node_id for w in nodes if w.name not in asked)
+    if silent:
+        return Unmatched(without_bids=silent)
+    problem = Problem(nodes, offers, edges, measurements=measurements, weights=weights, excluded=excluded)
+    outcome = solve(problem)
+    if isinstance(outcome, Infeasible):
+        return Unmatched(contended=outcome.conflict.nodes, conflict=outcome.conflict)
+    if isinstance(outcome, Undecided):
+        return Unmatched(contended=tuple(w.node_id for w in nodes))
+    by_pair = {(bid.node_id, bid.peer): bid for bid in heard}
+    return {w.node_id: by_pair[w.name, outcome.assignment[w.node_id]] for w in nodes}
+
+
+def _offer(peer: PeerID, bids: Mapping[str, Bid]) -> Offer:
+    free = None
+    for bid in bids.values():
+        if bid.free is not None and (free is None or covers(free, bid.free)):
+            free = bid.free
+    some = next(iter(bids.values()))
+    return Offer(peer=peer, nodes=frozenset(bids), free=free, location=some.location)

@@ -1,0 +1,24 @@
+"""Sets of peers as the bits of one whole number: unions and intersections of thousands at the speed of the processor."""
+
+from __future__ import annotations
+
+from itertools import compress
+
+_TO_FLAGS = bytes.maketrans(b"01", b"\0\1")
+
+
+def flags(mask: int) -> bytes:
+    """One byte per peer from the lowest on, 1 where it is a member: a selector for :func:`itertools.compress`."""
+    return bin(mask)[:1:-1].encode().translate(_TO_FLAGS)
+
+
+def members(mask: int) -> list[int]:
+    """The members, in order."""
+    if mask.bit_count() > 24:
+        return list(compress(range(mask.bit_length()), flags(mask)))
+    found = []
+    while mask:
+        low = mask & -mask
+        found.append(low.bit_length() - 1)
+        mask ^= low
+    return found

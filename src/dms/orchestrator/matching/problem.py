@@ -1,0 +1,149 @@
+"""What the matching is asked: nodes, the peers that offered, edges, what counts (``spec/orchestration.md`` 5.3, 12.1).
+
+Everything here is a plain value. A *node* is one of the ensemble's, a *peer* a machine that bid for some of them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from dms.ensemble.config import LocationConstraints
+from dms.types.ids import PeerID
+from dms.types.resources import Location, Resources
+
+EARTH_RADIUS_KM = 6371.0
+LIGHT_KM_PER_S = 299_792.458
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A point on earth, in degrees."""
+
+    latitude: float
+    longitude: float
+
+    def distance_km(self, other: Place) -> float:
+        """Along the great circle."""
+        cosine = sum(a * b for a, b in zip(self.direction(), other.direction(), strict=True))
+        return math.acos(max(-1.0, min(1.0, cosine))) * EARTH_RADIUS_KM
+
+    def direction(self) -> tuple[float, float, float]:
+        """The unit vector from the centre of the earth."""
+        latitude, longitude = math.radians(self.latitude), math.radians(self.longitude)
+        ring = math.cos(latitude)
+        return (ring * math.cos(longitude), ring * math.sin(longitude), math.sin(latitude))
+
+
+@dataclass(frozen=True, slots=True)
+class Circle:
+    """All places within ``radius_km`` of one."""
+
+    centre: Place
+    radius_km: float
+
+
+@dataclass(frozen=True, slots=True)
+class Coordinate:
+    """Where a peer lies in the space of latencies: distances are milliseconds, ``height_ms`` is its own access line.
+
+    An estimate of the round trip between two peers is the distance of their vectors and both heights.
+    """
+
+    vector: tuple[float, ...]
+    height_ms: float = 0.0
+
+    def estimate_ms(self, other: Coordinate) -> float:
+        """The round trip that the two coordinates suggest."""
+        return math.dist(self.vector, other.vector) + self.height_ms + other.height_ms
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What one ensemble node needs.
+
+    ``asked_as`` is the name under which bids were asked for it, its own unless many equal nodes share one. A pinned node
+    takes its peer wherever that is. Nodes with the same ``apart`` live on different peers: a node and its standbys.
+    ``prefers`` lists places that would be nicer; ``max_price`` is the most that one such node may cost.
+    """
+
+    node_id: str
+    resources: Resources
+    pinned: PeerID | None = None
+    asked_as: str = ""
+    location: LocationConstraints | None = None
+    within: Circle | None = None
+    prefers: tuple[Location, ...] = ()
+    apart: str = ""
+    max_price: float | None = None
+
+    @property
+    def name(self) -> str:
+        """The name that bids for it carry."""
+        return self.asked_as or self.node_id
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """A bound on the connection of two nodes: round trip at most, bandwidth at least; 0 is no bound.
+
+    Two nodes on the same peer satisfy any edge.
+    """
+
+    s: str
+    t: str
+    rtt_ms: float = 0.0
+    bandwidth_bps: float = 0.0
+
+    def __str__(self) -> str:
+        bounds = [f"at most {self.rtt_ms:g} ms"] if self.rtt_ms else []
+        if self.bandwidth_bps:
+            bounds.append(f"at least {self.bandwidth_bps:g} bit/s")
+        return f"edge {self.s}–{self.t} ({', '.join(bounds) or 'no bound'})"
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """All that one peer offered: for which nodes, and what it has free for all of them together.
+
+    ``free`` is ``None`` when the peer did not say; then it hosts one node. ``prices`` by the name of the node, ``price``
+    for all others. ``latency_ms`` is the round trip to whoever deploys, ``reliability`` the share of past work that
+    went well, from 0 to 1.
+    """
+
+    peer: PeerID
+    nodes: frozenset[str]
+    free: Resources | None = None
+    location: Location = field(default_factory=Location)
+    place: Place | None = None
+    coordinate: Coordinate | None = None
+    price: float = 0.0
+    prices: Mapping[str, float] = field(default_factory=dict)
+    latency_ms: float | None = None
+    reliability: float = 1.0
+
+    def price_of(self, name: str) -> float:
+        """What it asks for hosting this node."""
+        return self.prices.get(name, self.price)
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """What makes an assignment good: one unit of badness is the price of each of the following, times its weight.
+
+    ``latency``: 100 ms of round trip to whoever deploys. ``edges``: 100 ms of round trip along an edge. ``price``: one
+    unit of currency. ``reliability``: all past work failed. ``capacity``: a node takes all that its peer has free.
+    ``preference``: a place that is not preferred. ``spread``: each node that the peer hosts already.
+    """
+
+    latency: float = 1.0
+    edges: float = 1.0
+    price: float = 1.0
+    reliability: float = 1.0
+    capacity: float = 1.0
+    preference: float = 1.0
+    spread: float = 1.0
+
+
+DEFAULT_WEIGHTS = Weights()
