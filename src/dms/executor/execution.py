@@ -21,6 +21,7 @@ from dms.executor.protocol import (
     LogStreamRequest,
     NetInfo,
 )
+from dms.executor.text import shown
 
 STATUS_POLL_S, STATUS_TIMEOUT_S = 0.1, 10.0
 """How often :meth:`ExecutionTable.wait_for_status` looks, and how long."""
@@ -40,11 +41,11 @@ class Execution:
     done: trio.Event = field(default_factory=trio.Event)
 
     def finish(self, exit_code: int, reason: EndReason, error_msg: str = "") -> None:
-        """Record the end; only the first counts."""
+        """Record the end; only the first counts. The message may quote whatever the workload said."""
         if self.result is not None:
             return
         logs = [self.results_dir / name for name in (STDOUT_LOG, STDERR_LOG)] if self.results_dir else [None, None]
-        self.result = ExecutionResult(exit_code, reason, error_msg, *logs)
+        self.result = ExecutionResult(exit_code, reason, shown(error_msg), *logs)
         self.done.set()
 
     @property

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Mapping
 
 from dms.executor.errors import InvalidEngineSpec
+from dms.executor.text import shown
 from dms.types.errors import BadInput
 from dms.types.resources import SpecConfig
 from dms.types.units import parse_duration_ns
@@ -23,7 +24,7 @@ class Params:
 
     def __init__(self, spec: SpecConfig, engine: str, *, known: Iterable[str] | None = None) -> None:
         if spec.type.strip().lower() != engine:
-            raise InvalidEngineSpec(f"invalid {engine} engine type. expected {engine}, but received: {spec.type}")
+            raise InvalidEngineSpec(f"invalid {engine} engine type. expected {engine}, but received: {shown(spec.type, 64)}")
         self._engine = engine
         self._values: Mapping[str, object] = spec.params or {}
         if known is None:
@@ -34,8 +35,7 @@ class Params:
 
     def error(self, reason: str, *, hint: str = "") -> InvalidEngineSpec:
         """The error that says so, in one line whatever it quotes."""
-        shown = "".join(char if char.isprintable() else "?" for char in reason)
-        return InvalidEngineSpec(f"invalid {self._engine} engine params: {shown}", hint=hint)
+        return InvalidEngineSpec(f"invalid {self._engine} engine params: {shown(reason)}", hint=hint)
 
     def has(self, key: str) -> bool:
         """Whether it is given; ``null`` is as if absent."""

@@ -15,6 +15,7 @@
 ``execution``   one execution as it is known here
 ``engine``      which engine it is, where it listens and what it can do
 ``api``         HTTP on the engine's Unix socket, no SDK
+``shapes``      … what its answers must look like
 ``facts``       what an engine tells of a container, as values
 ==============  ==================================================================================================
 

@@ -7,6 +7,8 @@ is cheap to open, and nothing is left to close at the end.
 from __future__ import annotations
 
 import json
+import math
+import ssl
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,12 +16,22 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 import httpx2
+import msgspec
 import trio
 
 from dms.executor.docker.engine import Engine, find_host
-from dms.executor.docker.images import ImageName, PullProgress, RegistryAuth, bears_name, follow_reports
+from dms.executor.docker.images import (
+    MAX_REPORT_CHARS,
+    ImageName,
+    PullProgress,
+    RegistryAuth,
+    bears_name,
+    follow_reports,
+)
+from dms.executor.docker.shapes import CONTAINER, IMAGE, LISTED, OBJECT, held_to, list_of
 from dms.executor.docker.streams import FrameDecoder
 from dms.executor.errors import EngineRefused, ExecutorUnavailable
+from dms.executor.text import shown
 
 PREFERRED_VERSION = (1, 41)
 """Docker 20.10. Engines that speak only newer versions get their oldest."""
@@ -49,19 +61,12 @@ class DockerApi:
                 f"the Docker host {self.host} is not a Unix socket", hint="write unix:///path/to/docker.sock"
             )
         self.socket = Path(parts.path)
-        self._client = httpx2.AsyncClient(
-            transport=httpx2.AsyncHTTPTransport(
-                uds=parts.path, limits=httpx2.Limits(max_connections=None, max_keepalive_connections=0)
-            ),
-            base_url="http://docker",
-            timeout=httpx2.Timeout(TIMEOUT_S, connect=CONNECT_TIMEOUT_S),
-            trust_env=False,
-        )
+        self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # never used, but slow to make, so not one for each call
         self._prefix = ""
 
     async def negotiate(self) -> Json:
         """Agree on a version; returns what the engine tells of itself. Must come first."""
-        about: Json = await self.call("GET", "/version")
+        about: Json = await self.call("GET", "/version", shape=OBJECT)
         newest, oldest = _version(about.get("ApiVersion")), _version(about.get("MinAPIVersion"))
         major, minor = max(min(PREFERRED_VERSION, newest), oldest)
         self._prefix = f"/v{major}.{minor}"
@@ -69,7 +74,7 @@ class DockerApi:
 
     async def describe(self) -> Engine:
         """Agree on a version, and learn what the engine is. Must come first."""
-        return Engine.read(await self.negotiate(), await self.call("GET", "/info") or {})
+        return Engine.read(await self.negotiate(), await self.call("GET", "/info", shape=OBJECT))
 
     async def call(
         self,
@@ -79,16 +84,18 @@ class DockerApi:
         query: Mapping[str, object] | None = None,
         body: object = None,
         timeout_s: float | None = TIMEOUT_S,
+        shape: type[msgspec.Struct] | None = None,
     ) -> Any:  # JSON of unknown shape
-        """Ask, and return the parsed answer; ``None`` where there is none. No ``timeout_s``: wait for ever."""
-        async with self.stream(method, path, query=query, body=body, timeout_s=timeout_s) as response:
-            content = await _read(response)
-        if not content:
-            return None
-        try:
-            return json.loads(content)
-        except ValueError:
-            raise EngineRefused(f"the Docker engine answered {path} with something else than JSON") from None
+        """Ask, and return the parsed answer; ``None`` where there is none. No ``timeout_s``: wait for ever. With a
+        ``shape`` (:mod:`~dms.executor.docker.shapes`) the answer is an object that has it."""
+        content = b""
+        with trio.move_on_after(math.inf if timeout_s is None else timeout_s) as scope:  # also for one that trickles
+            async with self.stream(method, path, query=query, body=body, timeout_s=timeout_s) as response:
+                content = await _read(response)
+        if scope.cancelled_caught:
+            raise self._silent(f"{path} took longer than {timeout_s:g} s")
+        answer = _parsed(content, path)
+        return answer if shape is None else held_to(shape, answer, path)
 
     @asynccontextmanager
     async def stream(
@@ -106,25 +113,31 @@ class DockerApi:
         params = {key: _text(value) for key, value in (query or {}).items()}
         all_headers = dict(headers or {}) | ({"Content-Type": "application/json"} if body is not None else {})
         try:
-            async with self._client.stream(
-                method,
-                self._prefix + path,
-                params=params,
-                content=json.dumps(body).encode() if body is not None else content,
-                headers=all_headers,
-                timeout=httpx2.Timeout(timeout_s, connect=CONNECT_TIMEOUT_S),
-            ) as response:
+            async with (
+                self._client() as client,
+                client.stream(
+                    method,
+                    self._prefix + path,
+                    params=params,
+                    content=json.dumps(body).encode() if body is not None else content,
+                    headers=all_headers,
+                    timeout=httpx2.Timeout(timeout_s, connect=CONNECT_TIMEOUT_S),
+                ) as response,
+            ):
                 if response.status_code >= 400:
                     raise EngineRefused(
                         _reason(await _read(response), response.status_code), status=response.status_code
                     )
                 yield response
-        except (httpx2.TransportError, OSError) as exc:
-            reason = str(exc) or type(exc).__name__
-            raise ExecutorUnavailable(
-                f"the Docker engine at {self.host} does not answer: {reason}",
-                hint="is it running, and may this user reach its socket?",
-            ) from exc
+        except (httpx2.RequestError, httpx2.InvalidURL, OSError) as exc:
+            raise self._silent(shown(str(exc), MAX_MESSAGE_CHARS) or type(exc).__name__) from exc
+
+    async def events(self, query: Mapping[str, object], *, timeout_s: float = TIMEOUT_S) -> list[Json]:
+        """What the engine remembers; ``query`` must have an end."""
+        async with self.stream("GET", "/events", query=query, timeout_s=timeout_s) as response:
+            lines = (await _read(response)).split(b"\n")
+        answers = [_parsed(line, "/events") for line in lines if line.strip()]
+        return [answer for answer in answers if isinstance(answer, dict)]
 
     @asynccontextmanager
     async def opened_frames(
@@ -145,15 +158,16 @@ class DockerApi:
     async def containers(self, labels: Mapping[str, str]) -> list[Json]:
         """All containers, running or not, that carry these labels."""
         filters = {"label": [f"{key}={value}" for key, value in labels.items()]}
-        return list(await self.call("GET", "/containers/json", query={"all": True, "filters": filters}) or ())
+        query = {"all": True, "filters": filters}
+        return list_of(LISTED, await self.call("GET", "/containers/json", query=query), "containers")
 
     async def container(self, name: str, *, size: bool = False) -> Json | None:
         """One container; ``None`` when there is none. With its ``size`` on the disk, which takes the engine a while."""
-        return await self._inspect(f"/containers/{_segment(name)}/json", {"size": True} if size else {})
+        return await self._inspect(f"/containers/{_segment(name)}/json", CONTAINER, {"size": True} if size else {})
 
     async def image(self, name: str) -> Json | None:
         """One image that bears this very name; ``None`` when there is none."""
-        found = await self._inspect(f"/images/{_segment(name)}/json")
+        found = await self._inspect(f"/images/{_segment(name)}/json", IMAGE)
         return found if found is not None and bears_name(found, ImageName.parse(name)) else None
 
     async def pull(
@@ -177,7 +191,7 @@ class DockerApi:
                 async with self.stream(
                     "POST", "/images/create", query=query, headers=headers, timeout_s=stall_s
                 ) as response:
-                    return await follow_reports(response.aiter_lines(), what, on_progress)
+                    return await follow_reports(_lines(response), what, on_progress)
             except ExecutorUnavailable as exc:
                 if isinstance(exc.__cause__, httpx2.ReadTimeout):
                     raise EngineRefused(f"{what}: nothing came for {stall_s:g} s") from None
@@ -189,7 +203,7 @@ class DockerApi:
         image = ImageName.parse(name)
         query = {"fromSrc": "-", "repo": str(image)}  # Podman reads no tag of its own
         async with self.stream("POST", "/images/create", query=query, content=tar) as response:
-            await follow_reports(response.aiter_lines(), f"the image {name} cannot be imported")
+            await follow_reports(_lines(response), f"the image {name} cannot be imported")
 
     async def remove_container(self, name: str) -> None:
         """Delete a container, running or not, with its anonymous volumes. One that is gone is fine."""
@@ -200,9 +214,26 @@ class DockerApi:
                 if exc.status not in (404, 409):  # 409: somebody else removes it just now
                     raise
 
-    async def _inspect(self, path: str, query: Mapping[str, object] | None = None) -> Json | None:
+    def _client(self) -> httpx2.AsyncClient:
+        """One for each call: a pool would keep the connection of a call that is cancelled before it has asked."""
+        limits = httpx2.Limits(max_connections=None, max_keepalive_connections=0)
+        return httpx2.AsyncClient(
+            transport=httpx2.AsyncHTTPTransport(uds=str(self.socket), limits=limits, verify=self._tls),
+            base_url="http://docker",
+            trust_env=False,
+        )
+
+    def _silent(self, reason: str) -> ExecutorUnavailable:
+        return ExecutorUnavailable(
+            f"the Docker engine at {self.host} does not answer: {reason}",
+            hint="is it running, and may this user reach its socket?",
+        )
+
+    async def _inspect(
+        self, path: str, shape: type[msgspec.Struct], query: Mapping[str, object] | None = None
+    ) -> Json | None:
         try:
-            answer: Json = await self.call("GET", path, query=query)
+            answer: Json = await self.call("GET", path, query=query, shape=shape)
         except EngineRefused as exc:
             if exc.status == 404:
                 return None
@@ -217,6 +248,29 @@ async def _frames(response: httpx2.Response) -> AsyncIterator[tuple[int, bytes]]
             yield frame
 
 
+async def _lines(response: httpx2.Response) -> AsyncIterator[str]:
+    """Lines; what is longer than any report is cut."""
+    rest = bytearray()
+    async for chunk in response.aiter_bytes():
+        *lines, last = chunk.split(b"\n")
+        for line in lines:
+            rest += line[: MAX_REPORT_CHARS + 1 - len(rest)]
+            yield rest.decode("utf-8", "replace")
+            rest.clear()
+        rest += last[: MAX_REPORT_CHARS + 1 - len(rest)]
+    if rest:
+        yield rest.decode("utf-8", "replace")
+
+
+def _parsed(content: bytes, path: str) -> Any:  # JSON of unknown shape
+    if not content:
+        return None
+    try:
+        return json.loads(content)
+    except (ValueError, RecursionError):
+        raise EngineRefused(f"the Docker engine answered {path} with something else than JSON") from None
+
+
 async def _read(response: httpx2.Response) -> bytes:
     content = bytearray()
     async for chunk in response.aiter_bytes():
@@ -228,8 +282,8 @@ async def _read(response: httpx2.Response) -> bytes:
 
 def _reason(content: bytes, status: int) -> str:
     try:
-        return str(json.loads(content)["message"])[:MAX_MESSAGE_CHARS]
-    except (ValueError, KeyError, TypeError):
+        return shown(str(json.loads(content)["message"]), MAX_MESSAGE_CHARS)
+    except (ValueError, KeyError, TypeError, RecursionError):
         return f"the Docker engine answered with status {status}"
 
 

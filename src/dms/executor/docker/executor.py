@@ -18,8 +18,9 @@ from dms.executor.docker.execution import DockerExecution
 from dms.executor.docker.facts import net_info, usage_of
 from dms.executor.docker.launch import Launcher, Owned, delete
 from dms.executor.docker.params import ENGINE, DockerParams
+from dms.executor.docker.shapes import CREATED, EXEC, OBJECT
 from dms.executor.docker.watch import DISK_CHECK_S, Watcher
-from dms.executor.errors import EngineRefused, StartFailed, Unsupported
+from dms.executor.errors import EngineRefused, ExecutorError, StartFailed, Unsupported
 from dms.executor.execution import ExecutionTable
 from dms.executor.protocol import EndReason, ExecOutput, ExecutionRequest, ExecutionStatus, ExecutorStats, NetInfo
 from dms.observe.log import get_logger
@@ -185,14 +186,16 @@ class DockerExecutor(ExecutionTable[DockerExecution]):
         execution = await self._get(execution_id)
         await execution.settled.wait()
         body = {"AttachStdout": True, "AttachStderr": True, "Cmd": list(argv)}
-        created = await self._api.call("POST", f"/containers/{execution.container_id}/exec", body=body)
+        path = f"/containers/{execution.container_id}/exec"
+        created = await self._api.call("POST", path, body=body, shape=CREATED)
         outputs = {1: bytearray(), 2: bytearray()}
         path = f"/exec/{created['Id']}"
         async with aclosing(self._api.frames("POST", f"{path}/start", body={"Detach": False, "Tty": False})) as frames:
             async for stream, data in frames:
                 outputs[stream] += data[: MAX_EXEC_OUTPUT_BYTES - len(outputs[stream])]
-        ended = await self._api.call("GET", f"{path}/json")
-        return ExecOutput(int(ended.get("ExitCode") or 0), bytes(outputs[1]), bytes(outputs[2]))
+        ended = await self._api.call("GET", f"{path}/json", shape=EXEC)
+        code = ended.get("ExitCode")  # none: it has not ended, its output has
+        return ExecOutput(-1 if code is None else code, bytes(outputs[1]), bytes(outputs[2]))
 
     async def stats(self, execution_id: str) -> ExecutorStats:
         """See :meth:`dms.executor.protocol.Executor.stats`. Memory without the page cache."""
@@ -201,7 +204,7 @@ class DockerExecutor(ExecutionTable[DockerExecution]):
             return ExecutorStats(memory_limit_bytes=execution.memory_bytes)
         path = f"/containers/{execution.container_id}/stats"
         try:
-            told = await self._api.call("GET", path, query={"stream": False, "one-shot": True}) or {}
+            told = await self._api.call("GET", path, query={"stream": False, "one-shot": True}, shape=OBJECT)
         except EngineRefused:
             return ExecutorStats(memory_limit_bytes=execution.memory_bytes)
         now = time.monotonic()
@@ -214,10 +217,14 @@ class DockerExecutor(ExecutionTable[DockerExecution]):
         await self._ready()
         async with trio.open_nursery() as nursery:
             for execution_id in list(self._executions):
-                nursery.start_soon(lambda id_: self.remove(id_, grace_s=1.0), execution_id)
+                nursery.start_soon(self._remove_if_possible, execution_id)
         for container in await self._api.containers({LABEL_EXECUTOR: self._executor_id}):
             await self._api.remove_container(container["Id"])
         await trio.to_thread.run_sync(delete, self._state_dir)
+
+    async def _remove_if_possible(self, execution_id: str) -> None:
+        with suppress(ExecutorError):  # what the engine keeps is tried once more, by its label
+            await self.remove(execution_id, grace_s=1.0)
 
     async def _ready(self) -> None:
         async with self._opening:
@@ -237,11 +244,11 @@ class DockerExecutor(ExecutionTable[DockerExecution]):
                     Path(labels[LABEL_RESULTS]) if labels.get(LABEL_RESULTS) else None,
                     adopted=True,
                     container_id=container["Id"],
-                    image=container.get("Image", ""),
+                    image=container.get("Image") or "",
                     written=tuple(
                         Path(mount["Source"])
                         for mount in container.get("Mounts") or ()
-                        if mount.get("Type") == "bind" and mount.get("RW")
+                        if mount.get("Type") == "bind" and mount.get("RW") and mount.get("Source")
                     ),
                 )
                 execution.open_logs(self._log_limit_bytes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import datetime
 from typing import Any
 
@@ -20,7 +21,8 @@ def usage_of(told: Json, limit_bytes: int, sample: tuple[float, int] | None, now
     cache = _dig(told, "memory_stats", "stats", "total_inactive_file") or _dig(
         told, "memory_stats", "stats", "inactive_file"
     )
-    networks = [network for network in (told.get("networks") or {}).values() if isinstance(network, dict)]
+    networks = told.get("networks")
+    networks = list(networks.values()) if isinstance(networks, dict) else []
 
     def network(key: str) -> int:
         return sum(int(_dig(one, key)) for one in networks)
@@ -53,27 +55,30 @@ def net_info(container: Json) -> NetInfo | None:
     networks = settings.get("Networks") or {}
     if not networks:
         return None
-    name, network = next(iter(networks.items()))
+    name, network = next((name, network or {}) for name, network in networks.items())
     address = str(network.get("IPAddress") or "")
     ports = [
-        PortBinding(str(b.get("HostIp") or ""), int(b.get("HostPort") or 0), int(inside), protocol or "tcp")
+        PortBinding(b.get("HostIp") or "", int(b.get("HostPort") or 0), int(inside), protocol or "tcp")
         for key, bindings in (settings.get("Ports") or {}).items()
         for inside, _, protocol in [key.partition("/")]
         for b in bindings or ()
+        if inside.isdecimal() and (b.get("HostPort") or "0").isdecimal()
     ]
     cidr = f"{address}/{network.get('IPPrefixLen')}" if address else ""
     return NetInfo("eth0", str(settings.get("Bridge") or name), address, cidr, tuple(ports))
 
 
 def _block_bytes(told: Json, operation: str) -> int:
-    entries = (told.get("blkio_stats") or {}).get("io_service_bytes_recursive") or ()
-    return sum(int(entry.get("value", 0)) for entry in entries if str(entry.get("op", "")).lower() == operation)
+    counted = told.get("blkio_stats")
+    entries = counted.get("io_service_bytes_recursive") if isinstance(counted, dict) else None
+    known = [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
+    return sum(int(_dig(entry, "value")) for entry in known if str(entry.get("op", "")).lower() == operation)
 
 
 def _dig(told: Any, *keys: str) -> float:  # JSON of unknown shape
     for key in keys:
         told = told.get(key) if isinstance(told, dict) else None
-    return told if isinstance(told, int | float) else 0
+    return told if isinstance(told, int | float) and math.isfinite(told) else 0
 
 
 def seconds(text: object) -> float:
@@ -83,5 +88,5 @@ def seconds(text: object) -> float:
     whole, _, fraction = text.removesuffix("Z").partition(".")
     try:
         return datetime.fromisoformat(f"{whole}+00:00").timestamp() + float(f"0.{fraction[:9] or 0}")
-    except ValueError:
+    except (ValueError, OverflowError):
         return 0.0

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterable, Callable, Mapping
 from dataclasses import dataclass, field
 
 from dms.executor.errors import EngineRefused
+from dms.executor.text import shown
 
 DOCKER_HUB = "docker.io"
 MAX_LAYERS = 1024
@@ -83,7 +84,7 @@ class PullProgress:
     def feed(self, report: Mapping[str, object]) -> None:
         """Take one report in."""
         if report.get("error"):
-            self.error = str(report["error"])[:MAX_REASON_CHARS]
+            self.error = shown(str(report["error"]), MAX_REASON_CHARS)
             return
         status, layer = str(report.get("status") or ""), str(report.get("id") or "")
         if status.startswith("Digest: "):
@@ -120,7 +121,7 @@ async def follow_reports(
             continue
         try:
             report = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
         if not isinstance(report, dict):
             continue

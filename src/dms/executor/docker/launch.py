@@ -29,6 +29,7 @@ from dms.executor.docker.images import ImageName, PullProgress
 from dms.executor.docker.mounts import mount_config
 from dms.executor.docker.params import DockerParams
 from dms.executor.docker.provision import provision_files
+from dms.executor.docker.shapes import CREATED
 from dms.executor.docker.watch import Watcher
 from dms.executor.errors import EngineRefused
 from dms.executor.protocol import ExecutionRequest
@@ -145,7 +146,7 @@ class Launcher:
         if self._limits_disk:
             try:
                 answer = await self._api.call(
-                    "POST", "/containers/create", query=query, body=limit_disk(config, disk_bytes)
+                    "POST", "/containers/create", query=query, body=limit_disk(config, disk_bytes), shape=CREATED
                 )
                 return _created(answer, execution)
             except EngineRefused as exc:
@@ -154,7 +155,8 @@ class Launcher:
                 self._limits_disk = False
                 log.warning("disk_not_limited_by_engine", driver=self._engine.storage_driver, reason=exc.message)
         execution.disk_bytes = disk_bytes
-        return _created(await self._api.call("POST", "/containers/create", query=query, body=config), execution)
+        answer = await self._api.call("POST", "/containers/create", query=query, body=config, shape=CREATED)
+        return _created(answer, execution)
 
     def _mounts(self, request: ExecutionRequest, written: Sequence[Path]) -> list[dict[str, Any]]:
         private = [self._owned.state_dir, self._api.socket]

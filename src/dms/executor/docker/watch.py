@@ -15,11 +15,16 @@ from dms.executor.docker.facts import seconds
 from dms.executor.docker.streams import BeginningLost, StreamLog
 from dms.executor.errors import EngineRefused, ExecutorError, ExecutorUnavailable
 from dms.executor.protocol import EndReason
+from dms.observe.log import get_logger
+
+log = get_logger(__name__)
 
 LOG_DRAIN_S = 5.0
 """How long the copying of logs may go on after the end."""
 RETRY_S = (0.2, 0.5, 1.0, 2.0, 5.0)
 """Pauses between attempts while the engine does not answer; the last one is repeated."""
+MAX_REFUSALS = 20
+"""Attempts after which an engine that answers, but with nothing that makes sense, is given up."""
 RESTART_POLL_S = 1.0
 """How often a container is looked at that the engine starts again."""
 ATTACHED_END_S = 10.0
@@ -62,33 +67,49 @@ class Watcher:
             ended.set()
 
     async def watch(self, execution: DockerExecution) -> None:
-        """Until the end is known and told."""
+        """Until the end is known and told. Nothing that an engine answers ends more than this execution."""
         try:
-            async with trio.open_nursery() as nursery:
-                stopped, copied = trio.Event(), trio.Event()
-                nursery.start_soon(self._copy_logs, execution, stopped, copied)
-                if execution.disk_bytes:
-                    nursery.start_soon(self._watch_disk, execution)
-                await self._until_stopped(execution)
-                stopped.set()
-                with trio.move_on_after(LOG_DRAIN_S):
-                    await copied.wait()
-                nursery.cancel_scope.cancel()
-            ending = await self._persist(execution, lambda: self._ending(execution))
-            execution.finish(ending.exit_code, ending.reason, ending.text)
+            await self._watch(execution)
         except ExecutorError as exc:
             execution.finish(-1, EndReason.INFRASTRUCTURE, str(exc))
+        except Exception as exc:
+            log.exception("container_lost", execution=execution.execution_id)
+            execution.finish(-1, EndReason.INFRASTRUCTURE, f"it cannot be observed: {type(exc).__name__}")
+
+    async def _watch(self, execution: DockerExecution) -> None:
+        refused: ExecutorError | None = None
+        async with trio.open_nursery() as nursery:
+            stopped, copied = trio.Event(), trio.Event()
+            nursery.start_soon(self._copy_logs, execution, stopped, copied)
+            if execution.disk_bytes:
+                nursery.start_soon(self._watch_disk, execution)
+            try:
+                await self._until_stopped(execution)
+            except ExecutorError as exc:
+                refused = exc
+            stopped.set()
+            with trio.move_on_after(LOG_DRAIN_S):
+                await copied.wait()
+            nursery.cancel_scope.cancel()
+        if refused is not None:
+            raise refused
+        ending = await self._persist(execution, lambda: self._ending(execution))
+        execution.finish(ending.exit_code, ending.reason, ending.text)
 
     async def _persist(self, execution: DockerExecution, attempt: Callable[[], Awaitable[Ending]]) -> Ending:
-        """Try again while the engine does not answer."""
-        tries = 0
+        """Try again while the engine does not answer, and a while when what it answers makes no sense."""
+        tries = refusals = 0
         while True:
             try:
                 return await attempt()
             except ExecutorUnavailable:
                 execution.engine_was_gone = True
-                await trio.sleep(RETRY_S[min(tries, len(RETRY_S) - 1)])
-                tries += 1
+            except EngineRefused:
+                refusals += 1
+                if refusals >= MAX_REFUSALS:
+                    raise
+            await trio.sleep(RETRY_S[min(tries, len(RETRY_S) - 1)])
+            tries += 1
 
     async def _until_stopped(self, execution: DockerExecution) -> None:
         """The engine says when; a container that it starts again by itself has not stopped."""
@@ -189,10 +210,7 @@ class Watcher:
         # not later than the end: the engine would wait for events until then
         query = {"since": f"{began:.6f}", "until": f"{max(ended, began):.6f}", "filters": filters}
         with suppress(ExecutorError):
-            async with self._api.stream("GET", "/events", query=query, timeout_s=5) as response:
-                async for line in response.aiter_lines():
-                    if line.strip():
-                        return True
+            return bool(await self._api.events(query, timeout_s=5))
         return False
 
 
