@@ -96,10 +96,11 @@ class Admission:
         if not listed:
             return
         listed.reverse()
-        if message.sender is not None and len(listed) <= min(_MAX_UNREAD, self._max_held - self._count):
+        count = len(listed)
+        if message.sender is not None and count <= _MAX_UNREAD and count <= self._max_held - self._count:
             self._index(message, message.sender.uri)
             self._unread[message] = None
-            self._count += len(listed)
+            self._count += count
         else:
             self._read_at_once(message)
             if not message.tokens:
@@ -243,16 +244,15 @@ class Admission:
             return None
         if token.wire in message.tokens:
             return None
-        body, sender, own = token.levels[0], message.sender, self._anchors.did
-        is_for_us = sender is None or body.sub.uri in (sender.uri, own.uri)
-        if is_for_us and body.act != Action.REVOKE:
-            origin = message.origin
-            if (
-                origin.uri == body.iss.uri
-                or origin in token.issuers
-                or self._anchors.admit(token, own, self._clock_ns())
-            ):
-                return token
+        body, sender = token.levels[0], message.sender
+        if body.act != Action.REVOKE:
+            subject, own = body.sub.uri, self._anchors.did
+            if sender is None or subject == sender.uri or subject == own.uri:
+                origin = message.origin
+                if origin.uri == body.iss.uri or origin in token.issuers:
+                    return token
+                if self._anchors.admit(token, own, self._clock_ns()):
+                    return token
         self._refuse(message.claimed, token, None)
         return None
 
@@ -307,11 +307,11 @@ def ask(
     origin: DID,
 ) -> Question:
     """The question about the keys of actors, or about DIDs."""
-    return Question(action, _did(subject), _did(audience), caps, topic, origin, anchor)
-
-
-def _did(who: ActorID | DID) -> DID:
-    return who if isinstance(who, DID) else _did_of_pub(who.pub)
+    if isinstance(subject, ActorID):
+        subject = _did_of_pub(subject.pub)
+    if isinstance(audience, ActorID):
+        audience = _did_of_pub(audience.pub)
+    return Question(action, subject, audience, caps, topic, origin, anchor)
 
 
 @lru_cache(maxsize=4096)

@@ -135,17 +135,18 @@ class Decision(msgspec.Struct, frozen=True):
 
 def allow(question: Question, token: Token) -> Decision:
     """The decision that ``token`` carries."""
+    # by position: this is made for every message
     return Decision(
-        allowed=True,
-        rule=Rule.ALLOWED,
-        message="allowed",
-        hint="",
-        subject=question.subject,
-        audience=question.audience,
-        caps=tuple(question.caps),
-        topic=question.topic,
-        origin=question.origin,
-        token=token,
+        True,
+        Rule.ALLOWED,
+        "allowed",
+        "",
+        question.subject,
+        question.audience,
+        tuple(question.caps),
+        question.topic,
+        question.origin,
+        token,
     )
 
 

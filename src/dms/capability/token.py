@@ -319,7 +319,8 @@ def split_token_list(blob: bytes) -> list[Listed]:
     :raises BlobTooBig: more than :data:`MAX_BLOB_BYTES`.
     :raises BadToken: not a list.
     """
-    _check_size(blob)
+    if len(blob) > MAX_BLOB_BYTES:
+        raise _too_big(blob)
     try:
         return list(_decode_list(blob or b"{}").tok)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
@@ -331,7 +332,7 @@ def read_listed(member: Listed) -> Token | None:
 
     :raises BadToken: not a token.
     """
-    if member is None or isinstance(member, Token):
+    if not isinstance(member, msgspec.Raw):
         return member
     data = bytes(member)
     try:
@@ -346,7 +347,8 @@ def decode_token(data: bytes) -> Token:
     :raises BlobTooBig: more than :data:`MAX_BLOB_BYTES`.
     :raises BadToken: not a token.
     """
-    _check_size(data)
+    if len(data) > MAX_BLOB_BYTES:
+        raise _too_big(data)
     try:
         token = _read(data)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
@@ -357,9 +359,9 @@ def decode_token(data: bytes) -> Token:
 
 def keep_parsed(token: Token) -> None:
     """Recognise the bytes of ``token``, and of those that it rests on, when they come again. Only for valid ones."""
-    link = token.body.chain
+    link = token.levels[0].chain
     while link is not None and _parsed.keep(link.wire, link):
-        link = link.body.chain
+        link = link.levels[0].chain
     if _parsed.is_recurring(token.wire):
         _parsed.keep(token.wire, token)
 
@@ -448,9 +450,8 @@ def _read_tolerantly(data: bytes, type_: type[gojson.T]) -> gojson.T:
         raise BadToken(f"bad token: {exc.message}") from None
 
 
-def _check_size(data: bytes) -> None:
-    if len(data) > MAX_BLOB_BYTES:
-        raise BlobTooBig(f"capability blob too big: {len(data)} bytes, {MAX_BLOB_BYTES} are allowed")
+def _too_big(data: bytes) -> BlobTooBig:
+    return BlobTooBig(f"capability blob too big: {len(data)} bytes, {MAX_BLOB_BYTES} are allowed")
 
 
 def issue(

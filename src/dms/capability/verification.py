@@ -97,20 +97,25 @@ def _expired(levels: tuple[DMSToken, ...], now_ns: int) -> Finding:
 
 def _level_finding(levels: tuple[DMSToken, ...], known: int, revoked: Container[TokenKey]) -> Finding | None:
     """What is wrong with single levels: depth and revocation everywhere, shape where it was not looked at before."""
-    has_revoked = bool(revoked)  # names are made only where there is something to compare them with
-    for index, level in enumerate(levels):
-        if index < known:
-            if level.act not in _ACTIONS:
-                return _malformed(index, f"unexpected action {shown(level.act)!r}")
-            if not level.cap:
-                return _malformed(index, "no capabilities")
-            if level.exp > MAX_UINT64 or level.depth > MAX_UINT64:
-                return _malformed(index, "expiry or depth out of range")
-        if 0 < level.depth < index:
+    for index in range(known):
+        level = levels[index]
+        if level.act not in _ACTIONS:
+            return _malformed(index, f"unexpected action {shown(level.act)!r}")
+        if not level.cap:
+            return _malformed(index, "no capabilities")
+        if level.exp > MAX_UINT64 or level.depth > MAX_UINT64:
+            return _malformed(index, "expiry or depth out of range")
+    index = 0
+    for level in levels:
+        if level.depth and 0 < level.depth < index:
             message = f"not authorized: max depth exceeded: level {index} allows {level.depth}"
             return _finding(Rule.DEPTH, index, message)
-        if has_revoked and level.key in revoked:
-            return _finding(Rule.REVOKED, index, f"not authorized: revoked by {shown(level.iss.uri)}")
+        index += 1  # noqa: SIM113 (an enumeration costs more than the loop)
+    has_revoked = bool(revoked)  # names are made only where there is something to compare them with
+    if has_revoked:
+        for index, level in enumerate(levels):
+            if level.key in revoked:
+                return _finding(Rule.REVOKED, index, f"not authorized: revoked by {shown(level.iss.uri)}")
     return None
 
 
@@ -120,12 +125,10 @@ def _first_verified(levels: tuple[DMSToken, ...], trust: TrustContext) -> int:
     What is remembered holds for ever: these bytes were signed by the keys that they name themselves. Failures are not
     remembered: there are as many wrong tokens as anybody likes to make.
     """
-    known = 0
-    for level in levels:
-        if level.was_verified(trust):
-            break
-        known += 1
-    return known
+    for index in range(len(levels)):
+        if levels[index].was_verified(trust):
+            return index
+    return len(levels)
 
 
 def _link_finding(index: int, child: DMSToken, parent: DMSToken) -> Finding | None:
@@ -139,7 +142,7 @@ def _link_finding(index: int, child: DMSToken, parent: DMSToken) -> Finding | No
         return _unlinked(index, f"{shown(child.iss.uri)} rests on a token that was given to {shown(parent.sub.uri)}")
     if parent.aud.uri and parent.aud.uri != child.aud.uri:
         return _unlinked(index, f"{shown(parent.iss.uri)} granted it for use at {shown(parent.aud.uri)} only")
-    if not all_implied(parent.topics, child.topic):
+    if child.topic and not all_implied(parent.topics, child.topic):
         return _unlinked(index, f"topics beyond those that {shown(parent.iss.uri)} granted")
     if not all_implied(parent.caps, child.cap or ()):
         return _unlinked(index, f"capabilities beyond those that {shown(parent.iss.uri)} granted")

@@ -24,6 +24,7 @@ from dms.identity.resolution import FetchedKeys, Resolver
 
 FETCHED_METHODS: Final = frozenset({"prism"})
 """DID methods whose keys must be fetched."""
+_KEY_PREFIX: Final = "did:key:"
 RESOLVE_TIMEOUT_S: Final = 5.0
 MAX_UNRESOLVED: Final = 4
 """DIDs that one message may make us ask for."""
@@ -136,8 +137,9 @@ class TrustContext:
         :raises NoAnchorMethod: a DID of an unknown method.
         :raises InvalidDID: damaged.
         """
-        if not _must_be_fetched(did):
-            return _anchor_of_text(did.uri)
+        uri = did.uri
+        if uri.startswith(_KEY_PREFIX) or not _must_be_fetched(did):
+            return _anchor_of_text(uri)
         if did in self._providers:
             return self._providers[did].anchor
         if (key := self._fetched.get(did)) is not None:
@@ -212,4 +214,4 @@ def fetched_dids_in(text: bytes) -> list[DID]:
 
 
 def _must_be_fetched(did: DID) -> bool:
-    return not did.uri.startswith("did:key:") and did.method in FETCHED_METHODS
+    return not did.uri.startswith(_KEY_PREFIX) and did.method in FETCHED_METHODS
