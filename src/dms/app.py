@@ -147,6 +147,7 @@ async def serve(
             executor_id=str(network.peer_id),
             enabled=EXECUTORS,
             allow_privileged_docker=settings.job.allow_privileged_docker,
+            fetch_file=volumes.read_file,
             volume_dirs=volume_dirs(general.work_dir, storage),
         )
         for executor, reason in found.missing.items():

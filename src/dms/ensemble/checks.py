@@ -17,11 +17,19 @@ _NEEDED = {"s3": {"key"}, "ipfs": {"cid"}}
 _VOLUME_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
 
 
+WASM_SOURCES = ("module", "module_path", "module_url", "module_cid")
+"""Where a WebAssembly program may come from."""
+
+
 def check_wasm(values: dict[str, Any], tree: Mapping, path: str, r: Reader) -> None:
     """Exactly one way to the program, and no file below another."""
-    if ("module" in values) == ("module_path" in values):
-        reason = "exactly one of module and module_path must be given"
+    if len([name for name in WASM_SOURCES if name in values]) != 1:
+        reason = f"exactly one of {', '.join(WASM_SOURCES)} must be given"
         r.fail(tree, path, reason, hint="write module: ${file:prog.wasm}")
+    if "module_url" in values and "module_sha256" not in values:
+        r.fail(tree, f"{path}.module_sha256", "is required with module_url", hint="sha256sum prog.wasm tells it")
+    if "module_gateway" in values and "module_cid" not in values:
+        r.fail(tree, f"{path}.module_gateway", "means nothing without module_cid")
     files = set(values.get("files", ()))
     for file in sorted(files):
         parents = (file[:end] for end in range(1, len(file)) if file[end] == "/")

@@ -10,6 +10,7 @@ from functools import partial
 from typing import Final
 
 from dms.ensemble.checks import (
+    WASM_SOURCES,
     check_healthcheck,
     check_key,
     check_location,
@@ -209,6 +210,32 @@ WASM = Object(
         "module_path": Member(
             Text(pattern=r"/[\s\S]*", max_chars=4096, what="an absolute path"), "or where the provider has it"
         ),
+        "module_url": Member(
+            Text(pattern=r"https?://[^\s/][\S]*", max_chars=4096, what="an address of http or https"),
+            "or its address; module_sha256 is required then",
+        ),
+        "module_cid": Member(
+            Text(
+                pattern=r"(?:ipfs://|/ipfs/)?[0-9A-Za-z]{2,256}",
+                max_chars=264,
+                what="a content id",
+                advice="ipfs add --cid-version=1 prog.wasm tells it",
+            ),
+            "or its content id in IPFS",
+        ),
+        "module_gateway": Member(
+            Text(pattern=r"https?://[^\s/][\S]*", max_chars=4096, what="an address of http or https"),
+            "the trustless gateway to ask for module_cid; the provider's unless given",
+        ),
+        "module_sha256": Member(
+            Text(
+                pattern=r"[0-9a-fA-F]{64}",
+                max_chars=64,
+                what="64 hexadecimal digits",
+                advice="sha256sum prog.wasm tells them",
+            ),
+            "what the program's SHA-256 must be",
+        ),
         "args": Member(TEXTS, "arguments, the first is argv[1]"),
         "environment": Member(ENVIRONMENT, "variables, as a map or a list of KEY=VALUE"),
         "stdin": Member(TEXT, "text on standard input"),
@@ -229,7 +256,10 @@ WASM = Object(
         ),
     },
     check=check_wasm,
-    constraint={"oneOf": [{"required": ["module"]}, {"required": ["module_path"]}]},
+    constraint={
+        "oneOf": [{"required": [source]} for source in WASM_SOURCES],
+        "dependentRequired": {"module_url": ["module_sha256"], "module_gateway": ["module_cid"]},
+    },
 )
 NULL = Object({"duration": Member(Duration(stays_text=True), "how long it runs")})
 EXECUTION = Execution(

@@ -182,6 +182,17 @@ class ExecutorStats:
         return 100 * self.memory_used_bytes / self.memory_limit_bytes if self.memory_limit_bytes else 0.0
 
 
+class FetchFile(Protocol):
+    """How the content of one file is got from elsewhere."""
+
+    async def __call__(self, source: SpecConfig, *, max_bytes: int) -> bytes:
+        """The content of the one file that a storage specification names, checked against its hash.
+
+        :raises DMSError: it cannot be had, with the reason.
+        """
+        ...
+
+
 class Executor(Protocol):
     """One backend. Ids that it does not know raise :class:`~dms.executor.errors.ExecutionNotFound`."""
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import trio
 
 from dms.executor.errors import ExecutorError
-from dms.executor.protocol import Executor
+from dms.executor.protocol import Executor, FetchFile
 
 PROBE_TIMEOUT_S = 15.0
 """How long one backend may take to say that it is there."""
@@ -32,7 +32,8 @@ async def available_executors(
     executor_id: str,
     enabled: Iterable[str] = ("wasm", "docker", "qemu", "firecracker"),
     modules_dir: Path | None = None,
-    allowed_module_dirs: Iterable[Path] = (),
+    module_dirs: Iterable[Path] | None = None,
+    fetch_file: FetchFile | None = None,
     docker_host: str = "",
     allow_privileged_docker: bool = False,
     volume_dirs: Iterable[Path] = (),
@@ -42,20 +43,27 @@ async def available_executors(
     """Try each backend of ``enabled``; they find again what an earlier process left running.
 
     ``nursery`` holds their background tasks: cancelling it leaves workloads running. ``state_dir`` belongs to the
-    executors alone; nodes of one user may share ``modules_dir``. ``executor_id`` tells the containers of this node
+    executors alone; nodes of one user may share ``modules_dir``, which holds compiled programs. ``fetch_file`` is how
+    programs come from elsewhere. ``executor_id`` tells the containers of this node
     from those of others on one Docker engine, so it must be the same after a restart. ``docker_host`` is
     ``unix:///…``; empty means ``DOCKER_HOST`` or the usual socket. A container sees of this machine what lies in
     ``volume_dirs`` (with none, whatever it is told to, but for links). ``image_dirs`` hold the kernels and images that
-    microVMs may boot; left out, it is ``images`` beside ``state_dir``.
+    microVMs may boot; left out, it is ``images`` beside ``state_dir``. ``module_dirs`` hold the WebAssembly programs that
+    may be named by their path; left out, it is ``modules`` there.
     """
     found = AvailableExecutors()
+    modules = tuple(module_dirs) if module_dirs is not None else (state_dir.parent / "modules",)
     images = tuple(image_dirs) if image_dirs is not None else (state_dir.parent / "images",)
 
     async def open_wasm() -> Executor:
         from dms.executor.wasm import WasmExecutor
 
         return await WasmExecutor.open(
-            nursery, state_dir / "wasm", modules_dir=modules_dir, allowed_module_dirs=allowed_module_dirs
+            nursery,
+            state_dir / "wasm",
+            modules_dir=modules_dir,
+            allowed_module_dirs=modules,
+            fetch_file=fetch_file,
         )
 
     async def open_docker() -> Executor:

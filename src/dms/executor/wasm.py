@@ -22,14 +22,13 @@ import stat
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Protocol
 
 import trio
 
 from dms.executor.errors import ExecutorError, InvalidEngineSpec, StartFailed, Unsupported
 from dms.executor.logs import STDERR_LOG, STDOUT_LOG
 from dms.executor.process import Record, RunDirectory, boot_id, dump
-from dms.executor.protocol import EndReason, ExecutionRequest
+from dms.executor.protocol import EndReason, ExecutionRequest, FetchFile
 from dms.executor.supervision import SupervisedExecution, SupervisedTable, checked_mounts, delete
 from dms.executor.wasm_params import ENGINE, MAX_MODULE_BYTES, WasmParams, is_component, module_defect
 from dms.executor.wasm_process import compiled_name, library_path, probe, spawn
@@ -40,17 +39,6 @@ DEFAULT_MEMORY_BYTES = 512 * 1024 * 1024
 DEFAULT_LOG_LIMIT_BYTES = 64 * 1024 * 1024
 CANCELLED_EXIT_CODE = 143
 """Of one that never ran: what a shell reports after ``SIGTERM``."""
-
-
-class FetchFile(Protocol):
-    """How the content of one file is got from elsewhere."""
-
-    async def __call__(self, source: SpecConfig, *, max_bytes: int) -> bytes:
-        """The content of the one file that a storage specification names, checked against its hash.
-
-        :raises DMSError: it cannot be had, with the reason.
-        """
-        ...
 
 
 @dataclass(eq=False, slots=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import posixpath
 import re
+import secrets
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,14 +18,14 @@ import trio
 from dms.identity.files import make_private_directory
 from dms.observe import get_logger
 from dms.storage.controller import VolumeController
-from dms.storage.errors import InvalidStorageSpec, StorageError
+from dms.storage.errors import InvalidStorageSpec, StorageError, TooLarge
 from dms.storage.gluster import GlusterClient, GlusterParams
 from dms.storage.library import Library
 from dms.storage.local import LocalDirectories
 from dms.storage.mounts import Mounter
 from dms.storage.room import room_taken
 from dms.storage.transfer import OnProgress
-from dms.storage.tree import remove_tree, room_watched
+from dms.storage.tree import open_file, remove_tree, room_watched, walk
 from dms.types.errors import DMSError
 from dms.types.resources import SpecConfig
 
@@ -32,6 +33,7 @@ MAX_VOLUMES = 32
 REMOTE = ("s3", "http", "https", "ipfs")
 _OWNER = re.compile(r"[0-9A-Za-z][0-9A-Za-z_.-]{0,255}")
 _SECRETS = ".secrets-"
+_READER = ".reading-"
 _CLOSED_TARGETS = ("/proc", "/sys", "/dev")
 
 log = get_logger(__name__)
@@ -99,6 +101,11 @@ class Volumes:
         self._gluster = gluster
         self._mounter = mounter
         self._counting = trio.Lock()
+
+    @property
+    def controller(self) -> VolumeController:
+        """All volumes of this machine, for its owner."""
+        return self._controller
 
     def check(self, requests: Sequence[VolumeRequest]) -> None:
         """See whether all of it could be prepared here, without doing anything.
@@ -171,6 +178,21 @@ class Volumes:
                     await self.release(owner)
             raise
         return tuple(binds)
+
+    async def read_file(self, source: SpecConfig, *, max_bytes: int) -> bytes:
+        """The content of the one file that ``source`` names, such as a program. What is named by its hash is downloaded
+        once and kept, as volumes are.
+
+        :raises StorageError: it cannot be had, is larger, or is not one file.
+        """
+        volume = await self._library.fetch(source, max_bytes=max_bytes)
+        reader = f"{_READER}{secrets.token_hex(8)}"
+        await self._controller.acquire(volume, reader)
+        try:
+            return await trio.to_thread.run_sync(_only_file, volume.path, max_bytes)
+        finally:
+            with trio.CancelScope(shield=True):
+                await self._controller.release(reader)
 
     async def finish(self, owner: str, requests: Sequence[VolumeRequest]) -> tuple[SpecConfig, ...]:
         """:meth:`upload`, then :meth:`release`.
@@ -287,6 +309,17 @@ def _clear(directory: Path) -> None:
         directory.rmdir()
     except OSError as exc:
         raise StorageError(f"cannot remove {directory}: {exc.strerror}") from exc
+
+
+def _only_file(directory: Path, max_bytes: int) -> bytes:
+    found = [*walk(directory)]
+    if len(found) != 1 or found[0].kind != "file":
+        raise InvalidStorageSpec("what it names is not one file")
+    with open_file(directory, found[0].path) as file:
+        content = file.read(max_bytes + 1)
+    if len(content) > max_bytes:
+        raise TooLarge(f"this is more than the {max_bytes} bytes that are allowed")
+    return content
 
 
 def _check_target(target: str) -> str:

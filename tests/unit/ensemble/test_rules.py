@@ -86,12 +86,37 @@ BREACHES: list[tuple[str, dict[str, Any], str, str]] = [
     ),
     ("restart", docker(restart_policy="often"), "allocations.a.execution.restart_policy", "is not a restart policy"),
     ("login", docker(registry_auth={"username": "u"}), "allocations.a.execution.registry_auth.password", "is required"),
-    ("no module", wasm(), "allocations.a.execution", "exactly one of module and module_path"),
+    ("no module", wasm(), "allocations.a.execution", "exactly one of module, module_path, module_url, module_cid"),
     (
         "two modules",
         wasm(module="x", module_path="/x"),
         "allocations.a.execution",
-        "exactly one of module and module_path",
+        "exactly one of module, module_path, module_url, module_cid",
+    ),
+    (
+        "address without hash",
+        wasm(module_url="https://a/b"),
+        "allocations.a.execution.module_sha256",
+        "is required with",
+    ),
+    (
+        "address of another kind",
+        wasm(module_url="ftp://a/b", module_sha256="0" * 64),
+        "allocations.a.execution.module_url",
+        "is not an address of http or https",
+    ),
+    (
+        "short hash",
+        wasm(module="x", module_sha256="12"),
+        "allocations.a.execution.module_sha256",
+        "is not 64 hexadecimal digits",
+    ),
+    ("content id", wasm(module_cid="a b"), "allocations.a.execution.module_cid", "is not a content id"),
+    (
+        "gateway for nothing",
+        wasm(module="x", module_gateway="https://a"),
+        "allocations.a.execution.module_gateway",
+        "means nothing without module_cid",
     ),
     ("module path", wasm(module_path="x"), "allocations.a.execution.module_path", "is not an absolute path"),
     ("relative file", wasm(module="x", files={"a": "b"}), "allocations.a.execution.files.a", "is not a path"),
@@ -374,6 +399,8 @@ def test_each_breach_is_one_problem_at_its_path(document: dict[str, Any], path: 
 def test_the_document_from_which_the_breaches_start_is_valid() -> None:
     assert problems(ensemble()) == {}
     assert problems(wasm(module="x")) == {}
+    assert problems(wasm(module_url="https://example.com/x.wasm", module_sha256="0" * 64)) == {}
+    assert problems(wasm(module_cid="ipfs://bafkreigh2akiscaildcqabsyg3dfr6chu3fgpregiymsck7e7aqa4s52zy")) == {}
     assert problems(node(ports=[{"private": 1, "allocation": "a"}, {"private": 2, "allocation": "a"}])) == {}
     assert problems(docker(image="reg:5000/a/b_c:V1.0@sha256:" + "0" * 64)) == {}
 

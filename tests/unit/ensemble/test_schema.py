@@ -128,6 +128,9 @@ BROKEN = {
     "two programs": ensemble(
         {"a": allocation(executor="wasm", execution={"type": "wasm", "module": "x", "module_path": "/x"})}
     ),
+    "address without hash": ensemble(
+        {"a": allocation(executor="wasm", execution={"type": "wasm", "module_url": "https://example.com/x"})}
+    ),
     "city": ensemble(nodes={"n1": {"allocations": ["a"], "location": {"accept": [{"city": "Rome"}]}}}),
     "port": ensemble(nodes={"n1": {"allocations": ["a"], "ports": [{"public": 80, "private": 1, "allocation": "a"}]}}),
     "supervisor below": ensemble(supervisor={"strategy": "OneForOne", "children": [{"strategy": "x"}]}),
