@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import glob
 import os
 import re
 import secrets
+import time
 from pathlib import Path
 
 from dms.identity.errors import BadName
 
 _FORBIDDEN = re.compile(r"[/\\\x00-\x1f\x7f]")
 _MAX_NAME_BYTES = 200
+_LEFT_BEHIND_S = 600.0
 
 
 def check_name(name: str) -> str:
@@ -30,10 +34,12 @@ def make_private_directory(directory: Path) -> None:
 
 
 def write_private(path: Path, data: bytes) -> None:
-    """Replace ``path`` by ``data``, mode 0600: temporary file, fsync, rename, fsync of the directory.
+    """Replace ``path`` by ``data``, mode 0600: temporary file, fsync, rename, fsync of the directory. What a writer that was
+    killed long ago left beside it is removed.
 
     :raises OSError: the disk is full, the directory is not writable, …; the old file is untouched then.
     """
+    _remove_leftovers(path)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
@@ -46,6 +52,14 @@ def write_private(path: Path, data: bytes) -> None:
         temporary.unlink(missing_ok=True)
         raise
     sync_directory(path.parent)
+
+
+def _remove_leftovers(path: Path) -> None:
+    """Temporary files of ``path`` that nobody can still be writing: they may hold secrets."""
+    for leftover in path.parent.glob(f".{glob.escape(path.name)}.????????.tmp"):
+        with contextlib.suppress(OSError):
+            if time.time() - leftover.stat().st_mtime > _LEFT_BEHIND_S:
+                leftover.unlink()
 
 
 def sync_directory(directory: Path) -> None:

@@ -30,7 +30,8 @@ MAX_UNRESOLVED: Final = 4
 """DIDs that one message may make us ask for."""
 FILE_TIMEOUT_S: Final = 20.0
 _FETCHED_DID: Final = re.compile(rb"did:prism:[A-Za-z0-9._-]{1,128}")
-_VERIFIED_CACHE: Final = 8192
+MAX_VERIFIED: Final = 81_920
+"""Digests; more than a context holds anchors and revocations, so that a file read again costs no signature."""
 _ANCHOR_CACHE: Final = 4096
 
 
@@ -185,7 +186,7 @@ class TrustContext:
 
     def remember(self, digest: bytes) -> None:
         """Note that the statement with this SHA-256, signatures included, was verified; the oldest is forgotten."""
-        if len(self._verified) >= _VERIFIED_CACHE:
+        if len(self._verified) >= MAX_VERIFIED:
             del self._verified[next(iter(self._verified))]
         self._verified[digest] = None
 

@@ -31,6 +31,8 @@ from dms.observe import get_logger
 from dms.types.errors import DMSError, Unavailable
 
 POLL_S = 1.0
+RETRY_S = 60.0
+"""How long to wait before keys are asked for again that could not be had: tokens in the file rest on them."""
 LOCK_TIMEOUT_S = 10.0
 LOCK_POLL_S = 0.02
 
@@ -98,6 +100,7 @@ class CapabilityFile:
         self.context = self._load()
         self._on_disk: CapabilityContext | None = None
         self._loaded: Anchors = self.context.list_roots()
+        self._are_keys_missing = any(self.context.unresolved.values())
 
     async def change(self, edit: Callable[[CapabilityContext], T]) -> T:
         """Make ``edit`` in the file, then take it up; see :class:`AnchorKeeper`.
@@ -140,12 +143,16 @@ class CapabilityFile:
         with held(self.path) as tell:
             self._tell = tell
             tell(self._state)
+            asked_at_s = trio.current_time()
             try:
                 while True:
                     await trio.sleep(POLL_S)
-                    if not self._mutex.locked() and file_state(self.path) != self._state:
-                        await self._resolve()
-                        self.reload()
+                    is_due = self._are_keys_missing and trio.current_time() - asked_at_s >= RETRY_S
+                    if self._mutex.locked() or (file_state(self.path) == self._state and not is_due):
+                        continue
+                    asked_at_s = trio.current_time()
+                    await self._resolve()
+                    self.reload()
             finally:
                 self._tell = _tell_nobody
 
@@ -186,6 +193,7 @@ class CapabilityFile:
             self.context.add_roots(*gone)
             raise
         self._loaded, self._on_disk = found, fresh
+        self._are_keys_missing = any(fresh.unresolved.values())
         self._state = file_state(self.path) if state is None else state
         self._tell(self._state)
 

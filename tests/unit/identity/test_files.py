@@ -32,6 +32,18 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> 
     assert [p.name for p in tmp_path.iterdir()] == ["taken"]
 
 
+def test_what_a_killed_writer_left_long_ago_is_removed_and_what_another_writes_now_is_not(tmp_path: Path) -> None:
+    old, new, other = (
+        tmp_path / name for name in (".secret.00000000.tmp", ".secret.11111111.tmp", ".else.00000000.tmp")
+    )
+    for path in (old, new, other):
+        path.write_bytes(b"half")
+    for path in (old, other):
+        os.utime(path, (0, 0))
+    write_private(tmp_path / "secret", b"whole")
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([new.name, other.name, "secret"])
+
+
 def test_new_directories_are_private(tmp_path: Path) -> None:
     make_private_directory(tmp_path / "a")
     make_private_directory(tmp_path / "a")

