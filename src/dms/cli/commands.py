@@ -41,6 +41,7 @@ COMMANDS: tuple[Command, ...] = (
     Command("offboard", "Withdraw this machine from the network", "dms.cli.onboarding:offboard", _MACHINE),
     Command("hardware", "Show and measure this machine", "dms.cli.hardware:app", _MACHINE),
     Command("gpu", "List and test the GPUs of this machine", "dms.cli.gpu:app", _MACHINE),
+    Command("volume", "List, make, lock, encrypt and remove volumes", "dms.cli.volume:app", _MACHINE),
     Command("tap", "Make, remove and list TAP devices for microVMs", "dms.cli.tap:app", _MACHINE),
     Command("peers", "List the peers that the node is connected to", "dms.cli.peers:peers", _MACHINE),
     Command("config", "Show and change the configuration", "dms.cli.config:app", _MACHINE),

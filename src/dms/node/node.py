@@ -32,6 +32,7 @@ from dms.node.public import HELLO_TOPIC, PublicBehaviours
 from dms.node.reservations import Reservations
 from dms.node.revocation_spread import RevocationSpread, SpreadOptions
 from dms.node.vm import VmBehaviours
+from dms.node.volumes import VolumeBehaviours
 from dms.observe import get_logger
 from dms.orchestrator.deployment import LIVENESS_TIMEOUT_S
 from dms.orchestrator.deployments import Deployments
@@ -104,6 +105,7 @@ class Node:
         reservations = Reservations(store, self.resources, self.ports, clock_ns=root.security.now_ns)
         self.hosting = Hosting(
             root,
+        self._volumes = options.hosting.volumes
             store,
             self.resources,
             self.ports,
@@ -179,6 +181,8 @@ class Node:
         self.provider.register()
 
     def _on_peer(self, event: PeerEvent) -> None:
+        if self._volumes is not None:
+            VolumeBehaviours(self._volumes.controller).register(self.root)
         if event.change is PeerChange.IDENTIFIED:
             self.root.start_soon(self._greet, event.peer)
             self.revocations.on_peer(event.peer)

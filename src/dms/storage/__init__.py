@@ -9,6 +9,7 @@ What the rest of the program calls:
 :mod:`~dms.storage.ledger`      what is known of them, and who uses which
 :mod:`~dms.storage.shelf`       where they lie
 :mod:`~dms.storage.volume`      what is known of one
+:mod:`~dms.storage.lookup`      which one somebody means
 :mod:`~dms.storage.errors`      the tree of errors
 
 Elsewhere:

@@ -32,7 +32,7 @@ from dms.storage.errors import (
 from dms.storage.ledger import VolumeLedger, refuse_locked, refuse_sealed, refuse_used
 from dms.storage.sealing import SealingKey
 from dms.storage.shelf import Shelf
-from dms.storage.tree import measure, remove_tree, room_watched
+from dms.storage.tree import Extent, measure, remove_tree, room_watched
 from dms.storage.volume import NAME_CHARS, EncryptionType, IDType, Volume, VolumeRecord, VolumeSource, is_label
 from dms.store import Store
 
@@ -184,7 +184,11 @@ class VolumeController:
         """The same, of a volume at hand."""
         if volume.is_locked or volume.is_sealed:
             return volume.record.size_bytes
-        return (await trio.to_thread.run_sync(measure, volume.path)).size_bytes
+        return (await self.extent(volume)).size_bytes
+
+    async def extent(self, volume: Volume) -> Extent:
+        """Bytes and files of one that is not encrypted, counted now."""
+        return await trio.to_thread.run_sync(measure, volume.path)
 
     async def encrypt(self, path: Path, key: SealingKey) -> Volume:
         """Keep it as one encrypted file; its directory is gone then.

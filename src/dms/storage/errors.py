@@ -14,6 +14,7 @@
         ├── AccessRefused          the other side did not let us in                       (Denied)
         ├── VolumeNotFound         no such volume                                         (NotFound)
         ├── SourceNotFound         the other side has no such thing                       (NotFound)
+        ├── VolumeExists           the name is taken                                      (Conflict)
         ├── VolumeInUse            somebody works with it                                 (Conflict)
         ├── VolumeLocked           it changes no more                                     (Conflict)
         ├── VolumeNotLocked        it may still change                                    (Conflict)
@@ -97,6 +98,12 @@ class SourceNotFound(NotFound, StorageError):
     """The storage provider has no such thing."""
 
     code = "source_not_found"
+
+
+class VolumeExists(Conflict, StorageError):
+    """There is a volume of this name already."""
+
+    code = "volume_exists"
 
 
 class VolumeInUse(Conflict, StorageError):

@@ -81,11 +81,26 @@ class SealingKey:
         if mode & 0o077:
             raise InvalidStorageSpec(f"others may read the key file {path}", hint=f"chmod 600 {path}")
         try:
+            return cls.parse(text)
+        except InvalidStorageSpec:
+            raise InvalidStorageSpec(f"{path} is no key for volumes") from None
+
+    @classmethod
+    def parse(cls, text: str) -> SealingKey:
+        """Read what stands in a key file.
+
+        :raises InvalidStorageSpec: it is no key; the text is not repeated.
+        """
+        try:
             if not text.startswith(_KEY_PREFIX):
                 raise ValueError
-            return cls(base64.b64decode(text.removeprefix(_KEY_PREFIX), validate=True))
+            return cls(base64.b64decode(text.strip().removeprefix(_KEY_PREFIX), validate=True))
         except ValueError:
-            raise InvalidStorageSpec(f"{path} is no key for volumes") from None
+            raise InvalidStorageSpec("this is no key for volumes", hint="send the content of a key file") from None
+
+    def text(self) -> str:
+        """What stands in a key file: a secret."""
+        return f"{_KEY_PREFIX}{base64.b64encode(self._secret).decode()}"
 
     def save(self, path: Path) -> None:
         """Write a key file that only its owner reads; one that is there is never replaced.
@@ -95,7 +110,7 @@ class SealingKey:
         if path.exists():
             raise InvalidStorageSpec(f"there is a file {path} already", hint="without its key a volume is lost")
         with room_watched(path):
-            write_private(path, f"{_KEY_PREFIX}{base64.b64encode(self._secret).decode()}\n".encode())
+            write_private(path, f"{self.text()}\n".encode())
 
     @property
     def secret(self) -> bytes:
