@@ -101,11 +101,11 @@ class Node:
             self.resources, probe, store, check_cpu_usage=options.check_cpu_usage, benchmarks=self.benchmarks
         )
         self._executors, self._vms_dir = executors, options.work_dir / "vms"
+        self._volumes = options.hosting.volumes
         self.ports = PortAllocator(*options.port_range, in_use=options.port_in_use)
         reservations = Reservations(store, self.resources, self.ports, clock_ns=root.security.now_ns)
         self.hosting = Hosting(
             root,
-        self._volumes = options.hosting.volumes
             store,
             self.resources,
             self.ports,
@@ -176,13 +176,13 @@ class Node:
         machine = MachineBehaviours(self.resources, self.onboarding, self.probe, self.hosting, self.benchmarks)
         machine.register(self.root)
         VmBehaviours(self._executors, self._vms_dir).register(self.root)
+        if self._volumes is not None:
+            VolumeBehaviours(self._volumes.controller).register(self.root)
         DeploymentBehaviours(self.deployments, clock_ns=self.root.security.now_ns).register(self.root)
         CapabilityBehaviours(self.anchors, self.revocations).register(self.root)
         self.provider.register()
 
     def _on_peer(self, event: PeerEvent) -> None:
-        if self._volumes is not None:
-            VolumeBehaviours(self._volumes.controller).register(self.root)
         if event.change is PeerChange.IDENTIFIED:
             self.root.start_soon(self._greet, event.peer)
             self.revocations.on_peer(event.peer)
