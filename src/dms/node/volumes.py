@@ -158,9 +158,7 @@ class VolumeBehaviours:
             self._on(actor, name, handler, payload, reply)
 
     @staticmethod
-    def _on(
-        actor: Actor, name: str, handler: Handler, payload: Any, reply: type[VolumeReply | VolumesReply]
-    ) -> None:
+    def _on(actor: Actor, name: str, handler: Handler, payload: Any, reply: type[VolumeReply | VolumesReply]) -> None:
         async def answer(message: Message[Any]) -> Answer:
             try:
                 return await handler(message)
