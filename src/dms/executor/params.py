@@ -24,7 +24,9 @@ class Params:
 
     def __init__(self, spec: SpecConfig, engine: str, *, known: Iterable[str] | None = None) -> None:
         if spec.type.strip().lower() != engine:
-            raise InvalidEngineSpec(f"invalid {engine} engine type. expected {engine}, but received: {shown(spec.type, 64)}")
+            raise InvalidEngineSpec(
+                f"invalid {engine} engine type. expected {engine}, but received: {shown(spec.type, 64)}"
+            )
         self._engine = engine
         self._values: Mapping[str, object] = spec.params or {}
         if known is None:

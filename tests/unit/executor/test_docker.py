@@ -101,6 +101,7 @@ async def test_names_labels_and_limits_are_those_of_the_specification(bench: Ben
         "nunet-jobID": "exe_job",
         "nunet-executionID": "exe_job_e",
         "nunet-resultsDir": str(bench.path / "results" / "e"),
+        "nunet-diskBytes": str(10 * 1024**3),
     }
     assert (host["NanoCpus"], host["Memory"], host["MemorySwap"]) == (500_000_000, 64 * MIB, 64 * MIB)
     assert (host["PidsLimit"], host["Privileged"], host["CapDrop"]) == (1024, False, ["ALL"])

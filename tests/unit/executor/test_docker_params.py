@@ -10,13 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dms.executor.docker.container import Names, check, container_config
+from dms.executor.docker.container import Names, container_config
 from dms.executor.docker.engine import Engine
+from dms.executor.docker.guard import check
 from dms.executor.docker.params import DockerParams
 from dms.executor.docker.provision import PROVISION_RUNNER, effective_command, provision_files
 from dms.executor.errors import InvalidEngineSpec, Unsupported
 from dms.executor.protocol import ExecutionRequest, PortBinding
-from dms.types.resources import Resources, SpecConfig
+from dms.types.resources import CPU, RAM, Disk, Resources, SpecConfig
 
 NAMES = Names("exe", "job", "ens_node.task")
 IMAGE = {"Config": {"Entrypoint": ["/entry"], "Cmd": ["serve"]}}
@@ -245,7 +246,50 @@ def test_nothing_of_the_machines_namespaces_is_shared_by_default() -> None:
         {"SecurityOpt": ["no-new-privileges:true", "apparmor:unconfined"]},
         {"Devices": [{"PathOnHost": "/dev/sda"}]},
         {"Devices": [{"PathOnHost": "/dev/dri"}]},
+        {"NetworkMode": "Host"},
+        {"NetworkMode": "ns:/proc/1/ns/net"},
+        {"NetworkMode": "slirp4netns:allow_host_loopback=true"},
+        {"NetworkMode": "pasta:--map-gw"},
+        {"PidMode": "container:other"},
+        {"UsernsMode": "keep-id"},
+        {"Runtime": "nvidia"},
+        {"MaskedPaths": []},
+        {"ReadonlyPaths": []},
+        {"DeviceCgroupRules": ["a *:* rwm"]},
+        {"VolumeDriver": "local"},
+        {"Annotations": {"run.oci.keep_original_groups": "1"}},
+        {"ExtraHosts": ["registry:10.0.0.1"]},
+        {"PublishAllPorts": True},
+        {"OomKillDisable": True},
+        {"CpuRealtimeRuntime": 950000},
+        {"CpusetCpus": "0-7"},
+        {"BlkioWeight": 1000},
+        {"Cgroup": "container:x"},
+        {"Isolation": "process"},
+        {"AutoRemove": True},
+        {"Memory": 0},
+        {"Memory": -1, "MemorySwap": -1},
+        {"MemorySwap": -1},
+        {"NanoCpus": 0},
+        {"PidsLimit": 0},
+        {"PidsLimit": -1},
+        {"PidsLimit": 10**6},
+        {"OomScoreAdj": -1000},
+        {"LogConfig": {"Type": "syslog"}},
+        {"LogConfig": {"Type": "gelf", "Config": {"gelf-address": "udp://10.0.0.1:1"}}},
+        {"SecurityOpt": ["no-new-privileges:true", "label=disable"]},
+        {"SecurityOpt": ["no-new-privileges:true", "systempaths=x"]},
+        {"SecurityOpt": ["no-new-privileges:false"]},
+        {"Devices": [{"PathOnHost": "/dev/kfd", "CgroupPermissions": "rwm"}]},
+        {"Devices": [{"PathOnHost": "/dev/dri/card0/../../sda", "CgroupPermissions": "rw"}]},
+        {"DeviceRequests": [{"Driver": "nvidia", "Count": -1}]},
+        {"DeviceRequests": [{"Driver": "nvidia", "DeviceIDs": ["all"]}]},
+        {"DeviceRequests": [{"Driver": "nvidia", "DeviceIDs": ["0"]}]},
+        {"DeviceRequests": [{"Driver": "cdi", "DeviceIDs": ["vendor.com/class=all"]}]},
+        {"DeviceRequests": [{"Capabilities": [["gpu"]]}]},
         {"Mounts": [{"Type": "volume"}]},
+        {"Mounts": [{"Type": "image"}]},
+        {"Mounts": [{"Type": "cluster"}]},
         {"Mounts": [{"Type": "bind", "BindOptions": {"Propagation": "rshared"}}]},
     ],
 )
@@ -256,6 +300,12 @@ def test_the_last_look_refuses_whatever_would_open_the_sandbox(opening: dict[str
     assert isinstance(made_host, dict)
     with pytest.raises(Unsupported):
         check({**made, "HostConfig": made_host | opening})
+
+
+@pytest.mark.parametrize("key", ["Volumes", "Domainname", "MacAddress", "OpenStdin", "StopTimeout", "NetworkingConfig"])
+def test_the_last_look_refuses_settings_that_it_does_not_know(key: str) -> None:
+    with pytest.raises(Unsupported, match=f"{key} is not for containers of jobs"):
+        check({**config(request()), key: "x"})
 
 
 def test_not_even_privileged_containers_share_namespaces() -> None:
@@ -280,4 +330,45 @@ def test_no_parameter_of_a_job_changes_the_isolation(params: dict[str, object]) 
 def test_a_gpu_cannot_be_taken_by_a_variable() -> None:
     asked = request(environment=["NVIDIA_VISIBLE_DEVICES=all", "A=1"])
     assert config(asked)["Env"] == ["A=1"]
-    assert config(asked, engine=Engine(has_nvidia=True))["Env"] == ["A=1", "NVIDIA_VISIBLE_DEVICES=void"]
+    environment = config(asked, engine=Engine(has_gpu_runtime=True))["Env"]
+    assert isinstance(environment, list)
+    assert environment[0] == "A=1"
+    assert {"NVIDIA_VISIBLE_DEVICES=void", "NVIDIA_MIG_CONFIG_DEVICES=void", "AMD_VISIBLE_DEVICES=void"} < set(
+        environment
+    )
+
+
+def sized(cores: float, ram_bytes: int = 0, disk_bytes: int = 0) -> ExecutionRequest:
+    resources = Resources(cpu=CPU(cores=cores), ram=RAM(size=ram_bytes), disk=Disk(size=disk_bytes))
+    return replace(request(), resources=resources)
+
+
+def test_a_sliver_of_a_processor_is_a_limit_and_not_none() -> None:
+    assert host(sized(1e-12))["NanoCpus"] == 10**7
+
+
+@pytest.mark.parametrize(
+    "asked", [sized(-1), sized(float("nan")), sized(float("inf")), sized(1, -1), sized(1, disk_bytes=-1)]
+)
+def test_resources_that_are_none_do_not_lift_a_limit(asked: ExecutionRequest) -> None:
+    with pytest.raises(InvalidEngineSpec, match="of no size"):
+        config(asked)
+
+
+def test_labels_of_an_image_are_not_those_of_its_containers() -> None:
+    """Proxies, schedulers and updaters on the machine obey labels of containers."""
+    labels = {"traefik.http.routers.x.rule": "Host(`bank.example`)", "nunet-executor": "other", "nunet-jobID": "x"}
+    made = container_config(request(), DockerParams.parse(request().engine), NAMES, {"Config": {"Labels": labels}})
+    assert made["Labels"] == {"traefik.http.routers.x.rule": "", **NAMES.labels(Path("/results"))}
+
+
+def test_the_health_check_of_an_image_is_not_run_by_the_engine() -> None:
+    assert config(request())["Healthcheck"] == {"Test": ["NONE"]}
+
+
+def test_ids_that_become_the_same_name_have_containers_of_their_own() -> None:
+    names = [
+        Names("exe", "job", execution_id).container for execution_id in ("a:b", "a;b", "a-b", "a" * 300, "a" * 301)
+    ]
+    assert len(set(names)) == 5
+    assert max(map(len, names)) < 200

@@ -3,7 +3,8 @@
 ==============  ==================================================================================================
 ``executor``    :class:`~.executor.DockerExecutor`: what every backend can do, done with containers
 ``params``      engine parameters of every era
-``container``   how a request becomes a container, and the last look before the engine gets it
+``container``   how a request becomes a container
+``guard``       … the last look before the engine gets it
 ``mounts``      … what of the host it may see
 ``devices``     … which GPUs
 ``provision``   … what runs in it before the workload

@@ -2,14 +2,15 @@
 
 What a container may do is less than Docker's default: no new privileges, system calls filtered by the engine's own
 profile, the memory limit covers swap, processes, open files and output are bounded, nothing of the host's namespaces is
-shared, and of the capabilities only :data:`CAPABILITIES` are kept, those without which the servers of common images
-cannot drop to their own user, own their files or listen on ports below 1024.
+shared, and of the capabilities only a few are kept. Of what an *image* says about its containers only that counts which
+concerns nobody but them: its labels, which other programs of the machine may obey, and its health check do not.
 
-:func:`check` looks once more at what was made, whoever made it: no parameter of a job can lead past it.
+:mod:`~dms.executor.docker.guard` looks once more at what was made, whoever made it: no parameter of a job can lead past.
 """
 
 from __future__ import annotations
 
+import hashlib
 import re
 import resource
 from collections.abc import Mapping, Sequence
@@ -17,18 +18,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dms.executor.docker.devices import NVIDIA_VARIABLE, gpu_config, has_nvidia
+from dms.executor.docker.devices import GPU_VARIABLES, NVIDIA_VARIABLE, gpu_config, has_nvidia
 from dms.executor.docker.engine import Engine
+from dms.executor.docker.guard import CAPABILITIES, MIN_NANO_CPUS, SECURITY, check
 from dms.executor.docker.mounts import bind
 from dms.executor.docker.params import DockerParams
 from dms.executor.docker.provision import PROVISION_RUNNER, effective_command
-from dms.executor.errors import Unsupported
+from dms.executor.errors import InvalidEngineSpec
 from dms.executor.protocol import ExecutionRequest
 
 LABEL_EXECUTOR, LABEL_JOB, LABEL_EXECUTION = "nunet-executor", "nunet-jobID", "nunet-executionID"
 LABEL_RESULTS = "nunet-resultsDir"
 """Ours alone: where the logs go, so that a later process can go on writing them."""
-CAPABILITIES = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "KILL", "NET_BIND_SERVICE", "SETGID", "SETUID")
+LABEL_DISK = "nunet-diskBytes"
+"""Ours alone: what it may write, where nobody but us watches that."""
 PIDS_LIMIT = 1024
 OPEN_FILES_LIMIT = 65536
 """Or what this process may have at most: engines without all rights cannot give more."""
@@ -37,16 +40,17 @@ PODMAN_USER_PROCESSES = 16384
 OOM_SCORE = 500
 """When the whole machine runs out of memory, workloads end before the daemon and the system do."""
 DEFAULT_MEMORY_BYTES = 512 * 1024 * 1024
-DEFAULT_CORES = 1.0
+DEFAULT_CORES, MAX_CORES = 1.0, 1e6
 DEFAULT_DISK_BYTES = 10 * 1024**3
 ENGINE_LOG_SIZE, ENGINE_LOG_FILES = "48m", "2"
 """What the engine itself keeps of the output; after a restart of ours the log is completed from it."""
 MAX_RESTARTS = 10
 PUBLIC_DNS = "1.1.1.1"
 READ_ONLY_TMPFS = ("/tmp", "/run", "/var/tmp")  # noqa: S108  paths in the container
+MAX_NAME_CHARS = 180
 TMPFS_BYTES = 64 * 1024 * 1024
-_FORBIDDEN_HOST_KEYS = ("Binds", "VolumesFrom", "Links", "Sysctls", "CgroupParent", "Cgroup", "VolumeDriver")
-_NAMESPACES = ("NetworkMode", "PidMode", "IpcMode", "UTSMode", "UsernsMode", "CgroupnsMode")
+NO_HEALTHCHECK = {"Test": ["NONE"]}
+"""The image's own check would be run by the engine, as often as the image wants and outside of what we limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +74,11 @@ class Names:
     @property
     def container(self) -> str:
         """The container's name; engines allow fewer characters than ids may have."""
-        return re.sub(r"[^a-zA-Z0-9_.-]", "-", self.execution_label).lstrip("_.-")
+        name = re.sub(r"[^a-zA-Z0-9_.-]", "-", self.execution_label).lstrip("_.-")[:MAX_NAME_CHARS]
+        if name == self.execution_label:
+            return name
+        # other ids may become the same name
+        return f"{name}-{hashlib.sha256(repr((self.job_id, self.execution_id)).encode()).hexdigest()[:12]}"
 
     def labels(self, results_dir: Path) -> dict[str, str]:
         """All labels."""
@@ -108,6 +116,7 @@ def container_config(
     runner.
 
     :raises Unsupported: GPUs that cannot be given.
+    :raises InvalidEngineSpec: resources that are none.
     """
     engine = engine or Engine()
     host = _host_config(request, params, engine)
@@ -115,7 +124,8 @@ def container_config(
     config: dict[str, Any] = {
         "Image": params.image,
         "Env": _environment(params, request, engine),
-        "Labels": names.labels(request.results_dir),
+        "Labels": _blank_labels(image) | names.labels(request.results_dir),
+        "Healthcheck": NO_HEALTHCHECK,
         "Tty": False,
         "AttachStdout": True,
         "AttachStderr": True,
@@ -151,42 +161,25 @@ def limit_disk(config: Mapping[str, Any], limit_bytes: int) -> dict[str, Any]:
     return {**config, "HostConfig": {**config["HostConfig"], "StorageOpt": {"size": str(limit_bytes)}}}
 
 
-def check(config: Mapping[str, Any], *, allow_privileged: bool = False) -> None:
-    """The last look before an engine gets it: nothing that opens the sandbox, wherever it came from.
+def watch_disk(config: Mapping[str, Any], limit_bytes: int) -> dict[str, Any]:
+    """The same container, marked as one whose writing is watched by us."""
+    return {**config, "Labels": {**config["Labels"], LABEL_DISK: str(limit_bytes)}}
 
-    :raises Unsupported: with what it is.
-    """
-    host: Mapping[str, Any] = config["HostConfig"]
-    for key in _NAMESPACES:
-        mode = str(host.get(key) or "")
-        if mode in ("host", "shareable") or mode.startswith(("container:", "ns:")):
-            raise Unsupported(f"{key} {mode}: a container shares no namespace with the machine or with others")
-    for key in _FORBIDDEN_HOST_KEYS:
-        if host.get(key):
-            raise Unsupported(f"{key} is not for containers of jobs")
-    for mount in host.get("Mounts") or ():
-        if mount.get("Type") not in ("bind", "tmpfs"):
-            raise Unsupported(f"a mount of type {mount.get('Type')} is not for containers of jobs")
-        if mount.get("Type") == "bind" and (mount.get("BindOptions") or {}).get("Propagation") != "rprivate":
-            raise Unsupported("a mount would be passed on to the machine")
-    if allow_privileged:
-        return
-    if host.get("Privileged"):
-        raise Unsupported("privileged containers are not allowed")
-    if list(host.get("CapDrop") or ()) != ["ALL"] or set(host.get("CapAdd") or ()) - set(CAPABILITIES):
-        raise Unsupported("these capabilities are not for containers of jobs")
-    options = [str(option) for option in host.get("SecurityOpt") or ()]
-    if "no-new-privileges:true" not in options or any("unconfined" in option for option in options):
-        raise Unsupported("these security options are not for containers of jobs")
-    for device in host.get("Devices") or ():
-        if not re.fullmatch(r"/dev/(kfd|dri/(card|renderD)\d+)", str(device.get("PathOnHost"))):
-            raise Unsupported(f"the device {device.get('PathOnHost')} is not for containers of jobs")
+
+def has_volumes(image: Mapping[str, Any]) -> bool:
+    """Whether the image has the engine make directories of the host for its containers; no driver limits these."""
+    return bool((image.get("Config") or {}).get("Volumes"))
 
 
 def _host_config(request: ExecutionRequest, params: DockerParams, engine: Engine) -> dict[str, Any]:
-    memory_bytes = request.resources.ram.size or DEFAULT_MEMORY_BYTES
+    cores, memory_bytes = (
+        request.resources.cpu.cores or DEFAULT_CORES,
+        request.resources.ram.size or DEFAULT_MEMORY_BYTES,
+    )
+    if not 0 < cores < MAX_CORES or memory_bytes < 0 or request.resources.disk.size < 0:
+        raise InvalidEngineSpec("a container cannot have resources of no size")
     host: dict[str, Any] = {
-        "NanoCpus": round((request.resources.cpu.cores or DEFAULT_CORES) * 1e9),
+        "NanoCpus": max(MIN_NANO_CPUS, round(cores * 1e9)),
         "Memory": memory_bytes,
         "MemorySwap": memory_bytes,
         "PidsLimit": params.pids_limit or PIDS_LIMIT,
@@ -194,7 +187,7 @@ def _host_config(request: ExecutionRequest, params: DockerParams, engine: Engine
         "Ulimits": _ulimits(engine),
         "CapDrop": ["ALL"],
         "CapAdd": list(CAPABILITIES),
-        "SecurityOpt": ["no-new-privileges:true"],
+        "SecurityOpt": SECURITY,
         "Privileged": False,
         "ReadonlyRootfs": params.read_only,
         "IpcMode": "private",
@@ -230,11 +223,16 @@ def _at_most(kind: int, wanted: int) -> int:
 
 
 def _environment(params: DockerParams, request: ExecutionRequest, engine: Engine) -> list[str]:
-    """As given, but no GPU can be had by a variable."""
-    kept = [item for item in params.environment if item.partition("=")[0] != NVIDIA_VARIABLE]
-    if engine.has_nvidia and not has_nvidia(request.resources.gpus):
-        kept.append(f"{NVIDIA_VARIABLE}=void")
+    """As given, but no GPU can be had by a variable, neither of the job's nor of the image's."""
+    kept = [item for item in params.environment if item.partition("=")[0] not in GPU_VARIABLES]
+    if engine.has_gpu_runtime:
+        given = (NVIDIA_VARIABLE,) if has_nvidia(request.resources.gpus) else ()
+        kept += [f"{name}=void" for name in GPU_VARIABLES if name not in given]
     return kept
+
+
+def _blank_labels(image: Mapping[str, Any]) -> dict[str, str]:
+    return dict.fromkeys((image.get("Config") or {}).get("Labels") or (), "")
 
 
 def _tmpfs(params: DockerParams, taken: set[str]) -> list[dict[str, Any]]:

@@ -14,7 +14,12 @@ from dms.executor.errors import Unsupported
 from dms.types.resources import GPU
 
 NVIDIA_VARIABLE = "NVIDIA_VISIBLE_DEVICES"
-"""With NVIDIA's runtime as an engine's default, a container could take GPUs by setting it."""
+GPU_VARIABLES = (
+    NVIDIA_VARIABLE,
+    *("NVIDIA_MIG_CONFIG_DEVICES", "NVIDIA_MIG_MONITOR_DEVICES", "NVIDIA_IMEX_CHANNELS"),
+    *("AMD_VISIBLE_DEVICES", "HABANA_VISIBLE_DEVICES", "ASCEND_VISIBLE_DEVICES"),
+)
+"""With a vendor's runtime as an engine's default, a container, or its image, could take devices by setting them."""
 
 
 def gpu_config(gpus: Sequence[GPU], *, sys: Path = Path("/sys"), dev: Path = Path("/dev")) -> dict[str, Any]:

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOTFUL_SOCKETS = ("/var/run/docker.sock", "/run/podman/podman.sock")
+GPU_RUNTIMES = ("nvidia", "amd", "habana", "ascend")
+"""Words in the names of runtimes that look at such variables."""
 USER_SOCKETS = ("docker.sock", "podman/podman.sock")
 """Below ``XDG_RUNTIME_DIR``."""
 
@@ -49,8 +51,8 @@ class Engine:
     has_pids_limit: bool = True
     has_cpu_limit: bool = True
     has_init: bool = False
-    has_nvidia: bool = False
-    """A runtime of NVIDIA's is there: variables of a container could ask it for GPUs."""
+    has_gpu_runtime: bool = False
+    """A runtime of a vendor of GPUs is there: variables of a container could ask it for some."""
 
     @classmethod
     def read(cls, version: Mapping[str, object], info: Mapping[str, object]) -> Engine:
@@ -74,7 +76,8 @@ class Engine:
             has_pids_limit=bool(info.get("PidsLimit")),
             has_cpu_limit=bool(info.get("CpuCfsQuota")),
             has_init=bool(info.get("InitBinary")),
-            has_nvidia=isinstance(runtimes, dict) and any("nvidia" in str(name).lower() for name in runtimes),
+            has_gpu_runtime=isinstance(runtimes, dict)
+            and any(word in str(name).lower() for name in runtimes for word in GPU_RUNTIMES),
         )
 
     def weaknesses(self) -> tuple[str, ...]:

@@ -11,11 +11,11 @@ from pathlib import Path
 import trio
 
 from dms.executor.docker.api import DockerApi
-from dms.executor.docker.container import DEFAULT_MEMORY_BYTES, LABEL_EXECUTOR, LABEL_RESULTS, Names
+from dms.executor.docker.container import DEFAULT_MEMORY_BYTES, LABEL_DISK, LABEL_EXECUTOR, LABEL_RESULTS, Names
 from dms.executor.docker.ending import CANCELLED_EXIT_CODE
 from dms.executor.docker.engine import Engine
 from dms.executor.docker.execution import DockerExecution
-from dms.executor.docker.facts import net_info, usage_of
+from dms.executor.docker.facts import net_info, usage_of, whole_number
 from dms.executor.docker.launch import Launcher, Owned, delete
 from dms.executor.docker.params import ENGINE, DockerParams
 from dms.executor.docker.shapes import CREATED, EXEC, OBJECT
@@ -245,6 +245,7 @@ class DockerExecutor(ExecutionTable[DockerExecution]):
                     adopted=True,
                     container_id=container["Id"],
                     image=container.get("Image") or "",
+                    disk_bytes=whole_number(labels.get(LABEL_DISK)),
                     written=tuple(
                         Path(mount["Source"])
                         for mount in container.get("Mounts") or ()

@@ -81,6 +81,11 @@ def _dig(told: Any, *keys: str) -> float:  # JSON of unknown shape
     return told if isinstance(told, int | float) and math.isfinite(told) else 0
 
 
+def whole_number(text: str | None) -> int:
+    """Of a label; 0 where it is none."""
+    return int(text) if text and text.isdecimal() and len(text) < 20 else 0
+
+
 def seconds(text: object) -> float:
     """An engine's time as Unix seconds; 0 where it is not set."""
     if not isinstance(text, str) or text.startswith("0001"):

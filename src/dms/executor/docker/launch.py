@@ -1,7 +1,7 @@
 """Before a container runs: its image, its directory of scripts, its making and its start; nothing is left on failure.
 
 An image that was pulled with somebody's credentials is theirs although every container of the engine could have it. Its
-name is remembered, and whoever names it afterwards must be let in by the registry too.
+repository is remembered, and whoever names it afterwards, by whatever tag or digest, must be let in by the registry too.
 
 Under ``state_dir`` (mode 0700): ``private-images``; by digest of the execution's id ``<digest>/scripts/`` for
 provisioning and ``<digest>/cancelled``, which tells our own stop from somebody else's.
@@ -22,7 +22,16 @@ import trio
 
 from dms.executor.detached import write_file
 from dms.executor.docker.api import DockerApi, Json
-from dms.executor.docker.container import DEFAULT_DISK_BYTES, Names, container_config, limit_disk
+from dms.executor.docker.container import (
+    DEFAULT_DISK_BYTES,
+    LABEL_EXECUTION,
+    LABEL_JOB,
+    Names,
+    container_config,
+    has_volumes,
+    limit_disk,
+    watch_disk,
+)
 from dms.executor.docker.engine import Engine
 from dms.executor.docker.execution import DockerExecution
 from dms.executor.docker.images import ImageName, PullProgress
@@ -65,7 +74,7 @@ class Launcher:
 
     async def image(self, params: DockerParams) -> Json | None:
         """The image, if it is here and may be had without asking its registry."""
-        if params.registry_auth is not None or str(ImageName.parse(params.image)) in await self._private_images():
+        if params.registry_auth is not None or ImageName.parse(params.image).repository in await self._private_images():
             return None
         return await self._api.image(params.image)
 
@@ -75,7 +84,7 @@ class Launcher:
         :raises EngineRefused: with the registry's reason.
         """
         if params.registry_auth is not None:
-            await self._make_private(str(ImageName.parse(params.image)))
+            await self._make_private(ImageName.parse(params.image).repository)
 
         def tell(progress: PullProgress) -> None:
             execution.progress = str(progress)
@@ -114,7 +123,10 @@ class Launcher:
         execution.written = tuple(Path(mount["Source"]) for mount in mounts if not mount["ReadOnly"])
         try:
             await trio.to_thread.run_sync(self._prepare, request, scripts_dir)
-            created = await self._create(execution, names, config, request.resources.disk.size or DEFAULT_DISK_BYTES)
+            disk_bytes = request.resources.disk.size or DEFAULT_DISK_BYTES
+            if has_volumes(image):
+                config, execution.disk_bytes = watch_disk(config, disk_bytes), disk_bytes
+            created = await self._create(execution, names, config, disk_bytes)
             execution.container_id = created
             if execution.logs and params.restart_policy == "no":  # otherwise the output ends and begins again
                 await self._nursery.start(self._watcher.attach, execution)
@@ -126,10 +138,17 @@ class Launcher:
         except BaseException as exc:
             execution.container_id = ""
             if not isinstance(exc, EngineRefused):  # interrupted: it may be there although we do not know its id
-                await self._api.remove_container(names.container)
+                await self._remove_interrupted(names)
             delete(self.directory(request.execution_id))
             raise
         execution.settled.set()
+
+    async def _remove_interrupted(self, names: Names) -> None:
+        """By its labels: another one may have its name."""
+        labels = {LABEL_JOB: names.job_label, LABEL_EXECUTION: names.execution_label}
+        with trio.CancelScope(shield=True):
+            for container in await self._api.containers(labels):
+                await self._api.remove_container(container["Id"])
 
     def mark_cancelled(self, execution_id: str) -> None:
         """So that a later process knows too that it was us."""
@@ -154,7 +173,7 @@ class Launcher:
                     raise
                 self._limits_disk = False
                 log.warning("disk_not_limited_by_engine", driver=self._engine.storage_driver, reason=exc.message)
-        execution.disk_bytes = disk_bytes
+        config, execution.disk_bytes = watch_disk(config, disk_bytes), disk_bytes
         answer = await self._api.call("POST", "/containers/create", query=query, body=config, shape=CREATED)
         return _created(answer, execution)
 
@@ -184,7 +203,8 @@ class Launcher:
 
     async def _private_images(self) -> set[str]:
         if self._private is None:
-            self._private = set(await trio.to_thread.run_sync(_read_lines, self._owned.state_dir / "private-images"))
+            lines = await trio.to_thread.run_sync(_read_lines, self._owned.state_dir / "private-images")
+            self._private = {ImageName.parse(line).repository for line in lines}
         return self._private
 
     async def _make_private(self, name: str) -> None:

@@ -3,6 +3,7 @@ meanwhile, and so may we."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing, suppress
 
@@ -182,8 +183,12 @@ class Watcher:
         while True:
             await trio.sleep(self._disk_check_s)
             with suppress(ExecutorError):
-                container = await self._api.container(execution.container_id, size=True)
-                if int((container or {}).get("SizeRw") or 0) > execution.disk_bytes:
+                container = await self._api.container(execution.container_id, size=True) or {}
+                written = int(container.get("SizeRw") or 0)
+                for mount in container.get("Mounts") or ():
+                    if mount.get("Type") == "volume" and mount.get("Source"):
+                        written += await trio.to_thread.run_sync(disk_usage, mount["Source"])
+                if written > execution.disk_bytes:
                     execution.is_over_disk = True
                     await self._api.call("POST", f"/containers/{execution.container_id}/kill")
 
@@ -212,6 +217,19 @@ class Watcher:
         with suppress(ExecutorError):
             return bool(await self._api.events(query, timeout_s=5))
         return False
+
+
+def disk_usage(directory: str) -> int:
+    """Bytes that a directory takes on the disk; 0 where it cannot be seen from here. It may change meanwhile."""
+    found, waiting = 0, [directory]
+    while waiting:
+        with suppress(OSError), os.scandir(waiting.pop()) as entries:
+            for entry in entries:
+                with suppress(OSError):
+                    found += entry.stat(follow_symlinks=False).st_blocks * 512
+                    if entry.is_dir(follow_symlinks=False):
+                        waiting.append(entry.path)
+    return found
 
 
 def _goes_on(container: Json | None) -> bool:
