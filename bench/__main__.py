@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from bench import cli, deploy, docker, envelope, hardware, messages, node, storage, tokens
+from bench import cli, deploy, docker, envelope, hardware, messages, node, storage, tokens, wasm
 from bench.machine import describe_machine
 from bench.networks import Bench
 from bench.report import Report, print_report, write_report
@@ -23,6 +23,7 @@ BENCHMARKS: dict[str, Callable[[Bench], Report]] = {
     "hardware": hardware.measure,
     "storage": storage.measure,
     "tokens": tokens.measure,
+    "wasm": wasm.measure,
 }
 
 

@@ -120,7 +120,6 @@ FUNCTIONS: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "wasmtime_config_consume_fuel_set": (None, (P, c_bool)),
     "wasmtime_config_host_memory_creator_set": (None, (P, P)),
     "wasmtime_config_memory_init_cow_set": (None, (P, c_bool)),
-    "wasmtime_config_wasm_gc_set": (None, (P, c_bool)),
     "wasmtime_config_wasm_memory64_set": (None, (P, c_bool)),
     "wasmtime_config_wasm_threads_set": (None, (P, c_bool)),
     "wasmtime_context_set_fuel": (P, (P, c_uint64)),

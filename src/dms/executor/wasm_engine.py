@@ -48,13 +48,12 @@ class Job:
 
 
 def make_engine(library: Library, memory: GuestMemory, *, with_fuel: bool) -> int:
-    """An engine whose memories are ours; threads, 64-bit memories and a heap with garbage collection, which could evade
-    the limit, are off."""
+    """An engine whose memories are ours, that for garbage collection included; threads and 64-bit memories, which could
+    evade the limit, are off."""
     config = library.c.wasm_config_new()
     library.c.wasmtime_config_consume_fuel_set(config, with_fuel)
     library.c.wasmtime_config_wasm_threads_set(config, False)
     library.c.wasmtime_config_wasm_memory64_set(config, False)
-    library.c.wasmtime_config_wasm_gc_set(config, False)
     library.c.wasmtime_config_memory_init_cow_set(config, False)
     library.c.wasmtime_config_host_memory_creator_set(config, ctypes.byref(memory.creator))
     return int(library.c.wasm_engine_new_with_config(config))

@@ -52,6 +52,7 @@ MAX_COMPONENT_TABLES, MAX_COMPONENT_INSTANCES, MAX_COMPONENT_MEMORIES = 64, 128,
 MAX_TABLE_ELEMENTS, TABLE_ELEMENT_BYTES = 1 << 20, 16
 """All tables together hold no more than the memory of the program: each its part of it."""
 MIN_TABLE_ELEMENTS = 1 << 14
+HTTP = "wasi:http"
 PIPE_CHUNK_BYTES = 1 << 16
 PUMP_DRAIN_S = 2.0
 MAX_ERROR_CHARS = 2000
@@ -288,6 +289,8 @@ def finish_unstarted(error: WasmtimeError, memory: GuestMemory, job: Job, ending
     if memory.refused_bytes:
         finish_out_of_memory(job, memory, ending)
     text = _one_line(str(error))
+    if HTTP in str(error):
+        text = f"it needs {HTTP}, and programs here have no network"
     if any(told in str(error) for told in TOO_MANY):
         ending.finish(EXIT_OUT_OF_MEMORY, "out_of_memory", f"it needs more than it may have: {text}")
     ending.finish(-1, "infrastructure", f"the module cannot be started: {text}")

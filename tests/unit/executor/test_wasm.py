@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import trio
+import wasmtime
 
 from dms.executor.errors import InvalidEngineSpec, StartFailed, Unsupported
 from dms.executor.process import RunDirectory, boot_id
@@ -36,6 +37,11 @@ NO_START = WASM  # the empty module
 UNKNOWN_IMPORT = WASM + bytes.fromhex("01 04 01 60 00 00  02 0a 01 03 656e76 02 666f 00 00")
 BROKEN = WASM + b"\x01\x7fgarbage"
 COMPONENT = b"\0asm\x0d\0\1\0"
+
+
+def compiled(program: bytes | str) -> bytes:
+    """Of text, the module or component that it describes."""
+    return program if isinstance(program, bytes) else bytes(wasmtime.wat2wasm(program))
 
 
 def b64(data: bytes) -> str:
@@ -368,18 +374,59 @@ async def test_files_cannot_hide_a_volume(bench: Bench) -> None:
         await bench.executor.start(request)
 
 
-@pytest.mark.parametrize(
-    ("module", "reason"),
-    [
-        (NO_START, "no function _start"),
-        (UNKNOWN_IMPORT, "unknown import"),
-        (BROKEN, "cannot be compiled"),
-    ],
-)
-async def test_a_module_that_is_no_program_fails_with_the_reason(bench: Bench, module: bytes, reason: str) -> None:
-    result = await bench.run(bench.request(module=b64(module)))
+NO_PROGRAMS: dict[str, tuple[bytes | str, str]] = {
+    "a library": (NO_START, "no function _start"),
+    "an unknown import": (UNKNOWN_IMPORT, "unknown import"),
+    "garbage": (BROKEN, "cannot be compiled"),
+    "a component of garbage": (COMPONENT + b"\x01\x7fgarbage", "cannot be compiled"),
+    "a component that is a library": ("(component)", "no wasi:cli/run@0.2"),
+    "a component that wants something else": (
+        '(component (import "a:b/c" (instance (export "f" (func)))))',
+        "component imports instance `a:b/c`",
+    ),
+    "a component that wants the web": (
+        '(component (import "wasi:http/types@0.2.0" (instance (export "fields" (type (sub resource))))))',
+        "it needs wasi:http, and programs here have no network",
+    ),
+}
+
+
+@pytest.mark.parametrize(("module", "reason"), NO_PROGRAMS.values(), ids=NO_PROGRAMS.keys())
+async def test_a_module_that_is_no_program_fails_with_the_reason(
+    bench: Bench, module: bytes | str, reason: str
+) -> None:
+    result = await bench.run(bench.request(module=b64(compiled(module))))
     assert (result.reason, result.exit_code) == (EndReason.INFRASTRUCTURE, -1)
     assert reason in result.error_msg
+    assert "\n" not in result.error_msg
+
+
+HOARDERS = {
+    "a table": '(module (table 60000000 funcref) (func (export "_start")))',
+    "many tables": f'(module {"(table 1 funcref)" * 20} (func (export "_start")))',
+    "a memory": '(module (memory 4000) (func (export "_start")))',
+    "many memories": f'(module {"(memory 1)" * 6} (func (export "_start")))',
+    "collected objects": """(module (rec (type $s (struct (field (ref null $s))))) (func (export "_start")
+        (local $x (ref null $s)) (loop $more (local.set $x (struct.new $s (local.get $x))) (br $more))))""",
+    "exceptions": """(module (tag $e (param i64 i64 exnref)) (func (export "_start") (local $x exnref)
+        (loop $more (block $caught (result exnref)
+            (try_table (catch_all_ref $caught) (throw $e (i64.const 0) (i64.const 0) (local.get $x))) (unreachable))
+        (local.set $x) (br $more))))""",
+    "instances": f"""(component (core module $m (func (export "f")))
+        {"(core instance (instantiate $m))" * 200})""",
+}
+
+
+@pytest.mark.parametrize("program", HOARDERS.values(), ids=HOARDERS.keys())
+async def test_everything_that_holds_memory_is_limited(bench: Bench, program: str) -> None:
+    result = await bench.run(bench.request(module=b64(compiled(program)), ram=4 * MIB, timeout="20s"))
+    assert (result.reason, result.exit_code) == (EndReason.OUT_OF_MEMORY, 137)
+
+
+async def test_a_table_that_may_not_grow_further_says_so_to_the_program(bench: Bench) -> None:
+    program = """(module (table $t 1 funcref) (func (export "_start")
+        (loop $more (br_if $more (i32.ne (i32.const -1) (table.grow $t (ref.null func) (i32.const 10000)))))))"""
+    assert (await bench.run(bench.request(module=b64(compiled(program)), ram=4 * MIB))).ok
 
 
 async def test_a_module_by_path_must_lie_in_an_allowed_directory(bench: Bench) -> None:
@@ -425,14 +472,18 @@ async def test_a_results_directory_that_cannot_be_made_is_a_failed_start(bench: 
     assert await bench.executor.list() == ()
 
 
-async def test_the_compiled_module_is_kept_and_a_damaged_one_replaced(bench: Bench) -> None:
-    bench.executor = WasmExecutor(bench.nursery, bench.path / "state")
-    await bench.run(bench.request("hello"))
-    (compiled,) = (bench.path / "state" / "modules").glob("*.cwasm")
-    good = compiled.read_bytes()
-    compiled.write_bytes(b"damaged")
-    assert (await bench.run(bench.request("hello", id_="again"))).ok
-    assert len(compiled.read_bytes()) == len(good)
+async def test_what_was_compiled_is_kept_and_a_damaged_one_replaced(either: Bench) -> None:
+    either.executor = WasmExecutor(either.nursery, either.path / "state")
+    await either.run(either.request("hello"))
+    (kept,) = (either.path / "state" / "modules").glob("*.cwasm")
+    good, written = kept.read_bytes(), kept.stat().st_ino
+    await either.run(either.request("hello", id_="again"))
+    assert kept.stat().st_ino == written
+    kept.write_bytes(good[:-1] + b"!")
+    assert (await either.run(either.request("hello", id_="damaged"))).ok
+    assert kept.read_bytes() == good
+    assert (await either.run(either.request("hello", id_="fuel", fuel=10_000_000))).ok
+    assert len(list(kept.parent.glob("*.cwasm"))) == 2, "with fuel it is compiled in another way"
 
 
 async def test_private_directories_are_private(bench: Bench) -> None:
