@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import gc
 import inspect
 import os
 import shutil
 import signal
+import sys
 import tempfile
 import uuid
 from collections.abc import Awaitable, Callable, Iterator
@@ -41,6 +43,10 @@ hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "dev")
 
 def pytest_configure(config: pytest.Config) -> None:
     """Moves the whole run away from the home, the settings and the keys of whoever runs it."""
+    # Compiled code is kept whatever the shell says: without it each start of a node, and each run, costs seconds.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    sys.dont_write_bytecode = False
+    gc.disable()  # while everything is imported and nothing is freed; see pytest_collection_finish
     if not hasattr(config, "workerinput"):
         os.environ[RUN_VARIABLE] = uuid.uuid4().hex
     homes = Path(tempfile.mkdtemp(prefix="nunet-test-"))
@@ -65,6 +71,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Refuses to go on where groups are silently split: each part would make the engine or the network anew."""
+    gc.freeze()  # what stands now stands to the end: looking through all of it again and again costs a tenth of the run
+    gc.enable()
     if not session.config.getoption("loadgroup", default=False):
         return
     if any("@" not in item.nodeid for item in session.items if item.get_closest_marker("xdist_group")):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,8 +17,6 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture(scope="session")
 def shared_net(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalNet]:
     """Three nodes, of which the first two offer resources. What a test deploys, it ends."""
-    # compiled code is kept, as on any machine: without it each start of a node costs seconds
-    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     net = LocalNet(tmp_path_factory.mktemp("e2e") / "net")
     done = run_nunet("devnet", "up", "-n", 3, "--dir", net.directory)
     assert done.code == 0, done

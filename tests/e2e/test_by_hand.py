@@ -31,7 +31,6 @@ At = Callable[[str], Nunet]
 
 @pytest.fixture
 def passphrase(monkeypatch: pytest.MonkeyPatch) -> str:
-    monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
     phrase = secrets.token_hex()
     monkeypatch.setenv("DMS_PASSPHRASE", phrase)
     return phrase

@@ -24,8 +24,7 @@ alone = pytest.mark.xdist_group("other networks")
 
 
 @pytest.fixture
-def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
+def directory(tmp_path: Path) -> Iterator[Path]:
     yield tmp_path / "net"
     processes.stop_all(list(processes.nodes_in(tmp_path / "net").values()))
 

@@ -70,8 +70,7 @@ class Machine:
 
 
 @pytest.fixture
-def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
+def directory(tmp_path: Path) -> Iterator[Path]:
     yield tmp_path
     processes.stop_all(programs_in(tmp_path))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import ast
+import functools
 import re
 from pathlib import Path
 
@@ -12,15 +12,13 @@ ROOT = Path(__file__).resolve().parents[2]
 SPECIFICATION = ROOT / "SPECIFICATION.md"
 
 _LINK = re.compile(r"\[(?P<name>[^]]+)\]\((?P<path>(?:tests|bench)/[^)#]+)\)")
+_DEFINITION = re.compile(r"^ *(?:async def|def|class) (\w+)", re.MULTILINE)
 _ROW = re.compile(r"^\| (?!Promise|---)(?P<promise>[^|]+)\|(?P<held_by>[^|]+)\|$", re.MULTILINE)
 
 
-def _names(path: Path) -> set[str]:
-    return {
-        node.name
-        for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
-    }
+@functools.cache
+def _names(path: Path) -> frozenset[str]:
+    return frozenset(_DEFINITION.findall(path.read_text()))
 
 
 LINKS = [(match["name"].strip("`"), match["path"]) for match in _LINK.finditer(SPECIFICATION.read_text())]

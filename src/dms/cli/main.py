@@ -6,6 +6,7 @@ would cost more CPU time than the whole answer may.
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Sequence
@@ -15,10 +16,14 @@ from dms.cli.commands import COMPLETE_VARIABLE, PROGRAM, root_help
 
 EXIT_FAILED = 1
 EXIT_INTERRUPTED = 130
+GC_THRESHOLD = 50_000
+"""Objects between two looks for garbage. Importing code makes hundreds of thousands, all of which stay: with the
+interpreter's own 700, looking through them takes a quarter of the time that a command needs."""
 
 
 def main() -> NoReturn:
     """Run the command line of this process and end it."""
+    gc.set_threshold(GC_THRESHOLD)
     try:
         code = invoke(sys.argv[1:])
         sys.stdout.flush()

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 from typing import Annotated
 
 import typer
+
+GC_THRESHOLD = 2_000
+"""Objects between two looks for garbage, once the code is loaded and some of them are garbage."""
 
 
 def run(
@@ -33,4 +37,6 @@ def run(
 
     from dms import app
 
+    gc.freeze()  # what was loaded stays as long as the node runs, and need not be looked through again
+    gc.set_threshold(GC_THRESHOLD)
     app.run(settings, context, passphrase)
