@@ -27,7 +27,8 @@ from bench.networks import Bench
 from bench.report import Report
 from dms.storage.content import read_content
 from dms.storage.egress import OWNER
-from dms.storage.s3 import REQUESTS, S3Provider
+from dms.storage.s3 import S3Provider
+from dms.storage.s3_client import REQUESTS
 from dms.storage.sealing import PIECE_BYTES, SealingKey, seal
 from dms.storage.transfer import Gathering, Meter
 from dms.storage.tree import remove_tree

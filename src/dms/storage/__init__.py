@@ -16,7 +16,7 @@ Elsewhere:
 
 :mod:`~dms.storage.transfer`    what every provider can do; bounds, progress, partial files
 :mod:`~dms.storage.spec`        reading a provider's parameters
-:mod:`~dms.storage.s3`          S3, with :mod:`~dms.storage.s3_params`
+:mod:`~dms.storage.s3`          S3, with :mod:`~dms.storage.s3_client` and :mod:`~dms.storage.s3_params`
 :mod:`~dms.storage.http`        HTTP and HTTPS
 :mod:`~dms.storage.ipfs`        IPFS, with :mod:`~dms.storage.blocks`
 :mod:`~dms.storage.web`         the HTTP client

@@ -20,7 +20,8 @@ from dms.storage.errors import (
     TooLarge,
     TransferFailed,
 )
-from dms.storage.s3 import PART_BYTES, S3Provider
+from dms.storage.s3 import S3Provider
+from dms.storage.s3_client import PART_BYTES
 from dms.storage.s3_params import S3Params
 from dms.storage.transfer import Gathering, Limits, Meter, Progress
 from dms.testing.s3 import CREDENTIALS, make_bucket, s3_server
