@@ -43,6 +43,7 @@ from dms.node.capability_file import CapabilityFile, warn_of_problems
 from dms.node.hosting import HostingOptions
 from dms.node.node import Node, NodeOptions
 from dms.observe import configure_logging, get_logger
+from dms.resources.declared import declared
 from dms.resources.monitor import UsageMonitor
 from dms.storage.prepare import Volumes
 from dms.storage.service import StorageOptions, open_volumes, volume_dirs
@@ -147,6 +148,8 @@ async def serve(
             executor_id=str(network.peer_id),
             enabled=EXECUTORS,
             allow_privileged_docker=settings.job.allow_privileged_docker,
+            image_dirs=settings.machines.image_dirs or None,
+            with_jailer=settings.machines.firecracker_jailer,
             fetch_file=volumes.read_file,
             volume_dirs=volume_dirs(general.work_dir, storage),
         )
@@ -159,7 +162,7 @@ async def serve(
         stack.callback(machine.close)
         usage = UsageMonitor(machine)
         background.start_soon(usage.run)
-        node = Node(root, store, usage, found.executors, _node_options(settings, volumes), capability_file)
+        node = Node(root, store, usage, found.executors, node_options(settings, volumes), capability_file)
         nodes.append(node)
         await background.start(node.run)
         await background.start(run_server, Bridge(network, root.security, root.handle), listener)
@@ -273,8 +276,12 @@ def _storage_options(storage: Storage) -> StorageOptions:
     )
 
 
-def _node_options(settings: Settings, volumes: Volumes) -> NodeOptions:
-    general = settings.general
+def node_options(settings: Settings, volumes: Volumes | None = None) -> NodeOptions:
+    """What the settings tell the node.
+
+    :raises DMSError: what is offered is not written as it should be.
+    """
+    general, offer = settings.general, settings.offer
     return NodeOptions(
         work_dir=general.work_dir,
         location=Location(continent=general.host_continent, country=general.host_country, city=general.host_city),
@@ -282,6 +289,9 @@ def _node_options(settings: Settings, volumes: Volumes) -> NodeOptions:
         allow_privileged=settings.job.allow_privileged_docker,
         check_cpu_usage=general.env not in DEV_ENVIRONMENTS,
         port_in_use=port_in_use,
+        declared=declared(
+            libraries=offer.libraries, prices=offer.prices, proofs=offer.proofs, max_hours=offer.max_hours
+        ),
         hosting=HostingOptions(volumes=volumes),
     )
 

@@ -31,6 +31,8 @@ from dms.identity.keys import KeyType, PrivateKey, generate_key
 from dms.identity.keystore import Keystore
 from dms.identity.prism.associations import PrismAssociations
 from dms.identity.trust import Provider, TrustContext
+from dms.resources.declared import declared
+from dms.resources.errors import InvalidResources
 from dms.testing import wallets
 from dms.testing.prism import serve_prism
 from dms.types.errors import BadInput, Conflict, DMSError
@@ -266,3 +268,19 @@ async def test_a_captured_message_is_refused_and_counted_after_a_restart_too(
                     await trio.sleep(0.01)
     (dropped,) = [line for line in log.read_text().splitlines() if "message_dropped" in line]
     assert str(Replayed()) in dropped
+
+
+def test_what_the_owner_allows_and_says_reaches_the_node(tmp_path: Path) -> None:
+    offer = {"libraries": ["openmpi 4.1.6"], "prices": ["NTX 0.5"], "proofs": ["iso27001 c-77"], "max_hours": 24}
+    told = app.node_options(settings_in(tmp_path, job={"allow_privileged_docker": True}, offer=offer))
+    assert told.allow_privileged
+    assert told.declared == declared(
+        libraries=("openmpi 4.1.6",), prices=("NTX 0.5",), proofs=("iso27001 c-77",), max_hours=24
+    )
+    assert not app.node_options(settings_in(tmp_path)).allow_privileged
+
+
+async def test_an_offer_that_cannot_be_read_stops_the_start(tmp_path: Path) -> None:
+    make_key(tmp_path)
+    error = await failure_of(settings_in(tmp_path, offer={"prices": ["cheap"]}))
+    assert (type(error), str(error)) == (InvalidResources, 'invalid price "cheap"')

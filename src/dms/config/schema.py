@@ -56,7 +56,7 @@ Directory = Annotated[Path, Field(strict=False, validate_default=True), AfterVal
 Directories = Annotated[
     tuple[Annotated[Path, Field(strict=False), AfterValidator(_expand)], ...], Field(strict=False)
 ]  # a list in the file
-Addresses = Annotated[tuple[str, ...], Field(strict=False)]  # a list in the file
+Texts = Annotated[tuple[str, ...], Field(strict=False)]  # a list in the file
 Port = Annotated[int, Field(ge=0, le=MAX_PORT)]
 Count = Annotated[int, Field(ge=1)]
 
@@ -104,10 +104,10 @@ class Rest(_Section):
 class P2P(_Section):
     """The peer-to-peer network."""
 
-    listen_address: Addresses = Field(
+    listen_address: Texts = Field(
         default=("/ip4/0.0.0.0/tcp/9000", "/ip4/0.0.0.0/udp/9000/quic-v1"), description="multiaddresses to listen on"
     )
-    bootstrap_peers: Addresses = Field(default=BOOTSTRAP_PEERS, description="multiaddresses of peers to join by")
+    bootstrap_peers: Texts = Field(default=BOOTSTRAP_PEERS, description="multiaddresses of peers to join by")
     memory: Count = Field(default=1024, description="memory for connections, MB")
     fd: Count = Field(default=512, description="file descriptors for connections")
 
@@ -162,11 +162,33 @@ class Job(_Section):
     allow_privileged_docker: bool = Field(default=False, description="bid for jobs that want privileged containers")
 
 
+class Machines(_Section):
+    """Machines that jobs may boot here."""
+
+    image_dirs: Directories = Field(
+        default=(), description="directories with kernels and images that machines may boot; empty: work_dir/images"
+    )
+    firecracker_jailer: bool = Field(
+        default=False, description="run Firecracker in its jailer, which must be installed; needs root"
+    )
+
+
+class Offer(_Section):
+    """What this machine says of itself to jobs that ask for more than amounts."""
+
+    libraries: Texts = Field(default=(), description="software that is there, such as openmpi 4.1.6")
+    prices: Texts = Field(
+        default=(), description="what an hour costs, such as NTX 0.5; a second number is a fee per job"
+    )
+    proofs: Texts = Field(default=(), description="who vouches for the owner, such as iso27001 certificate-77")
+    max_hours: int = Field(default=0, ge=0, description="how long a job may take, hours; 0: as long as it likes")
+
+
 class Storage(_Section):
     """What jobs may do with storage here."""
 
     local_roots: Directories = Field(default=(), description="directories that jobs may mount, with all below them")
-    allowed_networks: Addresses = Field(
+    allowed_networks: Texts = Field(
         default=(), description="private networks that downloads for jobs may reach, such as 10.1.0.0/16"
     )
     allow_glusterfs: bool = Field(default=False, description="mount GlusterFS volumes of servers that jobs name")
@@ -236,6 +258,8 @@ class Settings(_Section):
     identity: Identity = Field(default_factory=Identity)
     messages: Messages = Field(default_factory=Messages)
     job: Job = Field(default_factory=Job)
+    machines: Machines = Field(default_factory=Machines)
+    offer: Offer = Field(default_factory=Offer)
     storage: Storage = Field(default_factory=Storage)
     observability: Observability = Field(default_factory=Observability)
 

@@ -48,6 +48,14 @@ def node_resources(config: EnsembleConfig, node: str) -> Resources:
     )
 
 
+def node_parts(config: EnsembleConfig, node: str) -> dict[str, Resources]:
+    """What each allocation of the node wants, where any wants graphics processors: those of one allocation are different
+    devices, which a sum cannot say. Otherwise nothing, the sum says it all."""
+    names = dict.fromkeys(config.v1.nodes[node].allocations)
+    parts = {name: config.v1.allocations[name].resources for name in names}
+    return parts if any(part.gpus for part in parts.values()) else {}
+
+
 def node_executors(config: EnsembleConfig, node: str) -> tuple[str, ...]:
     """The executors that the allocations of the node need, each once, in the order of their first use."""
     return tuple(dict.fromkeys(a.executor for a in _allocations(config, node)))

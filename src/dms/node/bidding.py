@@ -5,9 +5,12 @@ The rules are pure; :class:`Bidder` applies them to this machine and remembers w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
+
+import msgspec
+import trio
 
 from dms.actor.actor import Actor
 from dms.actor.behaviour import Message
@@ -19,15 +22,20 @@ from dms.observe import get_logger
 from dms.orchestrator import messages
 from dms.orchestrator.bid import sign_bid
 from dms.resources.arithmetic import check, fits
+from dms.resources.capability import Connectivity, HardwareCapability, Locality, StorageUnit
+from dms.resources.capability import check as check_capability
+from dms.resources.capability_comparison import unmet as unmet_capability
 from dms.resources.comparison import unmet
+from dms.resources.gpus import pack
 from dms.types.errors import DMSError
 from dms.types.ids import EnsembleID, PeerID
-from dms.types.resources import Location, Resources
+from dms.types.resources import GPU, Location, Resources
 
 BID_LIFETIME_S = 300.0
 MAX_REMEMBERED = 10_000
 MAX_NODE_REQUESTS = 1_000
 """Of one message; a longer list is cut, not refused."""
+MAX_REASON_CHARS = 500
 NS_PER_S = 10**9
 
 log = get_logger(__name__)
@@ -45,6 +53,8 @@ class Offerings:
     ports: Callable[[Sequence[int], int], None] = lambda _static, _dynamic: None
     """Raises when these static ports, and so many dynamic ones, cannot be had."""
     allow_privileged: bool = False
+    declared: HardwareCapability = HardwareCapability()  # noqa: RUF009  frozen
+    """What the owner says of the machine; the rest of its capability is found (:func:`capability`)."""
 
 
 def refusal(request: messages.NodeRequest, offer: Offerings, excluded: Iterable[PeerID]) -> str:
@@ -62,16 +72,80 @@ def refusal(request: messages.NodeRequest, offer: Offerings, excluded: Iterable[
         return f"no executor {', '.join(missing)}"
     if request.general.privileged_docker and not offer.allow_privileged:
         return "privileged containers are not allowed here"
-    lacking = unmet(offer.machine, request.resources)
-    if lacking:
-        return f"the machine falls short: {'; '.join(item.reason for item in lacking)}"
-    if not fits(offer.free, request.resources):
-        return "not enough free resources now"
+    why_not = _shortage(request, offer)
+    if why_not:
+        return why_not
     try:
         offer.ports(request.public_ports.static or (), request.public_ports.dynamic)
+        return _unmet_capability(request.capability, offer)
     except DMSError as exc:
         return exc.message
+
+
+def capability(offer: Offerings, wanted: HardwareCapability) -> HardwareCapability:
+    """All that this machine is and has at the moment, as far as ``wanted`` could ask for it: of the ports only those that
+    it names are looked at."""
+    place, disk = offer.location, offer.free.disk
+    places = (("continent", place.continent), ("country", place.country), ("city", place.city))
+    return msgspec.structs.replace(
+        offer.declared,
+        executor=tuple(sorted(offer.executors)),
+        resources=offer.free,
+        locality=tuple(Locality(kind=kind, name=name) for kind, name in places if name),
+        storage=(StorageUnit(type=disk.type.lower(), size=disk.size),),
+        connectivity=Connectivity(ports=tuple(port for port in wanted.connectivity.ports if _can_have(offer, port))),
+    )
+
+
+def _shortage(request: messages.NodeRequest, offer: Offerings) -> str:
+    """What of the resources is not there. Graphics processors that several allocations want are packed exactly."""
+    wanted = request.resources
+    groups = tuple(part.gpus for part in (request.allocations or {}).values() if part.gpus)
+    if groups:
+        for part in (request.allocations or {}).values():
+            try:
+                check(part)
+            except DMSError as exc:
+                return exc.message
+        wanted = msgspec.structs.replace(wanted, gpus=())
+    lacking = unmet(offer.machine, wanted)
+    if lacking:
+        return f"the machine falls short: {'; '.join(item.reason for item in lacking)}"
+    if not _can_pack(offer.machine, groups):
+        return f"the machine falls short: its GPUs cannot serve {len(groups)} allocations together"
+    if not fits(offer.free, wanted):
+        return "not enough free resources now"
+    if not _can_pack(offer.free, groups):
+        return "not enough free GPU memory now"
     return ""
+
+
+def _can_pack(have: Resources, groups: Sequence[tuple[GPU, ...]]) -> bool:
+    try:
+        pack(have.gpus, groups)
+    except DMSError:
+        return False
+    return True
+
+
+def _unmet_capability(wanted: HardwareCapability | None, offer: Offerings) -> str:
+    """Which rule is not met, and why.
+
+    :raises InvalidResources: what is wanted makes no sense.
+    """
+    if wanted is None:
+        return ""
+    check_capability(wanted)
+    lacking = unmet_capability(capability(offer, wanted), wanted)
+    return "; ".join(f"{item.part}: {item.reason}" for item in lacking)[:MAX_REASON_CHARS]
+
+
+def _can_have(offer: Offerings, port: int) -> bool:
+    try:
+        offer.ports((port,), 0)
+    except DMSError:
+        return False
+    return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +155,8 @@ class Remembered:
     orchestrator: ActorID
     nodes: frozenset[str]
     expiry_ns: int
+    wants: Mapping[str, Mapping[str, Resources]] = field(default_factory=dict)
+    """What each allocation of a node wants, where that was told."""
 
 
 class Machine(Protocol):
@@ -112,6 +188,11 @@ class Bidder:
             raise NoBid(f"the bid for ensemble id {ensemble} has expired")
         return bid.expiry_ns
 
+    def wants(self, ensemble: EnsembleID, node: str) -> Mapping[str, Resources]:
+        """What each allocation of a node that was bid for wants, as far as that was told."""
+        bid = self._bids.get(ensemble)
+        return bid.wants.get(node, {}) if bid is not None else {}
+
     def forget(self, ensemble: EnsembleID, orchestrator: ActorID) -> None:
         """Drop what was offered to an ensemble of this orchestrator."""
         bid = self._bids.get(ensemble)
@@ -141,6 +222,7 @@ class Bidder:
             return
         accepted = []
         for node in wanted:
+            await trio.lowlevel.checkpoint()  # each may take a while to decide
             why_not = refusal(node, offer, request.peer_exclusion or ())
             if why_not:
                 log.info("no_bid", ensemble=request.id, node=node.node_id, reason=why_not)
@@ -156,7 +238,8 @@ class Bidder:
             log.info("no_bid", ensemble=request.id, reason="somebody else uses this id")
             return
         nodes = frozenset(accepted) | (known.nodes if known else frozenset())
-        self._bids[request.id] = Remembered(requester, nodes, expiry_ns)
+        wants = {node.node_id: node.allocations for node in wanted if node.node_id in accepted and node.allocations}
+        self._bids[request.id] = Remembered(requester, nodes, expiry_ns, {**(known.wants if known else {}), **wants})
         for node_id in accepted:
             bid = sign_bid(
                 self._actor.security.key,

@@ -65,11 +65,10 @@ class HostedRecord(Wire):
 
 @dataclass(frozen=True, slots=True)
 class HostingOptions:
-    """Times in seconds, and what workloads may do."""
+    """Times in seconds, and where the storage for jobs is."""
 
     liveness_interval_s: float = 30.0
     persist_logs_s: float = PERSIST_LOGS_S
-    allow_privileged: bool = False
     volumes: Volumes | None = None
     """``None``: this machine has no storage for jobs."""
 
@@ -89,6 +88,7 @@ class Hosting:
         jobs_dir: Path,
         child_key: Callable[[str], PrivateKey],
         options: HostingOptions,
+        allow_privileged: bool = False,
     ) -> None:
         self._root = root
         self._store = store
@@ -98,7 +98,7 @@ class Hosting:
         self._executors = executors
         self._jobs_dir = jobs_dir
         self._child_key = child_key
-        self._options = options
+        self._options, self._allow_privileged = options, allow_privileged
         self._hosted: dict[AllocationID, Allocation] = {}
         self._records: dict[AllocationID, HostedRecord] = {}
 
@@ -223,7 +223,7 @@ class Hosting:
             save=self._save,
             report=self._report,
             release=self._on_release,
-            allow_privileged=self._options.allow_privileged,
+            allow_privileged=self._allow_privileged,
         )
         allocation = Allocation(
             spec, actor, surroundings, view=view, execution_id=execution_id, health_check=health_check

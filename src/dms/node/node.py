@@ -41,6 +41,7 @@ from dms.orchestrator.logs import LogShelf
 from dms.orchestrator.messages import BID_REQUEST_TOPIC
 from dms.resources.benchmark import measure
 from dms.resources.benchmarks import Benchmarks
+from dms.resources.capability import HardwareCapability
 from dms.resources.manager import ResourceManager
 from dms.resources.onboarding import Onboarding
 from dms.resources.ports import PortAllocator
@@ -66,6 +67,9 @@ class NodeOptions:
     location: Location = field(default_factory=Location)
     port_range: tuple[int, int] = (16384, 65536)
     allow_privileged: bool = False
+    """Privileged containers, for jobs that ask for them."""
+    declared: HardwareCapability = field(default_factory=HardwareCapability)
+    """What the owner says of the machine (:mod:`dms.resources.declared`)."""
     check_cpu_usage: bool = True
     port_in_use: Callable[[int], bool] = lambda _port: False
     hosting: HostingOptions = field(default_factory=HostingOptions)
@@ -114,6 +118,7 @@ class Node:
             jobs_dir=options.work_dir / "jobs",
             child_key=self.child_key,
             options=options.hosting,
+            allow_privileged=options.allow_privileged,
         )
         self.provider = Provider(
             root,
@@ -122,7 +127,7 @@ class Node:
             reservations,
             self.hosting,
             executors,
-            ProviderOptions(options.location, allow_privileged=options.allow_privileged),
+            ProviderOptions(options.location, allow_privileged=options.allow_privileged, declared=options.declared),
         )
         self.deployments = Deployments(
             root,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import trio
 
@@ -20,11 +20,12 @@ from dms.node.reservations import Reservations
 from dms.observe import get_logger
 from dms.orchestrator import messages
 from dms.orchestrator.logs import MAX_PIECE_BYTES, read_piece
+from dms.resources.capability import HardwareCapability
 from dms.resources.manager import ResourceManager
 from dms.resources.ports import PortAllocator
 from dms.types.errors import DMSError
 from dms.types.ids import AllocationID, EnsembleID
-from dms.types.resources import Location
+from dms.types.resources import GPU, Location
 
 SWEEP_INTERVAL_S = 60.0
 WHOLE_LOG_BYTES = 128 * 1024
@@ -35,10 +36,11 @@ log = get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class ProviderOptions:
-    """Where this machine says that it is, and what workloads may do."""
+    """Where this machine says that it is, what workloads may do, and what else its owner says of it."""
 
     location: Location
     allow_privileged: bool = False
+    declared: HardwareCapability = field(default_factory=HardwareCapability)
 
 
 class Provider:
@@ -119,6 +121,7 @@ class Provider:
             location=self._options.location,
             ports=self._ports.check,
             allow_privileged=self._options.allow_privileged,
+            declared=self._options.declared,
         )
 
     # behaviours ----------------------------------------------------------------------------------------------------
@@ -135,7 +138,8 @@ class Provider:
                     return messages.CommitReply(ok=True, port_mapping=existing.spec.ports, expiry_ns=expiry_ns)
                 if existing is not None:
                     await self._hosting.discard(existing)
-                held = await self._reservations.commit(request, message.sender, expiry_ns)
+                beside = self._still_wanted(request)
+                held = await self._reservations.commit(request, message.sender, expiry_ns, beside=beside)
         except DMSError as exc:
             return messages.CommitReply(ok=False, error=exc.message)
         return messages.CommitReply(ok=True, port_mapping=held.ports, expiry_ns=held.expiry_ns)
@@ -171,6 +175,18 @@ class Provider:
                 self.bidder.forget(request.ensemble_id, sender)
                 self._unregister_if_empty(request.ensemble_id)
         return messages.Reply(ok=True)
+
+    def _still_wanted(self, request: messages.CommitRequest) -> tuple[tuple[GPU, ...], ...]:
+        """The GPUs for which room must be left: of the other allocations of the node that have none yet."""
+        wants = self.bidder.wants(request.ensemble_id, request.node_id)
+        ids = {name: AllocationID(f"{request.ensemble_id}_{request.node_id}.{name}") for name in wants}
+        return tuple(
+            wants[name].gpus
+            for name, id_ in ids.items()
+            if id_ != request.allocation_id
+            and id_ not in self._resources.commitments
+            and id_ not in self._resources.allocations
+        )
 
     def _register_ensemble(self, ensemble: EnsembleID) -> None:
         async def on_logs(message: Message[messages.AllocationLogsRequest]) -> messages.AllocationLogsReply:

@@ -7,7 +7,7 @@ was reserved without ever being acknowledged is given back by the restart.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 import trio
@@ -24,7 +24,7 @@ from dms.store.schema import reservations as table
 from dms.types.errors import DMSError
 from dms.types.gojson import Wire
 from dms.types.ids import AllocationID, EnsembleID
-from dms.types.resources import Resources
+from dms.types.resources import GPU, Resources
 
 NS_PER_S = 10**9
 _ENSEMBLE = re.compile(r"[0-9A-Za-z]{1,128}")
@@ -82,8 +82,15 @@ class Reservations:
         """All that is held for one ensemble of one orchestrator."""
         return tuple(r for r in self._held.values() if r.ensemble_id == ensemble and r.orchestrator.id == orchestrator)
 
-    async def commit(self, request: CommitRequest, orchestrator: Handle, expiry_ns: int) -> Reservation:
-        """Reserve; the same request again gets the same answer.
+    async def commit(
+        self,
+        request: CommitRequest,
+        orchestrator: Handle,
+        expiry_ns: int,
+        *,
+        beside: Sequence[tuple[GPU, ...]] = (),
+    ) -> Reservation:
+        """Reserve; the same request again gets the same answer. ``beside`` are the GPUs that others will reserve soon.
 
         :raises InvalidRequest: ids or ports that cannot be.
         :raises DMSError: no resources, or no ports.
@@ -110,7 +117,7 @@ class Reservations:
             ports=ports,
         )
         try:
-            promised = await self._resources.commit(allocation_id, resources, expiry_ns / NS_PER_S)
+            promised = await self._resources.commit(allocation_id, resources, expiry_ns / NS_PER_S, beside=beside)
             held = msgspec.structs.replace(held, resources=promised)  # with the very GPUs
             await self._store.run(lambda session: self._documents(session).put(allocation_id, held))
         except BaseException:

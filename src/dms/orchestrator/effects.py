@@ -20,7 +20,14 @@ from dms.allocation import messages as allocation_messages
 from dms.ensemble.config import EnsembleConfig, LocationConstraints
 from dms.ensemble.ids import allocation_key
 from dms.ensemble.keys import key_scripts
-from dms.ensemble.requirements import node_executors, node_needs_privilege, node_ports, node_resources, start_layers
+from dms.ensemble.requirements import (
+    node_executors,
+    node_needs_privilege,
+    node_parts,
+    node_ports,
+    node_resources,
+    start_layers,
+)
 from dms.orchestrator import messages
 from dms.orchestrator.bid import Bid, verify_bid
 from dms.orchestrator.errors import InvalidBid
@@ -200,6 +207,7 @@ def _node_request(config: EnsembleConfig, node: str) -> messages.NodeRequest:
         location=config.v1.nodes[node].location or LocationConstraints(),
         public_ports=messages.PublicPorts(static=static, dynamic=dynamic),
         general=messages.GeneralRequirements(privileged_docker=node_needs_privilege(config, node)),
+        allocations=node_parts(config, node),
     )
 
 

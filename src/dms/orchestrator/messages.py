@@ -10,6 +10,7 @@ import msgspec
 
 from dms.actor.handle import Handle
 from dms.ensemble.config import LocationConstraints, VolumeConfig
+from dms.resources.capability import HardwareCapability
 from dms.types.gojson import Wire
 from dms.types.ids import EnsembleID, PeerID
 from dms.types.resources import Resources, SpecConfig
@@ -73,6 +74,10 @@ class NodeRequest(Wire):
     public_ports: PublicPorts = msgspec.field(name="PublicPorts", default_factory=PublicPorts)
     general: GeneralRequirements = msgspec.field(name="GeneralRequirements", default_factory=GeneralRequirements)
     contracts: dict[str, object] = msgspec.field(name="Contracts", default_factory=dict)
+    allocations: dict[str, Resources] | None = msgspec.field(name="Allocations", default_factory=dict)
+    """Ours, where graphics processors are wanted: what each allocation wants, since several may share one."""
+    capability: HardwareCapability | None = msgspec.field(name="Capability", default=None)
+    """Ours: what else the machine must have or be; what is empty asks for nothing."""
 
 
 class VersionedNodeRequest(Wire):

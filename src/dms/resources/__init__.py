@@ -6,6 +6,7 @@
 :mod:`~dms.resources.capability`  the whole capability of a machine, and what a job asks of one
 :mod:`~dms.resources.capability_arithmetic`, :mod:`~dms.resources.capability_comparison`, :mod:`~dms.resources.preferences`
                                   adding and comparing capabilities, choosing between them
+:mod:`~dms.resources.declared`    what the owner of a machine says of it in the settings
 :mod:`~dms.resources.ledger`      onboarded, committed, allocated, free: the rules, as a value
 :mod:`~dms.resources.manager`     :class:`~dms.resources.manager.ResourceManager`: the ledger on the disk
 :mod:`~dms.resources.onboarding`  :class:`~dms.resources.onboarding.Onboarding`: what part of the machine is offered

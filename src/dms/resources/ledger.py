@@ -6,7 +6,7 @@ Free is what is onboarded less what is committed and allocated. Each operation a
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TypeVar
@@ -25,9 +25,9 @@ from dms.resources.errors import (
     NotOnboarded,
     Underflow,
 )
-from dms.resources.gpus import serves
+from dms.resources.gpus import pack, serves
 from dms.types.ids import AllocationID
-from dms.types.resources import Resources
+from dms.types.resources import GPU, Resources
 
 V = TypeVar("V")
 
@@ -76,11 +76,12 @@ class Ledger:
         now: float,
         *,
         absent: Collection[str] = (),
+        beside: Sequence[Sequence[GPU]] = (),
     ) -> Ledger:
         """Promise ``wanted`` until ``expires_at``; saying the same twice only moves the expiry forward.
 
         A GPU that is wanted by vendor, model or memory becomes a certain one here, and stays it; those whose UUIDs are
-        ``absent`` are not given.
+        ``absent`` are not given. ``beside``: what other allocations will want soon, for which room is left if it can be.
 
         :raises NotOnboarded: nothing is offered.
         :raises AlreadyCommitted: it was promised something else.
@@ -109,7 +110,7 @@ class Ledger:
             free = ledger.free()
             free = msgspec.structs.replace(free, gpus=tuple(g for g in free.gpus if g.uuid not in absent))
             try:
-                wanted = assigned(free, wanted)
+                wanted = _beside(free, wanted, beside) or assigned(free, wanted)
                 subtract(free, wanted)
             except Underflow as exc:
                 raise NoFreeResources(f"no free resources: {exc}") from None
@@ -178,6 +179,17 @@ class Ledger:
             if resources is None:
                 raise DemandTooHigh("couldn't subtract allocation: allocations are running. Demand too high")
         return dataclasses.replace(ledger, onboarded=resources)
+
+
+def _beside(free: Resources, wanted: Resources, beside: Sequence[Sequence[GPU]]) -> Resources | None:
+    """``wanted`` with GPUs such that the others find theirs afterwards; ``None``: there is no such choice."""
+    if not wanted.gpus or not any(beside):
+        return None
+    try:
+        mine, *_ = pack(free.gpus, (wanted.gpus, *beside))
+    except Underflow:
+        return None
+    return msgspec.structs.replace(wanted, gpus=mine)
 
 
 def _is_same(held: Resources, wanted: Resources) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 import trio
@@ -98,14 +98,21 @@ class ResourceManager:
         """Whether ``allocation`` has its resources."""
         return allocation in self._ledger.allocations
 
-    async def commit(self, allocation: AllocationID, wanted: Resources, expires_at: float) -> Resources:
+    async def commit(
+        self,
+        allocation: AllocationID,
+        wanted: Resources,
+        expires_at: float,
+        *,
+        beside: Sequence[Sequence[GPU]] = (),
+    ) -> Resources:
         """Promise ``wanted`` to ``allocation`` until ``expires_at``; see :meth:`Ledger.commit` for errors.
 
         Answers with what is promised: the same with certain GPUs.
         """
         absent = await self._absent() if wanted.gpus else frozenset()
         ledger = await self._apply(
-            lambda ledger: ledger.commit(allocation, wanted, expires_at, self._clock(), absent=absent)
+            lambda ledger: ledger.commit(allocation, wanted, expires_at, self._clock(), absent=absent, beside=beside)
         )
         promised = ledger.commitments.get(allocation)
         return ledger.allocations[allocation] if promised is None else promised.resources

@@ -142,6 +142,7 @@ class Cluster:
         machine: FixedMachine | None = None,
         capability_file: bool = False,
         spread: SpreadOptions | None = None,
+        allow_privileged: bool = False,
     ) -> SimulatedNode:
         """A running node; ``offers`` is what it onboards, ``executors`` come beside the scripted one. With a
         ``capability_file`` its anchors are on disk and outlive its lives.
@@ -160,6 +161,7 @@ class Cluster:
                 hosting=hosting or HostingOptions(),
                 random_uuid=RandomUUIDs(f"{self.network.seed}/{name}"),
                 spread=spread or SpreadOptions(),
+                allow_privileged=allow_privileged,
             ),
             capability_file=context_path(self.work_dir / name, "dms") if capability_file else None,
             store_file=self.work_dir / f"{name}.sqlite" if store_file else None,

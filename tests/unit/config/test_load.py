@@ -82,7 +82,7 @@ def test_every_key_can_be_set_by_its_environment_variable(env: Mapping[str, str]
         value = load_settings(env={**env, "DMS_" + key.upper().replace(".", "_"): text}).get(key)
         listed = ("10.0.0.0/8",) if key.endswith("networks") else ("/a", "/b")
         expected: object = {"number": 20000, "boolean": True, "list": listed}.get(kind, text)
-        if key.endswith("roots"):
+        if key.endswith(("roots", "_dirs")):
             expected = (Path("/a"), Path("/b"))
         assert value == (Path("/x") if isinstance(value, Path) else expected), key
 

@@ -13,6 +13,7 @@ from dms.ensemble.requirements import (
     location_matches,
     node_executors,
     node_needs_privilege,
+    node_parts,
     node_ports,
     node_resources,
     start_layers,
@@ -139,3 +140,16 @@ def test_a_place_matches_what_is_accepted_and_not_rejected(
 
 def test_a_place_that_is_not_known_is_not_accepted() -> None:
     assert not location_matches(LocationConstraints(accept=(Location(continent="EU"),)), Location())
+
+
+def test_parts_are_told_where_graphics_processors_are_wanted() -> None:
+    found = config(
+        {
+            "a": allocation(resources=sized(0.1, "1KiB") | {"gpus": [{"model": "A", "vram": 1}]}),
+            "b": allocation(resources=sized(0.2, "2KiB")),
+            "c": allocation(resources=sized(5, "9GiB")),
+        },
+        nodes={"n1": {"allocations": ["a", "b"]}, "n2": {"allocations": ["c"]}},
+    )
+    assert node_parts(found, "n1") == {name: found.v1.allocations[name].resources for name in "ab"}
+    assert node_parts(found, "n2") == {}

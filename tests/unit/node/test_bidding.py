@@ -26,6 +26,17 @@ from dms.orchestrator.messages import (
     PublicPorts,
     VersionedNodeRequest,
 )
+from dms.resources.capability import (
+    KYC,
+    Connectivity,
+    HardwareCapability,
+    Library,
+    Locality,
+    Price,
+    StorageUnit,
+    Time,
+)
+from dms.resources.declared import declared
 from dms.resources.errors import PortsTaken
 from dms.testing.actors import World, key_of, wall_clock_ns
 from dms.types.ids import EnsembleID, PeerID
@@ -115,6 +126,88 @@ REASONS: list[tuple[NodeRequest, Offerings, tuple[PeerID, ...], str]] = [
     (wanting(resources=Resources(cpu=CPU(cores=-1.0))), OFFER, (), "invalid resources: -1.0 cores"),
     (wanting(resources=Resources(cpu=CPU(cores=float("inf")))), OFFER, (), "invalid resources: inf cores"),
 ]
+
+
+def sharing(**wants: tuple[GPU, ...]) -> NodeRequest:
+    """A node whose allocations want these GPUs."""
+    parts = {name: Resources(cpu=CPU(cores=1.0), gpus=gpus) for name, gpus in wants.items()}
+    whole = Resources(cpu=CPU(cores=float(len(parts))), gpus=tuple(gpu for part in parts.values() for gpu in part.gpus))
+    return wanting(resources=whole, allocations=parts)
+
+
+EIGHT = (GPU(vram=8 << 30),)
+TAKEN = Resources(cpu=CPU(cores=4.0), gpus=(GPU(index=0, vendor="NVIDIA", model="T4", vram=9 << 30),))
+REASONS += [
+    (sharing(a=EIGHT, b=EIGHT, c=EIGHT), OFFER, (), "the machine falls short: its GPUs cannot serve 3 allocations"),
+    (sharing(a=EIGHT * 2), OFFER, (), "the machine falls short: its GPUs cannot serve 1 allocations"),
+    (sharing(a=EIGHT, b=(GPU(),)), OFFER, (), "the machine falls short: its GPUs cannot serve 2 allocations"),
+    (sharing(a=EIGHT, b=EIGHT), offering(free=TAKEN), (), "not enough free GPU memory now"),
+    (sharing(a=EIGHT, b=(GPU(vram=-1),)), OFFER, (), "invalid resources: -1 bytes of VRAM"),
+]
+
+
+def test_allocations_of_a_node_share_a_gpu_as_long_as_its_memory_lasts() -> None:
+    assert refusal(sharing(a=EIGHT, b=EIGHT), OFFER, ()) == ""
+    assert refusal(sharing(a=EIGHT), offering(free=TAKEN), ()) == ""
+    whole = sharing(a=EIGHT, b=EIGHT)
+    of_the_original = msgspec.structs.replace(whole, allocations=None)
+    assert refusal(of_the_original, OFFER, ()).startswith("the machine falls short"), "one list: different devices"
+
+
+DECLARED = declared(libraries=("openmpi 4.1.6", "cuda"), prices=("NTX 0.5 2",), proofs=("iso27001 c-77",), max_hours=24)
+CAPABILITIES: list[tuple[HardwareCapability, str]] = [
+    (HardwareCapability(executor=("wasm", "docker"), type=("batch",)), ""),
+    (HardwareCapability(executor=("qemu",)), "executor: no executor qemu"),
+    (HardwareCapability(type=("recurring",)), "type: no jobs of type recurring"),
+    (HardwareCapability(resources=Resources(cpu=CPU(cores=4.0))), ""),
+    (HardwareCapability(resources=Resources(cpu=CPU(cores=5.0))), "cpu.cores: 5 cores wanted, 4 there"),
+    (HardwareCapability(libraries=(Library(name="openmpi", constraint=">=", version="4.0"), Library(name="cuda"))), ""),
+    (
+        HardwareCapability(libraries=(Library(name="openmpi", constraint=">=", version="5"),)),
+        "libraries: no library openmpi >=5",
+    ),
+    (HardwareCapability(locality=(Locality(kind="country", name="DE"),)), ""),
+    (HardwareCapability(locality=(Locality(kind="country", name="FR"),)), "locality: no place country FR"),
+    (HardwareCapability(storage=(StorageUnit(type="ssd", size=40 << 30),)), ""),
+    (HardwareCapability(storage=(StorageUnit(type="hdd", size=1),)), "storage: 1 devices of hdd too few"),
+    (HardwareCapability(connectivity=Connectivity(ports=(8080,))), ""),
+    (HardwareCapability(connectivity=Connectivity(ports=(80, 8080))), "connectivity: no port 80"),
+    (HardwareCapability(connectivity=Connectivity(vpn=True)), "connectivity: no private network"),
+    (HardwareCapability(price=(Price(currency="NTX", currency_per_hour=0.5, total_per_job=2.0),)), ""),
+    (HardwareCapability(price=(Price(currency="NTX", currency_per_hour=0.4),)), "price: too expensive in NTX"),
+    (HardwareCapability(price=(Price(currency="EUR", currency_per_hour=9.0),)), "price: no price in EUR"),
+    (HardwareCapability(time=Time(units="days", max_time=1)), ""),
+    (HardwareCapability(time=Time(units="days", max_time=2)), "time: 172800 s wanted, 86400 s offered"),
+    (HardwareCapability(kycs=(KYC(type="iso27001"),)), ""),
+    (HardwareCapability(kycs=(KYC(type="iso27001", data="c-78"),)), "KYCs: no proof iso27001 c-78"),
+    (HardwareCapability(time=Time(units="eons", max_time=2)), 'invalid unit of time "eons"'),
+    (HardwareCapability(libraries=(Library(name="x", version="?"),)), 'invalid version "?"'),
+    (
+        HardwareCapability(type=("recurring",), kycs=(KYC(type="x"),)),
+        "type: no jobs of type recurring; KYCs: no proof x",
+    ),
+]
+
+
+@pytest.mark.parametrize(("wanted", "reason"), CAPABILITIES)
+def test_each_rule_of_a_capability_is_held_and_named(wanted: HardwareCapability, reason: str) -> None:
+    def no_port_80(static: Sequence[int], dynamic: int) -> None:
+        if 80 in static:
+            busy(static, dynamic)
+
+    machine = msgspec.structs.replace(MACHINE, disk=Disk(size=50 << 30, type="SSD"))
+    offer = offering(machine=machine, free=machine, declared=DECLARED, ports=no_port_80)
+    assert refusal(wanting(capability=wanted), offer, ()) == reason
+
+
+def test_a_machine_that_says_nothing_of_itself_meets_what_asks_for_nothing() -> None:
+    assert refusal(wanting(capability=HardwareCapability()), OFFER, ()) == ""
+    assert refusal(wanting(capability=HardwareCapability(kycs=(KYC(type="any"),))), OFFER, ()) == "KYCs: no proof any"
+
+
+def test_a_reason_is_short_whatever_was_asked_for() -> None:
+    wanted = HardwareCapability(executor=tuple(f"{number:0100}" for number in range(1000)))
+    assert len(refusal(wanting(capability=wanted), OFFER, ())) <= 500
 
 
 @pytest.mark.parametrize(("wanted", "offer", "excluded", "reason"), REASONS, ids=[r[3][:30] for r in REASONS])

@@ -1,7 +1,8 @@
-"""Logs of a workload over the network: what its executor keeps, and nothing that it does not."""
+"""What a provider does for orchestrators: logs as its executor keeps them, GPUs shared by allocations."""
 
 from __future__ import annotations
 
+from itertools import permutations
 from pathlib import Path
 
 import pytest
@@ -13,10 +14,12 @@ from dms.executor.logs import STDOUT_LOG, read_log
 from dms.node import payloads as p
 from dms.orchestrator import messages as m
 from dms.orchestrator.state import Phase
-from dms.testing.actors import EPOCH_NS
-from dms.testing.executor import Script
+from dms.testing.actors import EPOCH_NS, key_of
+from dms.testing.executor import Script, ScriptedExecutor
+from dms.testing.hardware import FixedMachine
 from dms.testing.nodes import FOUR_CORES, Cluster, SimulatedNode, ensemble, full_id
 from dms.types.ids import EnsembleID
+from dms.types.resources import CPU, GPU, RAM, Disk, Resources
 
 LIMIT_BYTES = 4000
 LINES = 2000
@@ -152,3 +155,60 @@ async def test_without_a_stream_the_ends_of_both_come_in_one_answer(
     provider = job.bob.node.root.handle
     reply = await actor.invoke(provider, m.ensemble_logs(job.id), request, m.AllocationLogsReply, timeout_s=5)
     assert reply.stdout.endswith(lines(LINES - 5, 5))
+
+
+@pytest.mark.parametrize("is_allowed", [False, True])
+async def test_privileged_containers_need_both_parties(
+    autojump_clock: MockClock, cluster: Cluster, *, is_allowed: bool
+) -> None:
+    alice = await cluster.start("alice")
+    engine = ScriptedExecutor(cluster.nursery, "docker")
+    await cluster.start("bob", offers=FOUR_CORES, allow_privileged=is_allowed, executors={"docker": engine})
+
+    async def deploy(name: str, **params: object) -> Phase:
+        described = {"execution": {"type": "docker", "params": {"image": "alpine", **params}}}
+        id_ = await alice.user.deploy(ensemble({"n1": {name: "task"}}, executor="docker", allocation=described))
+        return (await alice.wait_for(id_, Phase.COMPLETED, Phase.FAILED)).phase
+
+    assert await deploy("plain") is Phase.COMPLETED
+    assert [request.allow_privileged for request in engine.started] == [is_allowed]
+    assert await deploy("high", privileged=True) is (Phase.COMPLETED if is_allowed else Phase.FAILED)
+    assert len(engine.started) == 1 + is_allowed
+
+
+TWO_GPUS = Resources(
+    cpu=CPU(cores=8.0, clock_speed=2e9),
+    ram=RAM(size=16 << 30),
+    disk=Disk(size=100 << 30),
+    gpus=(GPU(index=0, uuid="ten", vram=10 << 30), GPU(index=1, uuid="eight", vram=8 << 30)),
+)
+OFFERED = Resources(
+    cpu=CPU(cores=4.0),
+    ram=RAM(size=8 << 30),
+    disk=Disk(size=50 << 30),
+    gpus=(GPU(index=0, uuid="ten", vram=9 << 30), GPU(index=1, uuid="eight", vram=7 << 30)),
+)
+SIZES = {"a": 3 << 30, "b": 7 << 30, "c": 6 << 30}
+"""Fit only with a and c together on the larger one; one at a time, a would take the smaller."""
+
+
+@pytest.mark.parametrize("order", list(permutations(SIZES)))
+async def test_what_was_bid_for_can_be_committed_in_any_order(
+    autojump_clock: MockClock, cluster: Cluster, order: tuple[str, ...]
+) -> None:
+    alice = await cluster.start("alice")
+    bob = await cluster.start("bob", offers=OFFERED, machine=FixedMachine(TWO_GPUS))
+    asker = await alice.node.root.create_child("asker", key_of("asker"))
+    id_ = EnsembleID("e" * 64)
+    parts = {name: Resources(cpu=CPU(cores=1.0), gpus=(GPU(vram=size),)) for name, size in SIZES.items()}
+    node = m.NodeRequest(node_id="n1", resources=Resources(cpu=CPU(cores=3.0)), allocations=parts)
+    request = m.BidRequest(id=id_, nonce="1", request=(m.VersionedNodeRequest(v1=node),))
+    await asker.send(bob.node.root.handle, m.BID_REQUEST, request, reply_to=m.BID)
+    await trio.sleep(1)
+    for name in order:
+        wanted = m.CommitResources(cpu=parts[name].cpu, gpus=parts[name].gpus)
+        commit = m.CommitRequest(ensemble_id=id_, allocation_id=f"{id_}_n1.{name}", node_id="n1", resources=wanted)
+        reply = await asker.invoke(bob.node.root.handle, m.COMMIT, commit, m.CommitReply, timeout_s=5)
+        assert (reply.ok, reply.error) == (True, "")
+    left = {gpu.uuid: gpu.vram for gpu in bob.node.resources.free().gpus}
+    assert left == {"ten": 0, "eight": 0}

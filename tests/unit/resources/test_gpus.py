@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from dms.resources.arithmetic import add, assigned, covers, fits, subtract, take
 from dms.resources.errors import Underflow
-from dms.resources.gpus import assign, is_alike, serves
+from dms.resources.gpus import assign, is_alike, pack, serves
 from dms.types.resources import GPU, Resources
 
 NVIDIA = GPU(index=0, uuid="n", vendor="NVIDIA", model="RTX 3080", vram=10, pci_address="0000:01:00.0")
@@ -80,3 +80,59 @@ def test_the_same_question_is_recognised_and_another_is_not() -> None:
 def test_requirements_without_gpus_stay_as_they_are() -> None:
     wanted = Resources()
     assert assigned(Resources(gpus=(NVIDIA,)), wanted) is wanted
+
+
+groups_of_gpus = st.lists(requirements.map(lambda wants: wants[:2]), max_size=3).map(tuple)
+
+
+def can_share(machine: tuple[GPU, ...], groups: tuple[tuple[GPU, ...], ...]) -> bool:
+    """By trying everything."""
+    wants = [(gpu, number) for number, group in enumerate(groups) for gpu in group]
+
+    def place(index: int, left: tuple[int, ...], taken: frozenset[tuple[int, int]]) -> bool:
+        if index == len(wants):
+            return True
+        gpu, number = wants[index]
+        return any(
+            have > 0
+            and have >= gpu.vram
+            and (gpu.vram or not any(device == used for used, _ in taken))
+            and (device, number) not in taken
+            and is_alike(machine[device], gpu)
+            and place(
+                index + 1,
+                (*left[:device], have - gpu.vram if gpu.vram else 0, *left[device + 1 :]),
+                taken | {(device, number)},
+            )
+            for device, have in enumerate(left)
+        )
+
+    return place(0, tuple(gpu.vram for gpu in machine), frozenset())
+
+
+@settings(max_examples=100)
+@given(machines, groups_of_gpus)
+def test_allocations_get_gpus_together_whenever_any_choice_would_do(
+    machine: tuple[GPU, ...], groups: tuple[tuple[GPU, ...], ...]
+) -> None:
+    if not can_share(machine, groups):
+        with pytest.raises(Underflow, match="do not fit together"):
+            pack(machine, groups)
+        return
+    served = pack(machine, groups)
+    assert all(serves(mine, wants) for mine, wants in zip(served, groups, strict=True))
+    assert all(len({gpu.uuid for gpu in mine}) == len(mine) for mine in served)
+    for gpu in machine:
+        assert sum(g.vram for mine in served for g in mine if g.uuid == gpu.uuid) <= gpu.vram
+
+
+def test_two_allocations_share_a_device_and_two_requirements_of_one_do_not() -> None:
+    assert [mine[0].uuid for mine in pack((AMD,), ((GPU(vram=8),), (GPU(vram=8),)))] == ["a", "a"]
+    with pytest.raises(Underflow):
+        pack((AMD,), ((GPU(vram=8), GPU(vram=8)),))
+
+
+def test_a_search_without_end_is_given_up() -> None:
+    machine = tuple(GPU(index=i, uuid=f"u{i}", vram=100 + i) for i in range(16))
+    with pytest.raises(Underflow):
+        pack(machine, tuple((GPU(vram=35),) for _ in range(48)))
