@@ -66,6 +66,13 @@ class Room:
             self.slots.append(1 if free is None else ENDLESS)
             self._gpus.append(None if free is None else free.gpus)
 
+    def copy(self) -> Room:
+        """The same account, kept separately."""
+        room = Room(())
+        room.left, room.slots, room.load = self.left[:], self.slots[:], self.load[:]
+        room._gpus, room._hosted = self._gpus, dict(self._hosted)
+        return room
+
     @classmethod
     def endless(cls, peers: int) -> Room:
         """Of peers that hold whatever they are given."""

@@ -2,8 +2,8 @@
 
 Ten thousand equal nodes are one kind. The next node of a kind goes where one more costs least; as each further node on a
 peer costs more than the one before, that is the cheapest way for a kind that has its peers for itself. For several kinds
-that compete, :func:`refute` proves by a flow of nodes to peers that they cannot all be placed, if that can be seen from
-counts alone, and names the kinds that are too many.
+that compete, :func:`refute` proves by sums and by a flow of nodes to peers that they cannot all be placed, if that can be
+seen from counts alone, and names the kinds that are too many.
 """
 
 from __future__ import annotations
@@ -49,11 +49,27 @@ def fill(instance: Instance, nodes: list[int], placed: dict[int, int]) -> Filled
 def refute(instance: Instance, nodes: list[int]) -> tuple[int, ...]:
     """Nodes that are too many for all peers that could take them, whatever else is placed where; empty if none are."""
     groups = _groups(instance, nodes)
+    if greedy := _want_too_much(instance, groups):
+        return tuple(sorted(v for group in greedy for v in groups[group]))
     flow = _Flow(instance, groups)
     for number in range(len(groups)):
         if too_many := flow.send(number):
             return tuple(sorted(v for group in too_many for v in groups[group]))
     return ()
+
+
+def _want_too_much(instance: Instance, groups: list[list[int]]) -> list[int]:
+    """Groups that together want more of something than all the peers that any of them may use have."""
+    left = instance.room().left
+    domains = [instance.domains[group[0]] for group in groups]
+    for domain in sorted(set(domains)):
+        inside = [g for g, mine in enumerate(domains) if not mine & ~domain]
+        peers = members(domain)
+        for dimension in range(3):
+            want = sum(len(groups[g]) * instance.demands[groups[g][0]].amounts[dimension] for g in inside)
+            if want and want > sum(left[p][dimension] for p in peers):
+                return [g for g in inside if instance.demands[groups[g][0]].amounts[dimension]]
+    return []
 
 
 class _Flow:

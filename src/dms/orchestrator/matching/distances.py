@@ -134,22 +134,22 @@ class Distances:
         return math.acos(max(-1.0, min(1.0, cosine))) * (EARTH_RADIUS_KM / LIGHT_KM_PER_S * 2000)
 
 
-class Relation:
-    """The pairs of peers that keep one edge's bounds. Symmetric."""
+class Relation(dict[int, int]):
+    """The pairs of peers that keep one edge's bounds: for each peer all that may serve the other end. Symmetric.
+
+    Rows are made when they are first asked for.
+    """
 
     def __init__(self, distances: Distances, rtt_ms: float, bandwidth_bps: float, everybody: int) -> None:
+        super().__init__()
         self._distances = distances
         self._rtt_ms = rtt_ms
         self._bandwidth_bps = bandwidth_bps
         self._everybody = everybody
-        self._rows: dict[int, int] = {}
 
-    def row(self, peer: int) -> int:
-        """All peers that may serve the other end."""
-        found = self._rows.get(peer)
-        if found is None:
-            found = self._distances.mask(peer, self._rtt_ms) if self._rtt_ms else self._everybody
-            if self._bandwidth_bps:
-                found &= ~self._distances.slow(peer, self._bandwidth_bps)
-            self._rows[peer] = found
+    def __missing__(self, peer: int) -> int:
+        found = self._distances.mask(peer, self._rtt_ms) if self._rtt_ms else self._everybody
+        if self._bandwidth_bps:
+            found &= ~self._distances.slow(peer, self._bandwidth_bps)
+        self[peer] = found
         return found

@@ -100,6 +100,7 @@ class Catalogue:
             self.kinds.append(self._kind(w, demands[number], [row[p] for p in order], who))
             for node in nodes:
                 self.kind_of[node] = number
+        self.room = Room([offer.free for offer in self.offers])
         self._distances: dict[bool, Distances] = {}
 
     def distances(self, *, is_trusting: bool) -> Distances:
@@ -172,9 +173,9 @@ class Instance:
 
     def room(self) -> Room:
         """An account of empty peers."""
-        if not self.has_capacity:
-            return Room.endless(len(self.catalogue.offers))
-        return Room([offer.free for offer in self.catalogue.offers])
+        if self.has_capacity:
+            return self.catalogue.room.copy()
+        return Room.endless(len(self.catalogue.offers))
 
     def points(self, chosen: dict[int, int]) -> int:
         """The objective of an assignment, or of a part of one."""

@@ -174,7 +174,7 @@ class Search:
         for v in self._todo:
             for u, relation in instance.links[v]:
                 if u in self._fixed:
-                    domains[v] &= relation.row(self._fixed[u])
+                    domains[v] &= relation[self._fixed[u]]
                     if instance.has_edge_costs:
                         costs[v] = list(map(add, costs[v], instance.distances.points(self._fixed[u])))
             for u in instance.mates[v]:
@@ -244,7 +244,7 @@ class Search:
                 if not is_free[u] or u in chosen:
                     continue
                 self._meter.spend()
-                rest = domains[u] & relation.row(p)
+                rest = domains[u] & relation[p]
                 if rest != domains[u]:
                     domains[u] = rest
                     changed.append(u)
@@ -306,13 +306,14 @@ class Search:
             if not links[u]:
                 continue
             mine = members(domains[u])
+            effort = 1 + (len(mine) >> 5)
             for w, relation in links[u]:
                 if not is_free[w] or w in chosen:
                     continue
-                self._meter.spend()
-                lost, row = domains[w], relation.row
+                self._meter.spend(effort)
+                lost = domains[w]
                 for q in mine:
-                    lost &= ~row(q)
+                    lost &= ~relation[q]
                     if not lost:
                         break
                 if not lost:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 from dms.orchestrator.matching.conflict import find_conflict
 from dms.orchestrator.matching.counting import fill, refute
+from dms.orchestrator.matching.improvement import Improvement
 from dms.orchestrator.matching.instance import Catalogue, Instance, Problem
 from dms.orchestrator.matching.outcome import Conflict, Infeasible, Outcome, Placed, Undecided, Unmeasured
 from dms.orchestrator.matching.search import Meter, Search
@@ -25,13 +26,10 @@ MAX_SEARCHED = 400
 MAX_LOOSE = 40
 """Nodes without edges that are still searched one by one, together with the others."""
 
-_NEIGHBOURHOODS = ((3, 60), (5, 150), (7, 400))
-"""How many nodes are moved at once, and the work that one such attempt is worth, per size."""
-
 
 def default_work(problem: Problem) -> int:
     """Work that fits the size: some tens of milliseconds for ten nodes and fifty peers, a few seconds at most."""
-    return 2_000 + min(150_000, 3 * len(problem.wanted) * len(problem.offers))
+    return 2_500 + min(150_000, 2 * len(problem.wanted) * len(problem.offers))
 
 
 def solve(problem: Problem, *, work: int | None = None, seed: int = 0) -> Outcome:
@@ -100,7 +98,9 @@ class _Attempt:
         if chosen is None:
             return None
         if is_whole:
-            return self._better(chosen)
+            better = Improvement(instance, chosen, self.rng)
+            better.run(self.meter)
+            chosen, self.is_optimal = better.best, better.is_optimal
         return chosen
 
     def _first(self, linked: list[int], loose: list[int]) -> dict[int, int] | None:
@@ -142,54 +142,6 @@ class _Attempt:
                 self.is_refuted, self.blamed = True, tuple(nodes)
                 return None
         return None
-
-    def _better(self, chosen: dict[int, int]) -> dict[int, int]:
-        instance, meter = self.instance, self.meter
-        points = instance.points(chosen)
-        chosen, points = self._move(chosen, points, meter.left // 8)
-        part = meter.share(meter.left // 3)
-        found = Search(instance, part, below=points).run()
-        meter.settle(part)
-        if found.chosen is not None:
-            chosen, points = found.chosen, found.points
-        self.is_optimal = found.is_complete
-        if not self.is_optimal:
-            chosen, points = self._move(chosen, points, meter.left)
-        return chosen
-
-    def _move(self, chosen: dict[int, int], points: int, work: int) -> tuple[dict[int, int], int]:
-        """Take a few nodes away and put them back in the best way, again and again."""
-        instance, part = self.instance, self.meter.share(work)
-        stalled, size = 0, 0
-        while part.left > 0 and stalled < 12 * instance.size:
-            count, effort = _NEIGHBOURHOODS[size % len(_NEIGHBOURHOODS)]
-            size += 1
-            free = self._neighbourhood(min(count, instance.size))
-            fixed = {v: p for v, p in chosen.items() if v not in free}
-            step = part.share(effort * 2)
-            below = points - instance.points(fixed)
-            found = Search(instance, step, free=free, fixed=fixed, below=below).run()
-            part.spend(max(1, step.spent))
-            stalled += 1
-            if found.chosen is not None:
-                chosen = {**fixed, **found.chosen}
-                points = instance.points(chosen)
-                stalled = 0
-        self.meter.settle(part)
-        return chosen, points
-
-    def _neighbourhood(self, count: int) -> set[int]:
-        instance, rng = self.instance, self.rng
-        start = rng.randrange(instance.size)
-        found, border = {start}, [u for u, _ in instance.links[start]]
-        while len(found) < count:
-            if not border:
-                border = [rng.randrange(instance.size)]
-            v = border.pop(rng.randrange(len(border)))
-            if v not in found:
-                found.add(v)
-                border += [u for u, _ in instance.links[v] if u not in found]
-        return found
 
 
 def _has_guesses(instance: Instance) -> bool:
