@@ -192,6 +192,10 @@ class DockerApi:
                     "POST", "/images/create", query=query, headers=headers, timeout_s=stall_s
                 ) as response:
                     return await follow_reports(_lines(response), what, on_progress)
+            except EngineRefused as exc:
+                if exc.message.startswith(what):
+                    raise
+                raise EngineRefused(f"{what}: {exc.message}", status=exc.status) from None
             except ExecutorUnavailable as exc:
                 if isinstance(exc.__cause__, httpx2.ReadTimeout):
                     raise EngineRefused(f"{what}: nothing came for {stall_s:g} s") from None
