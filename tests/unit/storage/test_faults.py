@@ -118,7 +118,7 @@ async def test_encrypting_and_decrypting_on_a_full_disk_leave_the_volume_as_it_w
 
 def escaped(base: Path) -> list[Path]:
     """What an archive has written, below ``base`` or where it wants to."""
-    return [path for path in (*base.rglob("escaped"), Path("/tmp/escaped")) if path.exists()]  # noqa: S108
+    return [path for path in (*base.rglob("escaped"), Path("/tmp/escaped")) if path.exists()]
 
 
 def zip_slip() -> bytes:
@@ -162,8 +162,7 @@ async def test_a_download_that_would_leave_its_volume_is_refused_and_nothing_of_
         with pytest.raises(UnsafeArchive):
             await place.volumes.prepare("job-1", ALICE, [place.request("http", Unpack=True)])
         await place.assert_nothing_is_left()
-        assert not list(tmp_path.rglob("escaped"))
-        assert not Path("/tmp/escaped").exists()
+        assert escaped(tmp_path) == []
 
 
 async def test_a_volume_that_was_damaged_while_it_was_encrypted_stays_so(tmp_path: Path) -> None:
