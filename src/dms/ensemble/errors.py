@@ -5,6 +5,7 @@
     DMSError
     └── EnsembleError
         ├── InvalidEnsemble          the description has problems; carries all of them           (BadInput)
+        ├── Untranslatable           the job file of another system has no counterpart           (BadInput)
         ├── InvalidID                not the identifier of an ensemble or an allocation          (BadInput)
         └── EnsembleFileNotFound     there is no such file                                       (NotFound)
 """
@@ -39,6 +40,12 @@ class InvalidEnsemble(BadInput, EnsembleError):
         first, more = self.problems[0], len(self.problems) - 1
         message = first.located() + (f" (and {more} more problem{'s' if more > 1 else ''})" if more else "")
         super().__init__(message, hint=first.hint)
+
+
+class Untranslatable(BadInput, EnsembleError):
+    """This file cannot be translated into an ensemble."""
+
+    code = "untranslatable"
 
 
 class InvalidID(BadInput, EnsembleError):

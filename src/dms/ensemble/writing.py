@@ -18,7 +18,7 @@ Value = object
 MAX_LINE_CHARS = 100
 MAX_FLOW_CHARS = 72
 """A list or map on one line is at most so long."""
-MAX_FLOW_ENTRIES = 3
+MAX_FLOW_ENTRIES = 4
 """Members of a map on one line; longer ones are easier to read below each other."""
 STEP = "  "
 
