@@ -9,10 +9,14 @@
 ``process``          those processes seen from the daemon: start, find again after a restart, signals
 ``params``           reading engine parameters: types, sizes, one clear line when they are wrong
 ``registry``         which backends work on this machine, and why the others do not
-``wasm``             WebAssembly: one process per program
+``wasm``             WebAssembly: one process per program, from here or from elsewhere
 ``wasm_params``      … its engine parameters
 ``wasm_process``     … whether it works here, and its library
-``wasm_runner``      … what runs inside such a process (standard library only)
+``wasm_runner``      … what runs inside such a process (standard library only, as all that follow)
+``wasm_engine``      … the engine, the compiled program, what of WASI it sees
+``wasm_component``   … how a component runs
+``wasm_memory``      … its memory, counted and bounded
+``wasm_cache``       … compiled programs on the disk, authenticated
 ``wasm_abi``         … the part of Wasmtime's C interface that it uses
 ``docker``           containers of a Docker or Podman engine: a package
 ``containerd``       parameters of containerd and Kata: understood, and refused

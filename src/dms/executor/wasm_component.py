@@ -1,7 +1,7 @@
 """Running a WASI component: the export ``run`` of ``wasi:cli/run@0.2``. Standard library only.
 
 Components see the interfaces of ``wasi:cli`` 0.2: arguments, environment, standard streams, clocks, random numbers, the
-directories that they were given. ``wasi:sockets`` is there, but every address is refused; ``wasi:http`` is not there.
+directories that they were given. ``wasi:sockets`` is there, but no socket is given out; ``wasi:http`` is not there.
 
 What they do not get from the library is an exit code of more than one bit: ``wasi:cli/exit`` knows success and failure,
 and its function ``exit-with-code`` is not among those of Wasmtime's C interface. So this module gives the instance

@@ -429,6 +429,11 @@ async def test_a_table_that_may_not_grow_further_says_so_to_the_program(bench: B
     assert (await bench.run(bench.request(module=b64(compiled(program)), ram=4 * MIB))).ok
 
 
+async def test_a_component_is_given_no_socket(bench: Bench) -> None:
+    program = (PROGRAMS / "socket.wat").read_text()
+    assert (await bench.run(bench.request(module=b64(compiled(program))))).ok
+
+
 async def test_a_module_by_path_must_lie_in_an_allowed_directory(bench: Bench) -> None:
     allowed = bench.path / "modules"
     allowed.mkdir()
