@@ -24,7 +24,8 @@ demo: setup ## a network of three nodes on this machine deploys an ensemble; lea
 fuzz: setup ## search for inputs that break a decoder (SECONDS=60; ARGS='--keep --target token'); see CONTRIBUTING.md
 	@$(BIN)/python -m tests.fuzz --seconds $(SECONDS) $(ARGS)
 
-bench: setup ## the figures, as JSON
+bench: ## the figures, as JSON
+	@scripts/setup.sh bench
 	@$(BIN)/python -m bench $(ARGS)
 
 docs: ## write the reference anew and build the manual into site/; a broken link fails

@@ -80,6 +80,8 @@ def pin_problems(root: Path) -> Iterator[str]:
     runtime: list[str] = project["project"]["dependencies"]
     groups: dict[str, list[str]] = project["dependency-groups"]
     wanted = {"runtime.txt": runtime, "dev.txt": [*runtime, *groups["dev"]], "docs.txt": groups["docs"]}
+    if "bench" in groups:
+        wanted["bench.txt"] = groups["bench"]
     for name, asked in wanted.items():
         pins = read_pins(root / "requirements" / name)
         for requirement in map(Requirement, asked):

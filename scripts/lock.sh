@@ -27,5 +27,6 @@ compile() {
 
 compile runtime.txt pyproject.toml "$@"
 compile dev.txt pyproject.toml --group dev "$@"
-# The manual's tools are installed into the same environment: they may not ask for other versions.
+# These are installed into the same environment: they may not ask for other versions.
 compile docs.txt --group docs --constraint requirements/dev.txt "$@"
+compile bench.txt --group bench --constraint requirements/dev.txt "$@"

@@ -3,6 +3,7 @@
 #
 #     scripts/setup.sh          the project, editable, with what it needs to run and to be developed
 #     scripts/setup.sh docs     the above, and what builds the manual
+#     scripts/setup.sh bench    the first, and what the benchmarks compare with
 #
 # Needs git, make and a Python of at least 3.11; neither pip, python3-venv, a compiler nor root. Every package is
 # pinned by hash in requirements/. PYTHON=… chooses the interpreter. Does nothing, at once, when nothing changed.
@@ -15,8 +16,8 @@ bootstrap="$root/.venv/bootstrap"
 
 main() {
     if up_to_date dev; then
-        [ "${1:-}" = docs ] || return 0
-        up_to_date docs && return 0
+        [ -n "${1:-}" ] || return 0
+        up_to_date "$1" && return 0
     fi
     # One setup at a time: make targets that run side by side in one checkout all come through here.
     # The lock is held by the open file and ends with this process, however it ends.
@@ -24,7 +25,7 @@ main() {
     if command -v flock >/dev/null; then flock 9; fi
 
     if ! up_to_date dev; then install_dev; fi
-    if [ "${1:-}" = docs ] && ! up_to_date docs; then install_docs; fi
+    if [ -n "${1:-}" ] && ! up_to_date "$1"; then install_more "$1"; fi
 }
 
 # --- what is there already -------------------------------------------------------------------------------------
@@ -72,12 +73,12 @@ install_dev() {
     say "ready: .venv/bin/nunet ($("$venv_python" --version))"
 }
 
-install_docs() {
+install_more() {
     find_installer
-    say "installing what builds the manual"
-    uv_install --require-hashes --only-binary :all: -r requirements/docs.txt
+    say "installing what is needed for $1"
+    uv_install --require-hashes --only-binary :all: -r "requirements/$1.txt"
     rm -rf "$bootstrap"
-    fingerprint docs >.venv/stamp-docs
+    fingerprint "$1" >".venv/stamp-$1"
 }
 
 create_venv() {
