@@ -21,7 +21,7 @@ from dms.orchestrator.matching.ranking import edge_points
 UNKNOWN_RTT_MS = 100.0
 """What an edge counts for in the ranking while nothing is known: known good pairs come first, and few are measured."""
 
-_MASK_BYTES = 1 << 26
+TABLE_BYTES = 1 << 26
 """What the tables behind the bounds may take; beyond it they are coarser."""
 
 
@@ -29,7 +29,13 @@ class Distances:
     """Round trips and bandwidths between peers, by index; rows are made when they are first asked for."""
 
     def __init__(
-        self, offers: Sequence[Offer], measurements: Measurements, weights: Weights, *, is_trusting: bool
+        self,
+        offers: Sequence[Offer],
+        measurements: Measurements,
+        weights: Weights,
+        *,
+        is_trusting: bool,
+        table_bytes: int = TABLE_BYTES,
     ) -> None:
         self._offers = offers
         self._measurements = measurements
@@ -39,7 +45,7 @@ class Distances:
         self._directions = [offer.place.direction() if offer.place else None for offer in offers]
         self._has_guesses = any(offer.place or offer.coordinate for offer in offers)
         count = len(offers)
-        self._stride = max(1, count**3 // (8 * _MASK_BYTES))
+        self._stride = max(1, count**3 // (8 * table_bytes))
         self._sorted: list[tuple[list[float], list[int], list[int]] | None] = [None] * count
         self._points: list[list[int] | None] = [None] * count
 
