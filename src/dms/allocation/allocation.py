@@ -357,6 +357,7 @@ class Allocation:
             provision_scripts=self.spec.provision,
             ports=tuple(PortBinding("0.0.0.0", int(public), private) for public, private in self.spec.ports.items()),
             allow_privileged=self._surroundings.allow_privileged,
+            tenant=f"{self.spec.orchestrator.id}/{self.spec.ensemble_id}",
         )
 
     def _with_mounts(self, request: ExecutionRequest) -> ExecutionRequest:

@@ -84,6 +84,8 @@ class ExecutionRequest:
     ports: tuple[PortBinding, ...] = ()
     gateway_ip: str = ""
     allow_privileged: bool = False
+    tenant: str = ""
+    """For whom it runs: where the backend can, those of one tenant reach each other over the network, others do not."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,7 @@ from dms.identity.ids import ActorID, did_of
 from dms.identity.keys import PrivateKey
 from dms.node.errors import ExecutorMissing
 from dms.node.reservations import Reservation, Reservations, ports_of
+from dms.node.vm import reserved_by_hand
 from dms.observe import get_logger
 from dms.orchestrator import messages
 from dms.resources.manager import ResourceManager
@@ -240,6 +241,7 @@ class Hosting:
     async def _remove_strays(self) -> None:
         """Workloads of an earlier life that no allocation owns."""
         owned = {a.execution_id for a in self._hosted.values() if not a.view.state.is_final}
+        owned |= reserved_by_hand(self._resources)
         for executor in self._executors.values():
             try:
                 known = await executor.list()

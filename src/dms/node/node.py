@@ -104,7 +104,7 @@ class Node:
         self.onboarding = Onboarding(
             self.resources, probe, store, check_cpu_usage=options.check_cpu_usage, benchmarks=self.benchmarks
         )
-        self._executors, self._vms_dir = executors, options.work_dir / "vms"
+        self._machines = VmBehaviours(root, executors, options.work_dir / "vms", self.resources)
         self._volumes = options.hosting.volumes
         self.ports = PortAllocator(*options.port_range, in_use=options.port_in_use)
         reservations = Reservations(store, self.resources, self.ports, clock_ns=root.security.now_ns)
@@ -151,6 +151,7 @@ class Node:
             await self.onboarding.restore()
             self.root.start_soon(self.onboarding.report_usage)
             await self.provider.restore()
+            await self._machines.restore()
             await self.deployments.restore()
             self._register()  # now: what is asked while half is not found yet would be answered wrongly
             for topic in (HELLO_TOPIC, BID_REQUEST_TOPIC, REVOCATION_TOPIC):
@@ -180,7 +181,7 @@ class Node:
         PeerBehaviours(self.root.network).register(self.root)
         machine = MachineBehaviours(self.resources, self.onboarding, self.probe, self.hosting, self.benchmarks)
         machine.register(self.root)
-        VmBehaviours(self._executors, self._vms_dir).register(self.root)
+        self._machines.register()
         if self._volumes is not None:
             VolumeBehaviours(self._volumes.controller).register(self.root)
         DeploymentBehaviours(self.deployments, clock_ns=self.root.security.now_ns).register(self.root)

@@ -35,8 +35,8 @@ class TestEngine:
 
     __test__ = False  # for pytest
 
-    def __init__(self, directory: Path, bridge: str) -> None:
-        self._directory, self.bridge = directory, bridge
+    def __init__(self, directory: Path, bridge: str, namespace: str = "") -> None:
+        self._directory, self.bridge, self._namespace = directory, bridge, namespace
         self.socket = directory / "docker.sock"
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -51,14 +51,19 @@ class TestEngine:
         :raises RuntimeError: it does not; the end of its log says why.
         """
         command = [
+            *(("nsenter", f"--net=/run/netns/{self._namespace}") if self._namespace else ()),
             "dockerd",
             "--data-root",
             str(self._directory / "data"),
             "--exec-root",
             str(self._directory / "exec"),
         ]
-        command += ["-H", self.host, "--pidfile", str(self._directory / "pid"), "--bridge", self.bridge]
-        command += ["--iptables=false", "--ip6tables=false", "--ip-masq=false", "--ip-forward=false"]
+        command += ["-H", self.host, "--pidfile", str(self._directory / "pid")]
+        if self._namespace:
+            command += ["--bip", f"10.{SUBNET}.0.1/24"]
+        else:
+            command += ["--bridge", self.bridge, "--iptables=false", "--ip6tables=false"]
+            command += ["--ip-masq=false", "--ip-forward=false"]
         log = self._directory / "log"
         with log.open("wb") as output:
             self._process = subprocess.Popen(command, stdout=output, stderr=output, stdin=subprocess.DEVNULL)
@@ -110,6 +115,30 @@ def docker_engine() -> Iterator[TestEngine]:
     finally:
         with suppress(subprocess.CalledProcessError):
             _ip("link", "delete", bridge)
+        _unmount_below(directory)
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+@contextmanager
+def docker_engine_with_firewall() -> Iterator[TestEngine]:
+    """Run an engine that makes rules for packets as engines usually do, in a network namespace of its own.
+
+    :raises RuntimeError: it does not start; the end of its log says why.
+    """
+    directory = Path(tempfile.mkdtemp(prefix="dms-docker-"))
+    namespace = f"dms-{secrets.token_hex(4)}"
+    _ip("netns", "add", namespace)
+    try:
+        _ip("-n", namespace, "link", "set", "lo", "up")
+        engine = TestEngine(directory, "docker0", namespace)
+        try:
+            engine.start()
+            yield engine
+        finally:
+            engine.stop()
+    finally:
+        with suppress(subprocess.CalledProcessError):
+            _ip("netns", "delete", namespace)
         _unmount_below(directory)
         shutil.rmtree(directory, ignore_errors=True)
 

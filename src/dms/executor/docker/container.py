@@ -28,8 +28,8 @@ from dms.executor.errors import InvalidEngineSpec
 from dms.executor.protocol import ExecutionRequest
 
 LABEL_EXECUTOR, LABEL_JOB, LABEL_EXECUTION = "nunet-executor", "nunet-jobID", "nunet-executionID"
-LABEL_RESULTS = "nunet-resultsDir"
-"""Ours alone: where the logs go, so that a later process can go on writing them."""
+LABEL_RESULTS, LABEL_NETWORK = "nunet-resultsDir", "nunet-network"
+"""Ours alone: where the logs go, so that a later process can go on writing them; the tenant's network."""
 LABEL_DISK = "nunet-diskBytes"
 """Ours alone: what it may write, where nobody but us watches that."""
 PIDS_LIMIT = 1024

@@ -24,6 +24,8 @@ class DockerExecution(Execution):
     """Directories of the host that it can write."""
     progress: str = ""
     """How far the pull of its image is."""
+    network: str = ""
+    """Name of its tenant's network; empty: it is in the engine's default one."""
     is_cancelled: bool = False
     engine_was_gone: bool = False
     is_over_disk: bool = False

@@ -11,12 +11,20 @@ from pathlib import Path
 import trio
 
 from dms.executor.docker.api import DockerApi
-from dms.executor.docker.container import DEFAULT_MEMORY_BYTES, LABEL_DISK, LABEL_EXECUTOR, LABEL_RESULTS, Names
+from dms.executor.docker.container import (
+    DEFAULT_MEMORY_BYTES,
+    LABEL_DISK,
+    LABEL_EXECUTOR,
+    LABEL_NETWORK,
+    LABEL_RESULTS,
+    Names,
+)
 from dms.executor.docker.ending import CANCELLED_EXIT_CODE
 from dms.executor.docker.engine import Engine
 from dms.executor.docker.execution import DockerExecution
 from dms.executor.docker.facts import net_info, usage_of, whole_number
 from dms.executor.docker.launch import Launcher, Owned, delete
+from dms.executor.docker.networks import TenantNetworks
 from dms.executor.docker.params import ENGINE, DockerParams
 from dms.executor.docker.shapes import CREATED, EXEC, OBJECT
 from dms.executor.docker.watch import DISK_CHECK_S, Watcher
@@ -60,7 +68,10 @@ class DockerExecutor(ExecutionTable[DockerExecution]):
             api, lambda execution: self._launcher.is_cancelled(execution), disk_check_s=disk_check_s
         )
         owned = Owned(executor_id, state_dir, tuple(volume_dirs), network_mode)
-        self._launcher = Launcher(api, engine or Engine(), owned, self._watcher, nursery)
+        engine = engine or Engine()
+        self._networks = TenantNetworks(api, engine, executor_id, self._wants_network)
+        self._network_mode = network_mode
+        self._launcher = Launcher(api, engine, owned, self._watcher, self._networks, nursery)
         self._opening, self._is_open = trio.Lock(), False
 
     @classmethod
@@ -119,6 +130,7 @@ class DockerExecutor(ExecutionTable[DockerExecution]):
             memory_bytes=request.resources.ram.size or DEFAULT_MEMORY_BYTES,
         )
         execution.open_logs(self._log_limit_bytes)
+        execution.network = "" if self._network_mode else self._networks.name(request.tenant)
         self._executions[request.execution_id] = execution  # before the first checkpoint: no second start slips in
         try:
             image = await self._launcher.image(params)
@@ -126,6 +138,8 @@ class DockerExecutor(ExecutionTable[DockerExecution]):
                 await self._launcher.launch(execution, request, params, image, self._written())
         except BaseException as exc:
             del self._executions[request.execution_id]
+            with trio.CancelScope(shield=True):
+                await self._networks.drop(execution.network)
             execution.finish(-1, EndReason.INFRASTRUCTURE, str(exc))
             execution.settled.set()
             if isinstance(exc, EngineRefused | OSError):
@@ -180,6 +194,7 @@ class DockerExecutor(ExecutionTable[DockerExecution]):
         await trio.to_thread.run_sync(delete, self._launcher.directory(execution_id))
         if self._executions.get(execution_id) is execution:
             del self._executions[execution_id]
+        await self._networks.drop(execution.network)
 
     async def exec(self, execution_id: str, argv: tuple[str, ...]) -> ExecOutput:
         """See :meth:`dms.executor.protocol.Executor.exec`. Each output is cut at 1 MiB."""
@@ -220,6 +235,7 @@ class DockerExecutor(ExecutionTable[DockerExecution]):
                 nursery.start_soon(self._remove_if_possible, execution_id)
         for container in await self._api.containers({LABEL_EXECUTOR: self._executor_id}):
             await self._api.remove_container(container["Id"])
+        await self._networks.drop_unused()
         await trio.to_thread.run_sync(delete, self._state_dir)
 
     async def _remove_if_possible(self, execution_id: str) -> None:
@@ -245,6 +261,7 @@ class DockerExecutor(ExecutionTable[DockerExecution]):
                     adopted=True,
                     container_id=container["Id"],
                     image=container.get("Image") or "",
+                    network=labels.get(LABEL_NETWORK, ""),
                     disk_bytes=whole_number(labels.get(LABEL_DISK)),
                     written=tuple(
                         Path(mount["Source"])
@@ -256,6 +273,7 @@ class DockerExecutor(ExecutionTable[DockerExecution]):
                 execution.settled.set()
                 self._executions[names.execution_id] = execution
                 self._nursery.start_soon(self._watcher.watch, execution)
+            await self._networks.drop_unused()
             self._is_open = True
 
     async def _live_status(self, execution: DockerExecution) -> ExecutionStatus:
@@ -274,6 +292,9 @@ class DockerExecutor(ExecutionTable[DockerExecution]):
     async def _net(self, execution: DockerExecution) -> NetInfo | None:
         container = await self._api.container(execution.container_id) if execution.container_id else None
         return net_info(container) if container is not None else None
+
+    def _wants_network(self, name: str) -> bool:
+        return any(execution.network == name for execution in self._executions.values())
 
     def _written(self) -> list[Path]:
         """What live workloads can write."""

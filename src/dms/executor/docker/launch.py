@@ -26,6 +26,7 @@ from dms.executor.docker.container import (
     DEFAULT_DISK_BYTES,
     LABEL_EXECUTION,
     LABEL_JOB,
+    LABEL_NETWORK,
     Names,
     container_config,
     has_volumes,
@@ -36,6 +37,7 @@ from dms.executor.docker.engine import Engine
 from dms.executor.docker.execution import DockerExecution
 from dms.executor.docker.images import ImageName, PullProgress
 from dms.executor.docker.mounts import mount_config
+from dms.executor.docker.networks import TenantNetworks
 from dms.executor.docker.params import DockerParams
 from dms.executor.docker.provision import provision_files
 from dms.executor.docker.shapes import CREATED
@@ -62,7 +64,16 @@ class Owned:
 class Launcher:
     """Makes and starts containers on one engine."""
 
-    def __init__(self, api: DockerApi, engine: Engine, owned: Owned, watcher: Watcher, nursery: trio.Nursery) -> None:
+    def __init__(
+        self,
+        api: DockerApi,
+        engine: Engine,
+        owned: Owned,
+        watcher: Watcher,
+        networks: TenantNetworks,
+        nursery: trio.Nursery,
+    ) -> None:
+        self._networks = networks
         self._api, self._engine, self._owned, self._watcher, self._nursery = api, engine, owned, watcher, nursery
         self._private: set[str] | None = None
         self._limits_disk = True
@@ -110,6 +121,8 @@ class Launcher:
         names = Names(self._owned.executor_id, request.job_id, request.execution_id)
         scripts_dir = self.directory(request.execution_id) / "scripts"
         mounts = await trio.to_thread.run_sync(self._mounts, request, written)
+        if execution.network:
+            await self._networks.ensure(execution.network)
         config = container_config(
             request,
             params,
@@ -118,8 +131,10 @@ class Launcher:
             mounts=mounts,
             scripts_dir=scripts_dir,
             engine=self._engine,
-            network_mode=self._owned.network_mode,
+            network_mode=self._owned.network_mode or execution.network,
         )
+        if execution.network:
+            config["Labels"][LABEL_NETWORK] = execution.network
         execution.written = tuple(Path(mount["Source"]) for mount in mounts if not mount["ReadOnly"])
         try:
             await trio.to_thread.run_sync(self._prepare, request, scripts_dir)

@@ -91,6 +91,11 @@ class _Image(msgspec.Struct):
     Config: _ImageConfig | None = None
 
 
+class _ListedNetwork(msgspec.Struct):
+    Name: str
+    Labels: dict[str, str] | None = None
+
+
 class _Exec(msgspec.Struct):
     ExitCode: int | None = None
     Running: bool | None = None
@@ -101,6 +106,7 @@ class _Anything(msgspec.Struct):
 
 
 CREATED, CONTAINER, LISTED, IMAGE, EXEC, OBJECT = _Created, _Container, _Listed, _Image, _Exec, _Anything
+NETWORK = _ListedNetwork
 
 
 def held_to(shape: type[msgspec.Struct], answer: object, what: str) -> dict[str, Any]:  # Any: JSON
