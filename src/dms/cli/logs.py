@@ -6,11 +6,13 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
+from contextlib import closing
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from dms.cli.options import Context, DeploymentID
+from dms.cli.terminal import Harmless
 
 if TYPE_CHECKING:
     from dms.cli.following import Deployment
@@ -35,11 +37,13 @@ def logs(
     since: Annotated[
         str | None, typer.Option("--since", metavar="TIME", help="Only what is newer, roughly: 10m, 2h, or a time.")
     ] = None,
+    raw: Annotated[bool, typer.Option("--raw", help="Let control characters reach the terminal.")] = False,
     context: Context = None,
 ) -> None:
     """Print what allocations wrote; with more than one, each line begins with the name of its allocation.
 
-    Of an endless output a provider keeps the beginning and the end; a line tells where something was left out.
+    Of an endless output a provider keeps the beginning and the end; a line tells where something was left out. On a
+    terminal all control characters but line breaks and colours are shown as symbols; files and pipes get every byte.
 
     Examples:
       nunet logs 3f2a
@@ -57,7 +61,7 @@ def logs(
     start = 0 if tail is None else -TAIL_WINDOW_BYTES
     reader = LogReader(deployment, names, "stderr" if stderr else "stdout", start=start, since_ms=since_ms)
     try:
-        print_logs(reader, follow=follow, tail=tail)
+        print_logs(reader, follow=follow, tail=tail, write=_to_stdout if raw else None)
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
 
@@ -121,6 +125,10 @@ class LogReader:
 
 def print_logs(reader: LogReader, *, follow: bool = False, tail: int | None = None, write: Write | None = None) -> None:
     """Print all there is, then, with ``follow``, what comes, until the deployment has ended."""
+    if write is None and sys.stdout.isatty():
+        with closing(_Screen()) as screen:
+            print_logs(reader, follow=follow, tail=tail, write=screen)
+        return
     out = _Lines(write or _to_stdout, names=list(reader.offsets), tail=tail)
     while reader.read(out.take):
         continue
@@ -195,6 +203,25 @@ class _Lines:
             self._tail[name].append(line)
             return
         self._write(f"{name:<{self._width}} | ".encode() + line if self._is_prefixed else line)
+
+
+class _Screen:
+    """Standard output where that is a terminal, which a program's output could steer."""
+
+    def __init__(self) -> None:
+        self._harmless = Harmless()
+
+    def __call__(self, data: bytes) -> None:
+        self._show(self._harmless.feed(data))
+
+    def close(self) -> None:
+        """What was left, and the end of colours."""
+        self._show(self._harmless.end())
+
+    @staticmethod
+    def _show(text: str) -> None:
+        sys.stdout.write(text)
+        sys.stdout.flush()
 
 
 def _to_stdout(data: bytes) -> None:

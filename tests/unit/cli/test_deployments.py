@@ -188,6 +188,25 @@ def test_progress_is_told_on_a_terminal(node: ScriptedDaemon, ensemble: Path, mo
     assert b"asked the network for bids" in shown
 
 
+@pytest.mark.parametrize(("flags", "steers"), [([], False), (["--raw"], True)])
+def test_what_a_program_wrote_steers_a_terminal_only_where_that_is_wanted(
+    node: ScriptedDaemon, monkeypatch: pytest.MonkeyPatch, flags: list[str], steers: bool
+) -> None:
+    from dms.cli.main import invoke
+
+    Script(*COMPLETED).install(node).logs = {("text.count", "stdout"): [b"\x1b]0;x\x07\x1b[2J\x1b[31mend"]}
+    main, side = pty.openpty()
+    with os.fdopen(main, "rb", buffering=0) as screen, os.fdopen(side, "w") as terminal:
+        monkeypatch.setattr("sys.stdout", terminal)
+        assert invoke(["logs", ID, "text.count", *flags]) == 0
+        terminal.flush()
+        shown = b""
+        while b"end" not in shown:
+            shown += screen.read(65536)
+    assert (b"\x1b[2J" in shown) == steers
+    assert b"\x1b[31m" in shown
+
+
 @pytest.mark.parametrize("flag", ["--id-only", "--no-wait"])
 def test_deploy_need_not_wait(node: ScriptedDaemon, nunet: Nunet, ensemble: Path, flag: str) -> None:
     script = Script(*RUNNING).install(node)
