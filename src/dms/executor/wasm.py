@@ -184,6 +184,8 @@ class WasmExecutor(SupervisedTable[WasmExecution]):
             code = await self._fetch_file(source, max_bytes=MAX_MODULE_BYTES)
         except DMSError as exc:
             raise StartFailed(f"the program cannot be fetched: {exc.message}", hint=exc.hint) from exc
+        except OSError as exc:
+            raise StartFailed(f"the program cannot be fetched: {exc}") from exc
         if reason := await trio.to_thread.run_sync(module_defect, code, params.sha256):
             raise StartFailed(f"what was fetched {reason}")
         return code

@@ -12,6 +12,7 @@ import trio
 
 from dms.executor.errors import InvalidEngineSpec
 from dms.executor.protocol import EndReason, ExecutionRequest, ExecutionResult, ExecutionStatus
+from dms.executor.registry import available_executors
 from dms.executor.wasm import WasmExecutor
 from dms.storage.service import StorageOptions, open_volumes
 from dms.store import Store
@@ -134,3 +135,28 @@ async def test_a_node_that_fetches_nothing_says_so_before_it_starts(tmp_path: Pa
     engine = SpecConfig(type="wasm", params={"module_url": "https://example.com/x.wasm", "module_sha256": SHA256})
     with pytest.raises(InvalidEngineSpec, match="programs are not fetched"):
         await executor.validate(engine)
+
+
+async def test_programs_named_by_their_path_lie_in_modules_in_the_work_directory(
+    tmp_path: Path, nursery: trio.Nursery
+) -> None:
+    found = await available_executors(nursery, tmp_path / "executors", executor_id="node", enabled=("wasm",))
+    executor = found.executors["wasm"]
+    (tmp_path / "modules").mkdir()
+    (tmp_path / "modules" / "probe.wasm").write_bytes(PROBE)
+    await executor.validate(SpecConfig(type="wasm", params={"module_path": f"{tmp_path}/modules/probe.wasm"}))
+    with pytest.raises(InvalidEngineSpec, match="not allowed here"):
+        await executor.validate(SpecConfig(type="wasm", params={"module_path": f"{tmp_path}/probe.wasm"}))
+
+
+async def test_a_program_on_the_provider_is_held_to_its_hash(tmp_path: Path, nursery: trio.Nursery) -> None:
+    (tmp_path / "probe.wasm").write_bytes(PROBE)
+    executor = WasmExecutor(nursery, tmp_path / "state", allowed_module_dirs=[tmp_path])
+
+    def request(id_: str, sha256: str) -> ExecutionRequest:
+        params: dict[str, object] = {"module_path": f"{tmp_path}/probe.wasm", "module_sha256": sha256}
+        return ExecutionRequest("job", id_, SpecConfig(type="wasm", params=params), Resources(), tmp_path / id_)
+
+    with pytest.raises(InvalidEngineSpec, match="is not what was named"):
+        await executor.start(request("other", "00" * 32))
+    assert (await executor.run(request("same", SHA256))).ok
