@@ -7,6 +7,7 @@ against the description.
 from __future__ import annotations
 
 import json
+import ssl
 from pathlib import Path
 from typing import ClassVar
 
@@ -18,6 +19,8 @@ from dms.executor.qmp import short_path
 
 TIMEOUT_S = 10.0
 MAX_MESSAGE_CHARS = 500
+_NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+"""A client wants one even for a Unix socket, and would load all certificates of this machine anew for each request."""
 
 
 class Request(msgspec.Struct, omit_defaults=True, frozen=True):
@@ -158,7 +161,7 @@ async def instance_info(socket: Path) -> InstanceInfo:
 async def _call(socket: Path, method: str, path: str, body: bytes) -> bytes:
     try:
         async with short_path(socket) as name:
-            transport = httpx2.AsyncHTTPTransport(uds=name)
+            transport = httpx2.AsyncHTTPTransport(uds=name, verify=_NO_TLS)
             async with httpx2.AsyncClient(transport=transport, timeout=TIMEOUT_S, trust_env=False) as client:
                 headers = {"Content-Type": "application/json", "Accept": "application/json"}
                 response = await client.request(
