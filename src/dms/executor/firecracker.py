@@ -17,7 +17,6 @@ import trio
 
 from dms.executor import firecracker_api as api
 from dms.executor.errors import EngineRefused, ExecutorUnavailable, Unsupported
-from dms.executor.initrd import static_busybox
 from dms.executor.kvm import kvm_works
 from dms.executor.process import RunDirectory
 from dms.executor.protocol import ExecutionRequest
@@ -53,11 +52,12 @@ class FirecrackerExecutor(MachineExecutor):
             nursery,
             state_dir,
             image_dirs=image_dirs,
+            binary=binary,
             uses_kvm=uses_kvm,
             has_own_users=has_own_users,
             log_limit_bytes=log_limit_bytes,
         )
-        self._binary, self._jailer = binary, jailer
+        self._jailer = jailer
 
     @classmethod
     async def open(
@@ -67,23 +67,17 @@ class FirecrackerExecutor(MachineExecutor):
 
         :raises ExecutorUnavailable: it cannot work here, with the reason.
         """
-        found, jailer = shutil.which(BINARY), shutil.which("jailer") if with_jailer else None
-        if found is None:
-            raise ExecutorUnavailable(f"there is no {BINARY} on the PATH")
+        jailer = shutil.which("jailer") if with_jailer else None
         if with_jailer and (jailer is None or os.geteuid() != 0):
             raise ExecutorUnavailable("the jailer is not on the PATH, or this is not root")
-        static_busybox()
-        with trio.move_on_after(PROBE_TIMEOUT_S) as scope:
-            done = await trio.run_process([found, "--version"], capture_stdout=True, capture_stderr=True, check=False)
-        if scope.cancelled_caught or done.returncode:
-            raise ExecutorUnavailable(f"{found} does not work")
+        binary = await cls._find_binary(BINARY, timeout_s=PROBE_TIMEOUT_S)
         if not await trio.to_thread.run_sync(kvm_works):
             raise ExecutorUnavailable("Firecracker needs KVM, which does not work here")
         executor = cls(
             nursery,
             state_dir,
             image_dirs=image_dirs,
-            binary=Path(found),
+            binary=binary,
             jailer=Path(jailer) if jailer else None,
         )
         await executor._ready()

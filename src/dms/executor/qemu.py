@@ -6,7 +6,6 @@ QEMU's seccomp sandbox and, where the daemon is root, as a user of its own.
 
 from __future__ import annotations
 
-import shutil
 import zlib
 from collections.abc import Iterable
 from pathlib import Path
@@ -15,10 +14,9 @@ import trio
 
 from dms.executor import qmp
 from dms.executor.errors import EngineRefused, ExecutorUnavailable, Unsupported
-from dms.executor.initrd import static_busybox
 from dms.executor.kvm import kvm_works
 from dms.executor.protocol import ExecutionRequest
-from dms.executor.vm import DEFAULT_LOG_LIMIT_BYTES, Machine, MachineExecution, MachineExecutor, run_of
+from dms.executor.vm import Machine, MachineExecution, MachineExecutor, run_of
 from dms.executor.vm_params import QEMU, MachineParams
 
 BINARY = "qemu-system-x86_64"
@@ -38,42 +36,14 @@ class QemuExecutor(MachineExecutor):
     type = QEMU
     BASE_ARGS = "console=ttyS0 panic=-1 reboot=t no_timer_check cryptomgr.notests random.trust_cpu=on i8042.noaux"
 
-    def __init__(
-        self,
-        nursery: trio.Nursery,
-        state_dir: Path,
-        *,
-        image_dirs: Iterable[Path],
-        binary: Path,
-        uses_kvm: bool | None = None,
-        has_own_users: bool = True,
-        log_limit_bytes: int = DEFAULT_LOG_LIMIT_BYTES,
-    ) -> None:
-        super().__init__(
-            nursery,
-            state_dir,
-            image_dirs=image_dirs,
-            uses_kvm=uses_kvm,
-            has_own_users=has_own_users,
-            log_limit_bytes=log_limit_bytes,
-        )
-        self._binary = binary
-
     @classmethod
     async def open(cls, nursery: trio.Nursery, state_dir: Path, *, image_dirs: Iterable[Path]) -> QemuExecutor:
         """An executor that is known to work here and has found what an earlier process left.
 
         :raises ExecutorUnavailable: it cannot work here, with the reason.
         """
-        found = shutil.which(BINARY)
-        if found is None:
-            raise ExecutorUnavailable(f"there is no {BINARY}", hint="apt-get install qemu-system-x86")
-        static_busybox()
-        with trio.move_on_after(PROBE_TIMEOUT_S) as scope:
-            done = await trio.run_process([found, "--version"], capture_stdout=True, capture_stderr=True, check=False)
-        if scope.cancelled_caught or done.returncode:
-            raise ExecutorUnavailable(f"{found} does not work")
-        executor = cls(nursery, state_dir, image_dirs=image_dirs, binary=Path(found))
+        binary = await cls._find_binary(BINARY, timeout_s=PROBE_TIMEOUT_S, hint="apt-get install qemu-system-x86")
+        executor = cls(nursery, state_dir, image_dirs=image_dirs, binary=binary)
         await executor._ready()
         return executor
 

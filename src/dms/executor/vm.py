@@ -14,6 +14,7 @@ import base64
 import hashlib
 import json
 import math
+import shutil
 import signal
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
@@ -109,13 +110,31 @@ class MachineExecutor(SupervisedTable[MachineExecution]):
         state_dir: Path,
         *,
         image_dirs: Iterable[Path],
-        uses_kvm: bool | None,
+        binary: Path,
+        uses_kvm: bool | None = None,
         has_own_users: bool = True,
         log_limit_bytes: int = DEFAULT_LOG_LIMIT_BYTES,
     ) -> None:
         super().__init__(nursery, state_dir / "runs")
+        self._binary = binary
         self._image_dirs = tuple(path.resolve() for path in image_dirs)
         self._kvm, self._has_own_users, self._log_limit_bytes = uses_kvm, has_own_users, log_limit_bytes
+
+    @staticmethod
+    async def _find_binary(name: str, *, timeout_s: float, hint: str = "") -> Path:
+        """The program that runs such machines, which is there and says its version in time.
+
+        :raises ExecutorUnavailable: it is not or does not, or what every guest needs is not there.
+        """
+        found = shutil.which(name)
+        if found is None:
+            raise ExecutorUnavailable(f"there is no {name} on the PATH", hint=hint)
+        static_busybox()
+        with trio.move_on_after(timeout_s) as scope:
+            done = await trio.run_process([found, "--version"], capture_stdout=True, capture_stderr=True, check=False)
+        if scope.cancelled_caught or done.returncode:
+            raise ExecutorUnavailable(f"{found} does not work")
+        return Path(found)
 
     async def validate(self, engine: SpecConfig) -> None:
         """See :meth:`dms.executor.protocol.Executor.validate`."""
