@@ -61,7 +61,15 @@ EDGES = """
 ## Edges: `edges[]`
 
 `{edges: [ONE, OTHER], rtt: 80, bw: 5000000}`: the round trip between two nodes takes at most `rtt` milliseconds, and at
-least `bw` bits per second fit through.
+least `bw` bits per second fit through. An edge that names a [group](#groups) holds for its members: `shape: all` (each with
+each, unless given), `paired` (the first with the first …) or `ring` (each with the next one, inside one group).
+
+## Groups
+
+A node with `count: N` stands for N equal nodes, `NAME-0001` and so on, with allocations of their own that are numbered
+likewise. `depends_on` and `ports` hold member by member; a supervisor that names an allocation of a group means all of
+them; single members may be named in edges and supervisors. The environment of a member holds `NUNET_INDEX` (from 0),
+`NUNET_COUNT` and `NUNET_GROUP`.
 """
 
 ERRORS = f"""
@@ -80,13 +88,14 @@ ENSEMBLE = f"""
 
 YAML, or JSON, which is a part of it. [Write an ensemble](../how-to/write-an-ensemble.md) shows how the parts fit
 together; `nunet validate FILE` reports everything that is wrong at once, with line and remedy, and
-`nunet validate --schema` prints the JSON schema for editors.
+`nunet ensemble schema` prints the JSON schema for editors.
 
 - **Names** of allocations and nodes become parts of host names: letters, digits and dashes, at most 63. Case does not
   tell them apart.
 - **Sizes** are numbers with a unit: `B`, `KB` `MB` `GB` `TB` (powers of 1000), `KiB` `MiB` `GiB` `TiB` (powers of
   1024); without one they are GiB. **Clocks** take `MHz` and `GHz`; without a unit they are GHz. **Durations** are
   written `90s` or `1h30m`.
+- **Bytes** that are not text stand in `!!binary "base64"`, or come from a file.
 - **Placeholders** work in every text: `${{NAME}}` or `${{env:NAME}}` is a variable of your environment, `${{file:path}}`
   the content of a file beside the ensemble or below it, `${{X:-default}}` has a default, and `$${{` is `${{` itself.
 - **Keys of your own** begin with `x-`; keys that carry a YAML anchor are left alone as well. Any other unknown key is
