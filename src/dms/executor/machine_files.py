@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import shutil
 import stat
 import struct
 import tarfile
@@ -24,6 +25,8 @@ DEFAULT_OUTPUT_BYTES = 1 << 30
 """Room for what a program leaves in one directory, where the request names no disk."""
 USER_BASE, USERS = 1_900_000_000, 100_000_000
 """Numbers of users that no system gives to anybody."""
+SPARE_BYTES = 64 << 20
+"""Of the disk that no copy of a volume may take."""
 KVM = Path("/dev/kvm")
 _FICLONE = 0x40049409
 _QCOW2 = b"QFI\xfb"
@@ -106,14 +109,20 @@ def image_format(image: Path) -> str:
 
 
 def pack(mount: Mount, target: Path) -> None:
-    """Make a drive with an archive of a directory: files, directories and links, without their owners.
+    """Make a drive with an archive of a directory: files, directories and links, without their owners. A file with holes
+    becomes as large as it says, so what would not leave :data:`SPARE_BYTES` on the disk is refused before.
 
-    :raises StartFailed: it cannot be read.
+    :raises StartFailed: it cannot be read, or there is no room.
     """
+    room = shutil.disk_usage(target.parent).free - SPARE_BYTES
 
     def plain(info: tarfile.TarInfo) -> tarfile.TarInfo | None:
+        nonlocal room
         if not (info.isreg() or info.isdir() or info.issym() or info.islnk()):
             return None
+        room -= info.size
+        if room < 0:
+            raise StartFailed(f"the directory {mount.source} is larger than the room that is left for a copy")
         info.uid = info.gid = 0
         info.uname = info.gname = ""
         return info

@@ -8,6 +8,7 @@ and errors go to standard error in plain text.
 from __future__ import annotations
 
 import logging
+import re
 import sys
 from collections.abc import Mapping, MutableMapping
 from datetime import UTC, datetime
@@ -30,6 +31,7 @@ _LEVELS = {
     "ERROR": logging.ERROR,
     "FATAL": logging.CRITICAL,
 }
+_HARMFUL = re.compile("\x1b(?!\\[[0-9;]{0,28}m)|[\x00-\x08\x0b-\x1a\x1c-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 _NAMES = {level: name for name, level in _LEVELS.items()}
 
 
@@ -108,18 +110,20 @@ def configure_logging(
     to_console = logging.StreamHandler(stream)
     to_console.setLevel(level_of(console_level or level))
     to_console.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared,
-            processors=[
-                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                _without("caller", "did"),
-                structlog.dev.ConsoleRenderer(
-                    colors=stream.isatty(),
-                    timestamp_key="timestamp",
-                    event_key="message",
-                    exception_formatter=structlog.dev.plain_traceback,
-                ),
-            ],
+        _Harmless(
+            structlog.stdlib.ProcessorFormatter(
+                foreign_pre_chain=shared,
+                processors=[
+                    structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                    _without("caller", "did"),
+                    structlog.dev.ConsoleRenderer(
+                        colors=stream.isatty(),
+                        timestamp_key="timestamp",
+                        event_key="message",
+                        exception_formatter=structlog.dev.plain_traceback,
+                    ),
+                ],
+            )
         )
     )
     handlers: list[logging.Handler] = [to_console]
@@ -131,19 +135,33 @@ def configure_logging(
             problem = exc
         else:
             to_file.setFormatter(
-                structlog.stdlib.ProcessorFormatter(
-                    foreign_pre_chain=shared,
-                    processors=[
-                        structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                        structlog.processors.format_exc_info,
-                        structlog.processors.JSONRenderer(ensure_ascii=False),
-                    ],
+                _Harmless(
+                    structlog.stdlib.ProcessorFormatter(
+                        foreign_pre_chain=shared,
+                        processors=[
+                            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                            structlog.processors.format_exc_info,
+                            structlog.processors.JSONRenderer(ensure_ascii=False),
+                        ],
+                    )
                 )
             )
             handlers.append(to_file)
     _install(handlers, level_of(level))
     if problem is not None:
         get_logger(__name__).warning("log_file_unusable", file=str(file), reason=problem.strerror)
+
+
+class _Harmless(logging.Formatter):
+    """Entries quote what others said: of its control characters only line breaks, tabs and colours reach a terminal."""
+
+    def __init__(self, inner: logging.Formatter) -> None:
+        super().__init__()
+        self._inner = inner
+
+    def format(self, record: logging.LogRecord) -> str:
+        """As the inner one, without what could act on a terminal."""
+        return _HARMFUL.sub("?", self._inner.format(record))
 
 
 def _install(handlers: list[logging.Handler], level: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import struct
 import tarfile
@@ -78,6 +79,64 @@ def test_what_a_guest_leaves_stays_in_its_directory(tmp_path: Path) -> None:
             unpack(str(drive), str(target))
         assert not (tmp_path / "escape").exists()
         assert not Path("/escape").exists()
+
+
+def archive_of(drive: Path, *members: tarfile.TarInfo) -> str:
+    with tarfile.open(drive, "w") as archive:
+        for member in members:
+            archive.addfile(member, io.BytesIO(bytes(member.size)) if member.isreg() else None)
+    return str(drive)
+
+
+def member(name: str, **more: object) -> tarfile.TarInfo:
+    info = tarfile.TarInfo(name)
+    for key, value in more.items():
+        setattr(info, key, value)
+    return info
+
+
+def test_a_guest_leaves_no_more_than_its_drive_holds(tmp_path: Path) -> None:
+    whole = archive_of(tmp_path / "whole", member("a", size=100), member("b"), member("c"))
+    target = tmp_path / "target"
+    target.mkdir()
+    unpack(whole, str(target))
+    assert (target / "a").stat().st_size == 100
+    sparse = member("s", type=tarfile.GNUTYPE_SPARSE)
+    for hostile in (
+        archive_of(tmp_path / "sparse", sparse),
+        archive_of(tmp_path / "name", member("n", type=tarfile.GNUTYPE_LONGNAME, size=1 << 30)),
+        archive_of(tmp_path / "header", member("h", type=tarfile.XHDTYPE, size=1 << 30)),
+    ):
+        with pytest.raises(tarfile.TarError):
+            unpack(hostile, str(target))
+    with pytest.raises(tarfile.TarError, match="more than its drive"):
+        unpack(whole, str(target), max_files=2)
+
+
+def test_nothing_that_a_guest_leaves_is_written_through_a_link_of_its_own(tmp_path: Path) -> None:
+    target = tmp_path / "target"
+    (target / "sub").mkdir(parents=True)
+    links = (
+        member("link", type=tarfile.SYMTYPE, linkname="sub"),
+        member("link/x/own", type=tarfile.SYMTYPE, linkname="y"),
+    )
+    with contextlib.suppress(tarfile.TarError, OSError):
+        unpack(archive_of(tmp_path / "drive", *links, member("link/through", size=3)), str(target))
+    assert (target / "link" / "through").exists()
+    assert list((target / "sub").iterdir()) == []
+    whole = archive_of(tmp_path / "plain", member("to", type=tarfile.SYMTYPE, linkname="file"), member("file", size=3))
+    unpack(whole, str(target))
+    assert (target / "to").read_bytes() == bytes(3)
+
+
+def test_a_file_with_holes_does_not_fill_the_disk_when_it_is_packed(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    with (source / "holes").open("wb") as file:
+        file.truncate(1 << 43)
+    with pytest.raises(StartFailed, match="larger than the room"):
+        pack(Mount(source, "/data"), tmp_path / "drive")
+    assert not (tmp_path / "drive").exists() or (tmp_path / "drive").stat().st_size < 1 << 20
 
 
 def test_a_drive_without_content_takes_no_room(tmp_path: Path) -> None:

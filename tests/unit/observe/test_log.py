@@ -127,3 +127,19 @@ def test_asking_for_a_logger_loads_no_logging_library() -> None:
     )
     assert done.stdout == "[]\n"
     assert done.stderr == "early\n"
+
+
+def test_what_others_said_does_not_act_on_the_terminal_of_who_reads_the_log(tmp_path: Path) -> None:
+    console, file = io.StringIO(), tmp_path / "dms.jsonl"
+    configure_logging("INFO", file, console=console)
+    try:
+        raise ValueError("\x1b[2Jtitle\x07")
+    except ValueError:
+        get_logger("dms.test").exception(
+            "odd", error="\x1b]0;x\x07", c1="\x9b2J", turned="\u202eabc", colour="\x1b[31m"
+        )
+    for text in (console.getvalue(), file.read_text()):
+        assert not set(text) & {"\x07", "\x9b", "\u202e"}
+        assert "\x1b[2J" not in text
+        assert "\x1b]" not in text
+    assert lines(file)[0]["error"] == "\x1b]0;x\x07"  # JSON keeps what it can write harmlessly
