@@ -298,6 +298,8 @@ def _step(state: DeploymentState, config: EnsembleConfig, event: Event) -> Step:
         case _ if phase.is_final:
             return state, ()
         case Begun() if phase is Phase.PREPARING and not state.round:
+            if event.at_ns + int(BID_WINDOW_S * NS_PER_S) > state.deadline_ns:
+                return _fail(state, event.at_ns, "failed to create deployment: no time is left until its deadline")
             return _with(state, round=1), (CollectBids(1),)
         case BidsCollected() if phase is Phase.PREPARING and event.round == state.round:
             return _on_bids(state, config, event)
