@@ -41,6 +41,8 @@ from dms.types.ids import EnsembleID, PeerID
 
 QUIET_S = 0.12
 """Once every node has a feasible bid, wait until no further bid came for this long."""
+GLANCE_WORK = 500
+"""While bids come in it only matters whether they suffice, not how well; see :mod:`dms.orchestrator.matching`."""
 MAX_BIDS_PER_NODE = 8
 MAX_REFUSALS_TOLD = 50
 """Refused bids of one round that go into the deployment's events: others must not fill our disk."""
@@ -114,7 +116,8 @@ async def collect_bids(ctx: Context, state: DeploymentState, nonce: str) -> tupl
             result: object = Unmatched()
             while True:
                 if isinstance(result, Unmatched):
-                    result = match(wanted, [bid for bids in per_node.values() for bid in bids.values()])
+                    heard = [bid for bids in per_node.values() for bid in bids.values()]
+                    result = match(wanted, heard, work=GLANCE_WORK, explains=False)
                 if isinstance(result, Unmatched):
                     await arrived.wait()
                     if result.contended:

@@ -59,6 +59,8 @@ def match(
     measurements: Measurements | None = None,
     weights: Weights = DEFAULT_WEIGHTS,
     excluded: AbstractSet[PeerID] = frozenset(),
+    work: int | None = None,
+    explains: bool = True,
 ) -> Mapping[str, Bid] | Unmatched:
     """One bid for every node, or why not. Edges that were not measured count as kept: :func:`solve` tells which."""
     nodes, heard = tuple(wanted), tuple(bids)
@@ -68,7 +70,7 @@ def match(
     if silent:
         return Unmatched(without_bids=silent)
     problem = Problem(nodes, offers, edges, measurements=measurements, weights=weights, excluded=excluded)
-    outcome = solve(problem)
+    outcome = solve(problem, work=work, explains=explains)
     if isinstance(outcome, Infeasible):
         return Unmatched(contended=outcome.conflict.nodes, conflict=outcome.conflict)
     if isinstance(outcome, Undecided):

@@ -40,15 +40,16 @@ _APART = _Wish(rule=Rule.APART)
 def find_conflict(catalogue: Catalogue, blamed: Collection[int], work: int) -> tuple[Conflict, int]:
     """The conflict among the nodes of a problem that was proven to have no assignment, and the work it took.
 
-    ``blamed`` are nodes that the proof needed.
+    ``blamed`` are nodes that the proof needed. Without work it is told as it was found.
     """
     checker = _Checker(catalogue, Meter(10 * work))
     nodes = tuple(sorted(blamed))
     empty = [v for v in nodes if not catalogue.kinds[catalogue.kind_of[v]].domain()]
     nodes = tuple(empty[:1]) or nodes
-    if len(nodes) > MAX_MINIMISED:
-        return _tell(catalogue, [_Wish(node=v) for v in nodes] + [_CAPACITY], is_minimal=False), 0
     edges, rules = checker.edges_among(nodes), checker.rules_of(nodes)
+    if len(nodes) > MAX_MINIMISED or not work:
+        as_found = [*(_Wish(node=v) for v in nodes), *edges, *rules, _CAPACITY]
+        return _tell(catalogue, as_found, is_minimal=False), 0
     around: list[_Wish] = [*edges, *rules, _CAPACITY, _APART]
     kept = checker.least([_Wish(node=v) for v in nodes], around)
     chosen = {wish.node for wish in kept}

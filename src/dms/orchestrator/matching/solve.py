@@ -17,7 +17,7 @@ from dms.orchestrator.matching.conflict import find_conflict
 from dms.orchestrator.matching.counting import fill, refute
 from dms.orchestrator.matching.improvement import Improvement
 from dms.orchestrator.matching.instance import Catalogue, Instance, Problem
-from dms.orchestrator.matching.outcome import Conflict, Infeasible, Outcome, Placed, Undecided, Unmeasured
+from dms.orchestrator.matching.outcome import Infeasible, Outcome, Placed, Undecided, Unmeasured
 from dms.orchestrator.matching.search import Meter, Search
 from dms.types.ids import PeerID
 
@@ -32,10 +32,11 @@ def default_work(problem: Problem) -> int:
     return 2_500 + min(150_000, 2 * len(problem.wanted) * len(problem.offers))
 
 
-def solve(problem: Problem, *, work: int | None = None, seed: int = 0) -> Outcome:
+def solve(problem: Problem, *, work: int | None = None, seed: int = 0, explains: bool = True) -> Outcome:
     """The best assignment found within ``work``, or the proof that there is none.
 
-    The answer depends on the arguments alone. Finding any assignment at all may take ten times the work.
+    The answer depends on the arguments alone. Finding any assignment at all may take ten times the work. Reducing a
+    conflict to what it needs takes time of its own; who only wants to know whether there is one does without.
     """
     catalogue = Catalogue(problem)
     amount = default_work(problem) if work is None else work
@@ -52,15 +53,9 @@ def solve(problem: Problem, *, work: int | None = None, seed: int = 0) -> Outcom
         if is_trusting:
             continue
         if attempt.is_refuted:
-            conflict, more = find_conflict(catalogue, attempt.blamed, amount)
+            conflict, more = find_conflict(catalogue, attempt.blamed, amount if explains else 0)
             return Infeasible(conflict, spent + more)
     return Undecided(spent)
-
-
-def explain(problem: Problem, *, work: int | None = None) -> Conflict | None:
-    """Why there is no assignment, if that can be proven."""
-    outcome = solve(problem, work=work)
-    return outcome.conflict if isinstance(outcome, Infeasible) else None
 
 
 @dataclass(slots=True)
