@@ -61,6 +61,11 @@ def tell(kind: str, **detail: object) -> str:
         ("shutdown_done", {"unreached": []}, "shut down"),
         ("given_up", {}, "given up: what drives it failed again and again"),
         ("shutdown_done", {"unreached": ["n.a"]}, "shut down, but not reached: n.a"),
+        (
+            "shutdown_done",
+            {"unreached": [], "lost": {"n.a": "the bucket is gone"}},
+            "shut down; the outputs of n.a are lost: the bucket is gone",
+        ),
         ("restored", {}, "taken up again after a restart of the node"),
         ("logs_not_fetched", {"allocation": "n.a", "reason": "gone"}, "the logs of n.a could not be fetched: gone"),
         ("peer_unreachable", {"peer": "p", "reason": "no route"}, "<p> cannot be reached: no route"),
