@@ -5,6 +5,7 @@
 :mod:`~dms.ensemble.groups`        nodes with a count; :mod:`~dms.ensemble.classes`: nodes that ask for the same
 :mod:`~dms.ensemble.requirements`  what a node of an ensemble asks of a machine
 :mod:`~dms.ensemble.loading`       a user's file, with all problems and their lines
+:mod:`~dms.ensemble.changes`       what a new version changes, and what it may not
 :mod:`~dms.ensemble.rendering`     back to a file; :mod:`~dms.ensemble.writing`: YAML with comments
 :mod:`~dms.ensemble.arrival`       what arrives at a node
 :mod:`~dms.ensemble.translate`     job files of other systems
