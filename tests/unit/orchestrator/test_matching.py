@@ -143,3 +143,24 @@ def test_nodes_that_want_any_gpu_are_spread_over_those_of_a_peer_until_their_mem
     assert isinstance(match(wanted, bids), dict)
     more = Wanted("n4", msgspec.structs.replace(amount(1), gpus=(GPU(vram=1),)))
     assert isinstance(match([*wanted, more], [*bids, bid("n4", PEERS[0], free)]), Unmatched)
+
+
+def test_bids_with_amounts_that_are_none_are_not_looked_at() -> None:
+    wanted = [Wanted("n1", amount(1))]
+    nonsense = [bid("n1", PEERS[0], amount(float("inf"))), bid("n1", PEERS[1], amount(8, -1))]
+    assert match(wanted, nonsense) == Unmatched(without_bids=("n1",))
+    found = match(wanted, [*nonsense, bid("n1", PEERS[2], amount(1))])
+    assert not isinstance(found, Unmatched)
+    assert found["n1"].peer == PEERS[2]
+
+
+def test_many_equal_nodes_share_the_bids_for_one_name() -> None:
+    wanted = [Wanted(f"gpu-{i}", amount(1), asked_as="gpu") for i in range(50)]
+    found = match(wanted, [bid("gpu", p, amount(5)) for p in PEERS[:10]])
+    assert not isinstance(found, Unmatched)
+    assert [[b.peer for b in found.values()].count(p) for p in PEERS[:10]] == [5] * 10
+    refused = match(
+        [*wanted, Wanted("one more", amount(1), asked_as="gpu")], [bid("gpu", p, amount(5)) for p in PEERS[:10]]
+    )
+    assert isinstance(refused, Unmatched)
+    assert refused.conflict is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import random
 from collections.abc import Iterator
 
@@ -361,3 +362,19 @@ def test_equal_nodes_round_a_hub_are_not_tried_in_every_order() -> None:
     assert set(outcome.conflict.nodes) == set(names)
     assert outcome.conflict.keeps_apart
     assert not outcome.conflict.edges
+
+
+@pytest.mark.parametrize("nonsense", [math.inf, math.nan, -1.0, 1e300])
+def test_nonsense_from_peers_makes_them_the_worst_and_harms_nobody(nonsense: float) -> None:
+    nodes, known = frozenset({"a", "b"}), Measurements()
+    known.record(PEERS[0], PEERS[1], rtt_ms=nonsense, bandwidth_bps=min(nonsense, 1.0))
+    known.record(PEERS[0], PEERS[2], rtt_ms=50)
+    known.record(PEERS[1], PEERS[2], rtt_ms=nonsense)
+    liar = Offer(PEERS[1], nodes, amount(1), price=nonsense, latency_ms=nonsense, reliability=nonsense)
+    offers = [Offer(p, nodes, amount(1)) for p in (PEERS[0], PEERS[2])]
+    wanted = [Wanted("a", amount(1)), Wanted("b", amount(1))]
+    outcome = solve(Problem(wanted, [*offers, liar], [Edge("a", "b", 80)], measurements=known))
+    assert isinstance(outcome, Placed)
+    assert set(outcome.assignment.values()) == {PEERS[0], PEERS[2]}
+    refused = solve(Problem(wanted, [offers[0], liar], [Edge("a", "b", 80)], measurements=known))
+    assert isinstance(refused, Infeasible)

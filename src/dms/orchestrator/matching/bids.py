@@ -12,8 +12,10 @@ from dms.orchestrator.matching.measurements import Measurements
 from dms.orchestrator.matching.outcome import Conflict, Infeasible, Undecided
 from dms.orchestrator.matching.problem import DEFAULT_WEIGHTS, Edge, Offer, Wanted, Weights
 from dms.orchestrator.matching.solve import solve
-from dms.resources.arithmetic import covers, fits
+from dms.resources.arithmetic import check, covers, fits
+from dms.resources.errors import InvalidResources
 from dms.types.ids import PeerID
+from dms.types.resources import Resources
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,8 @@ class Unmatched:
 def offers_of(wanted: Iterable[Wanted], bids: Iterable[Bid]) -> tuple[Offer, ...]:
     """One offer per peer: for the nodes that its newest bids name and that it could hold alone.
 
+    Bids whose amounts are no amounts are not looked at.
+
     What it has free is the least that its bids say; a peer that does not say hosts one node.
     """
     nodes = {w.name: w for w in wanted}
@@ -46,7 +50,7 @@ def offers_of(wanted: Iterable[Wanted], bids: Iterable[Bid]) -> tuple[Offer, ...
         w = nodes.get(bid.node_id)
         if w is None or (w.pinned and bid.peer != w.pinned):
             continue
-        if bid.free is None or fits(bid.free, w.resources):
+        if bid.free is None or (_is_sound(bid.free) and fits(bid.free, w.resources)):
             newest.setdefault(bid.peer, {})[bid.node_id] = bid
     return tuple(_offer(peer, mine) for peer, mine in newest.items())
 
@@ -77,6 +81,14 @@ def match(
         return Unmatched(contended=tuple(w.node_id for w in nodes))
     by_pair = {(bid.node_id, bid.peer): bid for bid in heard}
     return {w.node_id: by_pair[w.name, outcome.assignment[w.node_id]] for w in nodes}
+
+
+def _is_sound(resources: Resources) -> bool:
+    try:
+        check(resources)
+    except InvalidResources:
+        return False
+    return True
 
 
 def _offer(peer: PeerID, bids: Mapping[str, Bid]) -> Offer:

@@ -6,6 +6,7 @@ no direction; of two bandwidths the lower counts, of two round trips the later.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 from dms.types.ids import PeerID
@@ -19,12 +20,14 @@ class Measurements:
         self._bandwidth_bps: dict[PeerID, dict[PeerID, float]] = {}
 
     def record(self, a: PeerID, b: PeerID, *, rtt_ms: float | None = None, bandwidth_bps: float | None = None) -> None:
-        """Remember what was measured between two peers."""
+        """Remember what was measured between two peers; what cannot be true counts as the worst."""
         if rtt_ms is not None:
+            rtt_ms = rtt_ms if rtt_ms >= 0 else math.inf
             self._rtt_ms.setdefault(a, {})[b] = rtt_ms
             self._rtt_ms.setdefault(b, {})[a] = rtt_ms
         if bandwidth_bps is not None:
             known = self._bandwidth_bps.get(a, {}).get(b)
+            bandwidth_bps = bandwidth_bps if bandwidth_bps >= 0 else 0.0
             lower = bandwidth_bps if known is None else min(known, bandwidth_bps)
             self._bandwidth_bps.setdefault(a, {})[b] = lower
             self._bandwidth_bps.setdefault(b, {})[a] = lower

@@ -55,8 +55,9 @@ class Coordinate:
     height_ms: float = 0.0
 
     def estimate_ms(self, other: Coordinate) -> float:
-        """The round trip that the two coordinates suggest."""
-        return math.dist(self.vector, other.vector) + self.height_ms + other.height_ms
+        """The round trip that the two coordinates suggest; an endless one if they make no sense."""
+        guess_ms = math.dist(self.vector, other.vector) + self.height_ms + other.height_ms
+        return guess_ms if guess_ms >= 0 else math.inf
 
 
 @dataclass(frozen=True, slots=True)

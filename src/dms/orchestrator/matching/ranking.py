@@ -14,15 +14,18 @@ from dms.orchestrator.matching.problem import Offer, Wanted, Weights
 POINTS = 1000
 """Of one unit of badness."""
 
+WORST = 1e6
+"""No latency in milliseconds and no price counts for more."""
+
 UNKNOWN_LATENCY_MS = 100.0
 """A peer of unknown latency counts as a middling one, so that it pays neither to hide nor to tell."""
 
 
 def node_points(wanted: Wanted, demand: Demand, offer: Offer, weights: Weights) -> int:
     """What this node costs on this peer."""
-    latency_ms = UNKNOWN_LATENCY_MS if offer.latency_ms is None else offer.latency_ms
-    bad = weights.latency * latency_ms / 100 + weights.price * offer.price_of(wanted.name)
-    bad += weights.reliability * (1 - offer.reliability)
+    latency_ms = UNKNOWN_LATENCY_MS if offer.latency_ms is None else _sane(offer.latency_ms)
+    bad = weights.latency * latency_ms / 100 + weights.price * _sane(offer.price_of(wanted.name))
+    bad += weights.reliability * min(1.0, _sane(1 - offer.reliability))
     if weights.capacity:
         bad += weights.capacity * _share(offer, demand)
     if wanted.prefers and not location_matches(LocationConstraints(accept=wanted.prefers), offer.location):
@@ -32,12 +35,17 @@ def node_points(wanted: Wanted, demand: Demand, offer: Offer, weights: Weights) 
 
 def edge_points(weights: Weights, rtt_ms: float) -> int:
     """What an edge costs that has this round trip."""
-    return round(weights.edges * rtt_ms * (POINTS / 100))
+    return round(weights.edges * _sane(rtt_ms) * (POINTS / 100))
 
 
 def spread_points(weights: Weights) -> int:
     """What each further node on the same peer costs more than the one before."""
     return round(weights.spread * POINTS)
+
+
+def _sane(value: float) -> float:
+    """What comes from the network may be negative, endless or no number at all: then it is as bad as can be."""
+    return value if 0 <= value <= WORST else WORST
 
 
 def _share(offer: Offer, demand: Demand) -> float:
