@@ -86,8 +86,10 @@ def test_the_page_on_restricted_networks(
 
         # whoever was expelled is refused by the node that only heard of it, on every way, and that is on its disk
         peers = json.loads(run(tmp_path / "south", ["actor", "cmd", "-c", "org", "/dms/node/peers/self"]).out)
-        hello = ["actor", "cmd", "-c", "org", "/public/hello", "-t", "1s", "-d", peers["id"]]
-        assert run(tmp_path / "north", hello).code in (3, 6)
-        assert run(tmp_path / "consortium", hello).code == 0
+        hello = ["actor", "cmd", "-c", "org", "/public/hello", "-d", peers["id"]]
+        done = run(tmp_path / "north", [*hello, "-t", "1s"])
+        assert done.code in (3, 6), done
+        done = run(tmp_path / "consortium", hello)  # with all the time that a busy machine takes
+        assert done.code == 0, done
         listed = json.loads(run(tmp_path / "south", ["cap", "list", "-c", "dms", "-o", "json"]).out)
         assert len(listed["revoke"]) == 1
