@@ -11,7 +11,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dms.ensemble.document import MAX_DOCUMENT_BYTES, parse_document
+from dms.ensemble.document import MAX_DOCUMENT_BYTES, parse_document, parse_documents
 from dms.ensemble.errors import InvalidEnsemble
 from dms.ensemble.tree import MAX_DEPTH, MAX_VALUES, Mapping, Scalar, Sequence, Tree
 
@@ -197,3 +197,24 @@ def test_scalars_keep_how_they_were_written() -> None:
     scalar = tree.entries["a"].value
     assert isinstance(scalar, Scalar)
     assert scalar.raw == "007"
+
+
+def test_several_documents_are_read_where_they_are_allowed() -> None:
+    trees, problems = parse_documents(b"---\na: &x 1\n---\n# nothing\n---\nb: 2\n", "f")
+    assert ([plain(tree) for tree in trees], problems) == ([{"a": 1}, {"b": 2}], ())
+    with pytest.raises(InvalidEnsemble, match=r"the alias \*x is not defined before"):
+        parse_documents(b"a: &x 1\n---\nb: *x\n", "f")
+    with pytest.raises(InvalidEnsemble, match="more than 1000 documents"):
+        parse_documents(b"--- 1\n" * 1001, "f")
+
+
+def test_bytes_stand_in_base64() -> None:
+    tree, problems = parse_document(b'a: !!binary "/w=="\nb: &b !!binary "JHtB\n  fQ=="\nc: *b', "f")
+    assert problems == ()
+    assert isinstance(tree, Mapping)
+    found = [entry.value for entry in tree.entries.values()]
+    assert [(s.content, s.is_binary) for s in found if isinstance(s, Scalar)] == [
+        (b"\xff", True), (b"${A}", False), (b"${A}", False),
+    ]  # fmt: skip
+    _, problems = parse_document(b"a: !!binary x", "f")
+    assert [problem.reason for problem in problems] == ["!!binary must be base64"]
