@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from bench import cli, deploy, docker, envelope, hardware, matching, messages, node, storage, tokens, wasm
+from bench import cli, deploy, docker, envelope, hardware, logs, matching, messages, node, storage, tokens, vm, wasm
 from bench.machine import describe_machine
 from bench.networks import Bench
 from bench.report import Report, print_report, write_report
@@ -16,6 +16,8 @@ from bench.report import Report, print_report, write_report
 BENCHMARKS: dict[str, Callable[[Bench], Report]] = {
     "deploy": deploy.measure,
     "docker": docker.measure,
+    "vm": vm.measure,
+    "logs": logs.measure,
     "envelope": envelope.measure,
     "matching": matching.measure,
     "node": node.measure,

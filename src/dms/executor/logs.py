@@ -17,7 +17,7 @@ from dms.executor.protocol import LogStreamRequest
 
 LOG_POLL_S = 0.1
 """How often a followed log is looked at."""
-LOG_CHUNK_BYTES = 1 << 16
+LOG_CHUNK_BYTES = 1 << 18
 STDOUT_LOG, STDERR_LOG = "stdout.log", "stderr.log"
 LOG_FILES = {"stdout": STDOUT_LOG, "stderr": STDERR_LOG}
 LOST = b"\n[output left out here: it came faster than it was read, or than it could be kept]\n"
