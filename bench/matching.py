@@ -147,9 +147,8 @@ def measure(_bench: Bench) -> Report:
                 seconds.append(took_s)
                 if turn == 0:
                     worst = max(worst, _compare(report, name, problem, outcome, took_s, CP_LIMIT_S[groups, peers]))
-            report.median(name, [s * 1000 for s in seconds], "ms")
-            slowest = max(slowest, *seconds)
-        report.goal(f"{groups} × {peers}, slowest", slowest * 1000, goal_s * 1000, "ms")
+            slowest = max(slowest, report.median(f"{name}, processor time", [s * 1000 for s in seconds], "ms"))
+        report.goal(f"{groups} × {peers}, slowest shape", slowest, goal_s * 1000, "ms")
         report.goal(f"{groups} × {peers}, objective / that of CP-SAT", worst, MAX_WORSE, "×")
     seconds = [_timed(many(random.Random(turn), MANY))[0] for turn in range(3)]
     report.goal(f"{MANY} equal nodes, {MANY} bids", report.median("equal nodes", seconds, "s"), MANY_GOAL_S, "s")
@@ -157,10 +156,11 @@ def measure(_bench: Bench) -> Report:
 
 
 def _timed(problem: Problem) -> tuple[float, Outcome]:
+    """In processor time: it is one thread, and others may use the machine too."""
     gc.collect()
-    started = time.perf_counter()
+    started = time.process_time()
     outcome = solve(problem)
-    return time.perf_counter() - started, outcome
+    return time.process_time() - started, outcome
 
 
 def _compare(report: Report, name: str, problem: Problem, outcome: Outcome, took_s: float, limit_s: float) -> float:

@@ -14,7 +14,7 @@ def flags(mask: int) -> bytes:
 
 def members(mask: int) -> list[int]:
     """The members, in order."""
-    if mask.bit_count() > 24:
+    if 20 * mask.bit_count() > 120 + mask.bit_length():  # where the one way becomes faster than the other
         return list(compress(range(mask.bit_length()), flags(mask)))
     found = []
     while mask:

@@ -29,7 +29,8 @@ MAX_LOOSE = 40
 
 def default_work(problem: Problem) -> int:
     """Work that fits the size: some tens of milliseconds for ten nodes and fifty peers, a few seconds at most."""
-    return 2_500 + min(150_000, 2 * len(problem.wanted) * len(problem.offers))
+    pairs = len(problem.wanted) * len(problem.offers)
+    return 2_000 + min(5 * pairs // 2, 8_000 + 3 * pairs // 2, 100_000)
 
 
 def solve(problem: Problem, *, work: int | None = None, seed: int = 0, explains: bool = True) -> Outcome:
