@@ -40,13 +40,19 @@ def list_(ctx: typer.Context, context: Context = None, output: Output = Format.T
       nunet volume list --output json
     """
     from dms.cli.output import print_table, show
+    from dms.node.volumes import ListRequest, VolumeInfo
     from dms.types import gojson
 
-    reply = _volumes(_client(ctx, context), "list", None)
+    client, volumes = _client(ctx, context), list[VolumeInfo]()
+    while True:
+        reply = _volumes(client, "list", ListRequest(offset=len(volumes)))
+        volumes += reply.volumes
+        if not (reply.has_more and reply.volumes):
+            break
     if output is not Format.TABLE:
-        show({"volumes": [gojson.to_builtins(volume) for volume in reply.volumes]}, output)
+        show({"volumes": [gojson.to_builtins(volume) for volume in volumes]}, output)
         return
-    print_table(COLUMNS, [_row(volume) for volume in reply.volumes])
+    print_table(COLUMNS, [_row(volume) for volume in volumes])
 
 
 @app.command("create")
@@ -271,12 +277,13 @@ def prune(
 
     client = _client(ctx, context)
     older_than_s = parse_duration_ns(older_than, what="older-than") / 10**9 if older_than else 0.0
-    found = _volumes(
+    reply = _volumes(
         client,
         "prune",
         PruneRequest(named=is_named, older_than_s=older_than_s, dry_run=True),
         timeout_s=WORK_TIMEOUT_S,
-    ).volumes
+    )
+    found = reply.volumes
     if found and not is_dry:
         if not is_sure:
             for volume in found:
@@ -296,6 +303,8 @@ def prune(
     for volume in found:
         print(f"{'would delete' if is_dry else 'deleted'} {_described(volume)}")
     print(f"{format_bytes(total)} {'would be free' if is_dry else 'freed'}")
+    if reply.has_more:
+        typer.echo("there are more: prune again", err=True)
 
 
 def _client(ctx: typer.Context, context: str | None) -> Client:
@@ -364,8 +373,7 @@ def _row(volume: VolumeInfo) -> tuple[str, ...]:
     from dms.types.units import format_bytes
 
     state = "encrypted" if volume.encrypted else "locked" if volume.locked else "open"
-    users = sorted({use.owner for use in volume.used_by})
-    used_by = users[0] if len(users) == 1 else f"{len(users)} users" if users else ""
+    used_by = volume.used_by[0].owner if volume.users == 1 else f"{volume.users} users" if volume.users else ""
     return (
         volume.id,
         volume.name,

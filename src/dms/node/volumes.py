@@ -27,7 +27,8 @@ from dms.types.gojson import Wire
 
 OWNER, TENANT = "/dms/node/volume", "/dms/volume"
 NS_PER_S = 10**9
-MAX_PRUNED = 10_000
+MAX_LISTED, MAX_PRUNED, MAX_USERS_TOLD = 200, 1000, 20
+"""In one reply: it must fit into a message."""
 
 log = get_logger(__name__)
 
@@ -56,6 +57,14 @@ class VolumeInfo(Wire):
     created_at: str
     updated_at: str
     used_by: tuple[VolumeUse, ...]
+    """The first of them; ``users`` is how many there are."""
+    users: int
+
+
+class ListRequest(Wire):
+    """Leave out so many of the oldest."""
+
+    offset: int = 0
 
 
 class VolumeRequest(Wire):
@@ -104,10 +113,11 @@ class PruneRequest(Wire):
 
 
 class VolumesReply(Wire):
-    """Some volumes; ours: ``hint`` and ``code`` of the error."""
+    """Some volumes, and whether there are more; ``hint`` and ``code`` of the error."""
 
     ok: bool = msgspec.field(name="OK")
     volumes: tuple[VolumeInfo, ...] = ()
+    has_more: bool = False
     error: str = ""
     hint: str = ""
     code: str = ""
@@ -139,7 +149,7 @@ class VolumeBehaviours:
     def register(self, actor: Actor) -> None:
         """Answer on ``actor``."""
         table: tuple[tuple[str, Handler, Any, type[VolumeReply | VolumesReply]], ...] = (
-            (f"{OWNER}/list", self._list, Nil, VolumesReply),
+            (f"{OWNER}/list", self._list, ListRequest | None, VolumesReply),
             (f"{OWNER}/create", self._create, CreateRequest, VolumeReply),
             (f"{OWNER}/inspect", self._inspect, VolumeRequest, VolumeReply),
             (f"{OWNER}/size", self._inspect, VolumeRequest, VolumeReply),
@@ -169,8 +179,11 @@ class VolumeBehaviours:
 
     # for the owner -------------------------------------------------------------------------------------------------
 
-    async def _list(self, _message: Message[Any]) -> VolumesReply:
-        return VolumesReply(ok=True, volumes=tuple(_info(volume) for volume in await self._controller.list()))
+    async def _list(self, message: Message[ListRequest | None]) -> VolumesReply:
+        offset = max(0, message.payload.offset) if message.payload else 0
+        left = (await self._controller.list())[offset:]
+        volumes = tuple(_info(volume) for volume in left[:MAX_LISTED])
+        return VolumesReply(ok=True, volumes=volumes, has_more=len(left) > MAX_LISTED)
 
     async def _inspect(self, message: Message[VolumeRequest]) -> VolumeReply:
         return await self._counted(await self._meant(message))
@@ -198,9 +211,11 @@ class VolumeBehaviours:
 
     async def _prune(self, message: Message[PruneRequest]) -> VolumesReply:
         """What is found is deleted one by one: what somebody begins to use meanwhile stays."""
-        asked, gone = message.payload, []
+        asked, gone = message.payload, list[VolumeInfo]()
         before_ns = self._now_ns() - int(max(0.0, asked.older_than_s) * NS_PER_S)
-        for volume in (await self._controller.list())[:MAX_PRUNED]:
+        for volume in await self._controller.list():
+            if len(gone) == MAX_PRUNED:
+                return VolumesReply(ok=True, volumes=tuple(gone), has_more=True)
             is_kept_download = bool(volume.record.origin)
             is_named = asked.named and bool(volume.record.label)
             if volume.record.uses or not (is_kept_download or is_named) or volume.updated_at_ns > before_ns:
@@ -279,5 +294,9 @@ def _info(volume: Volume) -> VolumeInfo:
         files=record.files if is_counted else None,
         created_at=rfc3339(volume.created_at_ns),
         updated_at=rfc3339(volume.updated_at_ns),
-        used_by=tuple(VolumeUse(owner=use.owner, writing=use.is_writing, target=use.target) for use in record.uses),
+        used_by=tuple(
+            VolumeUse(owner=use.owner, writing=use.is_writing, target=use.target)
+            for use in record.uses[:MAX_USERS_TOLD]
+        ),
+        users=len(record.uses),
     )

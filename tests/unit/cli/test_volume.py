@@ -31,7 +31,8 @@ def volume(id_: str = "local-aaaabbbbccccdddd", **more: object) -> Json:
         "updated_at": "2026-01-02T03:04:05.000Z",
         "used_by": [],
     }
-    return found | more
+    found |= more
+    return {**found, "users": len(found["used_by"])}
 
 
 def answer(node: ScriptedDaemon, name: str, **reply: object) -> None:
@@ -63,6 +64,18 @@ def test_volumes_are_listed_with_their_state_and_users(node: ScriptedDaemon, nun
     assert lines[3].split()[3] == "encrypted"
     assert "2 users" in lines[3]
     assert json.loads(nunet("volume", "list", "--output", "json").out) == {"volumes": found}
+
+
+def test_more_than_one_reply_holds_are_asked_for_in_turn(node: ScriptedDaemon, nunet: Nunet) -> None:
+    ids = [f"job-{number:016}" for number in range(5)]
+
+    def some(payload: Json) -> Json:
+        offset = (payload or {}).get("offset", 0)
+        return {"OK": True, "volumes": [volume(id_) for id_ in ids[offset : offset + 2]], "has_more": offset + 2 < 5}
+
+    node.answers[f"{OWNER}/list"] = some
+    assert [line.split()[0] for line in nunet("volume", "list").out.splitlines()[1:]] == ids
+    assert len(node.payloads_of(f"{OWNER}/list")) == 3
 
 
 def test_one_is_made_and_shown(node: ScriptedDaemon, nunet: Nunet) -> None:

@@ -14,7 +14,7 @@ from trio.testing import MockClock
 from dms.cli.behaviours import KNOWN
 from dms.identity.ids import did_of
 from dms.node.hosting import HostingOptions
-from dms.node.volumes import KeyRequest
+from dms.node.volumes import MAX_LISTED, MAX_USERS_TOLD, KeyRequest
 from dms.storage.prepare import Volumes
 from dms.storage.sealing import SealingKey
 from dms.storage.service import StorageOptions, open_volumes
@@ -132,6 +132,19 @@ async def test_pruning_takes_kept_downloads_and_named_ones_only_when_asked(
     assert [v["id"] for v in (await machine.ask("prune"))["volumes"]] == [download.id]
     assert [v["id"] for v in (await machine.ask("prune", named=True))["volumes"]] == [named.id]
     assert [v.id for v in await controller.list()] == [plain.id]
+
+
+async def test_a_reply_holds_no_more_than_a_message_can(autojump_clock: MockClock, machine: Machine) -> None:
+    controller = machine.volumes.controller
+    shared = await controller.named("did:key:alice", "data")
+    for number in range(MAX_USERS_TOLD + 5):
+        await controller.acquire(shared, f"job-{number}")
+    volumes = [shared, *[await controller.create(VolumeSource.JOB) for _ in range(MAX_LISTED)]]
+    first = await machine.ask("list")
+    assert ([volume["id"] for volume in first["volumes"]], first["has_more"]) == ([v.id for v in volumes[:-1]], True)
+    assert (first["volumes"][0]["users"], len(first["volumes"][0]["used_by"])) == (MAX_USERS_TOLD + 5, MAX_USERS_TOLD)
+    rest = await machine.ask("list", offset=MAX_LISTED)
+    assert ([volume["id"] for volume in rest["volumes"]], "has_more" in rest) == ([volumes[-1].id], False)
 
 
 async def test_a_tenant_has_its_own_volumes_and_sees_no_others(
