@@ -40,19 +40,21 @@ def measure(bench: Bench) -> Report:
     scratch = bench.scratch / "docker"
     scratch.mkdir(parents=True)
     with docker_engine() as engine:
-        starts, by_hand, floods, floods_by_hand = trio.run(_take_turns, engine.host, scratch)
+        starts, of_tenants, by_hand, floods, floods_by_hand = trio.run(_take_turns, engine.host, scratch)
     report.median("executor: order → first line read", starts, "s")
+    report.median("executor: the same, and a network for its tenant", of_tenants, "s")
     report.median("docker run: start → first line read", by_hand, "s")
     report.median("executor: output on the disk", [OUTPUT_BYTES / 1e6 / s for s in floods], "MB/s")
     report.median("docker run: output on the disk", [OUTPUT_BYTES / 1e6 / s for s in floods_by_hand], "MB/s")
     ratio = report.ratio("executor / docker run, first line", starts, by_hand)
+    report.ratio("executor with a new network / docker run, first line", of_tenants, by_hand)
     report.ratio("executor / docker run, time for the output", floods, floods_by_hand)
     report.goal("executor / docker run, first line", ratio, START_GOAL, "×")
     return report
 
 
 async def _take_turns(host: str, scratch: Path) -> tuple[list[float], ...]:
-    found: tuple[list[float], ...] = ([], [], [], [])
+    found: tuple[list[float], ...] = ([], [], [], [], [])
     api = DockerApi(host)
     await api.describe()
     await api.import_image(IMAGE, busybox_image())
@@ -61,6 +63,7 @@ async def _take_turns(host: str, scratch: Path) -> tuple[list[float], ...]:
         for turn in range(TURNS + 1):
             turns = (
                 await _first_line(executor, scratch, turn),
+                await _first_line(executor, scratch, turn, tenant=f"tenant-{turn}"),
                 await trio.to_thread.run_sync(_first_line_by_hand, host),
                 await _flood(executor, scratch, turn),
                 await trio.to_thread.run_sync(_flood_by_hand, host, scratch),
@@ -73,16 +76,16 @@ async def _take_turns(host: str, scratch: Path) -> tuple[list[float], ...]:
     return found
 
 
-def _request(scratch: Path, id_: str, command: str) -> ExecutionRequest:
+def _request(scratch: Path, id_: str, command: str, tenant: str = "") -> ExecutionRequest:
     engine = SpecConfig(type="docker", params={"image": IMAGE, "cmd": ["sh", "-c", command]})
     resources = Resources(cpu=CPU(cores=2), ram=RAM(size=1 << 28))
-    return ExecutionRequest("bench", id_, engine, resources, scratch / id_)
+    return ExecutionRequest("bench", id_, engine, resources, scratch / id_, tenant=tenant)
 
 
-async def _first_line(executor: DockerExecutor, scratch: Path, turn: int) -> float:
-    id_ = f"word-{turn}"
+async def _first_line(executor: DockerExecutor, scratch: Path, turn: int, *, tenant: str = "") -> float:
+    id_ = f"word-{turn}{tenant}"
     started = time.perf_counter()
-    await executor.start(_request(scratch, id_, WORD))
+    await executor.start(_request(scratch, id_, WORD, tenant))
     async for _chunk in executor.logs(LogStreamRequest(id_, follow=True)):
         break
     taken = time.perf_counter() - started
