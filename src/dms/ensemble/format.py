@@ -181,7 +181,8 @@ CONTAINERD = Object(
     _CONTAINER
     | {
         "runtime": Member(
-            Text(choices=("io.containerd.runc.v2", "io.containerd.kata.v2"), what="a runtime"), "how it is isolated"
+            Text(choices=("io.containerd.runc.v2", "io.containerd.kata.v2", "runc", "kata"), what="a runtime"),
+            "how it is isolated",
         )
     }
 )

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 import trio
 
+from dms.ensemble.loading import load_ensemble
 from dms.executor.containerd import KATA, RUNC, ContainerdParams, refusal
 from dms.executor.errors import InvalidEngineSpec
 from dms.executor.registry import available_executors
@@ -49,3 +51,17 @@ async def test_a_node_says_why_it_has_no_containerd(tmp_path: Path) -> None:
         nursery.cancel_scope.cancel()
     assert found.executors == {}
     assert found.missing == {"containerd": refusal().message}
+
+
+@pytest.mark.parametrize("runtime", ["runc", "kata", RUNC, KATA])
+def test_every_name_of_a_runtime_is_understood_in_an_ensemble(runtime: str, tmp_path: Path) -> None:
+    job = {
+        "type": "task",
+        "executor": "containerd",
+        "resources": {"cpu": {"cores": 1}, "ram": {"size": "256 MiB"}, "disk": {"size": "1 GiB"}},
+        "execution": {"type": "containerd", "image": "alpine:3", "runtime": runtime, "environment": ["A=1"]},
+    }
+    text = json.dumps({"version": "V1", "allocations": {"job": job}, "nodes": {"one": {"allocations": ["job"]}}})
+    (tmp_path / "job.yaml").write_text(text)
+    execution = load_ensemble(tmp_path / "job.yaml", {}).config.v1.allocations["job"].execution
+    assert ContainerdParams.parse(execution).runtime == {"runc": RUNC, "kata": KATA}.get(runtime, runtime)
