@@ -20,7 +20,7 @@ from dms.ensemble.tree import MAX_DEPTH, MAX_VALUES, Entry, Mapping, Mark, Scala
 LABEL = "(label)"
 
 _TOKEN = re.compile(
-    r"(?P<blank>[ \t\r\ufeff]+|#[^\n]*|//[^\n]*|/\*[\s\S]*?\*/)"
+    r"(?P<blank>[ \t\r\ufeff]+|#[^\n]*|//[^\n]*|/\*[\s\S]*?(?:\*/|\Z))"
     r"|(?P<newline>\n)"
     r"|(?P<heredoc><<-?[A-Za-z_][A-Za-z0-9_-]*[ \t]*\r?\n)"
     r"|(?P<number>\d+(?:\.\d+)?(?:[eE][+-]?\d+)?)"
@@ -98,8 +98,10 @@ class _Reader:
                 label = " ".join(labels)
                 block = Mapping({LABEL: Entry(Scalar(label, label, here), here)} | block.entries, here)
             blocks.setdefault(name, []).append(Mapping(block.entries, here))
-            entries[name] = Entry(Sequence(tuple(blocks[name]), here), entries[name].mark if name in entries else here)
+            entries.setdefault(name, Entry(block, here))
             self._count()
+        for name, found in blocks.items():
+            entries[name] = Entry(Sequence(tuple(found), found[0].mark), entries[name].mark)
         return Mapping(entries, mark)
 
     def _end_of_line(self, until: str) -> None:

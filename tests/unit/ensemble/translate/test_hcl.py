@@ -59,6 +59,11 @@ def test_blocks_are_lists_of_maps_with_labels() -> None:
     assert parsed(text) == {"a": [{LABEL: "x y", "b": 1}, {LABEL: "z", "c": [{"d": 1}]}]}
 
 
+def test_many_blocks_and_comments_without_end_take_no_time_to_speak_of() -> None:
+    assert len(parsed("a {}\n" * 20_000)["a"]) == 20_000
+    assert parsed("a = 1\n" + "/*x" * 200_000) == {"a": 1}
+
+
 def test_places_are_known() -> None:
     tree = parse_hcl('a {\n  b = "x"\n}\n', "x.hcl")
     block = tree.entries["a"].value
