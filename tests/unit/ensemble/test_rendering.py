@@ -26,7 +26,7 @@ def again(config: EnsembleConfig) -> EnsembleConfig:
     return loaded.config
 
 
-@settings(max_examples=100)
+@settings(max_examples=50)
 @given(ensembles(), st.integers(0, 3))
 def test_what_is_rendered_loads_as_the_same(document: dict[str, Any], count: int) -> None:
     for node in document["nodes"].values():
@@ -42,6 +42,7 @@ def test_the_shipped_examples_survive_it(example: Path) -> None:
     assert again(config) == config
 
 
+@settings(max_examples=30)
 @given(st.binary(min_size=1, max_size=30))
 def test_programs_and_scripts_survive_it_whatever_their_bytes(content: bytes) -> None:
     body = base64.b64encode(content).decode()
