@@ -23,9 +23,7 @@ from dms.identity.ids import DID, did_of
 from dms.observe import get_logger
 from dms.orchestrator import effects, messages
 from dms.orchestrator.errors import DeploymentNotRunning, NothingToRead
-from dms.orchestrator.journal import DeploymentRecord, Journal
-from dms.orchestrator.logs import LogShelf
-from dms.orchestrator.machine import (
+from dms.orchestrator.events import (
     Allocate,
     AllocatesDone,
     AllocationEnded,
@@ -49,9 +47,10 @@ from dms.orchestrator.machine import (
     StartAll,
     StartsDone,
     Supervise,
-    resume,
-    step,
 )
+from dms.orchestrator.journal import DeploymentRecord, Journal
+from dms.orchestrator.logs import LogShelf
+from dms.orchestrator.machine import resume, step
 from dms.orchestrator.state import LOST, AllocationRecord, DeploymentState, Phase
 from dms.types.errors import DMSError
 from dms.types.ids import Capability, EnsembleID

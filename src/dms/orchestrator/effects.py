@@ -31,8 +31,9 @@ from dms.ensemble.requirements import (
 from dms.orchestrator import messages
 from dms.orchestrator.bid import Bid, verify_bid
 from dms.orchestrator.errors import InvalidBid
+from dms.orchestrator.events import Allocated, Committed, Started
 from dms.orchestrator.logs import LogCopy
-from dms.orchestrator.machine import BID_WINDOW_S, Allocated, Committed, Started, wanted_nodes
+from dms.orchestrator.machine import BID_WINDOW_S, wanted_nodes
 from dms.orchestrator.matching import Unmatched, match
 from dms.orchestrator.state import AllocationRecord, DeploymentState
 from dms.types import gojson

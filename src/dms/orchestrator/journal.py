@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from dms.ensemble.config import EnsembleConfig
 from dms.orchestrator.effects import describe_bid
-from dms.orchestrator.machine import (
+from dms.orchestrator.events import (
     AllocatesDone,
     AllocationEnded,
     Begun,

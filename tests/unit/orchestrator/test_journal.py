@@ -8,8 +8,15 @@ from pathlib import Path
 import pytest
 
 from dms.ensemble.config import EnsembleConfig
+from dms.orchestrator.events import (
+    AllocationEnded,
+    Begun,
+    BidsCollected,
+    Event,
+    ShutdownDone,
+)
 from dms.orchestrator.journal import DeploymentRecord, Journal, StoredDeployment
-from dms.orchestrator.machine import AllocationEnded, Begun, BidsCollected, Event, ShutdownDone, begin, step
+from dms.orchestrator.machine import begin, step
 from dms.orchestrator.state import DeploymentState, Phase
 from dms.store import Documents, Session, Store, StoreError
 from dms.store.schema import deployments, ensembles

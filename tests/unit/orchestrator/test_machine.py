@@ -13,9 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from dms.actor.handle import Handle, handle_of_peer
 from dms.identity.ids import peer_id_of
 from dms.orchestrator.bid import Bid
-from dms.orchestrator.machine import (
-    BID_WINDOW_S,
-    MAX_PROVISION_ATTEMPTS,
+from dms.orchestrator.events import (
     Allocate,
     Allocated,
     AllocatesDone,
@@ -42,6 +40,10 @@ from dms.orchestrator.machine import (
     Started,
     StartsDone,
     Supervise,
+)
+from dms.orchestrator.machine import (
+    BID_WINDOW_S,
+    MAX_PROVISION_ATTEMPTS,
     begin,
     resume,
     step,

@@ -1,0 +1,202 @@
+"""What a deployment is told and what it asks for: the events that its machine takes, the instructions that it gives.
+
+Events are written to the journal; instructions are not, since what is to be done follows from the state
+(:func:`dms.orchestrator.machine.resume`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import msgspec
+
+from dms.actor.handle import Handle
+from dms.orchestrator.bid import Bid
+from dms.types.gojson import Wire
+
+# events --------------------------------------------------------------------------------------------------------------
+
+
+class Begun(Wire, tag="begun", tag_field="event"):
+    """The deployment was accepted."""
+
+    at_ns: int
+
+
+class BidsCollected(Wire, tag="bids_collected", tag_field="event"):
+    """A round is over."""
+
+    at_ns: int
+    round: int
+    bids: tuple[Bid, ...]
+
+
+class Committed(Wire):
+    """One allocation's reservation, or why there is none."""
+
+    ok: bool
+    error: str = ""
+    ports: dict[str, int] = msgspec.field(default_factory=dict)
+
+
+class CommitsDone(Wire, tag="commits_done", tag_field="event"):
+    """All providers answered, or did not in time; by ``<node>.<allocation>``."""
+
+    at_ns: int
+    results: dict[str, Committed]
+
+
+class Allocated(Wire):
+    """One node's allocations, or why there are none; handles by allocation id."""
+
+    ok: bool
+    error: str = ""
+    handles: dict[str, Handle] = msgspec.field(default_factory=dict)
+
+
+class AllocatesDone(Wire, tag="allocates_done", tag_field="event"):
+    """The second phase is over; by node."""
+
+    at_ns: int
+    results: dict[str, Allocated]
+
+
+class Started(Wire):
+    """Whether one allocation runs; ``is_hopeless``: it would fail on every machine."""
+
+    ok: bool
+    error: str = ""
+    is_hopeless: bool = False
+
+
+class StartsDone(Wire, tag="starts_done", tag_field="event"):
+    """All allocations were told to start, or the first failed; by ``<node>.<allocation>``."""
+
+    at_ns: int
+    results: dict[str, Started]
+
+
+class AllocationEnded(Wire, tag="allocation_ended", tag_field="event"):
+    """A provider reports the end of an allocation, or nothing was heard of it for too long."""
+
+    at_ns: int
+    key: str
+    status: str
+    error: str = ""
+    reason: str = ""
+    exit_code: int | None = None
+
+
+class ShutdownRequested(Wire, tag="shutdown_requested", tag_field="event"):
+    """The user wants it to end."""
+
+    at_ns: int
+
+
+class ShutdownDone(Wire, tag="shutdown_done", tag_field="event"):
+    """Providers were told; ``unreached`` could not be. ``lost``: whose outputs could not be saved, and why."""
+
+    at_ns: int
+    unreached: tuple[str, ...] = ()
+    lost: dict[str, str] = msgspec.field(default_factory=dict)
+
+
+class Reverted(Wire, tag="reverted", tag_field="event"):
+    """These peers have given everything back."""
+
+    at_ns: int
+    peers: tuple[str, ...]
+
+
+class GivenUp(Wire, tag="given_up", tag_field="event"):
+    """What drives the deployment failed too often, for a reason that nobody foresaw."""
+
+    at_ns: int
+    error: str
+
+
+class Settled(Wire, tag="settled", tag_field="event"):
+    """Nothing is left to do for an ended deployment."""
+
+    at_ns: int
+
+
+Event = (
+    Begun
+    | BidsCollected
+    | CommitsDone
+    | AllocatesDone
+    | StartsDone
+    | AllocationEnded
+    | ShutdownRequested
+    | ShutdownDone
+    | Reverted
+    | GivenUp
+    | Settled
+)
+
+
+# instructions --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class CollectBids:
+    """Ask for bids and answer with :class:`BidsCollected`."""
+
+    round: int
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """Reserve at all chosen peers and answer with :class:`CommitsDone`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Allocate:
+    """Turn reservations into allocations and answer with :class:`AllocatesDone`."""
+
+
+@dataclass(frozen=True, slots=True)
+class StartAll:
+    """Start what does not run, layer by layer, and answer with :class:`StartsDone`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Revert:
+    """Have the peers of these bids give back everything, and answer with :class:`Reverted`."""
+
+    bids: tuple[Bid, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Supervise:
+    """Watch for signs of life."""
+
+
+@dataclass(frozen=True, slots=True)
+class FetchLogs:
+    """Copy an ended allocation's logs to this node."""
+
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class EndLost:
+    """An allocation counts as lost: should it still run, its provider shall end it."""
+
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class ShutdownAll:
+    """End everything that has not ended and answer with :class:`ShutdownDone`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """It has ended: fetch the logs, revert what is owed, and answer with :class:`Settled`."""
+
+
+Instruction = (
+    CollectBids | Commit | Allocate | StartAll | Revert | Supervise | FetchLogs | EndLost | ShutdownAll | Finish
+)
