@@ -22,6 +22,8 @@ from dms.ensemble.config import EnsembleConfig
 from dms.identity.ids import DID, did_of
 from dms.observe import get_logger
 from dms.orchestrator import effects, messages
+from dms.orchestrator.bids import collect_bids
+from dms.orchestrator.context import Context
 from dms.orchestrator.errors import DeploymentNotRunning, NothingToRead
 from dms.orchestrator.events import (
     Allocate,
@@ -93,7 +95,7 @@ class Deployment:
         self._journal = journal
         self._logs = logs
         self._liveness_timeout_s = liveness_timeout_s
-        self._context = effects.Context(self.id, self.config, actor, self._note)
+        self._context = Context(self.id, self.config, actor, self._note)
         self._inbox_send, self._inbox = trio.open_memory_channel[_Posted](math.inf)
         self._has_ended = False
         self._changes_told = 0
@@ -239,7 +241,7 @@ class Deployment:
         match instruction:
             case CollectBids(number):
                 await self._note("bids_requested", {"round": number})
-                bids = await effects.collect_bids(self._context, self.state, secrets.token_hex(12))
+                bids = await collect_bids(self._context, self.state, secrets.token_hex(12))
                 self._post(BidsCollected(at_ns=self._now(), round=number, bids=bids))
             case Commit():
                 self._grant_providers()

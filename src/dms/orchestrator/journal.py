@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from dms.ensemble.config import EnsembleConfig
-from dms.orchestrator.effects import describe_bid
+from dms.orchestrator.bids import describe_bid
 from dms.orchestrator.events import (
     AllocatesDone,
     AllocationEnded,

@@ -1,0 +1,23 @@
+"""Whose effects these are: what every part of the shell of a deployment needs."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from dms.actor.actor import Actor
+from dms.ensemble.config import EnsembleConfig
+from dms.types.ids import EnsembleID
+
+Note = Callable[[str, dict[str, object]], Awaitable[None]]
+"""Writes something worth knowing into the deployment's events."""
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """One deployment, its actor and its diary."""
+
+    ensemble: EnsembleID
+    config: EnsembleConfig
+    actor: Actor
+    note: Note
