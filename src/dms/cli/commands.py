@@ -32,7 +32,9 @@ COMMANDS: tuple[Command, ...] = (
     Command("deploy", "Deploy an ensemble and wait until it runs", "dms.cli.deploy:deploy", _WORK),
     Command("validate", "Check an ensemble file", "dms.cli.validate:validate", _WORK),
     Command("ensemble", "Begin an ensemble, look at what it says", "dms.cli.ensemble:app", _WORK),
-    Command("translate", "Turn Compose, Kubernetes or Nomad files into ensembles", "dms.cli.translate:translate", _WORK),
+    Command(
+        "translate", "Turn Compose, Kubernetes or Nomad files into ensembles", "dms.cli.translate:translate", _WORK
+    ),
     Command("get", "List deployments, allocations or resources", "dms.cli.get:app", _WORK),
     Command("status", "Show where a deployment is", "dms.cli.status:status", _WORK),
     Command("logs", "Print what allocations wrote", "dms.cli.logs:logs", _WORK),
