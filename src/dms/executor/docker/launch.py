@@ -202,7 +202,7 @@ class Launcher:
         if self._engine.mapped_owner is not None and os.geteuid() == 0:
             for mount in made:  # otherwise nobody in the container could write there
                 if not mount["ReadOnly"]:
-                    os.chown(mount["Source"], *self._engine.mapped_owner)  # noqa: PTH101 (pathlib has no chown by number)
+                    os.chown(mount["Source"], *self._engine.mapped_owner)
         return made
 
     def _prepare(self, request: ExecutionRequest, scripts_dir: Path) -> None:
