@@ -11,7 +11,10 @@
     instance      the problem by index, equal nodes told apart from different ones
     counting      nodes without edges: counted
     search        nodes with edges: branch and bound
-    solve         both, restarts, improvement; the answer
+    solve         both, with restarts; the answer
+    improvement   from some assignment to a better one
+    dive          a whole assignment from one node on one peer
+    cooling       single nodes move, ever more strictly to the better
     conflict      the smallest set of wishes that cannot be met
     outcome       answers
     reasons       why not this peer

@@ -18,7 +18,8 @@ from dms.orchestrator.matching.rules import ALONE, Rule
 from dms.orchestrator.matching.search import Meter, Search
 
 WORK_PER_PROOF = 20_000
-MAX_MINIMISED = 2_000
+MANY = 50
+MAX_MINIMISED = 300
 """Of more nodes than this the conflict is told as it was found."""
 
 _RELAXABLE: tuple[Rule, ...] = tuple(rule for rule in ALONE if rule not in (Rule.NO_BID, Rule.RESOURCES))
@@ -42,16 +43,21 @@ def find_conflict(catalogue: Catalogue, blamed: Collection[int], work: int) -> t
 
     ``blamed`` are nodes that the proof needed. Without work it is told as it was found.
     """
-    checker = _Checker(catalogue, Meter(10 * work))
+    checker = _Checker(catalogue, Meter(3 * work))
     nodes = tuple(sorted(blamed))
     empty = [v for v in nodes if not catalogue.kinds[catalogue.kind_of[v]].domain()]
     nodes = tuple(empty[:1]) or nodes
     edges, rules = checker.edges_among(nodes), checker.rules_of(nodes)
+    everybody = [_Wish(node=v) for v in nodes]
+    around = [*edges, *rules, _CAPACITY, _APART]
+    if len(nodes) > MANY:  # then it is mostly about sums, whatever the edges
+        for fewer in ([_CAPACITY], [*rules, _CAPACITY]):
+            if checker.is_impossible([*everybody, *fewer]):
+                around = fewer
+                break
     if len(nodes) > MAX_MINIMISED or not work:
-        as_found = [*(_Wish(node=v) for v in nodes), *edges, *rules, _CAPACITY]
-        return _tell(catalogue, as_found, is_minimal=False), 0
-    around: list[_Wish] = [*edges, *rules, _CAPACITY, _APART]
-    kept = checker.least([_Wish(node=v) for v in nodes], around)
+        return _tell(catalogue, [*everybody, *around], is_minimal=False), checker.meter.spent
+    kept = checker.least(everybody, around)
     chosen = {wish.node for wish in kept}
     around = [w for w in around if checker.concerns(w, chosen)]
     needed = checker.least(around, kept)
@@ -95,6 +101,11 @@ class _Checker:
         nodes = sorted({w.node for w in wishes if w.node >= 0 and w.rule is None})
         if not nodes:
             return False
+        if len(nodes) <= MAX_MINIMISED:
+            self.meter.spend(len(wishes))
+            if self.meter.left <= 0:
+                self.is_certain = False
+                return False
         kept = {(w.node, w.rule) for w in wishes if w.rule is not None}
         has_capacity = _CAPACITY in wishes
         relaxed: dict[int, Collection[Rule]] = {}
@@ -119,12 +130,17 @@ class _Checker:
         if not all(instance.domains):
             return True
         everybody = list(range(instance.size))
+        if instance.size > MANY:
+            kinds = {(kind, domain) for kind, domain in zip(instance.kind_of, instance.domains, strict=True)}
+            self.meter.spend(sum(domain.bit_count() for _, domain in kinds) >> 2)
         if not instance.edges:
             filled = fill(instance, everybody, {})
             if filled.chosen is not None or filled.is_exact:
                 return filled.chosen is None
         if instance.has_capacity and refute(instance, everybody):
             return True
+        if instance.size > MAX_MINIMISED:
+            return False
         part = self.meter.share(WORK_PER_PROOF)
         found = Search(instance, part).run(first=True)
         self.meter.settle(part)

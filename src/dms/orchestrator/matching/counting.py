@@ -8,13 +8,18 @@ seen from counts alone, and names the kinds that are too many.
 
 from __future__ import annotations
 
+import functools
 import heapq
 from collections import deque
 from dataclasses import dataclass
+from operator import or_
 
 from dms.orchestrator.matching.bits import members
 from dms.orchestrator.matching.capacity import ENDLESS, Room
 from dms.orchestrator.matching.instance import Instance
+
+MAX_SUMMED = 64
+"""Of more different sets of peers only the sum over all is looked at."""
 
 
 @dataclass(slots=True)
@@ -62,7 +67,9 @@ def _want_too_much(instance: Instance, groups: list[list[int]]) -> list[int]:
     """Groups that together want more of something than all the peers that any of them may use have."""
     left = instance.room().left
     domains = [instance.domains[group[0]] for group in groups]
-    for domain in sorted(set(domains)):
+    different = sorted(set(domains))
+    anybody = functools.reduce(or_, domains, 0)
+    for domain in [anybody, *different] if len(different) <= MAX_SUMMED else [anybody]:
         inside = [g for g, mine in enumerate(domains) if not mine & ~domain]
         peers = members(domain)
         for dimension in range(3):

@@ -46,6 +46,7 @@ class Improvement:
         self._dive(meter, meter.left // 2)
         self._cool(meter, meter.left // 3)
         self._look_closely(meter)
+        self._everything(meter, meter.left)
 
     def _everything(self, meter: Meter, work: int) -> None:
         part = meter.share(work)

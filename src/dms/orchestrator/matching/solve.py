@@ -2,8 +2,8 @@
 
 1. Nodes without edges are counted (:mod:`~dms.orchestrator.matching.counting`), those with edges searched
    (:mod:`~dms.orchestrator.matching.search`), with restarts that remember where the trouble was.
-2. What was found is improved: by the same search over everything, which ends with a proof on small problems, then over
-   changing neighbourhoods, a few nodes that are connected, all others fixed.
+2. What was found is improved (:mod:`~dms.orchestrator.matching.improvement`); on small problems up to the proof that
+   nothing is better.
 3. An assignment that rests on pairs never measured is returned as such. Guesses about them may steer the search but
    prove nothing: before anything is called infeasible, the search is repeated without.
 """
