@@ -21,6 +21,7 @@ from dms.executor.protocol import (
     LogStreamRequest,
     NetInfo,
 )
+from dms.executor.sessions import ExecRequest, ExecSession, WholeCommand
 from dms.executor.text import shown
 
 STATUS_POLL_S, STATUS_TIMEOUT_S = 0.1, 10.0
@@ -118,6 +119,11 @@ class ExecutionTable(Generic[ExecutionT]):
         """See :meth:`dms.executor.protocol.Executor.exec`."""
         await self._get(execution_id)
         raise Unsupported(f"the {self.type} executor cannot run commands inside a program: {argv[:1]}")
+
+    async def open_exec(self, request: ExecRequest) -> ExecSession:
+        """See :meth:`dms.executor.protocol.Executor.open_exec`. Unless a backend knows better, without input."""
+        await self._get(request.execution_id)
+        return WholeCommand.of(self.type, request, lambda: self.exec(request.execution_id, request.argv))
 
     def logs(self, request: LogStreamRequest) -> AsyncIterator[bytes]:
         """See :meth:`dms.executor.protocol.Executor.logs`."""

@@ -8,6 +8,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Protocol
 
+from dms.executor.sessions import ExecRequest, ExecSession
 from dms.types.resources import Resources, SpecConfig
 
 
@@ -259,6 +260,13 @@ class Executor(Protocol):
         """Run a command inside.
 
         :raises Unsupported: the backend cannot.
+        """
+        ...
+
+    async def open_exec(self, request: ExecRequest) -> ExecSession:
+        """Run a command inside and talk with it; whoever opens it closes it.
+
+        :raises Unsupported: the backend cannot, or not with input or a terminal.
         """
         ...
 

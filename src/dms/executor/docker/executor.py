@@ -11,6 +11,7 @@ from pathlib import Path
 import trio
 
 from dms.executor.docker.api import DockerApi
+from dms.executor.docker.commands import DockerCommand
 from dms.executor.docker.container import (
     DEFAULT_MEMORY_BYTES,
     LABEL_DISK,
@@ -31,6 +32,7 @@ from dms.executor.docker.watch import DISK_CHECK_S, Watcher
 from dms.executor.errors import EngineRefused, ExecutorError, StartFailed, Unsupported
 from dms.executor.execution import ExecutionTable
 from dms.executor.protocol import EndReason, ExecOutput, ExecutionRequest, ExecutionStatus, ExecutorStats, NetInfo
+from dms.executor.sessions import ExecRequest, ExecSession
 from dms.observe.log import get_logger
 from dms.types.errors import DMSError
 from dms.types.resources import SpecConfig
@@ -211,6 +213,12 @@ class DockerExecutor(ExecutionTable[DockerExecution]):
         ended = await self._api.call("GET", f"{path}/json", shape=EXEC)
         code = ended.get("ExitCode")  # none: it has not ended, its output has
         return ExecOutput(-1 if code is None else code, bytes(outputs[1]), bytes(outputs[2]))
+
+    async def open_exec(self, request: ExecRequest) -> ExecSession:
+        """See :meth:`dms.executor.protocol.Executor.open_exec`: with input and a terminal."""
+        execution = await self._get(request.execution_id)
+        await execution.settled.wait()
+        return await DockerCommand(self._api, execution.container_id, request).open()
 
     async def stats(self, execution_id: str) -> ExecutorStats:
         """See :meth:`dms.executor.protocol.Executor.stats`. Memory without the page cache."""
