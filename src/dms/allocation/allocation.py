@@ -69,6 +69,8 @@ class AllocationSpec(Wire):
     provision: tuple[tuple[str, bytes], ...] = ()
     ports: dict[str, int] = msgspec.field(default_factory=dict)
     volumes: tuple[VolumeConfig, ...] = ()
+    recoverable: bool = False
+    standby: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +116,9 @@ class Allocation:
         self.over = trio.Event()
         """Set once the state is final and everything is released."""
         self._surroundings = surroundings
-        self._lock = trio.Lock()
+        self.held_ns = self.actor.security.now_ns()
+        """Since when it waits for a restart, if it does; a life of the process counts from its beginning."""
+        self._lock, self._restart_lock = trio.Lock(), trio.Lock()
         self._quiet = False
         self._starting: trio.CancelScope | None = None
         self._verdict: ExecutionResult | None = None
@@ -127,6 +131,11 @@ class Allocation:
     def results_dir(self) -> Path:
         """Where its logs lie."""
         return self._surroundings.results_dir
+
+    @property
+    def number(self) -> int:
+        """Which execution this is, from 1."""
+        return int(self.execution_id.rpartition("-")[2])
 
     @property
     def _executor(self) -> Executor:
@@ -151,6 +160,28 @@ class Allocation:
     async def stop(self) -> None:
         """End the workload and keep the reservation."""
         await self._apply(Stop())
+
+    async def restart(self, number: int = 0) -> None:
+        """End the workload and run it anew, as execution ``number`` if that is still to come. Twice is once.
+
+        :raises DMSError: it never ran, has ended, or could not be started; in the last case it is held for another try, if
+            its order says so.
+        """
+        async with self._restart_lock:
+            state = self.view.state
+            if number and number == self.number and state is AllocationState.RUNNING:
+                return
+            if state.is_final or state in (AllocationState.PENDING, AllocationState.STANDBY):
+                raise AlreadyEnded(f"the allocation is {state.value}: it cannot be restarted")
+            await self.stop()
+            await self._remove()
+            self.execution_id = f"{self.spec.id}-{max(number, self.number + 1)}"
+            await self.start()
+
+    async def abandon(self, error: str) -> None:
+        """Nobody could attend to it: whatever runs is ended, and it has failed."""
+        await self._remove()
+        await self._apply(Ended(_lost(error), hold=self.spec.recoverable))
 
     async def shutdown(self, reason: str = "", *, quiet: bool = False) -> None:
         """End everything; returns when all is released. ``quiet``: the orchestrator asked, it need not be told."""
@@ -183,7 +214,7 @@ class Allocation:
                 return
             failure = await self._execute(self._request())
         if failure is not None:
-            await self._apply(Ended(_lost(failure.message)))
+            await self._apply(Ended(_lost(failure.message), hold=self.spec.recoverable))
 
     async def attend(self, _actor: Actor) -> None:
         """The body of its actor: take note of the end of each execution. Whatever fails here unforeseen ends all tasks of the
@@ -238,6 +269,7 @@ class Allocation:
             self.view, actions = step(self.view, event)
             if not actions:
                 return None
+            self.held_ns = self.actor.security.now_ns() if self.view.is_held else self.held_ns
             await self._surroundings.save(self)
             failure: DMSError | None = None
             for action in actions:
@@ -260,7 +292,7 @@ class Allocation:
                         await self._release()
         if failure is None:
             return None
-        await self._apply(StartFailed(failure.message))
+        await self._apply(StartFailed(failure.message, hold=self.spec.recoverable and self.number > 1))
         return failure
 
     async def _execute(self, request: ExecutionRequest) -> DMSError | None:
@@ -313,7 +345,7 @@ class Allocation:
         if self._verdict is not None and result.killed:
             result = self._verdict
         self.lost = await self._hooks("postrun")
-        await self._apply(Ended(result, self.lost))
+        await self._apply(Ended(result, self.lost, hold=self.spec.recoverable))
 
     async def _release(self) -> None:
         await self._remove()
@@ -372,7 +404,7 @@ class Allocation:
 
     def _register(self) -> None:
         self.actor.on(messages.START, self._on_start, payload=messages.StartRequest)
-        self.actor.on(messages.RESTART, self._on_restart, payload=dict[str, object] | None)
+        self.actor.on(messages.RESTART, self._on_restart, payload=messages.RestartRequest | None)
         self.actor.on(messages.STATS, self._on_stats, payload=dict[str, object] | None)
         self.actor.health.check_with(self.find_problem)
         self.actor.health.accept(self._take_check)
@@ -391,19 +423,14 @@ class Allocation:
             await self.start()
         except DMSError as exc:
             return messages.StartReply(ok=False, error=exc.message, code=exc.code)
-        return messages.StartReply(ok=True)
+        return messages.StartReply(ok=True, execution=self.number)
 
-    async def _on_restart(self, message: Message[object]) -> messages.StartReply:
+    async def _on_restart(self, message: Message[messages.RestartRequest | None]) -> messages.StartReply:
         try:
-            if self.view.state.is_final or self.view.state is AllocationState.PENDING:
-                raise AlreadyEnded(f"the allocation is {self.view.state.value}: it cannot be restarted")
-            await self.stop()
-            number = int(self.execution_id.rpartition("-")[2]) + 1
-            self.execution_id = f"{self.spec.id}-{number}"
-            await self.start()
+            await self.restart(message.payload.number if message.payload is not None else 0)
         except DMSError as exc:
-            return messages.StartReply(ok=False, error=exc.message, code=exc.code)
-        return messages.StartReply(ok=True)
+            return messages.StartReply(ok=False, error=exc.message, code=exc.code, execution=self.number)
+        return messages.StartReply(ok=True, execution=self.number)
 
     async def _on_stats(self, message: Message[object]) -> messages.StatsReply:
         try:

@@ -2,7 +2,7 @@
 
 ``command`` runs inside the sandbox, through its executor: well when it exits with 0 and its output contains the expected text.
 ``http`` is a GET from this machine: well when the body is exactly the expected text. Where none is expected, the exit code or a
-status below 400 decides.
+status below 400 decides. ``tcp`` is well when a connection can be made.
 
 The endpoint is written by somebody else, and this machine may reach what its author may not. So it names the allocation itself
 and nothing else: a published port of this machine, or a port at the address of the sandbox; redirections are not followed.
@@ -29,6 +29,9 @@ MAX_MANIFEST_BYTES: Final = 16_384
 MAX_TOLD_CHARS: Final = 200
 TIMEOUT_S: Final = 10.0
 """For each step; who asks bounds the whole."""
+DEFAULT_TIMEOUT_S: Final = 5.0
+"""For the whole, unless the check says otherwise."""
+NS_PER_S: Final = 10**9
 HTTP_PORT: Final = 80
 ERROR_STATUS: Final = 400
 _NO_TLS: Final = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -59,7 +62,7 @@ def read_check(members: Mapping[str, Any], executor: str) -> HealthCheckManifest
                 raise InvalidHealthCheck("a command to run is missing", hint='write exec: ["program", "argument"]')
             if executor == "wasm":
                 raise InvalidHealthCheck("no command can run inside a WebAssembly program")
-        case "http":
+        case "http" | "tcp":
             _endpoint_of(check)
         case other:
             raise InvalidHealthCheck(f'unknown healthcheck type: "{other[:MAX_TOLD_CHARS]}"')
@@ -74,6 +77,15 @@ async def find_problem(
     :param ports: public → private.
     :raises DMSError: the executor could not ask.
     """
+    timeout_s = check.timeout / NS_PER_S if check.timeout else DEFAULT_TIMEOUT_S
+    with trio.move_on_after(timeout_s):
+        return await _find_problem(check, executor, execution_id, ports)
+    return f"the check took longer than {timeout_s:g} s"
+
+
+async def _find_problem(
+    check: HealthCheckManifest, executor: Executor, execution_id: str, ports: Mapping[str, int]
+) -> str:
     expected = check.response.value.encode() if check.response is not None else None
     if check.type == "command":
         return await _run(check.exec, expected, executor, execution_id)
@@ -82,6 +94,8 @@ async def find_problem(
     place = _place_of(endpoint, ports, info.net.ip_address if info.net is not None else "")
     if place is None:
         return f"{endpoint.netloc} is no port of this allocation"
+    if check.type == "tcp":
+        return await _connect(endpoint, place)
     return await _get(endpoint, place, expected)
 
 
@@ -92,6 +106,16 @@ async def _run(argv: tuple[str, ...], expected: bytes | None, executor: Executor
         return f"{argv[0][:MAX_TOLD_CHARS]} ended with exit code {said.exit_code}: {_told(output)}"
     if expected is not None and expected not in output:
         return f"{argv[0][:MAX_TOLD_CHARS]} said something else: {_told(output)}"
+    return ""
+
+
+async def _connect(endpoint: SplitResult, place: str) -> str:
+    host, _, port = place.rpartition(":")
+    try:
+        stream = await trio.open_tcp_stream(host.strip("[]"), int(port))
+    except OSError as exc:
+        return f"no connection to {endpoint.netloc}: {str(exc)[:MAX_TOLD_CHARS]}"
+    await stream.aclose()
     return ""
 
 
@@ -126,8 +150,11 @@ def _endpoint_of(check: HealthCheckManifest) -> SplitResult:
         has_place = bool(parts.hostname) and (parts.port is None or parts.port > 0)
     except ValueError:
         raise InvalidHealthCheck("the endpoint is no URL") from None
-    if parts.scheme != "http" or not has_place or parts.username is not None or not check.endpoint.isprintable():
-        raise InvalidHealthCheck("the endpoint is no URL of the form http://localhost:PORT/PATH")
+    if parts.scheme != check.type or not has_place or parts.username is not None or not check.endpoint.isprintable():
+        path = "/PATH" if check.type == "http" else ""
+        raise InvalidHealthCheck(f"the endpoint is no URL of the form {check.type}://localhost:PORT{path}")
+    if check.type == "tcp" and parts.port is None:
+        raise InvalidHealthCheck("the endpoint has no port")
     if not _is_loopback(str(parts.hostname)) and not _is_address(str(parts.hostname)):
         raise InvalidHealthCheck(
             f"the endpoint is on {str(parts.hostname)[:MAX_TOLD_CHARS]}, not on the allocation itself",

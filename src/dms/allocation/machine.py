@@ -5,9 +5,11 @@
     pending ──start──▶ running ──ends with code 0──▶ completed
        │                  ├──────ends otherwise────▶ failed (also when its outputs are lost)
        │                  ├──────stop──────────────▶ stopped ──start──▶ running
+       │                  ├──ends otherwise, held──▶ stopped (with the error; its orchestrator restarts it or ends it)
        └──────────────────┴──────shutdown──────────▶ terminated
 
-Events come in, the next state and the actions to perform come out; the shell performs them and feeds back what happened.
+A standby begins as ``standby`` in place of ``pending``. Events come in, the next state and the actions to perform come out;
+the shell performs them and feeds back what happened.
 """
 
 from __future__ import annotations
@@ -25,6 +27,8 @@ class AllocationState(Enum):
     """Where an allocation is; texts as on the wire."""
 
     PENDING = "pending"
+    STANDBY = "standby"
+    """As pending, and meant to stay so until it is needed."""
     RUNNING = "running"
     STOPPED = "stopped"
     FAILED = "failed"
@@ -46,6 +50,8 @@ class Action(Enum):
     """Ask the executor to end it."""
     REPORT = "report"
     """Tell the orchestrator of the new state."""
+    SAVE = "save"
+    """Nothing but to put the new state on disk, as with every other."""
     RELEASE = "release"
     """Free resources and everything else that it held."""
 
@@ -57,17 +63,20 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class StartFailed:
-    """The executor refused, or a hook failed."""
+    """The executor refused, or a hook failed; ``hold``: keep the reservation for another try."""
 
     error: str
+    hold: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """The execution is over; ``lost`` says why what it wrote could not be saved, if that is so."""
+    """The execution is over; ``lost`` says why what it wrote could not be saved, if that is so; ``hold``: if it failed, keep
+    the reservation for a restart."""
 
     result: ExecutionResult
     lost: str = ""
+    hold: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +109,11 @@ class AllocationView:
         """Whether it failed before its workload did anything."""
         return self.reason == EndReason.INFRASTRUCTURE.value
 
+    @property
+    def is_held(self) -> bool:
+        """Whether it has failed and waits for a restart."""
+        return self.state is AllocationState.STOPPED and self.exit_code is not None
+
 
 def step(view: AllocationView, event: Event) -> tuple[AllocationView, tuple[Action, ...]]:
     """Apply an event. Events that come late or twice change nothing and ask for nothing."""
@@ -111,11 +125,16 @@ def step(view: AllocationView, event: Event) -> tuple[AllocationView, tuple[Acti
             if state is AllocationState.RUNNING:
                 return view, ()
             return AllocationView(AllocationState.RUNNING), (Action.EXECUTE, Action.REPORT)
-        case StartFailed(error):
+        case StartFailed(error, hold):
             failed = AllocationView(AllocationState.FAILED, error, -1, EndReason.INFRASTRUCTURE.value)
+            if hold:  # whoever asked for the start hears of it
+                return replace(failed, state=AllocationState.STOPPED), (Action.SAVE,)
             return failed, (Action.REPORT, Action.RELEASE)
-        case Ended(result, lost):
-            return _ended(view, result, lost)
+        case Ended(result, lost, hold):
+            ended, actions = _ended(view, result, lost)
+            if hold and ended.state is AllocationState.FAILED:
+                return replace(ended, state=AllocationState.STOPPED), (Action.REPORT,)
+            return ended, actions
         case Stop():
             if state is not AllocationState.RUNNING:
                 return view, ()

@@ -20,12 +20,20 @@ class StartRequest(Wire):
     port_mapping: dict[str, int] = msgspec.field(name="PortMapping", default_factory=dict)
 
 
+class RestartRequest(Wire):
+    """End it and run it again. Ours: the number of the execution that is wanted, so that asking twice restarts once."""
+
+    number: int = msgspec.field(name="Number", default=0)
+
+
 class StartReply(Wire):
-    """Whether it runs; ours: the code of the error, which tells what would fail on every machine."""
+    """Whether it runs; ours: the code of the error, which tells what would fail on every machine, and the number of the
+    execution that runs now."""
 
     ok: bool = msgspec.field(name="OK")
     error: str = msgspec.field(name="Error", default="")
     code: str = msgspec.field(name="Code", default="")
+    execution: int = msgspec.field(name="Execution", default=0)
 
 
 class Stats(Wire):

@@ -45,8 +45,11 @@ def check_key(values: dict[str, Any], tree: Mapping, path: str, r: Reader) -> No
 
 def check_healthcheck(values: dict[str, Any], tree: Mapping, path: str, r: Reader) -> None:
     """What each type asks with."""
-    if values["type"] == "http" and "endpoint" not in values:
-        r.fail(tree, f"{path}.endpoint", "is required for http")
+    kind, endpoint = values["type"], values.get("endpoint")
+    if kind in ("http", "tcp") and endpoint is None:
+        r.fail(tree, f"{path}.endpoint", f"is required for {kind}")
+    elif kind in ("http", "tcp") and isinstance(endpoint, str) and not endpoint.startswith(kind):
+        r.fail(tree, f"{path}.endpoint", f"is not for {kind}", hint=f"write {kind}://localhost:port", value=endpoint)
     if values["type"] == "command" and not values.get("exec"):
         r.fail(tree, f"{path}.exec", "is required for command", hint='write exec: ["program", "argument"]')
 

@@ -37,13 +37,17 @@ class HealthCheckResponse(Wire):
 
 
 class HealthCheckManifest(Wire):
-    """How to ask a workload whether it is well; ``type`` is ``command`` or ``http``, ``interval`` in nanoseconds."""
+    """How to ask a workload whether it is well; ``type`` is ``command``, ``http`` or ``tcp``. Times in nanoseconds; 0 stands
+    for the default, of ``failures`` (how many in a row mean that it is not) too."""
 
     type: str = ""
     exec: tuple[str, ...] = ()
     endpoint: str = ""
     response: HealthCheckResponse | None = None
     interval: int = 0
+    timeout: int = 0
+    start_delay: int = 0
+    failures: int = 0
 
 
 class VolumeConfig(Wire):

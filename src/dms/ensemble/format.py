@@ -277,10 +277,17 @@ KEY = Object(
 )
 HEALTH_CHECK = Object(
     {
-        "type": Member(Text(choices=("command", "http"), what="a healthcheck type"), "command or http", required=True),
+        "type": Member(
+            Text(choices=("command", "http", "tcp"), what="a healthcheck type"), "command, http or tcp", required=True
+        ),
         "exec": Member(ListOf(TEXT, minimum=1, what="text"), "command inside the sandbox"),
         "endpoint": Member(
-            Text(pattern=r"https?://\S+", max_chars=2048, what="an http URL", advice="write http://host:port/path"),
+            Text(
+                pattern=r"(https?|tcp)://\S+",
+                max_chars=2048,
+                what="an http or tcp URL",
+                advice="write http://localhost:port/path or tcp://localhost:port",
+            ),
             "URL asked from the provider",
         ),
         "response": Member(
@@ -292,7 +299,10 @@ HEALTH_CHECK = Object(
             ),
             "expected answer",
         ),
-        "interval": Member(Duration(), "time between two checks, such as 30s"),
+        "interval": Member(Duration(), "time between two checks; 30s unless given"),
+        "timeout": Member(Duration(), "how long one may take; 5s unless given, at most 10s"),
+        "start_delay": Member(Duration(), "how long after a start failures do not count"),
+        "failures": Member(Integer(maximum=100), "how many in a row are a failure of the allocation; 3 unless given"),
     },
     check=check_healthcheck,
 )

@@ -14,7 +14,7 @@ from dms.actor.handle import Handle
 from dms.allocation.allocation import Allocation, AllocationSpec, Surroundings
 from dms.allocation.hooks.disk_limit import DiskLimitHook
 from dms.allocation.hooks.hook import Hook
-from dms.allocation.hooks.liveness import LivenessHook
+from dms.allocation.hooks.liveness import ORPHAN_GRACE_S, LivenessHook
 from dms.allocation.hooks.results_dir import PERSIST_LOGS_S, ResultsDirHook
 from dms.allocation.hooks.volumes import VolumesHook, requests_of
 from dms.allocation.machine import AllocationState, AllocationView
@@ -69,6 +69,8 @@ class HostingOptions:
     """Times in seconds, and where the storage for jobs is."""
 
     liveness_interval_s: float = 30.0
+    orphan_grace_s: float = ORPHAN_GRACE_S
+    """How long work goes on while its orchestrator cannot be reached."""
     persist_logs_s: float = PERSIST_LOGS_S
     volumes: Volumes | None = None
     """``None``: this machine has no storage for jobs."""
@@ -148,8 +150,11 @@ class Hosting:
             provision=tuple((name, scripts[name]) for name in names if name in scripts),
             ports=reservation.ports,
             volumes=order.volumes,
+            recoverable=order.recoverable,
+            standby=order.standby,
         )
-        allocation = await self._make(spec, AllocationView(), "")
+        first = AllocationState.STANDBY if order.standby else AllocationState.PENDING
+        allocation = await self._make(spec, AllocationView(first), "")
         try:
             await self._save(allocation)
             await self._reservations.consume(reservation)
@@ -181,6 +186,8 @@ class Hosting:
                 await self._resources.allocate(spec.id)
             if self._resources.is_allocated(spec.id):
                 self._root.start_soon(allocation.resume)
+                if view.is_held and not record.is_reported:
+                    self._root.start_soon(self._report_end, allocation)
             else:
                 await allocation.shutdown("its reservation expired while this node was down")
         await self._remove_strays()
@@ -188,11 +195,13 @@ class Hosting:
             await self._options.volumes.restore({a.spec.id for a in self if not a.view.state.is_final})
 
     async def sweep(self) -> None:
-        """End what was allocated long ago and never started: its orchestrator is gone."""
+        """End what was allocated long ago and never started, or failed and was not restarted: its orchestrator is gone."""
         oldest_ns = self._root.security.now_ns() - int(PENDING_LIFETIME_S * NS_PER_S)
         for allocation in self:
             if allocation.view.state is AllocationState.PENDING and allocation.spec.created_ns < oldest_ns:
                 await allocation.shutdown("it was never started")
+            if allocation.view.is_held and allocation.held_ns < oldest_ns:
+                await allocation.shutdown(f"it was not restarted: {allocation.view.error}")
 
     async def discard(self, allocation: Allocation) -> None:
         """End an allocation that its orchestrator gave back, and leave nothing of it."""
@@ -210,10 +219,12 @@ class Hosting:
     ) -> Allocation:
         actor = self._root.prepare_child(spec.id, self._child_key(spec.id))
         results_dir = self._jobs_dir / spec.id
-        hooks: list[Hook] = [
-            ResultsDirHook(results_dir),
-            LivenessHook(self._push_liveness, interval_s=self._options.liveness_interval_s),
-        ]
+        liveness = LivenessHook(
+            self._push_liveness,
+            interval_s=self._options.liveness_interval_s,
+            orphan_grace_s=self._options.orphan_grace_s,
+        )
+        hooks: list[Hook] = [ResultsDirHook(results_dir), liveness]
         if spec.volumes and self._options.volumes is not None:
             hooks.append(DiskLimitHook(self._options.volumes))
             hooks.append(VolumesHook(self._options.volumes))
@@ -231,12 +242,24 @@ class Hosting:
         )
         self._hosted[spec.id] = allocation
         await self._root.start_child(actor, supervisor=spec.orchestrator, body=allocation.attend)
+        self._root.start_soon(self._await_gone, allocation)
+        if view.state is AllocationState.STANDBY:
+            await liveness.poststart(allocation)
         for audience, namespace in (
             (self._root.security.id, f"/dms/ensemble/{spec.ensemble_id}"),
             (actor.security.id, NAMESPACE),
         ):
             actor.grant(spec.orchestrator.did, did_of(audience.public_key()), [Capability(namespace)])
         return allocation
+
+    async def _await_gone(self, allocation: Allocation) -> None:
+        """One whose actor failed too often is attended by another actor, to say that it has failed."""
+        spec = allocation.spec
+        failure = await self._root.children.wait_gone(spec.id)
+        if failure is None or self._hosted.get(spec.id) is not allocation or allocation.view.state.is_final:
+            return
+        fresh = await self._make(spec, allocation.view, allocation.execution_id, allocation.health_check)
+        await fresh.abandon(f"given up by this node: {failure!r}")
 
     async def _remove_strays(self) -> None:
         """Workloads of an earlier life that no allocation owns."""
@@ -269,7 +292,7 @@ class Hosting:
                 exit_code=view.exit_code,
                 reason=view.reason,
                 killed=view.killed,
-                is_reported=known.is_reported if known else False,
+                is_reported=known is not None and known.is_reported and known.execution_id == allocation.execution_id,
                 ended_ns=ended_ns,
                 health_check=allocation.health_check,
             )
@@ -316,7 +339,7 @@ class Hosting:
     # what the orchestrator is told -----------------------------------------------------------------------------------
 
     async def _report(self, allocation: Allocation, before: AllocationState) -> None:
-        if allocation.view.state.is_final:
+        if allocation.view.state.is_final or allocation.view.is_held:
             self._root.start_soon(self._report_end, allocation)
         else:
             self._root.start_soon(self._report_change, allocation, before, allocation.view.state)
@@ -333,17 +356,20 @@ class Hosting:
 
     async def _report_end(self, allocation: Allocation) -> None:
         """Until it is acknowledged, or nothing is left of it; another of the same id may have taken its place then."""
-        view = allocation.view
+        view, execution_id = allocation.view, allocation.execution_id
         ended = messages.TaskTermination(
             allocation_id=allocation.spec.id,
-            status=view.state.value,
+            status=AllocationState.FAILED.value if view.is_held else view.state.value,
             error=messages.EndError(
                 err=view.error, exit_code=view.exit_code or 0, killed=view.killed, reason=view.reason
             ),
+            execution=allocation.number,
         )
         wait_s = 1.0
-        while self._hosted.get(allocation.spec.id) is allocation:
+        while self._hosted.get(allocation.spec.id) is allocation and allocation.execution_id == execution_id:
             answer = await self._push(allocation, messages.task_termination(allocation.spec.ensemble_id), ended)
+            if answer is False and view.is_held:
+                await allocation.shutdown("its orchestrator does not know it any more")
             if answer is not None:
                 if self._hosted.get(allocation.spec.id) is allocation:
                     await self._put(_reported(self._records[allocation.spec.id]))

@@ -135,6 +135,10 @@ class AllocationOrder(Wire):
     provision_scripts: dict[str, bytes] = msgspec.field(name="ProvisionScripts", default_factory=dict)
     provision_order: tuple[str, ...] = msgspec.field(name="ProvisionOrder", default=())
     volumes: tuple[VolumeConfig, ...] = msgspec.field(name="Volume", default=())
+    recoverable: bool = msgspec.field(name="Recoverable", default=False)
+    """Ours: when it fails, keep its place for a while, as it may be restarted."""
+    standby: bool = msgspec.field(name="Standby", default=False)
+    """Ours: it waits, however long, until its primary fails."""
 
 
 class AllocateRequest(Wire):
@@ -217,13 +221,15 @@ class EndError(Wire):
 
 
 class TaskTermination(Wire):
-    """An allocation ended. The logs are fetched in pieces; ``stdout`` and ``stderr`` may stay empty."""
+    """An allocation ended. The logs are fetched in pieces; ``stdout`` and ``stderr`` may stay empty. ``execution`` is ours: which
+    one it was, from 1."""
 
     allocation_id: str
     status: str
     error: EndError = msgspec.field(default_factory=EndError)
     stdout: bytes = b""
     stderr: bytes = b""
+    execution: int = 0
 
 
 class ResourceUsage(Wire):

@@ -84,6 +84,7 @@ class Desk:
         executor: ScriptedExecutor | None = None,
         view: AllocationView | None = None,
         has_executor: bool = True,
+        recoverable: bool = False,
     ) -> Allocation:
         self.executor = executor or self.executor
         self.executor.on("-1", script or Script(None))
@@ -99,6 +100,7 @@ class Desk:
             execution=SpecConfig(type="null"),
             orchestrator=self.root.handle,
             created_ns=1,
+            recoverable=recoverable,
         )
         surroundings = Surroundings(
             executor=self.executor if has_executor else None,
@@ -274,6 +276,49 @@ async def test_a_stop_keeps_the_reservation_and_a_restart_runs_anew(autojump_clo
     await allocation.shutdown()
     refused = await invoke(desk, allocation, messages.RESTART, messages.StartReply)
     assert (refused.ok, refused.code) == (False, "already_ended")
+
+
+async def test_a_restart_that_is_asked_for_twice_happens_once(autojump_clock: MockClock, desk: Desk) -> None:
+    allocation = await desk.make()
+    await allocation.start()
+    for _ in range(2):
+        reply = await desk.root.invoke(
+            allocation.actor.handle, messages.RESTART, messages.RestartRequest(number=2), messages.StartReply
+        )
+        assert (reply.ok, reply.execution) == (True, 2)
+    assert [r.execution_id for r in desk.executor.started] == [f"{ID}-1", f"{ID}-2"]
+    await allocation.restart(1)
+    assert allocation.number == 3, "who knows less than we do is told the next number"
+    await allocation.shutdown()
+
+
+async def test_what_fails_and_may_be_restarted_holds_its_place(autojump_clock: MockClock, desk: Desk) -> None:
+    allocation = await desk.make(Script(1, exit_code=3), recoverable=True)
+    await allocation.start()
+    await trio.sleep(5)
+    assert (allocation.view.state, allocation.view.error) == (AllocationState.STOPPED, "exit code 3")
+    assert (desk.released, allocation.over.is_set()) == (0, False)
+    assert desk.reported[-1] == ("running", "stopped")
+    await allocation.restart(2)
+    await trio.sleep(5)
+    assert allocation.view.is_held, "it fails again"
+    desk.executor.on("-3", Script(start_error=ExecutorUnavailable("no disk")))
+    reply = await invoke(desk, allocation, messages.RESTART, messages.StartReply)
+    assert (reply.ok, reply.error, reply.execution) == (False, "no disk", 3)
+    assert allocation.view.is_held
+    desk.executor.on("-4", Script(None))
+    await allocation.restart(4)
+    assert allocation.view.state is AllocationState.RUNNING
+    await allocation.shutdown()
+    assert (desk.released, await desk.executor.list()) == (1, ())
+
+
+async def test_what_was_abandoned_has_failed_and_does_not_run(autojump_clock: MockClock, desk: Desk) -> None:
+    allocation = await desk.make()
+    await allocation.start()
+    await allocation.abandon("given up")
+    assert (allocation.view.state, allocation.view.error) == (AllocationState.FAILED, "lost: given up")
+    assert await desk.executor.list() == ()
 
 
 async def test_what_is_killed_from_outside_has_failed(autojump_clock: MockClock, desk: Desk) -> None:

@@ -83,6 +83,10 @@ def said(body: bytes, status: str = "200 OK") -> bytes:
         ({"type": "http", "endpoint": "http://[/"}, "no URL"),
         ({"type": "http", "endpoint": "http://localhost/\r\nX: y"}, "no URL"),
         ({"type": "http", "endpoint": "http://intranet.example/"}, "not on the allocation itself"),
+        ({"type": "http", "endpoint": "tcp://localhost:80"}, "http://localhost:PORT/PATH"),
+        ({"type": "tcp", "endpoint": "http://localhost:80"}, "tcp://localhost:PORT"),
+        ({"type": "tcp", "endpoint": "tcp://localhost"}, "no port"),
+        ({"type": "tcp", "endpoint": "tcp://intranet.example:22"}, "not on the allocation itself"),
     ],
 )
 def test_what_cannot_be_checked_is_refused_when_it_is_registered(wanted: Json, reason: str) -> None:
@@ -154,6 +158,30 @@ async def test_a_page_is_well_when_its_body_is_what_is_expected(
     assert bool(found) is bool(problem)
     assert asked[0].startswith(b"GET /health?deep=1 HTTP/1.1\r\n")
     assert b"Host: localhost:8080\r\n" in asked[0]
+
+
+async def test_a_port_is_well_when_it_can_be_connected_to(nursery: trio.Nursery, tmp_path: Path) -> None:
+    executor = await running(nursery, tmp_path)
+    check = read_check({"type": "tcp", "endpoint": "tcp://localhost:80"}, "null")
+    async with web(b"") as (port, _asked):
+        assert await find_problem(check, executor, ID, {str(port): 80}) == ""
+        assert await find_problem(check, executor, ID, {str(port): 81}) == "localhost:80 is no port of this allocation"
+    problem = await find_problem(check, executor, ID, {str(port): 80})
+    assert problem.startswith("no connection to localhost:80: ")
+
+
+async def test_a_check_that_takes_longer_than_it_may_is_a_problem(
+    autojump_clock: MockClock, nursery: trio.Nursery, tmp_path: Path
+) -> None:
+    class Slow(Addressed):
+        async def exec(self, execution_id: str, argv: tuple[str, ...]) -> ExecOutput:
+            await trio.sleep(3)
+            return ExecOutput(0, b"PONG", b"")
+
+    executor = Slow(nursery, "null")
+    assert await find_problem(read_check(COMMAND, "null"), executor, ID, {}) == ""
+    hasty = read_check({**COMMAND, "timeout": 2 * 10**9}, "null")
+    assert await find_problem(hasty, executor, ID, {}) == "the check took longer than 2 s"
 
 
 async def test_redirections_are_not_followed(nursery: trio.Nursery, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from dms.allocation.machine import (
 )
 from dms.executor.protocol import EndReason, ExecutionResult
 
-PENDING, RUNNING, STOPPED = (AllocationView(s) for s in list(AllocationState)[:3])
+PENDING, STANDBY, RUNNING, STOPPED = (AllocationView(s) for s in list(AllocationState)[:4])
 GOOD = Ended(ExecutionResult(0, EndReason.EXITED))
 BAD = Ended(ExecutionResult(3, EndReason.EXITED))
 EVENTS: list[Event] = [
@@ -32,14 +32,24 @@ EVENTS: list[Event] = [
     Ended(ExecutionResult(137, EndReason.OUT_OF_MEMORY, "out of memory")),
     Stop(),
     Shutdown("asked"),
+    Ended(ExecutionResult(3, EndReason.EXITED), hold=True),
+    StartFailed("no disk", hold=True),
 ]
 
 
 def test_states_are_those_of_the_wire() -> None:
-    assert [s.value for s in AllocationState] == ["pending", "running", "stopped", "failed", "completed", "terminated"]
+    assert [s.value for s in AllocationState] == [
+        "pending",
+        "standby",
+        "running",
+        "stopped",
+        "failed",
+        "completed",
+        "terminated",
+    ]
 
 
-@pytest.mark.parametrize("view", [PENDING, STOPPED])
+@pytest.mark.parametrize("view", [PENDING, STANDBY, STOPPED])
 def test_a_start_runs_it(view: AllocationView) -> None:
     assert step(view, Start()) == (RUNNING, (Action.EXECUTE, Action.REPORT))
 
@@ -89,12 +99,32 @@ def test_a_stop_keeps_what_is_reserved() -> None:
     assert step(PENDING, Stop()) == (PENDING, ())
 
 
-@pytest.mark.parametrize("view", [PENDING, RUNNING, STOPPED])
+@pytest.mark.parametrize("view", [PENDING, STANDBY, RUNNING, STOPPED])
 def test_a_shutdown_ends_it_in_any_state(view: AllocationView) -> None:
     after, actions = step(view, Shutdown("asked"))
     assert (after.state, after.error) == (AllocationState.TERMINATED, "asked")
     assert actions[-2:] == (Action.REPORT, Action.RELEASE)
     assert (Action.CANCEL in actions) is (view is RUNNING)
+
+
+def test_what_may_be_restarted_keeps_its_place_when_it_fails() -> None:
+    view, actions = step(RUNNING, Ended(ExecutionResult(3, EndReason.EXITED), hold=True))
+    assert (view.state, view.error, view.exit_code, view.is_held) == (AllocationState.STOPPED, "exit code 3", 3, True)
+    assert actions == (Action.REPORT,)
+    assert step(view, Start()) == (RUNNING, (Action.EXECUTE, Action.REPORT))
+    after, actions = step(view, Shutdown("asked"))
+    assert (after.state, actions) == (AllocationState.TERMINATED, (Action.REPORT, Action.RELEASE))
+    assert not STOPPED.is_held, "it was stopped, it did not fail"
+
+
+def test_what_may_be_restarted_is_over_when_it_ends_well() -> None:
+    view, actions = step(RUNNING, Ended(ExecutionResult(0, EndReason.EXITED), hold=True))
+    assert (view.state, actions) == (AllocationState.COMPLETED, (Action.REPORT, Action.RELEASE))
+
+
+def test_a_restart_that_fails_keeps_its_place_and_is_told_to_whoever_asked_for_it() -> None:
+    view, actions = step(RUNNING, StartFailed("no disk", hold=True))
+    assert (view.state, view.error, view.is_held, actions) == (AllocationState.STOPPED, "no disk", True, (Action.SAVE,))
 
 
 @pytest.mark.parametrize("view", [PENDING, STOPPED])
@@ -112,7 +142,7 @@ def test_whatever_comes_it_is_released_exactly_once_at_its_end(events: list[Even
         if before.state.is_final:
             assert (view, actions) == (before, ()), "an end is final"
         if view == before:
-            assert actions == ()
+            assert set(actions) <= {Action.SAVE}
         released += Action.RELEASE in actions
         assert actions.count(Action.EXECUTE) <= 1
         if Action.EXECUTE in actions:
@@ -121,5 +151,5 @@ def test_whatever_comes_it_is_released_exactly_once_at_its_end(events: list[Even
             assert running, "only what runs is ended"
         running = view.state is AllocationState.RUNNING
         assert (Action.RELEASE in actions) is (view.state.is_final and not before.state.is_final)
-        assert not actions or Action.REPORT in actions
+        assert not actions or {Action.REPORT, Action.SAVE} & set(actions)
     assert released == view.state.is_final

@@ -174,7 +174,7 @@ BREACHES: list[tuple[str, dict[str, Any], str, str]] = [
     ("empty health check", one(healthcheck={}), "allocations.a.healthcheck", "must not be empty"),
     (
         "health check type",
-        one(healthcheck={"type": "tcp"}),
+        one(healthcheck={"type": "dance"}),
         "allocations.a.healthcheck.type",
         "is not a healthcheck type",
     ),
