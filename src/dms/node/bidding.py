@@ -17,6 +17,7 @@ from dms.actor.behaviour import Message
 from dms.ensemble.requirements import location_matches
 from dms.identity.ids import ActorID
 from dms.node.errors import NoBid
+from dms.node.reasons import Reason, Rule
 from dms.node.reservations import check_ensemble_id
 from dms.observe import get_logger
 from dms.orchestrator import messages
@@ -57,29 +58,39 @@ class Offerings:
     """What the owner says of the machine; the rest of its capability is found (:func:`capability`)."""
 
 
-def refusal(request: messages.NodeRequest, offer: Offerings, excluded: Iterable[PeerID]) -> str:
-    """Why this machine will not host the node; empty when it will."""
+def why_not(request: messages.NodeRequest, offer: Offerings, excluded: Iterable[PeerID]) -> Reason | None:
+    """The rule by which this machine will not host the node; ``None`` when it will."""
     if offer.peer in set(excluded):
-        return "this peer is excluded"
+        return Reason(Rule.EXCLUDED, "this peer is excluded")
     if not location_matches(request.location, offer.location):
-        return "the location does not match"
+        return Reason(Rule.LOCATION, "the location does not match")
     try:
         check(request.resources)
     except DMSError as exc:
-        return exc.message
+        return Reason(Rule.INVALID, exc.message)
     missing = [e for e in request.executors or () if e not in offer.executors]
     if missing:
-        return f"no executor {', '.join(missing)}"
+        return Reason(Rule.EXECUTOR, f"no executor {', '.join(missing)}")
     if request.general.privileged_docker and not offer.allow_privileged:
-        return "privileged containers are not allowed here"
-    why_not = _shortage(request, offer)
-    if why_not:
-        return why_not
+        return Reason(Rule.PRIVILEGED, "privileged containers are not allowed here")
+    short = _shortage(request, offer)
+    if short is not None:
+        return short
     try:
         offer.ports(request.public_ports.static or (), request.public_ports.dynamic)
-        return _unmet_capability(request.capability, offer)
     except DMSError as exc:
-        return exc.message
+        return Reason(Rule.PORTS, exc.message)
+    try:
+        lacking = _unmet_capability(request.capability, offer)
+    except DMSError as exc:
+        return Reason(Rule.INVALID, exc.message)
+    return Reason(Rule.CAPABILITY, lacking) if lacking else None
+
+
+def refusal(request: messages.NodeRequest, offer: Offerings, excluded: Iterable[PeerID]) -> str:
+    """Why this machine will not host the node, in words; empty when it will."""
+    reason = why_not(request, offer, excluded)
+    return reason.text if reason is not None else ""
 
 
 def capability(offer: Offerings, wanted: HardwareCapability) -> HardwareCapability:
@@ -97,7 +108,7 @@ def capability(offer: Offerings, wanted: HardwareCapability) -> HardwareCapabili
     )
 
 
-def _shortage(request: messages.NodeRequest, offer: Offerings) -> str:
+def _shortage(request: messages.NodeRequest, offer: Offerings) -> Reason | None:
     """What of the resources is not there. Graphics processors that several allocations want are packed exactly."""
     wanted = request.resources
     groups = tuple(part.gpus for part in (request.allocations or {}).values() if part.gpus)
@@ -106,18 +117,20 @@ def _shortage(request: messages.NodeRequest, offer: Offerings) -> str:
             try:
                 check(part)
             except DMSError as exc:
-                return exc.message
+                return Reason(Rule.INVALID, exc.message)
         wanted = msgspec.structs.replace(wanted, gpus=())
     lacking = unmet(offer.machine, wanted)
     if lacking:
-        return f"the machine falls short: {'; '.join(item.reason for item in lacking)}"
+        return Reason(Rule.MACHINE, f"the machine falls short: {'; '.join(item.reason for item in lacking)}")
     if not _can_pack(offer.machine, groups):
-        return f"the machine falls short: its GPUs cannot serve {len(groups)} allocations together"
+        reason = f"the machine falls short: its GPUs cannot serve {len(groups)} allocations together"
+        return Reason(Rule.MACHINE, reason)
     if not fits(offer.free, wanted):
-        return "not enough free resources now"
+        short = "; ".join(item.reason for item in unmet(offer.free, wanted))
+        return Reason(Rule.FREE, f"not enough free resources now{': ' * bool(short)}{short}")
     if not _can_pack(offer.free, groups):
-        return "not enough free GPU memory now"
-    return ""
+        return Reason(Rule.FREE, "not enough free GPU memory now")
+    return None
 
 
 def _can_pack(have: Resources, groups: Sequence[tuple[GPU, ...]]) -> bool:
@@ -223,9 +236,9 @@ class Bidder:
         accepted = []
         for node in wanted:
             await trio.lowlevel.checkpoint()  # each may take a while to decide
-            why_not = refusal(node, offer, request.peer_exclusion or ())
-            if why_not:
-                log.info("no_bid", ensemble=request.id, node=node.node_id, reason=why_not)
+            reason = why_not(node, offer, request.peer_exclusion or ())
+            if reason is not None:
+                log.info("no_bid", ensemble=request.id, node=node.node_id, rule=reason.rule.value, reason=reason.text)
             else:
                 accepted.append(node.node_id)
         if not accepted:
