@@ -11,6 +11,7 @@ import signal
 import socket
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import trio
@@ -48,6 +49,7 @@ from dms.resources.monitor import UsageMonitor
 from dms.storage.prepare import Volumes
 from dms.storage.service import StorageOptions, open_volumes, volume_dirs
 from dms.store import Store
+from dms.tasks import Interval
 from dms.types.errors import BadInput
 from dms.types.ids import PeerID
 from dms.types.resources import Location
@@ -161,14 +163,14 @@ async def serve(
         machine = MachineProbe(general.work_dir)
         stack.callback(machine.close)
         usage = UsageMonitor(machine)
-        background.start_soon(usage.run)
         node = Node(root, store, usage, found.executors, node_options(settings, volumes), capability_file)
         nodes.append(node)
+        background.start_soon(usage.run, node.tasks)
         await background.start(node.run)
         await background.start(run_server, Bridge(network, root.security, root.handle), listener)
-        background.start_soon(_keep_clean, capabilities)
+        node.tasks.add("capability_garbage", partial(_clean, capabilities), Interval(GARBAGE_INTERVAL_S))
         background.start_soon(capability_file.reload_on_signal)
-        background.start_soon(capability_file.keep_up)
+        background.start_soon(capability_file.keep_up, node.tasks)
         ready = Ready(network.peer_id, str(did), network.listen_addresses, listener.getsockname()[1])
         log.info(
             "started",
@@ -201,10 +203,8 @@ async def _stop_on_signal(stop: trio.Event) -> None:
             stop.set()
 
 
-async def _keep_clean(capabilities: CapabilityContext) -> None:
-    while True:
-        await trio.sleep(GARBAGE_INTERVAL_S)
-        capabilities.collect_garbage()
+async def _clean(capabilities: CapabilityContext) -> None:
+    capabilities.collect_garbage()
 
 
 def _open_key(keystore: Keystore, name: str, passphrase: str) -> PrivateKey:

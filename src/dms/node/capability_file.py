@@ -28,6 +28,7 @@ from dms.identity.ids import DID
 from dms.identity.trust import TrustContext
 from dms.node.holding import FileState, file_state, held
 from dms.observe import get_logger
+from dms.tasks import Interval, Scheduler
 from dms.types.errors import DMSError, Unavailable
 
 POLL_S = 1.0
@@ -93,6 +94,7 @@ class CapabilityFile:
         self._trust = trust
         self._clock_ns = clock_ns
         self._mutex = trio.Lock()
+        self._asked_at_s = 0.0
         self._tell: Callable[[FileState], None] = _tell_nobody
         if not path.exists():
             save_context(CapabilityContext(name, did, trust, clock_ns=clock_ns), path)
@@ -138,23 +140,26 @@ class CapabilityFile:
         warn_of_problems(problems, self.path)
         log.info("capabilities_reloaded", file=str(self.path))
 
-    async def keep_up(self) -> None:
+    async def keep_up(self, tasks: Scheduler) -> None:
         """Reload when the file has changed, until cancelled."""
         with held(self.path) as tell:
             self._tell = tell
             tell(self._state)
-            asked_at_s = trio.current_time()
+            self._asked_at_s = trio.current_time()
+            task = tasks.add("capability_file", self._look, Interval(POLL_S))
             try:
-                while True:
-                    await trio.sleep(POLL_S)
-                    is_due = self._are_keys_missing and trio.current_time() - asked_at_s >= RETRY_S
-                    if self._mutex.locked() or (file_state(self.path) == self._state and not is_due):
-                        continue
-                    asked_at_s = trio.current_time()
-                    await self._resolve()
-                    self.reload()
+                await trio.sleep_forever()
             finally:
+                tasks.remove(task, cancels=True)
                 self._tell = _tell_nobody
+
+    async def _look(self) -> None:
+        is_due = self._are_keys_missing and trio.current_time() - self._asked_at_s >= RETRY_S
+        if self._mutex.locked() or (file_state(self.path) == self._state and not is_due):
+            return
+        self._asked_at_s = trio.current_time()
+        await self._resolve()
+        self.reload()
 
     async def reload_on_signal(self) -> None:
         """Reload at each SIGUSR1, until cancelled."""

@@ -27,7 +27,7 @@ from dms.node.hosting import Hosting, HostingOptions
 from dms.node.machine import MachineBehaviours
 from dms.node.payloads import Hello
 from dms.node.peers import PeerBehaviours
-from dms.node.provider import Provider, ProviderOptions
+from dms.node.provider import SWEEP_INTERVAL_S, Provider, ProviderOptions
 from dms.node.public import HELLO_TOPIC, PublicBehaviours
 from dms.node.reservations import Reservations
 from dms.node.revocation_spread import RevocationSpread, SpreadOptions
@@ -46,6 +46,7 @@ from dms.resources.manager import ResourceManager
 from dms.resources.onboarding import Onboarding
 from dms.resources.ports import PortAllocator
 from dms.store import Store
+from dms.tasks import Interval, Scheduler
 from dms.types.errors import DMSError
 from dms.types.ids import PeerID
 from dms.types.resources import Location, Resources
@@ -76,6 +77,8 @@ class NodeOptions:
     liveness_timeout_s: float = LIVENESS_TIMEOUT_S
     spread: SpreadOptions = field(default_factory=SpreadOptions)
     random_uuid: Callable[[], uuid.UUID] = uuid.uuid4
+    port_rng: random.Random | None = None
+    """Decides which of the free ports are given away first."""
 
 
 class Node:
@@ -97,7 +100,9 @@ class Node:
         self.anchors = anchors or Unkept(root.security.capabilities)
         self.revocations = RevocationSpread(root, self.anchors, options.spread)
         self.probe = probe
-        self._rng = random.Random(root.network.peer_id)  # noqa: S311  only spreads greetings in time
+        self._rng = random.Random(root.network.peer_id)  # noqa: S311  only spreads things in time
+        self.tasks = Scheduler(clock_ns=root.security.now_ns, rng=self._rng.random)
+        """Whatever this node does again and again, or at a time."""
         self._greeted: set[PeerID] = set()
         self.resources = ResourceManager(store, probe, clock=lambda: root.security.now_ns() / 10**9)
         self.benchmarks = Benchmarks(store, partial(measure, options.work_dir))
@@ -106,7 +111,7 @@ class Node:
         )
         self._machines = VmBehaviours(root, executors, options.work_dir / "vms", self.resources)
         self._volumes = options.hosting.volumes
-        self.ports = PortAllocator(*options.port_range, in_use=options.port_in_use)
+        self.ports = PortAllocator(*options.port_range, rng=options.port_rng, in_use=options.port_in_use)
         reservations = Reservations(store, self.resources, self.ports, clock_ns=root.security.now_ns)
         self.hosting = Hosting(
             root,
@@ -147,6 +152,7 @@ class Node:
         """Answer until cancelled; started once everything of an earlier life is found again."""
         async with trio.open_nursery() as nursery:
             await nursery.start(self.root.run)
+            await nursery.start(self.tasks.run)
             await self.resources.load()
             await self.onboarding.restore()
             self.root.start_soon(self.onboarding.report_usage)
@@ -156,9 +162,8 @@ class Node:
             self._register()  # now: what is asked while half is not found yet would be answered wrongly
             for topic in (HELLO_TOPIC, BID_REQUEST_TOPIC, REVOCATION_TOPIC):
                 await self.root.subscribe(topic)
-            nursery.start_soon(self.provider.keep_tidy)
-            nursery.start_soon(self.revocations.keep)
-            nursery.start_soon(self.revocations.keep_asking)
+            self.tasks.add("sweep", self.provider.tidy, Interval(SWEEP_INTERVAL_S))
+            self.revocations.attend(self.tasks)
             stop_listening = self.root.network.listen(self._on_peer)
             try:
                 task_status.started()

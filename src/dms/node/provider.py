@@ -89,16 +89,8 @@ class Provider:
             self._register_ensemble(allocation.spec.ensemble_id)
         self._recovered = True
 
-    async def keep_tidy(self) -> None:
-        """Give back what expired, every minute."""
-        while True:
-            await trio.sleep(SWEEP_INTERVAL_S)
-            try:
-                await self._tidy()
-            except Exception:
-                log.exception("sweep_failed")
-
-    async def _tidy(self) -> None:
+    async def tidy(self) -> None:
+        """Give back what expired."""
         self.bidder.sweep()
         expired = await self._reservations.sweep()
         if expired:

@@ -9,6 +9,7 @@ admitted already, and is in the file before anybody is told that it was taken up
 from __future__ import annotations
 
 import random
+import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -26,6 +27,7 @@ from dms.node.capability_file import AnchorKeeper
 from dms.node.capability_payloads import MissedReply, MissedRequest
 from dms.node.revocations import Allowance, Gate, Judgement, Limits, Summary
 from dms.observe import LimitedLogger, get_logger
+from dms.tasks import Fired, Interval, Retry, Scheduler, TaskID
 from dms.types.errors import Denied, DMSError, Unavailable
 from dms.types.ids import PeerID
 
@@ -80,7 +82,22 @@ class RevocationSpread:
         self._summary_due = float("-inf")
         self._summary: tuple[tuple[Token | None, ...], Summary] = ((), Summary())
         self._batch = _Batch()
-        self._is_due = trio.Event()
+        self._tasks: Scheduler | None = None
+        self._writing: TaskID | None = None
+
+    def attend(self, tasks: Scheduler) -> None:
+        """Write what is published, and ask others now and then: what no other way brought comes like this."""
+        self._tasks = tasks
+        shortest_s, longest_s = self._options.interval_s
+        tasks.add("revocations_ask", self._ask_somebody, Interval(shortest_s, jitter_s=longest_s - shortest_s))
+        retry_s = self._options.write_retry_s
+        self._writing = tasks.add(
+            "revocations_write",
+            self._write,
+            Fired(gap_s=self._options.write_interval_s),
+            retry=Retry(max_retries=sys.maxsize, base_s=retry_s, max_s=retry_s, jitter=0.0),
+        )
+        tasks.fire(self._writing)  # for what came before this
 
     # in ------------------------------------------------------------------------------------------------------------
 
@@ -112,23 +129,23 @@ class RevocationSpread:
         self._charge(peer, tokens)
         return await self._take_up(tokens.tok, peer)
 
-    async def keep(self) -> None:
-        """Write to the file what was published, until cancelled."""
-        while True:
-            await self._is_due.wait()
-            self._is_due = trio.Event()
-            batch, self._batch = self._batch, _Batch()
-            tokens = TokenList.of(*batch.tokens)
-            try:
-                await self._anchors.change(lambda held, new=tokens: held.add_roots(revoke=new))  # type: ignore[misc]
-            except DMSError as exc:
-                log.error("revocations_not_written", count=len(tokens), reason=exc.message, hint=exc.hint)
-                self._batch.take_over(batch)
-                self._is_due.set()
-                await trio.sleep(self._options.write_retry_s)
-                continue
+    async def _write(self) -> None:
+        """Write to the file what was published.
+
+        :raises DMSError: it cannot be written now.
+        """
+        batch, self._batch = self._batch, _Batch()
+        if not batch.tokens:
             batch.tell()
-            await trio.sleep(self._options.write_interval_s)
+            return
+        tokens = TokenList.of(*batch.tokens)
+        try:
+            await self._anchors.change(lambda held: held.add_roots(revoke=tokens))
+        except DMSError as exc:
+            log.error("revocations_not_written", count=len(tokens), reason=exc.message, hint=exc.hint)
+            self._batch.take_over(batch)
+            raise
+        batch.tell()
 
     def _charge(self, peer: PeerID, tokens: TokenList) -> None:
         if not self._brought.take(peer, max(1, len(tokens.tok))):
@@ -156,7 +173,8 @@ class RevocationSpread:
         finally:
             self._note(taken, peer)
             written = self._batch.add(taken)
-            self._is_due.set()
+            if self._tasks is not None and self._writing is not None:
+                self._tasks.fire(self._writing)
         with trio.move_on_after(WRITE_TIMEOUT_S) as patience:
             await written.wait()
         if patience.cancelled_caught:
@@ -248,13 +266,10 @@ class RevocationSpread:
         if self._speaks(peer) and self._newcomers.take(PeerID("")):
             self._root.start_soon(self._ask_newcomer, peer)
 
-    async def keep_asking(self) -> None:
-        """Ask somebody now and then, until cancelled: what no other way brought comes like this."""
-        while True:
-            await trio.sleep(self._rng.uniform(*self._options.interval_s))
-            peers = sorted({found.peer for found in self._root.network.peers() if self._speaks(found.peer)})
-            if peers:
-                await self.ask(self._rng.choice(peers))
+    async def _ask_somebody(self) -> None:
+        peers = sorted({found.peer for found in self._root.network.peers() if self._speaks(found.peer)})
+        if peers:
+            await self.ask(self._rng.choice(peers))
 
     async def ask(self, peer: PeerID) -> bool:
         """Ask a peer for all that we lack; whether it answered."""

@@ -12,12 +12,13 @@ import trio
 from dms.hardware import HardwareProbe
 from dms.observe import get_logger
 from dms.resources.gpus import position
+from dms.tasks import Interval, Missed, Scheduler
 from dms.types.resources import GPU, Resources
 
 log = get_logger(__name__)
 
-INTERVAL_S = 4.0
-"""Between samples; one takes another second, in which nothing is done."""
+INTERVAL_S = 5.0
+"""From sample to sample; one takes a second, in which nothing is done."""
 
 FACTOR = 0.4
 """The weight of the newest sample."""
@@ -32,19 +33,14 @@ class UsageMonitor:
         self._factor = factor
         self._smoothed: Resources | None = None
 
-    async def run(self) -> None:
+    async def run(self, tasks: Scheduler) -> None:
         """Sample until cancelled. A sample that fails is logged, and the next one tried."""
+        interval = Interval(self._interval_s, first_s=0.0)
+        task = tasks.add("usage", self._take_sample, interval, missed=Missed.SKIP)
         try:
-            while True:
-                try:
-                    sample = await self._probe.usage()
-                except OSError as exc:  # the work directory is gone, say
-                    log.warning("usage_not_known", reason=str(exc))
-                    self._smoothed = None
-                else:
-                    self._smoothed = smooth(self._smoothed, sample, self._factor)
-                await trio.sleep(self._interval_s)
+            await trio.sleep_forever()
         finally:
+            tasks.remove(task, cancels=True)
             self._smoothed = None
 
     async def machine(self) -> Resources:
@@ -57,6 +53,15 @@ class UsageMonitor:
             await trio.lowlevel.checkpoint()
             return self._smoothed
         return await self._probe.usage()
+
+    async def _take_sample(self) -> None:
+        try:
+            sample = await self._probe.usage()
+        except OSError as exc:  # the work directory is gone, say
+            log.warning("usage_not_known", reason=str(exc))
+            self._smoothed = None
+        else:
+            self._smoothed = smooth(self._smoothed, sample, self._factor)
 
 
 def smooth(before: Resources | None, sample: Resources, factor: float = FACTOR) -> Resources:

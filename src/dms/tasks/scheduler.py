@@ -13,6 +13,7 @@ from dms.observe import get_logger
 from dms.tasks.agenda import HISTORY, Agenda, Moment, Run, TaskID, TaskView
 from dms.tasks.plan import NO_RETRY, NORMAL, Missed, Plan, Retry
 from dms.tasks.trigger import Trigger
+from dms.types.errors import DMSError
 
 MAX_RUNNING = 16
 MAX_ERROR_CHARS = 500
@@ -158,7 +159,10 @@ class Scheduler:
                 await function()
             except Exception as exc:
                 error = (str(exc) or type(exc).__name__)[:MAX_ERROR_CHARS]
-                log.warning("task_failed", task=name, attempt=run.attempt, exc_info=exc)
+                known = isinstance(exc, DMSError)
+                log.warning(
+                    "task_failed", task=name, attempt=run.attempt, reason=error, exc_info=None if known else exc
+                )
             finally:
                 del self._scopes[run.number]
         if scope.cancelled_caught:

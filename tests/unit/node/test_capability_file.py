@@ -25,6 +25,7 @@ from dms.identity.trust import Provider, TrustContext
 from dms.node import capability_file
 from dms.node.capability_file import CapabilityFile
 from dms.node.holding import Uptake, wait_for_uptake
+from dms.tasks import Scheduler
 from dms.types.errors import Unavailable
 from dms.types.ids import Capability
 
@@ -124,10 +125,16 @@ def test_a_revocation_in_the_file_takes_effect(anchors: CapabilityFile, key: Pri
     assert anchors.context.list_roots()[1] == NO_TOKENS
 
 
+async def keep_up(nursery: trio.Nursery, anchors: CapabilityFile) -> None:
+    tasks = Scheduler()
+    await nursery.start(tasks.run)
+    nursery.start_soon(anchors.keep_up, tasks)
+
+
 async def test_a_changed_file_is_noticed_without_a_signal(
     anchors: CapabilityFile, nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
 ) -> None:
-    nursery.start_soon(anchors.keep_up)
+    await keep_up(nursery, anchors)
     root = someone()
     await trio.sleep(60)
     edit(anchors, lambda context: context.add_roots([root]))
@@ -156,7 +163,7 @@ async def test_an_anchor_whose_key_could_not_be_fetched_counts_once_it_can(
     save_context(with_key, path)
     anchors = CapabilityFile(path, "dms", did_of(key.public), trust)
     assert anchors.context.list_roots()[1] == NO_TOKENS
-    nursery.start_soon(anchors.keep_up)
+    await keep_up(nursery, anchors)
     await trio.sleep(3 * capability_file.RETRY_S)
     assert anchors.context.list_roots()[1] == NO_TOKENS
     directory.keys[prism] = org.public
@@ -331,7 +338,7 @@ def test_without_a_node_nobody_takes_a_change_up(anchors: CapabilityFile) -> Non
 
 
 async def test_a_change_is_known_to_be_taken_up(anchors: CapabilityFile, nursery: trio.Nursery) -> None:
-    nursery.start_soon(anchors.keep_up)
+    await keep_up(nursery, anchors)
     await trio.testing.wait_all_tasks_blocked()
     assert wait_for_uptake(anchors.path, timeout_s=0) is Uptake.TAKEN_UP
     edit(anchors, lambda context: context.add_roots([someone()]))
@@ -344,7 +351,7 @@ async def test_a_change_is_known_to_be_taken_up(anchors: CapabilityFile, nursery
 
 
 async def test_a_change_that_cannot_be_read_is_not_taken_up(anchors: CapabilityFile, nursery: trio.Nursery) -> None:
-    nursery.start_soon(anchors.keep_up)
+    await keep_up(nursery, anchors)
     await trio.testing.wait_all_tasks_blocked()
     anchors.path.write_text("{")
     anchors.reload()
@@ -354,7 +361,7 @@ async def test_a_change_that_cannot_be_read_is_not_taken_up(anchors: CapabilityF
 
 async def test_a_node_that_ended_holds_nothing(anchors: CapabilityFile) -> None:
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(anchors.keep_up)
+        await keep_up(nursery, anchors)
         await trio.testing.wait_all_tasks_blocked()
         nursery.cancel_scope.cancel()
     assert wait_for_uptake(anchors.path, timeout_s=0) is Uptake.NO_NODE

@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 
 from dms.hardware import HardwareProbe
 from dms.resources.monitor import UsageMonitor, smooth
+from dms.tasks import Scheduler
 from dms.testing.hardware import EIGHT_CORES, FixedMachine
 from dms.types.resources import CPU, GPU, RAM, Disk, Resources
 
@@ -55,12 +56,18 @@ def test_the_average_stays_between_the_least_and_the_most(samples: list[int]) ->
     assert min(samples) / 100 - 0.01 <= value.cpu.cores <= max(samples) / 100 + 0.01
 
 
+async def start(nursery: trio.Nursery, monitor: UsageMonitor) -> None:
+    tasks = Scheduler()
+    await nursery.start(tasks.run)
+    nursery.start_soon(monitor.run, tasks)
+
+
 async def test_usage_is_known_without_waiting_while_the_monitor_runs(autojump_clock: trio.testing.MockClock) -> None:
     machine = Counting(used=used(2))
     monitor = UsageMonitor(machine, interval_s=4)
     probe: HardwareProbe = monitor
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(monitor.run)
+        await start(nursery, monitor)
         await trio.sleep(1)
         assert machine.samples == 1
         machine.used = used(4)
@@ -76,8 +83,10 @@ async def test_without_a_running_monitor_usage_is_measured_now(autojump_clock: t
     machine = Counting(used=used(3))
     monitor = UsageMonitor(machine)
     assert (await monitor.usage()).cpu.cores == 3
-    with trio.move_on_after(1):
-        await monitor.run()
+    async with trio.open_nursery() as nursery:
+        await start(nursery, monitor)
+        await trio.sleep(1)
+        nursery.cancel_scope.cancel()
     machine.used = used(5)
     assert (await monitor.usage()).cpu.cores == 5
 
@@ -87,7 +96,7 @@ async def test_a_sample_that_fails_is_followed_by_the_next(autojump_clock: trio.
     machine.error = FileNotFoundError("the work directory is gone")
     monitor = UsageMonitor(machine, interval_s=1)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(monitor.run)
+        await start(nursery, monitor)
         await trio.sleep(2.5)
         assert machine.samples == 3
         machine.error = None
