@@ -77,4 +77,5 @@ def _key(config: EnsembleConfig, node: NodeConfig, seen: _Numbers) -> tuple[obje
         seen.of(node.location),
         node.peer,
         node.redundancy,
+        seen.of(node.requires),
     )

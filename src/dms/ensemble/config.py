@@ -103,6 +103,16 @@ class LocationConstraints(Wire):
     reject: tuple[Location, ...] = ()
 
 
+class Requirements(Wire):
+    """What a machine must have or accept beside amounts, in the words of :mod:`dms.resources.declared`; hours: how long the
+    node runs at most."""
+
+    libraries: tuple[str, ...] = ()
+    prices: tuple[str, ...] = ()
+    proofs: tuple[str, ...] = ()
+    max_hours: int = 0
+
+
 class NodeConfig(Wire):
     """A place on one machine and the allocations that live there."""
 
@@ -115,6 +125,7 @@ class NodeConfig(Wire):
     failure_recovery: str = ""
     count: int = 0
     """More than 0: a group of so many equal nodes (:mod:`~dms.ensemble.groups`); what is expanded has none."""
+    requires: Requirements | None = None
 
 
 class EdgeConfig(Wire):

@@ -37,6 +37,7 @@ from dms.ensemble.dialect import (
 from dms.ensemble.groups import MAX_COUNT
 from dms.ensemble.kinds import Bool, Bytes, Duration, Integer, Number, Text, frequency, size
 from dms.ensemble.storage import ANY_STORAGE, STORAGE
+from dms.resources.declared import MAX_HOURS, PRICE, PROOF, WANTED_LIBRARY
 
 LABEL: Final = r"[a-zA-Z0-9](?:[a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?"
 DNS_NAME: Final = rf"{LABEL}(?:\.{LABEL})*"
@@ -396,6 +397,26 @@ PORT = Object(
         "protocol": Member(Text(choices=("tcp", "udp"), what="a protocol"), "tcp (unless given) or udp"),
     }
 )
+REQUIREMENTS = Object(
+    {
+        "libraries": Member(
+            ListOf(Text(pattern=WANTED_LIBRARY, what="a library", advice="write it like openmpi >= 4.1, or openmpi")),
+            "software that the machine must have: its name, and the version that will do",
+        ),
+        "prices": Member(
+            ListOf(
+                Text(pattern=PRICE, what="a price", advice="write it like NTX 0.5, or NTX 0.5 2 with a fee per job")
+            ),
+            "the most that is paid, per hour and perhaps once; of several currencies one will do",
+        ),
+        "proofs": Member(
+            ListOf(Text(pattern=PROOF, what="a proof", advice="write it like iso27001, or iso27001 certificate-77")),
+            "proofs of who runs the machine: a type, and perhaps its data",
+        ),
+        "max_hours": Member(Integer(minimum=1, maximum=MAX_HOURS), "how long it runs at most"),
+    },
+    definition="requirements",
+)
 NODE = Object(
     {
         "allocations": Member(ListOf(REFERENCE, minimum=1, what="name"), "names of its allocations", required=True),
@@ -417,6 +438,7 @@ NODE = Object(
         "count": Member(
             Integer(minimum=1, maximum=MAX_COUNT), "a group of so many equal nodes: NAME-0001, NAME-0002 …"
         ),
+        "requires": Member(REQUIREMENTS, "what the machine must have or accept beside resources"),
     },
     definition="node",
 )

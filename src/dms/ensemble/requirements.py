@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from dms.ensemble.config import AllocationConfig, EnsembleConfig, LocationConstraints
+from dms.resources.capability import HardwareCapability
+from dms.resources.declared import wanted
 from dms.types.resources import CPU, GPU, RAM, Disk, Location, Resources
 
 
@@ -54,6 +56,17 @@ def node_parts(config: EnsembleConfig, node: str) -> dict[str, Resources]:
     names = dict.fromkeys(config.v1.nodes[node].allocations)
     parts = {name: config.v1.allocations[name].resources for name in names}
     return parts if any(part.gpus for part in parts.values()) else {}
+
+
+def node_capability(config: EnsembleConfig, node: str) -> HardwareCapability | None:
+    """What the node requires beside amounts; nothing if it requires nothing.
+
+    :raises InvalidResources: a requirement is not written as it must be.
+    """
+    asked = config.v1.nodes[node].requires
+    if asked is None:
+        return None
+    return wanted(libraries=asked.libraries, prices=asked.prices, proofs=asked.proofs, max_hours=asked.max_hours)
 
 
 def node_executors(config: EnsembleConfig, node: str) -> tuple[str, ...]:

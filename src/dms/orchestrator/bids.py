@@ -11,6 +11,7 @@ from dms.actor.behaviour import Message
 from dms.actor.handle import handle_of_peer
 from dms.ensemble.config import EnsembleConfig, LocationConstraints
 from dms.ensemble.requirements import (
+    node_capability,
     node_executors,
     node_needs_privilege,
     node_parts,
@@ -164,4 +165,5 @@ def _node_request(config: EnsembleConfig, node: str) -> messages.NodeRequest:
         public_ports=messages.PublicPorts(static=static, dynamic=dynamic),
         general=messages.GeneralRequirements(privileged_docker=node_needs_privilege(config, node)),
         allocations=node_parts(config, node),
+        capability=node_capability(config, node),
     )

@@ -1,15 +1,21 @@
-"""What the owner of a machine says of it in the settings, for jobs that ask for more than amounts.
+"""What the owner of a machine says of it in the settings, and what an ensemble asks of a machine beside amounts.
 
 The rest of a :class:`~dms.resources.capability.HardwareCapability` is not said but found: executors, resources, place.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from dms.resources.capability import KYC, MAX_AMOUNT, HardwareCapability, Library, Price, Time, check
 from dms.resources.errors import InvalidResources
 
+WANTED_LIBRARY = r"\s*([^\s<>=!~^]+)\s*(?:(==?|!=|>=?|<=?|~>|~=|\^)\s*(v?\d[0-9A-Za-z.+-]*))?\s*"
+"""Such patterns stand in the JSON schema of ensembles as well."""
+PRICE = r"\s*\S+\s+\d+(?:\.\d+)?(?:\s+\d+(?:\.\d+)?)?\s*"
+PROOF = r"\s*\S+(?:\s+\S+)?\s*"
+MAX_HOURS = 24 * 366 * 10
 JOB_TYPES = ("batch", "long_running", "single_run")
 """What our allocations are good for; nothing here runs a job again and again by itself."""
 
@@ -31,6 +37,31 @@ def declared(
     )
     check(capability)
     return capability
+
+
+def wanted(
+    *, libraries: Sequence[str] = (), prices: Sequence[str] = (), proofs: Sequence[str] = (), max_hours: int = 0
+) -> HardwareCapability:
+    """The same of a job: ``openmpi >= 4.1`` asks for a version, ``NTX 0.5`` is the most that it pays per hour, and
+    ``max_hours`` is how long it takes at most, 0 if that does not matter.
+
+    :raises InvalidResources: a text is not written so.
+    """
+    capability = HardwareCapability(
+        libraries=tuple(_wanted_library(text) for text in libraries),
+        price=tuple(_price(text) for text in prices),
+        time=Time(units="hours", max_time=max_hours) if max_hours else Time(),
+        kycs=tuple(_proof(text) for text in proofs),
+    )
+    check(capability)
+    return capability
+
+
+def _wanted_library(text: str) -> Library:
+    match = re.fullmatch(WANTED_LIBRARY, text)
+    if match is None:
+        raise InvalidResources(f'invalid library "{text[:80]}"', hint="write it like openmpi >= 4.1, or openmpi")
+    return Library(name=match[1], constraint=match[2] or "", version=match[3] or "")
 
 
 def _library(text: str) -> Library:

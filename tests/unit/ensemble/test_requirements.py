@@ -9,8 +9,10 @@ from hypothesis import given, settings
 from tests.unit.ensemble.documents import allocation, ensemble, ensembles, load
 
 from dms.ensemble.config import EnsembleConfig, LocationConstraints
+from dms.ensemble.errors import InvalidEnsemble
 from dms.ensemble.requirements import (
     location_matches,
+    node_capability,
     node_executors,
     node_needs_privilege,
     node_parts,
@@ -18,6 +20,9 @@ from dms.ensemble.requirements import (
     node_resources,
     start_layers,
 )
+from dms.resources.capability import KYC, Library, Price
+from dms.resources.capability_comparison import unmet
+from dms.resources.declared import declared
 from dms.types.resources import CPU, GPU, RAM, Disk, Location, Resources
 
 
@@ -153,3 +158,31 @@ def test_parts_are_told_where_graphics_processors_are_wanted() -> None:
     )
     assert node_parts(found, "n1") == {name: found.v1.allocations[name].resources for name in "ab"}
     assert node_parts(found, "n2") == {}
+
+
+def requiring(**requires: Any) -> EnsembleConfig:
+    node: dict[str, Any] = {"allocations": ["a"]}
+    return config({"a": allocation()}, nodes={"n": node | {"requires": requires} if requires else node})
+
+
+def test_what_a_node_requires_beside_amounts_is_asked_of_machines() -> None:
+    found = requiring(libraries=["openmpi >= 4.1", "blas"], prices=["NTX 0.5 2"], proofs=["iso27001"], max_hours=12)
+    asked = node_capability(found, "n")
+    assert asked is not None
+    assert asked.libraries == (Library(name="openmpi", constraint=">=", version="4.1"), Library(name="blas"))
+    assert asked.price == (Price(currency="NTX", currency_per_hour=0.5, total_per_job=2.0),)
+    assert asked.kycs == (KYC(type="iso27001"),)
+    assert asked.time.seconds == 12 * 3600
+    offer = declared(libraries=["openmpi 4.1.6", "blas 3"], prices=["NTX 0.4 1"], proofs=["iso27001 x"], max_hours=24)
+    assert unmet(offer, asked) == ()
+    lacking = {item.part for item in unmet(declared(libraries=["openmpi 4.0", "blas 3"], prices=["NTX 0.6"]), asked)}
+    assert lacking == {"libraries", "price", "KYCs"}
+    assert node_capability(requiring(), "n") is None
+
+
+@pytest.mark.parametrize(
+    "requires", [{"libraries": ["openmpi >> 4"]}, {"prices": ["cheap"]}, {"proofs": ["a b c"]}, {"max_hours": 0}]
+)
+def test_a_requirement_that_cannot_be_read_is_a_problem_of_the_file(requires: dict[str, Any]) -> None:
+    with pytest.raises(InvalidEnsemble, match=rf"requires\.{next(iter(requires))}"):
+        requiring(**requires)
