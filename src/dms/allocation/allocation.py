@@ -15,7 +15,8 @@ from dms.actor.behaviour import Message
 from dms.actor.handle import Handle
 from dms.actor.health import Check
 from dms.allocation import messages
-from dms.allocation.errors import AlreadyEnded, HookFailed
+from dms.allocation.errors import AlreadyEnded, ExecRefused, HookFailed
+from dms.allocation.exec import ExecSessions
 from dms.allocation.health import find_problem, read_check
 from dms.allocation.hooks.hook import Hook
 from dms.allocation.machine import (
@@ -39,8 +40,10 @@ from dms.executor.protocol import (
     ExecutionResult,
     ExecutionStatus,
     Executor,
+    ExecutorStats,
     PortBinding,
 )
+from dms.executor.sessions import ExecRequest, ExecSession
 from dms.observe import get_logger
 from dms.types.errors import DMSError
 from dms.types.gojson import Wire
@@ -88,6 +91,8 @@ class Surroundings:
     release: Callable[[Allocation], Awaitable[None]]
     """Frees resources and ports."""
     allow_privileged: bool = False
+    allow_exec: bool = True
+    """Commands inside, for its orchestrator."""
 
 
 class Allocation:
@@ -246,19 +251,22 @@ class Allocation:
             return ""
         return await find_problem(self.health_check, self._executor, self.execution_id, self.spec.ports)
 
-    async def stats(self) -> messages.Stats:
+    async def stats(self) -> ExecutorStats:
         """What it uses now."""
         if self.view.state is not AllocationState.RUNNING:
-            return messages.Stats()
-        sample = await self._executor.stats(self.execution_id)
-        return messages.Stats(
-            cpu_percent=sample.cpu_percent,
-            cpu_total_ns=sample.cpu_total_ns,
-            memory_used_bytes=sample.memory_used_bytes,
-            memory_limit_bytes=sample.memory_limit_bytes,
-            network_rx_bytes=sample.network_rx_bytes,
-            network_tx_bytes=sample.network_tx_bytes,
-        )
+            return ExecutorStats()
+        return await self._executor.stats(self.execution_id)
+
+    async def open_exec(self, request: ExecRequest) -> ExecSession:
+        """Run a command beside the workload.
+
+        :raises DMSError: it does not run, this machine allows none, or the executor cannot.
+        """
+        if not self._surroundings.allow_exec:
+            raise ExecRefused("this machine runs no commands in the jobs of others")
+        if self.view.state is not AllocationState.RUNNING or self._starting is not None:
+            raise ExecRefused(f"the allocation is {self.view.state.value}: commands need one that runs")
+        return await self._executor.open_exec(replace(request, execution_id=self.execution_id))
 
     # the shell -----------------------------------------------------------------------------------------------------
 
@@ -406,6 +414,7 @@ class Allocation:
         self.actor.on(messages.START, self._on_start, payload=messages.StartRequest)
         self.actor.on(messages.RESTART, self._on_restart, payload=messages.RestartRequest | None)
         self.actor.on(messages.STATS, self._on_stats, payload=dict[str, object] | None)
+        ExecSessions(self.actor, self.spec.orchestrator.id, self.open_exec).register()
         self.actor.health.check_with(self.find_problem)
         self.actor.health.accept(self._take_check)
 
@@ -434,7 +443,8 @@ class Allocation:
 
     async def _on_stats(self, message: Message[object]) -> messages.StatsReply:
         try:
-            return messages.StatsReply(ok=True, stats=await self.stats())
+            sample = await self.stats()
+            return messages.StatsReply(ok=True, stats=messages.Stats.of(sample, self.actor.security.now_ns()))
         except DMSError as exc:
             return messages.StatsReply(ok=False, error=exc.message)
 

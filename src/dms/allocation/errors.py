@@ -7,7 +7,9 @@
         ├── AllocationNotFound    nothing with this id here              (NotFound)
         ├── AlreadyEnded          it is in no state to be started again  (Conflict)
         ├── InvalidHealthCheck    it cannot be carried out               (BadInput)
-        └── HookFailed            a preparation failed
+        ├── HookFailed            a preparation failed
+        ├── ExecRefused           no command may run in it now           (BadInput)
+        └── SessionNotFound       no command runs under this name        (NotFound)
 """
 
 from __future__ import annotations
@@ -43,3 +45,15 @@ class HookFailed(AllocationError):
     """A preparation of the allocation failed."""
 
     code = "hook_failed"
+
+
+class ExecRefused(BadInput, AllocationError):
+    """No command may run in this allocation."""
+
+    code = "exec_refused"
+
+
+class SessionNotFound(NotFound, AllocationError):
+    """the command is not running any more"""
+
+    code = "session_not_found"

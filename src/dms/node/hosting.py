@@ -18,9 +18,9 @@ from dms.allocation.hooks.liveness import ORPHAN_GRACE_S, LivenessHook
 from dms.allocation.hooks.results_dir import PERSIST_LOGS_S, ResultsDirHook
 from dms.allocation.hooks.volumes import VolumesHook, requests_of
 from dms.allocation.machine import AllocationState, AllocationView
-from dms.allocation.messages import NAMESPACE, Stats
+from dms.allocation.messages import NAMESPACE
 from dms.ensemble.config import HealthCheckManifest
-from dms.executor.protocol import Executor
+from dms.executor.protocol import Executor, ExecutorStats
 from dms.identity.ids import ActorID, did_of
 from dms.identity.keys import PrivateKey
 from dms.node.errors import ExecutorMissing
@@ -74,6 +74,8 @@ class HostingOptions:
     persist_logs_s: float = PERSIST_LOGS_S
     volumes: Volumes | None = None
     """``None``: this machine has no storage for jobs."""
+    allow_exec: bool = True
+    """Commands inside jobs, for those who deployed them."""
 
 
 class Hosting:
@@ -236,6 +238,7 @@ class Hosting:
             report=self._report,
             release=self._on_release,
             allow_privileged=self._allow_privileged,
+            allow_exec=self._options.allow_exec,
         )
         allocation = Allocation(
             spec, actor, surroundings, view=view, execution_id=execution_id, health_check=health_check
@@ -382,7 +385,7 @@ class Hosting:
             stats = await allocation.stats()
         except DMSError as exc:
             log.info("stats_failed", allocation=allocation.spec.id, error=exc.message)
-            stats = Stats()  # a backend that cannot count now is no reason to be silent
+            stats = ExecutorStats()  # a backend that cannot count now is no reason to be silent
         sign = messages.Liveness(
             allocation_id=allocation.spec.id,
             status=allocation.view.state.value,

@@ -27,6 +27,8 @@ from dms.executor.protocol import (
     ExecutionStatus,
     ExecutorStats,
 )
+from dms.executor.sessions import ExecRequest, ExecSession
+from dms.testing.commands import ScriptedCommand
 from dms.types.errors import DMSError
 from dms.types.resources import SpecConfig
 
@@ -84,6 +86,8 @@ class ScriptedExecutor(ExecutionTable[ScriptedExecution]):
         """Every request that was started, in order."""
         self.cancelled: list[str] = []
         """Every execution that was asked to stop while it ran, in order."""
+        self.commands: list[ScriptedCommand] = []
+        """Every command that was run inside, in order."""
         self._nursery, self._default = nursery, default
         self._scripts: list[tuple[str, Script]] = []
 
@@ -176,6 +180,12 @@ class ScriptedExecutor(ExecutionTable[ScriptedExecution]):
     async def exec(self, execution_id: str, argv: tuple[str, ...]) -> ExecOutput:
         """See :meth:`dms.executor.protocol.Executor.exec`."""
         return (await self._get(execution_id)).script.exec_output
+
+    async def open_exec(self, request: ExecRequest) -> ExecSession:
+        """See :meth:`dms.executor.protocol.Executor.open_exec`; the commands are those of :mod:`dms.testing.commands`."""
+        await self._get(request.execution_id)
+        self.commands.append(ScriptedCommand(request))
+        return self.commands[-1]
 
     async def remove(self, execution_id: str, *, grace_s: float = 10.0) -> None:
         """See :meth:`dms.executor.protocol.Executor.remove`."""

@@ -416,10 +416,10 @@ async def test_after_a_restart_only_what_ran_is_run(
 async def test_stats_are_those_of_the_workload(autojump_clock: MockClock, desk: Desk) -> None:
     allocation = await desk.make(Script(None, stats=ExecutorStats(cpu_percent=12.5, memory_used_bytes=5)))
     idle = await invoke(desk, allocation, messages.STATS, messages.StatsReply)
-    assert (idle.ok, idle.stats) == (True, messages.Stats())
+    assert (idle.ok, idle.stats.memory) == (True, messages.MemoryStats())
     await allocation.start()
     busy = await invoke(desk, allocation, messages.STATS, messages.StatsReply)
-    assert (busy.ok, busy.stats.memory_used_bytes, busy.stats.cpu_percent) == (True, 5, 12.5)
+    assert (busy.ok, busy.stats.memory.usage, busy.stats.cpu_usage.percent) == (True, 5, 12.5)
 
 
 async def test_signs_of_life_come_while_it_runs(autojump_clock: MockClock, desk: Desk) -> None:
