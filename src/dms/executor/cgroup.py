@@ -5,6 +5,7 @@ A limit that the kernel does not offer is left out: a machine is bounded by its 
 
 from __future__ import annotations
 
+import hashlib
 import os
 from contextlib import suppress
 from pathlib import Path
@@ -16,30 +17,38 @@ PERIOD_US = 100_000
 PROCS = "cgroup.procs"
 
 
-def make_group(name: str, *, memory_bytes: int, cores: float, max_processes: int, root: Path = ROOT) -> tuple[str, ...]:
+def make_group(
+    name: str, *, cores: float, max_processes: int, memory_bytes: int | None = None, root: Path = ROOT
+) -> tuple[str, ...]:
     """Make a group; returns the files to which a process writes its id to join. None where this is not root, or there
-    are no control groups."""
+    are no control groups.
+
+    :param memory_bytes: none: the memory is bounded in another way.
+    """
     if os.geteuid() != 0:
         return ()
     quota_us = max(1000, round(cores * PERIOD_US))
     if (root / "cgroup.controllers").exists():
-        second: dict[str, object] = {
-            "memory.max": memory_bytes,
-            "cpu.max": f"{quota_us} {PERIOD_US}",
-            "pids.max": max_processes,
-        }
+        second: dict[str, object] = {"cpu.max": f"{quota_us} {PERIOD_US}", "pids.max": max_processes}
+        if memory_bytes is not None:
+            second["memory.max"] = memory_bytes
         return _make(_second(name, root), {key: str(value) for key, value in second.items()})
     settings = {
-        "memory": {"memory.limit_in_bytes": memory_bytes},
+        "memory": {} if memory_bytes is None else {"memory.limit_in_bytes": memory_bytes},
         "cpu": {"cpu.cfs_period_us": PERIOD_US, "cpu.cfs_quota_us": quota_us},
         "pids": {"pids.max": max_processes},
     }
     files: tuple[str, ...] = ()
     for controller, values in settings.items():
-        if (root / controller / PROCS).exists():
+        if values and (root / controller / PROCS).exists():
             directory = root / controller / PARENT / name
             files += _make(directory, {key: str(value) for key, value in values.items()})
     return files
+
+
+def group_name(directory: Path) -> str:
+    """The name of the group of what runs in a directory of one node."""
+    return hashlib.sha256(str(directory).encode()).hexdigest()[:32]
 
 
 def remove_group(name: str, *, root: Path = ROOT) -> None:

@@ -11,7 +11,6 @@ start; what the program leaves in its output directories is taken back when it h
 from __future__ import annotations
 
 import base64
-import hashlib
 import json
 import math
 import shutil
@@ -23,7 +22,7 @@ from typing import Any
 
 import trio
 
-from dms.executor.cgroup import make_group, remove_group
+from dms.executor.cgroup import group_name, make_group, remove_group
 from dms.executor.console import exec_line
 from dms.executor.errors import (
     EngineRefused,
@@ -237,7 +236,7 @@ class MachineExecutor(SupervisedTable[MachineExecution]):
 
     def _forget(self, run: RunDirectory) -> None:
         super()._forget(run)
-        remove_group(_group(run))
+        remove_group(group_name(run.path))
 
     def _make(self, execution_id: str, job_id: str, results_dir: Path) -> MachineExecution:
         return MachineExecution(execution_id, job_id, results_dir)
@@ -388,7 +387,7 @@ class MachineExecutor(SupervisedTable[MachineExecution]):
             give(directory, user)
         except BaseException:
             delete(run.path)
-            remove_group(_group(run))
+            remove_group(group_name(run.path))
             raise
         return machine
 
@@ -396,7 +395,7 @@ class MachineExecutor(SupervisedTable[MachineExecution]):
         if not self._has_own_users:
             return ()
         return make_group(
-            _group(run),
+            group_name(run.path),
             memory_bytes=memory_bytes + OVERHEAD_BYTES,
             cores=(request.resources.cpu.cores or 1.0) + OVERHEAD_CORES,
             max_processes=MAX_THREADS,
@@ -453,11 +452,6 @@ class MachineExecutor(SupervisedTable[MachineExecution]):
         if not params.tap_device:
             return None
         return params.ip_address, params.gateway, params.dns or request.gateway_ip
-
-
-def _group(run: RunDirectory) -> str:
-    """Name of its control group: that of one machine of one node."""
-    return hashlib.sha256(str(run.path).encode()).hexdigest()[:32]
 
 
 def run_of(execution: MachineExecution) -> RunDirectory:

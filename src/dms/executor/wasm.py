@@ -25,6 +25,7 @@ from pathlib import Path, PurePosixPath
 
 import trio
 
+from dms.executor.cgroup import group_name, make_group, remove_group
 from dms.executor.errors import ExecutorError, InvalidEngineSpec, StartFailed, Unsupported
 from dms.executor.logs import STDERR_LOG, STDOUT_LOG
 from dms.executor.process import Record, RunDirectory, boot_id, dump
@@ -39,6 +40,10 @@ DEFAULT_MEMORY_BYTES = 512 * 1024 * 1024
 DEFAULT_LOG_LIMIT_BYTES = 64 * 1024 * 1024
 CANCELLED_EXIT_CODE = 143
 """Of one that never ran: what a shell reports after ``SIGTERM``."""
+
+
+MAX_THREADS = 256
+"""Of the process that runs a program; the program itself has one."""
 
 
 @dataclass(eq=False, slots=True)
@@ -247,6 +252,7 @@ class WasmExecutor(SupervisedTable[WasmExecution]):
                 "fuel": params.fuel,
                 "timeout_s": params.timeout_s,
                 "max_cpu_s": params.max_cpu_s,
+                "cgroups": _share_of_processor(run, request),
             }
             run.write("job", marshal.dumps(job))  # not JSON: to read that, the process would load more than all else
             record = Record(
@@ -257,8 +263,12 @@ class WasmExecutor(SupervisedTable[WasmExecution]):
             )
             return spawn(run)
         except BaseException:
-            delete(run.path)
+            self._forget(run)
             raise
+
+    def _forget(self, run: RunDirectory) -> None:
+        super()._forget(run)
+        remove_group(group_name(run.path))
 
     def _read_module(self, params: WasmParams) -> bytes:
         path = self._allowed(params)
@@ -272,6 +282,12 @@ class WasmExecutor(SupervisedTable[WasmExecution]):
         if reason := module_defect(code, params.sha256):
             raise InvalidEngineSpec(f"{path} {reason}")
         return code
+
+
+def _share_of_processor(run: RunDirectory, request: ExecutionRequest) -> tuple[str, ...]:
+    """The files of the control group to which the program belongs, where there is one."""
+    cores = request.resources.cpu.cores
+    return make_group(group_name(run.path), cores=cores, max_processes=MAX_THREADS) if cores > 0 else ()
 
 
 def _mounts(request: ExecutionRequest) -> list[tuple[str, str, bool]]:

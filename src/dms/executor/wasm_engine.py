@@ -45,6 +45,7 @@ class Job:
         self.fuel: int | None = raw["fuel"]
         self.timeout_s: float | None = raw["timeout_s"]
         self.max_cpu_s: float | None = raw["max_cpu_s"]
+        self.cgroups: tuple[str, ...] = raw["cgroups"]
 
 
 def make_engine(library: Library, memory: GuestMemory, *, with_fuel: bool) -> int:

@@ -181,6 +181,16 @@ def limit(kind: int, value: int) -> None:
     resource.setrlimit(kind, (allowed, allowed))
 
 
+def join(cgroups: tuple[str, ...]) -> None:
+    """Have no more of the processors than what was promised. Not earlier: what was compiled serves others, too."""
+    for path in cgroups:
+        try:
+            with open(path, "w", encoding="ascii") as file:  # noqa: PTH123
+                file.write(str(os.getpid()))
+        except OSError:
+            pass  # the system allows no groups: then it runs with what is free
+
+
 def run(job: Job, ending: Ending) -> NoReturn:
     """Load, instantiate, call, and tell how it went."""
     library = Library(job.library)
@@ -192,6 +202,7 @@ def run(job: Job, ending: Ending) -> NoReturn:
         program = load_program(library, engine, job)
     except WasmtimeError as exc:
         ending.finish(-1, "infrastructure", f"the module cannot be compiled: {_one_line(str(exc))}")
+    join(job.cgroups)
     if job.file_size_bytes:
         limit(resource.RLIMIT_FSIZE, job.file_size_bytes)  # not earlier: what was compiled may be larger
     try:

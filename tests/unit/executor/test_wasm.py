@@ -26,7 +26,7 @@ from dms.executor.protocol import (
     PortBinding,
 )
 from dms.executor.wasm import WasmExecutor
-from dms.types.resources import GPU, RAM, Disk, Resources, SpecConfig
+from dms.types.resources import CPU, GPU, RAM, Disk, Resources, SpecConfig
 
 PROGRAMS = Path(__file__).parents[2] / "programs"
 PROBE = (PROGRAMS / "probe.wasm").read_bytes()
@@ -170,6 +170,35 @@ async def test_a_program_that_needs_more_memory_than_it_may_have_from_the_start(
 
 async def test_a_trap_with_enough_memory_is_no_memory_problem(bench: Bench) -> None:
     assert (await bench.run(bench.request("trap", ram=64 * MIB))).reason is EndReason.TRAPPED
+
+
+@pytest.mark.skipif(
+    not os.access("/sys/fs/cgroup", os.W_OK) or os.geteuid() != 0,
+    reason="only root makes control groups; enable with: sudo make test",
+)
+async def test_a_program_has_the_share_of_the_processors_that_it_asked_for(bench: Bench) -> None:
+    share = Resources(cpu=CPU(cores=0.5), ram=RAM(size=64 * MIB))
+    await bench.executor.start(replace(bench.request("tick", "0"), resources=share))
+    await bench.until_logged("e", b"tick")
+    (info,) = await bench.executor.list()
+    groups = groups_of(int(info.detail["pid"]))
+    assert {quota for group in groups for quota in quotas(group)} == {"50000"}
+    await bench.executor.cancel("e", grace_s=0)
+    await bench.executor.wait("e")
+    await bench.executor.remove("e")
+    assert not any(map(Path.exists, groups))
+
+
+def groups_of(pid: int) -> list[Path]:
+    """The control groups of ours that a process is in."""
+    lines = Path(f"/proc/{pid}/cgroup").read_text().splitlines()
+    names = [(line.split(":")[1], line.split(":", 2)[2].lstrip("/")) for line in lines if "/nunet/" in line]
+    return [Path("/sys/fs/cgroup") / controller / group for controller, group in names]
+
+
+def quotas(group: Path) -> list[str]:
+    """Microseconds of a tenth of a second, in either version of the interface."""
+    return [path.read_text().split()[0] for name in ("cpu.cfs_quota_us", "cpu.max") if (path := group / name).exists()]
 
 
 async def test_an_endless_output_fills_the_log_to_its_limit_only(either: Bench) -> None:
