@@ -8,7 +8,22 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from bench import cli, deploy, docker, envelope, hardware, logs, matching, messages, node, storage, tokens, vm, wasm
+from bench import (
+    cli,
+    deploy,
+    docker,
+    envelope,
+    hardware,
+    logs,
+    matching,
+    messages,
+    node,
+    storage,
+    tasks,
+    tokens,
+    vm,
+    wasm,
+)
 from bench.machine import describe_machine
 from bench.networks import Bench
 from bench.report import Report, print_report, write_report
@@ -25,6 +40,7 @@ BENCHMARKS: dict[str, Callable[[Bench], Report]] = {
     "messages": messages.measure,
     "hardware": hardware.measure,
     "storage": storage.measure,
+    "tasks": tasks.measure,
     "tokens": tokens.measure,
     "wasm": wasm.measure,
 }
