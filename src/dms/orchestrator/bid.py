@@ -2,12 +2,15 @@
 
 The inner object is the original's, byte for byte: its signature covers ``dms-bid-`` and its canonical JSON with
 ``"Signature":null``, made with the peer's key. It says nothing about *when* and *how much*, so ours adds a second
-signed part which the original ignores: the round's nonce, the expiry and the capacity that the peer has left. With
-that one peer can offer to host several nodes and the orchestrator knows how many fit.
+signed part which the original ignores: the round's nonce, the expiry, the capacity that the peer has left, for which
+further nodes that holds, what it costs and how long it lasts. With that one peer can offer to host several nodes in one
+message and the orchestrator knows how many fit. The second signature covers the first, and so the peer, its identity,
+the ensemble and the node.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -24,6 +27,9 @@ from dms.types.resources import Location, Resources
 
 BID_PREFIX = b"dms-bid-"
 OFFER_PREFIX = b"dms-bid-offer-"
+MAX_NODES = 1_000
+"""Different ones of one bid."""
+MAX_PRICES = 16
 
 
 class BidLocation(Wire):
@@ -70,13 +76,35 @@ class EarlyBidV1(Wire):
     signature: bytes | None = msgspec.field(name="Signature")
 
 
+class PriceBid(Wire):
+    """What hosting one node costs; several are alternatives. Both parts are to be paid: by the hour, and for the result."""
+
+    currency: str
+    per_hour: float = 0.0
+    per_result: float = 0.0
+
+
+class TimeBid(Wire):
+    """For how long: the work may last so many seconds (0: as long as it likes); whether the resources are held for whoever
+    asked until the bid expires, or only once they are committed."""
+
+    max_s: int = 0
+    locked: bool = False
+
+
 class Offer(Wire):
-    """Ours: for which round, until when (UNIX nanoseconds), and what the peer has free for all its nodes together."""
+    """Ours: for which round, until when (UNIX nanoseconds), and what the peer has free for all its nodes together.
+
+    ``nodes`` are those beside the bid's own that it holds for, by the names under which they were asked for.
+    """
 
     nonce: str
     expiry_ns: int
     free: Resources
     signature: bytes | None
+    nodes: tuple[str, ...] = ()
+    prices: tuple[PriceBid, ...] = ()
+    time: TimeBid = msgspec.field(default_factory=TimeBid)
 
 
 class BidMessage(Wire):
@@ -92,7 +120,10 @@ class _AnyBidMessage(Wire):
 
 
 class Bid(Wire):
-    """A verified bid, as the matching sees it. ``free`` is ``None`` when the peer did not say."""
+    """A verified bid, as the matching sees it. ``free`` is ``None`` when the peer did not say.
+
+    ``proof`` is the signed message itself, kept where others must be convinced of it.
+    """
 
     node_id: str
     peer: PeerID
@@ -101,6 +132,10 @@ class Bid(Wire):
     addresses: tuple[str, ...] = ()
     free: Resources | None = None
     expiry_ns: int = 0
+    prices: tuple[PriceBid, ...] = ()
+    time: TimeBid = msgspec.field(default_factory=TimeBid)
+    also: tuple[str, ...] = ()
+    proof: bytes = b""
 
 
 def sign_bid(
@@ -114,8 +149,11 @@ def sign_bid(
     nonce: str,
     expiry_ns: int,
     free: Resources,
+    also: tuple[str, ...] = (),
+    prices: tuple[PriceBid, ...] = (),
+    time: TimeBid | None = None,
 ) -> BidMessage:
-    """Make and sign an offer by the node whose key this is."""
+    """Make and sign an offer by the node whose key this is; ``also``: further nodes that it holds for."""
     bid = BidV1(
         ensemble_id=ensemble,
         node_id=node_id,
@@ -133,15 +171,23 @@ def sign_bid(
         signature=None,
     )
     signature = key.sign(BID_PREFIX + gojson.encode(bid))
-    offer = Offer(nonce=nonce, expiry_ns=expiry_ns, free=free, signature=None)
+    offer = Offer(
+        nonce=nonce,
+        expiry_ns=expiry_ns,
+        free=free,
+        signature=None,
+        nodes=also,
+        prices=prices,
+        time=time or TimeBid(),
+    )
     return BidMessage(
         v1=msgspec.structs.replace(bid, signature=signature),
         offer=msgspec.structs.replace(offer, signature=key.sign(_offer_bytes(signature, offer))),
     )
 
 
-def verify_bid(data: bytes, *, ensemble: EnsembleID, nonce: str, now_ns: int) -> Bid:
-    """Parse and check a bid of any era.
+def verify_bid(data: bytes, *, ensemble: EnsembleID, nonce: str | None, now_ns: int) -> Bid:
+    """Parse and check a bid of any era; without ``nonce``, of any round.
 
     :raises InvalidBid: for another ensemble or round, expired, a signature that does not fit the peer, or a handle
         that is not the peer's.
@@ -165,11 +211,44 @@ def verify_bid(data: bytes, *, ensemble: EnsembleID, nonce: str, now_ns: int) ->
     bare = msgspec.structs.replace(offer, signature=None)
     if not key.verify(_offer_bytes(v1.signature or b"", bare), offer.signature or b""):
         raise InvalidBid("signature verification of the offer failed")
-    if offer.nonce != nonce:
+    if nonce is not None and offer.nonce != nonce:
         raise InvalidBid("bid for another round")
     if offer.expiry_ns < now_ns:
         raise InvalidBid("bid has expired")
-    return msgspec.structs.replace(bid, free=offer.free, expiry_ns=offer.expiry_ns)
+    if len(offer.nodes) > MAX_NODES or len(offer.prices) > MAX_PRICES:
+        raise InvalidBid("a bid for too many nodes, or with too many prices")
+    return msgspec.structs.replace(
+        bid,
+        free=offer.free,
+        expiry_ns=offer.expiry_ns,
+        prices=offer.prices,
+        time=offer.time,
+        also=offer.nodes,
+    )
+
+
+def for_each_node(bid: Bid) -> tuple[Bid, ...]:
+    """The same bid once for each node that it holds for."""
+    names = dict.fromkeys((bid.node_id, *bid.also))
+    return tuple(msgspec.structs.replace(bid, node_id=name, also=()) for name in names)
+
+
+def asked_price(bid: Bid) -> float:
+    """The cheapest of what it asks: an hour of work and its result together. In whatever currency: who cares says so in
+    what the node requires."""
+    return min((price.per_hour + price.per_result for price in bid.prices), default=0.0)
+
+
+def affordable(bid: Bid, limits: Iterable[PriceBid]) -> bool:
+    """Whether it keeps one of these limits, if there are any: in the same currency, no part is higher."""
+    limits = tuple(limits)
+    return not limits or any(
+        asked.currency == limit.currency
+        and 0 <= asked.per_hour <= limit.per_hour
+        and 0 <= asked.per_result <= limit.per_result
+        for asked in bid.prices
+        for limit in limits
+    )
 
 
 def _parse_era(value: Any) -> BidV1 | EarlyBidV1:  # JSON of one of two shapes

@@ -78,12 +78,24 @@ class NodeRequest(Wire):
     """Ours, where graphics processors are wanted: what each allocation wants, since several may share one."""
     capability: HardwareCapability | None = msgspec.field(name="Capability", default=None)
     """Ours: what else the machine must have or be; what is empty asks for nothing."""
+    nodes: tuple[str, ...] | None = msgspec.field(name="Nodes", default=())
+    """Ours: further nodes that want just the same, as :func:`dms.orchestrator.node_names.compact` writes them."""
 
 
 class VersionedNodeRequest(Wire):
     """The version envelope of a node request."""
 
     v1: NodeRequest = msgspec.field(name="V1")
+
+
+class Sampling(Wire):
+    """Who answers and when (:mod:`dms.orchestrator.sampling`): so many bidders are wanted of so many peers, 0 for all of
+    them; how often it was asked before; over which time answers are spread."""
+
+    target: int = msgspec.field(name="Target", default=0)
+    size: int = msgspec.field(name="Size", default=0)
+    stage: int = msgspec.field(name="Stage", default=0)
+    jitter_ms: int = msgspec.field(name="JitterMs", default=0)
 
 
 class BidRequest(Wire, kw_only=True):
@@ -93,6 +105,10 @@ class BidRequest(Wire, kw_only=True):
     nonce: str = msgspec.field(name="Nonce", default="")
     request: tuple[VersionedNodeRequest, ...] | None = msgspec.field(name="Request")
     peer_exclusion: tuple[PeerID, ...] | None = msgspec.field(name="PeerExclusion", default=())
+    wants_reasons: bool = msgspec.field(name="WantsReasons", default=False)
+    """Ours: whoever does not bid may say why (:mod:`dms.orchestrator.refusals`)."""
+    is_dry_run: bool = msgspec.field(name="DryRun", default=False)
+    """Ours: only asked to see who would bid; nothing will be committed."""
 
 
 # commit, allocate, revert --------------------------------------------------------------------------------------------

@@ -6,13 +6,14 @@ from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
-from dms.orchestrator.bid import Bid
+from dms.orchestrator.bid import Bid, asked_price
+from dms.orchestrator.matching.capacity import demand_for, shortage
 from dms.orchestrator.matching.instance import Problem
 from dms.orchestrator.matching.measurements import Measurements
 from dms.orchestrator.matching.outcome import Conflict, Infeasible, Undecided
 from dms.orchestrator.matching.problem import DEFAULT_WEIGHTS, Edge, Offer, Wanted, Weights
 from dms.orchestrator.matching.solve import solve
-from dms.resources.arithmetic import check, covers, fits
+from dms.resources.arithmetic import check, covers
 from dms.resources.errors import InvalidResources
 from dms.types.ids import PeerID
 from dms.types.resources import Resources
@@ -50,7 +51,7 @@ def offers_of(wanted: Iterable[Wanted], bids: Iterable[Bid]) -> tuple[Offer, ...
         w = nodes.get(bid.node_id)
         if w is None or (w.pinned and bid.peer != w.pinned):
             continue
-        if bid.free is None or (_is_sound(bid.free) and fits(bid.free, w.resources)):
+        if bid.free is None or (_is_sound(bid.free) and not shortage(bid.free, demand_for(w))):
             newest.setdefault(bid.peer, {})[bid.node_id] = bid
     return tuple(_offer(peer, mine) for peer, mine in newest.items())
 
@@ -97,4 +98,5 @@ def _offer(peer: PeerID, bids: Mapping[str, Bid]) -> Offer:
         if bid.free is not None and (free is None or covers(free, bid.free)):
             free = bid.free
     some = next(iter(bids.values()))
-    return Offer(peer=peer, nodes=frozenset(bids), free=free, location=some.location)
+    prices = {name: asked_price(bid) for name, bid in bids.items() if bid.prices}
+    return Offer(peer=peer, nodes=frozenset(bids), free=free, location=some.location, prices=prices)

@@ -1,8 +1,8 @@
 """What peers have left while nodes are placed on them (``spec/execution.md`` 8.1, 8.3).
 
 Amounts are whole numbers, as :mod:`dms.resources.arithmetic` counts them: hundredths of cores, bytes of memory, bytes
-of disk. Graphics processors are packed exactly: the devices of one node are different ones, those of several nodes
-share a device as long as its memory lasts. Whether a set of nodes fits does not depend on their order.
+of disk. Graphics processors are packed exactly: those of one allocation are different devices, different allocations
+share one as long as its memory lasts. Whether a set of nodes fits does not depend on their order.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from dms.orchestrator.matching.problem import Wanted
 from dms.resources.arithmetic import hundredths
 from dms.resources.gpus import is_alike
 from dms.types.resources import GPU, Resources
@@ -25,15 +26,21 @@ _NAMES = ("cores", "RAM", "disk")
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """What a node takes from its peer."""
+    """What a node takes from its peer. ``gpus`` in groups: those of one group are different devices."""
 
     amounts: Amounts
-    gpus: tuple[GPU, ...] = ()
+    gpus: tuple[tuple[GPU, ...], ...] = ()
 
 
-def demand_of(resources: Resources) -> Demand:
-    """The countable part of a requirement."""
-    return Demand((hundredths(resources.cpu.cores), resources.ram.size, resources.disk.size), resources.gpus)
+def demand_of(resources: Resources, groups: tuple[tuple[GPU, ...], ...] = ()) -> Demand:
+    """The countable part of a requirement; its GPUs are one group unless ``groups`` says otherwise."""
+    amounts = (hundredths(resources.cpu.cores), resources.ram.size, resources.disk.size)
+    return Demand(amounts, groups or ((resources.gpus,) if resources.gpus else ()))
+
+
+def demand_for(wanted: Wanted) -> Demand:
+    """What this node takes."""
+    return demand_of(wanted.resources, wanted.gpu_groups)
 
 
 def shortage(free: Resources | None, demand: Demand) -> str:
@@ -45,8 +52,8 @@ def shortage(free: Resources | None, demand: Demand) -> str:
             if name == "cores":
                 return f"cores: {want / 100:g} wanted, {have / 100:g} free"
             return f"{name}: {want} bytes wanted, {have} free"
-    if not pack(free.gpus, (demand.gpus,)):
-        return f"GPUs: {len(demand.gpus)} wanted, none fit of the {len(free.gpus)} free"
+    if not pack(free.gpus, demand.gpus):
+        return f"GPUs: {sum(map(len, demand.gpus))} wanted, none fit of the {len(free.gpus)} free"
     return ""
 
 
@@ -94,7 +101,7 @@ class Room:
         self.slots[peer] -= 1
         self.load[peer] += 1
         if demand.gpus:
-            self._hosted[peer] = (*self._hosted.get(peer, ()), demand.gpus)
+            self._hosted[peer] = (*self._hosted.get(peer, ()), *demand.gpus)
 
     def give(self, peer: int, demand: Demand) -> None:
         """Undo :meth:`take`."""
@@ -104,7 +111,8 @@ class Room:
         self.load[peer] -= 1
         if demand.gpus:
             hosted = list(self._hosted[peer])
-            hosted.remove(demand.gpus)
+            for group in demand.gpus:
+                hosted.remove(group)
             self._hosted[peer] = tuple(hosted)
 
     def most(self, peer: int, demand: Demand, wanted: int) -> int:
@@ -117,7 +125,7 @@ class Room:
             hosted = self._hosted.get(peer, ())
             gpus = self._gpus[peer]
             count = 0
-            while gpus is not None and count < most and pack(gpus, (*hosted, *((demand.gpus,) * (count + 1)))):
+            while gpus is not None and count < most and pack(gpus, (*hosted, *(demand.gpus * (count + 1)))):
                 count += 1
             most = most if gpus is None else count
         return max(0, most)
@@ -129,12 +137,12 @@ class Room:
 
     def _fits_gpus(self, peer: int, demand: Demand) -> bool:
         gpus = self._gpus[peer]
-        return gpus is None or pack(gpus, (*self._hosted.get(peer, ()), demand.gpus))
+        return gpus is None or pack(gpus, (*self._hosted.get(peer, ()), *demand.gpus))
 
 
 @functools.lru_cache(maxsize=4096)
 def pack(free: tuple[GPU, ...], nodes: tuple[tuple[GPU, ...], ...]) -> bool:
-    """Whether the devices serve all requirements of all nodes. One that names no memory wants a device for itself."""
+    """Whether the devices serve all requirements of all groups. One that names no memory wants a device for itself."""
     wants = [(gpu, node) for node, gpus in enumerate(nodes) for gpu in gpus]
     if not wants:
         return True

@@ -12,7 +12,7 @@ from collections.abc import Collection, Hashable, Iterable
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
-from dms.orchestrator.matching.capacity import Demand, Room, demand_of
+from dms.orchestrator.matching.capacity import Demand, Room, demand_for
 from dms.orchestrator.matching.distances import Distances, Relation
 from dms.orchestrator.matching.measurements import Measurements
 from dms.orchestrator.matching.problem import DEFAULT_WEIGHTS, Edge, Offer, Wanted, Weights
@@ -78,10 +78,10 @@ class Catalogue:
             name: (frozenset(who), name if has_prices else "") for name, who in bidders.items()
         }
         for index, w in enumerate(problem.wanted):
-            terms = (w.resources, w.pinned, w.location, w.within, w.prefers, w.max_price)
+            terms = (w.resources, w.gpu_groups, w.pinned, w.location, w.within, w.prefers, w.max_price)
             groups.setdefault((asked.get(w.name), terms), []).append(index)
         examples = [problem.wanted[nodes[0]] for nodes in groups.values()]
-        demands = [demand_of(w.resources) for w in examples]
+        demands = [demand_for(w) for w in examples]
         costs = [
             [node_points(w, demand, offer, problem.weights) for offer in problem.offers]
             for w, demand in zip(examples, demands, strict=True)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from dms.ensemble.config import LocationConstraints
 from dms.types.ids import PeerID
-from dms.types.resources import Location, Resources
+from dms.types.resources import GPU, Location, Resources
 
 EARTH_RADIUS_KM = 6371.0
 LIGHT_KM_PER_S = 299_792.458
@@ -67,6 +67,7 @@ class Wanted:
     ``asked_as`` is the name under which bids were asked for it, its own unless many equal nodes share one. A pinned node
     takes its peer wherever that is. Nodes with the same ``apart`` live on different peers: a node and its standbys.
     ``prefers`` lists places that would be nicer; ``max_price`` is the most that one such node may cost.
+    ``gpu_groups``: the GPUs in ``resources`` by allocation, where the node has several that want some.
     """
 
     node_id: str
@@ -78,6 +79,7 @@ class Wanted:
     prefers: tuple[Location, ...] = ()
     apart: str = ""
     max_price: float | None = None
+    gpu_groups: tuple[tuple[GPU, ...], ...] = ()
 
     @property
     def name(self) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from dms.orchestrator.matching.capacity import Room, demand_of
+from dms.orchestrator.matching.capacity import Room, demand_for
 from dms.orchestrator.matching.distances import Distances
 from dms.orchestrator.matching.instance import Problem
 from dms.orchestrator.matching.problem import Edge, Offer, Wanted
@@ -36,7 +36,7 @@ class Reasons:
         if self._assignment.get(node_id) == peer:
             return ()
         offer = self._problem.offers[place]
-        alone = broken_rules(wanted, demand_of(wanted.resources), offer, self._problem.excluded)
+        alone = broken_rules(wanted, demand_for(wanted), offer, self._problem.excluded)
         found = [Refusal(node_id, peer, rule, detail) for rule, detail in alone]
         if not found:
             found = [Refusal(node_id, peer, rule, detail) for rule, detail in self._among_others(wanted, place)]
@@ -74,8 +74,8 @@ class Reasons:
     def _room(self, wanted: Wanted, place: int) -> Iterator[tuple[Rule, str]]:
         room, beside = Room([self._problem.offers[place].free]), self._on(place, wanted)
         for other in beside:
-            room.take(0, demand_of(self._wanted[other].resources))
-        if not room.fits(0, demand_of(wanted.resources)):
+            room.take(0, demand_for(self._wanted[other]))
+        if not room.fits(0, demand_for(wanted)):
             yield Rule.CAPACITY, f"the peer is full with {', '.join(beside)}"
 
     def _rank(self, wanted: Wanted, place: int) -> Iterator[tuple[Rule, str]]:
@@ -88,7 +88,7 @@ class Reasons:
 
     def _points(self, wanted: Wanted, place: int) -> int:
         weights = self._problem.weights
-        points = node_points(wanted, demand_of(wanted.resources), self._problem.offers[place], weights)
+        points = node_points(wanted, demand_for(wanted), self._problem.offers[place], weights)
         points += spread_points(weights) * len(self._on(place, wanted))
         if weights.edges:
             for _, other in self._edges_of(wanted.node_id):
@@ -107,4 +107,4 @@ class Reasons:
 
     def _may_host(self, node_id: str, offer: Offer) -> bool:
         wanted = self._wanted[node_id]
-        return not any(broken_rules(wanted, demand_of(wanted.resources), offer, self._problem.excluded))
+        return not any(broken_rules(wanted, demand_for(wanted), offer, self._problem.excluded))
