@@ -61,7 +61,7 @@ class DeploymentBehaviours:
     async def _new(self, message: Message[p.NewDeployment]) -> p.NewDeploymentReply:
         try:
             config = decode_ensemble(message.payload.ensemble)
-            ensemble = await self._deployments.submit(config, message.expiry_ns)
+            ensemble = await self._deployments.submit(config, message.expiry_ns, owner=message.sender.did.uri)
         except DMSError as exc:
             return p.NewDeploymentReply(status="ERROR", ensemble_id="", error=exc.message, hint=exc.hint)
         return p.NewDeploymentReply(status="OK", ensemble_id=ensemble)

@@ -11,6 +11,7 @@ import math
 import secrets
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import trio
 
@@ -24,7 +25,7 @@ from dms.observe import get_logger
 from dms.orchestrator import effects, messages
 from dms.orchestrator.bids import collect_bids
 from dms.orchestrator.context import Context
-from dms.orchestrator.errors import DeploymentNotRunning, NothingToRead
+from dms.orchestrator.errors import DeploymentNotRunning, NotAllocated, NothingToRead
 from dms.orchestrator.events import (
     Allocate,
     AllocatesDone,
@@ -62,6 +63,8 @@ LIVENESS_TIMEOUT_S = 100.0
 MAX_CHANGES_TOLD = 10_000
 """Changes reported by providers that go into the events: they must not fill our disk."""
 NS_PER_S = 10**9
+
+R = TypeVar("R")
 
 log = get_logger(__name__)
 
@@ -101,6 +104,7 @@ class Deployment:
         self._changes_told = 0
         self._work: trio.CancelScope | None = None
         self._seen: dict[str, float] = {}
+        self._signs: dict[str, messages.Liveness] = {}
         self._fetching: dict[str, trio.Lock] = {}
         self._granted: dict[DID, Grant] = {}
         self.was_driven = False
@@ -138,6 +142,25 @@ class Deployment:
             if record.is_over:
                 self._logs.mark_complete(self.id, key)
         return folder
+
+    async def ask(self, key: str, behaviour: str, payload: object, reply: type[R], *, timeout_s: float) -> R:
+        """Invoke a behaviour of an allocation's actor.
+
+        :raises NotAllocated: there is none, or no more.
+        :raises DMSError: it does not answer.
+        """
+        record = self.state.allocations[key]
+        if record.handle is None or record.is_over:
+            raise NotAllocated(f"{key} is {record.status}", hint="it must run for this")
+        return await self.actor.invoke(record.handle, behaviour, payload, reply, timeout_s=timeout_s)
+
+    async def note(self, kind: str, detail: dict[str, object]) -> None:
+        """Write something that was done from outside into its events."""
+        await self._note(kind, detail)
+
+    def last_sign(self, key: str) -> messages.Liveness | None:
+        """The last sign of life of an allocation that was heard in this life of the process."""
+        return self._signs.get(key)
 
     async def request_shutdown(self) -> None:
         """End it in whatever phase it is; returns once that is on disk.
@@ -313,6 +336,7 @@ class Deployment:
         if record is None or record.is_over:
             return messages.Reply(ok=False, error="not a running allocation of this deployment")
         self._seen[record.key] = trio.current_time()
+        self._signs[record.key] = message.payload
         return messages.Reply(ok=True)
 
     async def _on_status(self, message: Message[messages.StatusChange]) -> messages.Reply:

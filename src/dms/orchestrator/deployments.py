@@ -8,6 +8,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+import msgspec
 import trio
 
 from dms.actor.actor import Actor
@@ -71,8 +72,9 @@ class Deployments:
                 log.info("deployment_restored", ensemble=record.id, status=record.state.phase.value)
                 await self._launch(record, is_restored=True)
 
-    async def submit(self, config: EnsembleConfig, expiry_ns: int) -> EnsembleID:
-        """Accept an ensemble; returns once that is on disk. ``expiry_ns`` is when the user's patience ends.
+    async def submit(self, config: EnsembleConfig, expiry_ns: int, *, owner: str = "") -> EnsembleID:
+        """Accept an ensemble; returns once that is on disk. ``expiry_ns`` is when the user's patience ends, ``owner`` the
+        DID of the user.
 
         :raises InvalidDeployment: it cannot be deployed, with the first reason.
         :raises DeploymentTooShort: less than 59 s were given.
@@ -85,7 +87,7 @@ class Deployments:
         ensemble = new_ensemble_id(self._root.network.peer_id, self._random_uuid())
         deadline_ns = expiry_ns - math.ceil(RESERVE_S * NS_PER_S)
         state = begin(ensemble, config, now_ns=now_ns, deadline_ns=deadline_ns)
-        record = DeploymentRecord(ensemble, config, state)
+        record = DeploymentRecord(ensemble, config, msgspec.structs.replace(state, owner=owner))
         await self._journal.submit(record)
         self._records[ensemble] = record
         await self._launch(record, is_restored=False)

@@ -9,12 +9,14 @@
         ├── DeploymentTooShort      not enough time was given                (BadInput)
         ├── DeploymentNotFound      no deployment with this id               (NotFound)
         ├── DeploymentNotRunning    it is not in a state for this            (Conflict)
-        └── NothingToRead           an allocation that has no logs           (NotFound)
+        ├── NothingToRead           an allocation that has no logs           (NotFound)
+        ├── NotTheOwner             only who submitted it may do this        (Denied)
+        └── NotAllocated            it has no place on any machine           (Conflict)
 """
 
 from __future__ import annotations
 
-from dms.types.errors import BadInput, Conflict, DMSError, NotFound
+from dms.types.errors import BadInput, Conflict, Denied, DMSError, NotFound
 
 
 class OrchestratorError(DMSError):
@@ -59,3 +61,15 @@ class NothingToRead(NotFound, OrchestratorError):
     """There are no logs."""
 
     code = "nothing_to_read"
+
+
+class NotTheOwner(Denied, OrchestratorError):
+    """only who submitted the deployment may do this"""
+
+    code = "not_the_owner"
+
+
+class NotAllocated(Conflict, OrchestratorError):
+    """The allocation is on no machine."""
+
+    code = "not_allocated"

@@ -83,6 +83,8 @@ class DeploymentState(Wire):
     phase: Phase
     deadline_ns: int
     created_ns: int
+    owner: str = ""
+    """DID of who submitted it; empty: an earlier version did not write it down."""
     updated_ns: int = 0
     completed_ns: int = 0
     error: str = ""
