@@ -6,6 +6,7 @@ request. So whoever was let in a while ago is remembered by identity, and so is 
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from enum import IntEnum
 from typing import Final
 
@@ -35,7 +36,7 @@ class Standings:
 
     def __init__(self, capabilities: CapabilityContext) -> None:
         self._capabilities = capabilities
-        self._known: dict[DID, tuple[Standing, float]] = {}
+        self._known: OrderedDict[DID, tuple[Standing, float]] = OrderedDict()
 
     def note(self, caller: DID, token: Token | None, now_s: float) -> None:
         """``caller`` was let in by ``token``."""
@@ -49,7 +50,7 @@ class Standings:
             return  # a lesser chain neither takes a standing away nor prolongs it
         self._known.pop(caller, None)
         if len(self._known) >= MAX_REMEMBERED:
-            del self._known[next(iter(self._known))]
+            self._known.popitem(last=False)
         self._known[caller] = (rank, now_s + REMEMBERED_S)
 
     def of(self, message: Envelope, now_s: float) -> Standing:

@@ -16,6 +16,7 @@ Replies are not kept: they rest on a delegation for a path that is used once.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple
 
@@ -69,14 +70,14 @@ class Leaves:
 
     def __init__(self, max_bunches: int = MAX_BUNCHES) -> None:
         self._max_bunches = max_bunches
-        self._bunches: dict[LeafKey, Bunch] = {}
+        self._bunches: OrderedDict[LeafKey, Bunch] = OrderedDict()
 
     def get(self, key: LeafKey, now_ns: int, expiry_ns: int, make: Callable[[], Iterable[Token]]) -> Bunch:
         """Tokens good until ``expiry_ns``: those that were issued before, if they may be used again, or new ones."""
         found = self._bunches.pop(key, None)
         if found is None or not found.fits(now_ns, expiry_ns):
             while len(self._bunches) >= self._max_bunches:
-                del self._bunches[next(iter(self._bunches))]
+                self._bunches.popitem(last=False)
             found = Bunch(tuple(make()), now_ns)
         self._bunches[key] = found
         return found

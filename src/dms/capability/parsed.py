@@ -28,7 +28,7 @@ class ParsedTokens:
         self._max_bytes = max_bytes
         self._bytes = 0
         self._tokens: OrderedDict[bytes, Token] = OrderedDict()
-        self._seen: dict[int, None] = {}
+        self._seen: OrderedDict[int, None] = OrderedDict()  # a dict that loses its first item is slow to find the next
 
     def get(self, data: bytes) -> Token | None:
         """What ``data`` parses to, if that is known."""
@@ -54,7 +54,7 @@ class ParsedTokens:
         if digest in self._seen:
             return True
         if len(self._seen) >= _MAX_SEEN:
-            del self._seen[next(iter(self._seen))]
+            self._seen.popitem(last=False)
         self._seen[digest] = None
         return False
 

@@ -11,6 +11,7 @@ import functools
 import re
 import time
 from abc import ABC, abstractmethod
+from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Final
@@ -118,7 +119,7 @@ class TrustContext:
     ) -> None:
         self._providers = {provider.did: provider for provider in providers}
         self._fetched = FetchedKeys(resolver, clock_s)
-        self._verified: dict[bytes, None] = {}
+        self._verified: OrderedDict[bytes, None] = OrderedDict()
 
     def add_provider(self, provider: Provider) -> None:
         """Sign for ``provider.did`` from now on."""
@@ -187,7 +188,7 @@ class TrustContext:
     def remember(self, digest: bytes) -> None:
         """Note that the statement with this SHA-256, signatures included, was verified; the oldest is forgotten."""
         if len(self._verified) >= MAX_VERIFIED:
-            del self._verified[next(iter(self._verified))]
+            self._verified.popitem(last=False)
         self._verified[digest] = None
 
     def remembers(self, digest: bytes) -> bool:
