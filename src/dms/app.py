@@ -292,6 +292,7 @@ def node_options(settings: Settings, volumes: Volumes | None = None) -> NodeOpti
         declared=declared(
             libraries=offer.libraries, prices=offer.prices, proofs=offer.proofs, max_hours=offer.max_hours
         ),
+        tells_reasons=offer.tell_reasons,
         hosting=HostingOptions(volumes=volumes),
     )
 

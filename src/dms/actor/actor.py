@@ -14,7 +14,7 @@ import msgspec
 import trio
 from trio import TaskStatus
 
-from dms.actor.behaviour import Behaviour, Behaviours, ErrorReply, Handler, Message
+from dms.actor.behaviour import Behaviour, Behaviours, ErrorReply, Handler, Message, OnDenied
 from dms.actor.children import Children
 from dms.actor.envelope import DEFAULT_LIFETIME_NS, Envelope, Options, encode_payload
 from dms.actor.errors import ActorExists, InvocationTimeout, MessageExpired, MissingOption
@@ -254,6 +254,7 @@ class Actor:
         one_shot: bool = False,
         error_reply: ErrorReply | None = None,
         expected: Handle | None = None,
+        on_denied: OnDenied | None = None,
     ) -> None:
         """Answer to ``name``; see :class:`Behaviour`."""
         self._behaviours.add(
@@ -267,6 +268,7 @@ class Actor:
                 one_shot=one_shot,
                 error_reply=error_reply,
                 expected=expected,
+                on_denied=on_denied,
             )
         )
 

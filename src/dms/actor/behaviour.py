@@ -11,6 +11,7 @@ import msgspec
 from dms.actor.envelope import Envelope
 from dms.actor.errors import UnknownBehaviour
 from dms.actor.handle import Handle
+from dms.capability.errors import NotAuthorized
 from dms.types.ids import Capability, PeerID
 
 P = TypeVar("P")
@@ -44,6 +45,9 @@ Handler = Callable[[Message[Any]], Awaitable[object]]
 ErrorReply = Callable[[str], object]
 """Builds the behaviour's own error payload from a one-line text."""
 
+OnDenied = Callable[[Envelope, NotAuthorized], None]
+"""Hears of a message whose signature is good and whose sender may not do this. Whom it claims to act for is a claim."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Behaviour:
@@ -64,6 +68,7 @@ class Behaviour:
     one_shot: bool = False
     error_reply: ErrorReply | None = None
     expected: Handle | None = None
+    on_denied: OnDenied | None = None
 
     def expects(self, sender: Handle) -> bool:
         """Whether it waits for a message of ``sender``."""

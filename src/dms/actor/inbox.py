@@ -22,6 +22,7 @@ from dms.actor.refusal import MAX_LATE_NS, is_told, refusal_of
 from dms.actor.replay_file import LONG_LIVED_NS
 from dms.actor.security import SecurityContext
 from dms.actor.standing import Standing, Standings
+from dms.capability.errors import NotAuthorized
 from dms.network.protocol import Verdict
 from dms.observe import LimitedLogger, get_logger
 from dms.types.errors import DMSError
@@ -198,6 +199,8 @@ class Inbox:
                 await self._handle_message(behaviour, message)
         except DMSError as exc:
             self._drop(peer, exc)
+            if behaviour.on_denied is not None and isinstance(exc, NotAuthorized):
+                behaviour.on_denied(message, exc)
             if not topic:
                 await self._refuse(peer, message, exc)
         finally:

@@ -13,8 +13,8 @@ from dms.node.payloads import DeploymentEvent
 from dms.types.units import format_bytes
 
 NS_PER_S = 10**9
-SILENT = frozenset({"begun", "settled"})
-"""Kinds that follow from others."""
+SILENT = frozenset({"begun", "settled", "reasons"})
+"""Kinds that follow from others, or that nunet why tells."""
 
 Detail = dict[str, Any]  # JSON; its shape depends on the kind
 Namer = Callable[[str], str]
@@ -91,6 +91,11 @@ def _bid_received(detail: Detail, name: Namer) -> str:
 
 def _bid_refused(detail: Detail, name: Namer) -> str:
     return f"refused a bid of {name(detail['peer'])}: {detail['reason']}"
+
+
+def _bid_declined(detail: Detail, name: Namer) -> str:
+    nodes = ", ".join(detail["nodes"]) + (f" and {detail['more_nodes']} more" if detail.get("more_nodes") else "")
+    return f"{name(detail['peer'])} does not bid for {nodes}: {detail['reason']}"
 
 
 def _bids_collected(detail: Detail, name: Namer) -> str:
@@ -182,6 +187,7 @@ _TELLERS: dict[str, Callable[[Detail, Namer], str]] = {
     "bids_requested": _bids_requested,
     "bid_received": _bid_received,
     "bid_refused": _bid_refused,
+    "bid_declined": _bid_declined,
     "bids_collected": _bids_collected,
     "commits_done": _commits_done,
     "allocates_done": _allocates_done,

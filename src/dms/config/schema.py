@@ -182,6 +182,9 @@ class Offer(_Section):
     )
     proofs: Texts = Field(default=(), description="who vouches for the owner, such as iso27001 certificate-77")
     max_hours: int = Field(default=0, ge=0, description="how long a job may take, hours; 0: as long as it likes")
+    tell_reasons: bool = Field(
+        default=True, description="tell those who may deploy here, and ask, why this machine does not bid"
+    )
 
 
 class Storage(_Section):

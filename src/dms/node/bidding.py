@@ -19,6 +19,8 @@ from dms.identity.ids import ActorID
 from dms.node.errors import NoBid
 from dms.node.reasons import Reason, Rule
 from dms.node.reservations import check_ensemble_id
+from dms.node.telling import Teller
+from dms.node.worklog import WorkLog
 from dms.observe import get_logger
 from dms.orchestrator import messages
 from dms.orchestrator.bid import sign_bid
@@ -183,9 +185,13 @@ class Machine(Protocol):
 class Bidder:
     """Answers bid requests for this machine."""
 
-    def __init__(self, actor: Actor, machine: Machine) -> None:
+    def __init__(
+        self, actor: Actor, machine: Machine, *, work: WorkLog | None = None, teller: Teller | None = None
+    ) -> None:
         self._actor = actor
         self._machine = machine
+        self.work = work or WorkLog()
+        self._teller = teller or Teller(actor.security)
         self._bids: dict[EnsembleID, Remembered] = {}
         self._answered: dict[tuple[EnsembleID, str, frozenset[str]], int] = {}
 
@@ -232,27 +238,37 @@ class Bidder:
         self._answered[key] = expiry_ns
         offer = await self._machine.offerings()
         if offer is None:
+            idle = Reason(Rule.NOT_OFFERED, "this machine is not offered")
+            self._note(message, [], {idle: [node.node_id for node in wanted]}, expiry_ns)
             return
-        accepted = []
+        accepted: list[str] = []
+        refused: dict[Reason, list[str]] = {}
         for node in wanted:
             await trio.lowlevel.checkpoint()  # each may take a while to decide
             reason = why_not(node, offer, request.peer_exclusion or ())
             if reason is not None:
                 log.info("no_bid", ensemble=request.id, node=node.node_id, rule=reason.rule.value, reason=reason.text)
+                refused.setdefault(reason, []).append(node.node_id)
             else:
                 accepted.append(node.node_id)
-        if not accepted:
-            return
         requester = message.sender.id
         known = self._bids.get(request.id)
         if known is not None and known.expiry_ns < now_ns:
             known = None
-        if known is not None and known.orchestrator != requester:
+        if accepted and known is not None and known.orchestrator != requester:
             log.info("no_bid", ensemble=request.id, reason="somebody else uses this id")
+            self._note(message, [], {Reason(Rule.TAKEN, "somebody else uses this id"): accepted}, expiry_ns)
+            return
+        self._note(message, accepted, refused, expiry_ns)
+        await self._tell(message, refused)
+        if not accepted:
             return
         nodes = frozenset(accepted) | (known.nodes if known else frozenset())
         wants = {node.node_id: node.allocations for node in wanted if node.node_id in accepted and node.allocations}
-        self._bids[request.id] = Remembered(requester, nodes, expiry_ns, {**(known.wants if known else {}), **wants})
+        if not request.is_dry_run:
+            self._bids[request.id] = Remembered(
+                requester, nodes, expiry_ns, {**(known.wants if known else {}), **wants}
+            )
         for node_id in accepted:
             bid = sign_bid(
                 self._actor.security.key,
@@ -270,3 +286,34 @@ class Bidder:
             except DMSError as exc:
                 log.info("bid_not_delivered", ensemble=request.id, node=node_id, error=exc.message)
                 return
+
+    def _note(
+        self,
+        message: Message[messages.BidRequest],
+        accepted: Sequence[str],
+        refused: Mapping[Reason, Sequence[str]],
+        expiry_ns: int,
+    ) -> None:
+        """For the owner, who may ask why this machine gets no work."""
+        request = message.payload
+        self.work.heard(
+            request.id,
+            message.peer,
+            message.sender.did.uri,
+            self._actor.security.now_ns(),
+            nodes=len(accepted) + sum(len(names) for names in refused.values()),
+            bid=accepted,
+            refused=refused,
+            expiry_ns=expiry_ns,
+            is_dry_run=request.is_dry_run,
+        )
+
+    async def _tell(self, message: Message[messages.BidRequest], refused: Mapping[Reason, Sequence[str]]) -> None:
+        """For whoever asked, if he may know."""
+        answer = self._teller.answer(message, refused, trio.current_time())
+        if answer is None:
+            return
+        try:
+            await self._actor.reply(message.envelope, answer)
+        except DMSError as exc:
+            log.debug("reasons_not_delivered", ensemble=message.payload.id, error=exc.message)

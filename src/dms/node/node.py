@@ -71,6 +71,8 @@ class NodeOptions:
     """Privileged containers, for jobs that ask for them."""
     declared: HardwareCapability = field(default_factory=HardwareCapability)
     """What the owner says of the machine (:mod:`dms.resources.declared`)."""
+    tells_reasons: bool = True
+    """Those who may deploy here, and ask, are told why there is no bid."""
     check_cpu_usage: bool = True
     port_in_use: Callable[[int], bool] = lambda _port: False
     hosting: HostingOptions = field(default_factory=HostingOptions)
@@ -132,7 +134,13 @@ class Node:
             reservations,
             self.hosting,
             executors,
-            ProviderOptions(options.location, allow_privileged=options.allow_privileged, declared=options.declared),
+            ProviderOptions(
+                options.location,
+                allow_privileged=options.allow_privileged,
+                declared=options.declared,
+                tells_reasons=options.tells_reasons,
+                work_log=options.work_dir / "provider" / "work-log.json",
+            ),
         )
         self.deployments = Deployments(
             root,
@@ -170,6 +178,8 @@ class Node:
                 await trio.sleep_forever()
             finally:
                 stop_listening()
+                with trio.CancelScope(shield=True):
+                    await self.provider.bidder.work.save()
 
     def score(self, peer: PeerID) -> float:
         """What gossip may think of a peer (``spec/orchestration.md`` 1.1)."""

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import trio
 
 from dms.actor.actor import Actor
 from dms.actor.behaviour import Message
+from dms.actor.envelope import Envelope
 from dms.allocation.allocation import Allocation
+from dms.capability.errors import NotAuthorized
 from dms.executor.logs import LOST
 from dms.executor.protocol import Executor
 from dms.identity.ids import ActorID
@@ -17,6 +20,8 @@ from dms.node.bidding import Bidder, Offerings
 from dms.node.errors import NoBid
 from dms.node.hosting import Hosting
 from dms.node.reservations import Reservations
+from dms.node.telling import Teller
+from dms.node.worklog import WorkLog
 from dms.observe import get_logger
 from dms.orchestrator import messages
 from dms.orchestrator.logs import MAX_PIECE_BYTES, read_piece
@@ -41,6 +46,10 @@ class ProviderOptions:
     location: Location
     allow_privileged: bool = False
     declared: HardwareCapability = field(default_factory=HardwareCapability)
+    tells_reasons: bool = True
+    """Whether who may deploy here is told why there is no bid."""
+    work_log: Path | None = None
+    """Where the diary of bids is kept; ``None``: in memory only."""
 
 
 class Provider:
@@ -67,7 +76,8 @@ class Provider:
         self._locks: dict[EnsembleID, trio.Lock] = {}
         self._served: set[EnsembleID] = set()
         """Those whose logs and shutdown this node answers for."""
-        self.bidder = Bidder(root, self)
+        teller = Teller(root.security, is_willing=options.tells_reasons)
+        self.bidder = Bidder(root, self, work=WorkLog(options.work_log), teller=teller)
 
     def register(self) -> None:
         """Answer on the root actor."""
@@ -76,6 +86,7 @@ class Provider:
             self.bidder.on_request,
             payload=messages.BidRequest,
             topic=messages.BID_REQUEST_TOPIC,
+            on_denied=self._on_denied,
         )
         self._root.on(messages.COMMIT, self._on_commit, payload=messages.CommitRequest)
         self._root.on(messages.ALLOCATE, self._on_allocate, payload=messages.AllocateRequest)
@@ -83,6 +94,7 @@ class Provider:
 
     async def restore(self) -> None:
         """After a restart, and before any bid: find again what was promised and what runs."""
+        await self.bidder.work.load()
         await self._reservations.load()
         await self._hosting.restore()
         for allocation in self._hosting:
@@ -92,6 +104,8 @@ class Provider:
     async def tidy(self) -> None:
         """Give back what expired."""
         self.bidder.sweep()
+        self.bidder.work.sweep(self._root.security.now_ns())
+        await self.bidder.work.save()
         expired = await self._reservations.sweep()
         if expired:
             log.info("reservations_expired", count=expired)
@@ -134,6 +148,7 @@ class Provider:
                 held = await self._reservations.commit(request, message.sender, expiry_ns, beside=beside)
         except DMSError as exc:
             return messages.CommitReply(ok=False, error=exc.message)
+        self.bidder.work.committed(request.ensemble_id, request.node_id, self._root.security.now_ns())
         return messages.CommitReply(ok=True, port_mapping=held.ports, expiry_ns=held.expiry_ns)
 
     async def _on_allocate(self, message: Message[messages.AllocateRequest]) -> messages.AllocateReply:
@@ -167,6 +182,11 @@ class Provider:
                 self.bidder.forget(request.ensemble_id, sender)
                 self._unregister_if_empty(request.ensemble_id)
         return messages.Reply(ok=True)
+
+    def _on_denied(self, envelope: Envelope, error: NotAuthorized) -> None:
+        sender = envelope.from_
+        now_ns = self._root.security.now_ns()
+        self.bidder.work.denied(sender.addr.host, sender.did.uri, now_ns, error.message, error.hint)
 
     def _still_wanted(self, request: messages.CommitRequest) -> tuple[tuple[GPU, ...], ...]:
         """The GPUs for which room must be left: of the other allocations of the node that have none yet."""

@@ -1,89 +1,100 @@
-"""One round of bids: ask the network, listen, check what comes (``spec/orchestration.md`` 5.3)."""
+"""Rounds of bids: ask the network, listen, check what comes, keep what is good (``spec/orchestration.md`` 5.3, 12.1).
+
+A round asks for nothing that kept bids answer already. Nodes pinned to a peer are asked for there, all others by
+broadcast, first of as many peers as bids are likely to be needed from (:mod:`dms.orchestrator.sampling`) and, while that
+does not suffice, of ever more. A deployment that names the peers to ask asks just these, and broadcasts nothing.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import itertools
+from collections.abc import Iterable, Iterator
 from typing import Any
 
+import msgspec
 import trio
 
 from dms.actor.behaviour import Message
 from dms.actor.handle import handle_of_peer
-from dms.ensemble.config import EnsembleConfig, LocationConstraints
-from dms.ensemble.requirements import (
-    node_capability,
-    node_executors,
-    node_needs_privilege,
-    node_parts,
-    node_ports,
-    node_resources,
-)
 from dms.orchestrator import messages
-from dms.orchestrator.bid import Bid, verify_bid
+from dms.orchestrator.assignment import Assignment, assign
+from dms.orchestrator.bid import Bid, affordable, for_each_node, verify_bid
 from dms.orchestrator.context import Context
 from dms.orchestrator.errors import InvalidBid
-from dms.orchestrator.machine import BID_WINDOW_S, wanted_nodes
-from dms.orchestrator.matching import Unmatched, match
+from dms.orchestrator.matching import Unmatched
+from dms.orchestrator.sampling import draw, jitter_ms, network_size, share
 from dms.orchestrator.state import DeploymentState
+from dms.orchestrator.wishes import Kind, requests_for, wishes_of
 from dms.types.errors import DMSError
 from dms.types.ids import PeerID
 
+BID_WINDOW_S = 5.0
+STAGE_S = 1.25
+"""If what was heard by then does not suffice, more peers are asked."""
 QUIET_S = 0.12
 """Once every node has a feasible bid, wait until no further bid came for this long."""
 GLANCE_WORK = 500
 """While bids come in it only matters whether they suffice, not how well; see :mod:`dms.orchestrator.matching`."""
+PAUSE_PER_BID_S = 0.001
+"""Between two such glances, for every bid there is: the more there are the longer one takes."""
 MAX_BIDS_PER_NODE = 8
-MAX_REFUSALS_TOLD = 50
-"""Refused bids of one round that go into the deployment's events: others must not fill our disk."""
+MIN_TARGET = 24
+"""Bidders that a request is meant to find, at least."""
+KEEP_S = 60.0
+"""A bid is good for so long: what the peer has free changes."""
+MAX_EXCLUDED = 500
+"""Peers that a request names as not needed, beside those that the deployment excludes."""
+MAX_NOTES = 100
+"""Bids, and refused bids, of one round that go into the deployment's events: others must not fill our disk."""
+MAX_PROOF_BYTES = 16 * 1024
+DIRECT_AT_ONCE = 16
 
 
-async def collect_bids(ctx: Context, state: DeploymentState, nonce: str) -> tuple[Bid, ...]:
+class BidBook:
+    """The good bids of one deployment, by node and peer."""
+
+    def __init__(self) -> None:
+        self._bids: dict[str, dict[PeerID, tuple[Bid, float]]] = {}
+
+    def __iter__(self) -> Iterator[Bid]:
+        return iter([bid for bids in self._bids.values() for bid, _ in bids.values()])
+
+    def __len__(self) -> int:
+        return sum(map(len, self._bids.values()))
+
+    def add(self, bid: Bid, now_s: float) -> bool:
+        """Keep it; whether it is the peer's first one for this node."""
+        bids = self._bids.setdefault(bid.node_id, {})
+        is_new = bid.peer not in bids
+        bids[bid.peer] = (bid, now_s)
+        return is_new
+
+    def peers(self, name: str) -> set[PeerID]:
+        """Who bid for it."""
+        return set(self._bids.get(name, ()))
+
+    def drop(self, peers: Iterable[PeerID]) -> None:
+        """These do not stand by their bids, or were told to forget them."""
+        for peer in peers:
+            for bids in self._bids.values():
+                bids.pop(peer, None)
+
+    def prune(self, now_s: float) -> None:
+        """Forget what is too old."""
+        for name, bids in self._bids.items():
+            self._bids[name] = {p: (bid, at_s) for p, (bid, at_s) in bids.items() if now_s - at_s < KEEP_S}
+
+
+async def collect_bids(ctx: Context, state: DeploymentState, nonce: str, book: BidBook) -> tuple[Bid, ...]:
     """One round: ask, and listen until the window closes, or all is found and the network has gone quiet."""
-    wanted = wanted_nodes(ctx.config)
-    per_node: dict[str, dict[PeerID, Bid]] = {w.node_id: {} for w in wanted}
-    pinned = {w.node_id: w.pinned for w in wanted}
-    arrived, refusals = trio.Event(), 0
-
-    async def on_bid(message: Message[Any]) -> None:
-        nonlocal arrived, refusals
-        try:
-            bid = verify_bid(
-                message.envelope.msg, ensemble=ctx.ensemble, nonce=nonce, now_ns=ctx.actor.security.now_ns()
-            )
-            _check_bid(bid, message, per_node, pinned, state.excluded)
-        except InvalidBid as exc:
-            refusals += 1
-            if refusals <= MAX_REFUSALS_TOLD:
-                await ctx.note("bid_refused", {"peer": message.peer, "reason": exc.message})
-            return
-        is_new = bid.peer not in per_node[bid.node_id]
-        per_node[bid.node_id][bid.peer] = bid
-        arrived.set()
-        arrived = trio.Event()
-        if is_new:
-            await ctx.note("bid_received", describe_bid(bid))
-
-    ctx.actor.on(messages.BID, on_bid)
-    try:
-        with trio.move_on_after(BID_WINDOW_S):
-            await _request_bids(ctx, state, nonce)
-            result: object = Unmatched()
-            while True:
-                if isinstance(result, Unmatched):
-                    heard = [bid for bids in per_node.values() for bid in bids.values()]
-                    result = match(wanted, heard, work=GLANCE_WORK, explains=False)
-                if isinstance(result, Unmatched):
-                    await arrived.wait()
-                    if result.contended:
-                        await trio.sleep(QUIET_S)  # the search is long then: not every single bid is worth one
-                    continue
-                with trio.move_on_after(QUIET_S) as quiet:
-                    await arrived.wait()
-                if quiet.cancelled_caught:
-                    break
-    finally:
-        ctx.actor.off(messages.BID)
-    return tuple(bid for bids in per_node.values() for bid in bids.values())
+    book.prune(trio.current_time())
+    book.drop(state.excluded)
+    glance = assign(ctx.config, book, state.measured, work=GLANCE_WORK)
+    if isinstance(glance, Unmatched):
+        await _Round(ctx, state, nonce, book, glance).run()
+    else:
+        await ctx.note("bids_kept", {"count": len(book)})
+    return tuple(book)
 
 
 def describe_bid(bid: Bid) -> dict[str, object]:
@@ -93,77 +104,182 @@ def describe_bid(bid: Bid) -> dict[str, object]:
         out |= {"free_cores": bid.free.cpu.cores, "free_ram_bytes": bid.free.ram.size}
     if bid.location.country:
         out["country"] = bid.location.country
+    if bid.prices:
+        out["prices"] = [f"{p.currency} {p.per_hour:g}/h, {p.per_result:g} for the result" for p in bid.prices]
     return out
 
 
-def _check_bid(
-    bid: Bid,
-    message: Message[Any],
-    per_node: dict[str, dict[PeerID, Bid]],
-    pinned: dict[str, PeerID | None],
-    excluded: tuple[PeerID, ...],
-) -> None:
-    if bid.peer != message.peer or bid.handle.did != message.sender.did:
-        raise InvalidBid("the bid is not that of its sender")
-    if bid.node_id not in per_node:
-        raise InvalidBid(f"unknown node {bid.node_id}")
-    if pinned[bid.node_id] and bid.peer != pinned[bid.node_id]:
-        raise InvalidBid(f"node {bid.node_id} is pinned to another peer")
-    if bid.peer in excluded:
-        raise InvalidBid("this peer is excluded")
-    bids = per_node[bid.node_id]
-    if len(bids) >= MAX_BIDS_PER_NODE and bid.peer not in bids:
-        raise InvalidBid(f"there are enough bids for node {bid.node_id}")
+class _Round:
+    """One round under one nonce."""
 
+    def __init__(self, ctx: Context, state: DeploymentState, nonce: str, book: BidBook, lacking: Unmatched) -> None:
+        self._ctx, self._state, self._nonce, self._book = ctx, state, nonce, book
+        self._kinds = wishes_of(ctx.config).kinds
+        names = set(lacking.without_bids or lacking.contended)
+        self._asked = tuple(kind for kind in self._kinds.values() if not names.isdisjoint(kind.nodes))
+        network = ctx.actor.network
+        self._size = network_size(network.peer_id, network.known_peers())
+        self._share = 1.0
+        self._arrived = trio.Event()
+        self._told = self._refused = 0
+        self._ends_s = trio.current_time() + BID_WINDOW_S
 
-async def _request_bids(ctx: Context, state: DeploymentState, nonce: str) -> None:
-    excluded = tuple(dict.fromkeys((*ctx.config.v1.exclude_peers, *state.excluded)))
-    open_nodes = [w.node_id for w in wanted_nodes(ctx.config) if not w.pinned]
-    async with trio.open_nursery() as nursery:
-        if open_nodes:
-            request = _bid_request(ctx, open_nodes, nonce, excluded)
-            nursery.start_soon(_publish_request, ctx, request)
-        by_peer: dict[PeerID, list[str]] = {}
-        for wanted in wanted_nodes(ctx.config):
-            if wanted.pinned:
-                by_peer.setdefault(wanted.pinned, []).append(wanted.node_id)
-        for peer, nodes in by_peer.items():
-            nursery.start_soon(_ask_peer, ctx, peer, _bid_request(ctx, nodes, nonce, ()))
+    async def run(self) -> None:
+        self._ctx.actor.on(messages.BID, self._on_bid)
+        try:
+            with trio.move_on_at(self._ends_s):
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._ask)
+                    await self._until_enough()
+                    nursery.cancel_scope.cancel()
+        finally:
+            self._ctx.actor.off(messages.BID)
+        if self._told > MAX_NOTES or self._refused > MAX_NOTES:
+            await self._ctx.note("bids_heard", {"count": self._told, "refused": self._refused})
 
+    async def _until_enough(self) -> None:
+        heard: Assignment | None = None
+        while True:
+            if heard is None or isinstance(heard, Unmatched):
+                heard = assign(self._ctx.config, self._book, self._state.measured, work=GLANCE_WORK)
+            if isinstance(heard, Unmatched):
+                await self._arrived.wait()
+                await trio.sleep(QUIET_S if heard.contended else min(QUIET_S, PAUSE_PER_BID_S * len(self._book)))
+                continue
+            with trio.move_on_after(QUIET_S) as quiet:
+                await self._arrived.wait()
+            if quiet.cancelled_caught:
+                return
 
-async def _publish_request(ctx: Context, request: messages.BidRequest) -> None:
-    await ctx.actor.publish(
-        messages.BID_REQUEST_TOPIC, messages.BID_REQUEST, request, timeout_s=BID_WINDOW_S, reply_to=messages.BID
-    )
+    # asking --------------------------------------------------------------------------------------------------------
 
+    async def _ask(self) -> None:
+        chosen = self._state.only_peers
+        async with trio.open_nursery() as nursery:
+            by_peer: dict[PeerID, list[Kind]] = {}
+            for kind in self._asked:
+                for peer in (kind.pinned,) if kind.pinned else chosen:
+                    by_peer.setdefault(peer, []).append(kind)
+            limit = trio.CapacityLimiter(DIRECT_AT_ONCE)
+            for peer, kinds in by_peer.items():
+                nursery.start_soon(self._ask_peer, peer, kinds, limit)
+            everybody = [kind for kind in self._asked if not kind.pinned]
+            if everybody and not chosen:
+                await self._ask_everybody(everybody)
 
-async def _ask_peer(ctx: Context, peer: PeerID, request: messages.BidRequest) -> None:
-    try:
-        await ctx.actor.send(
-            handle_of_peer(peer), messages.BID_REQUEST, request, timeout_s=BID_WINDOW_S, reply_to=messages.BID
+    async def _ask_everybody(self, kinds: list[Kind]) -> None:
+        nodes = sum(len(kind.nodes) for kind in kinds)
+        target = max(MIN_TARGET, min(MAX_BIDS_PER_NODE * nodes, 48 + 2 * nodes))
+        last = int(BID_WINDOW_S / STAGE_S) - 1
+        excluded = self._excluded(kinds)
+        for stage in itertools.count():
+            is_last = self._share >= 1 and stage > 0 or stage >= last
+            wanted = messages.Sampling(target=0 if is_last else target, size=self._size, stage=stage)
+            self._share = share(wanted)
+            wanted = msgspec.structs.replace(wanted, jitter_ms=jitter_ms(self._share * self._size))
+            for portion in requests_for(kinds):
+                request = self._request(portion, wanted, excluded)
+                await self._ctx.actor.publish(
+                    messages.BID_REQUEST_TOPIC,
+                    messages.BID_REQUEST,
+                    request,
+                    timeout_s=max(0.1, self._ends_s - trio.current_time()),
+                    reply_to=messages.BID,
+                )
+            if is_last:
+                return
+            await trio.sleep(STAGE_S)
+
+    async def _ask_peer(self, peer: PeerID, kinds: list[Kind], limit: trio.CapacityLimiter) -> None:
+        try:
+            for portion in requests_for(kinds):
+                request = self._request(portion, messages.Sampling(), ())
+                async with limit:
+                    await self._ctx.actor.send(
+                        handle_of_peer(peer),
+                        messages.BID_REQUEST,
+                        request,
+                        timeout_s=BID_WINDOW_S,
+                        reply_to=messages.BID,
+                    )
+        except DMSError as exc:
+            await self._ctx.note("peer_unreachable", {"peer": peer, "reason": exc.message})
+
+    def _request(
+        self,
+        portion: tuple[messages.VersionedNodeRequest, ...],
+        sampling: messages.Sampling,
+        excluded: tuple[PeerID, ...],
+    ) -> messages.BidRequest:
+        return messages.BidRequest(
+            id=self._ctx.ensemble, nonce=self._nonce, request=portion, peer_exclusion=excluded, sampling=sampling
         )
-    except DMSError as exc:
-        await ctx.note("peer_unreachable", {"peer": peer, "reason": exc.message})
 
+    def _excluded(self, kinds: list[Kind]) -> tuple[PeerID, ...]:
+        """Those that shall not host, and those whose bids for all of this are kept."""
+        known = set.intersection(*(self._book.peers(kind.name) for kind in kinds))
+        kept = sorted(known)[:MAX_EXCLUDED]
+        return tuple(dict.fromkeys((*self._ctx.config.v1.exclude_peers, *self._state.excluded, *kept)))
 
-def _bid_request(ctx: Context, nodes: Iterable[str], nonce: str, excluded: tuple[PeerID, ...]) -> messages.BidRequest:
-    return messages.BidRequest(
-        id=ctx.ensemble,
-        nonce=nonce,
-        request=tuple(messages.VersionedNodeRequest(v1=_node_request(ctx.config, node)) for node in nodes),
-        peer_exclusion=excluded,
-    )
+    # listening -----------------------------------------------------------------------------------------------------
 
+    async def _on_bid(self, message: Message[Any]) -> None:
+        try:
+            bids = self._checked(message)
+        except InvalidBid as exc:
+            self._refused += 1
+            if self._refused <= MAX_NOTES:
+                await self._ctx.note("bid_refused", {"peer": message.peer, "reason": exc.message})
+            return
+        is_new = [self._book.add(bid, trio.current_time()) for bid in bids]
+        self._arrived.set()
+        self._arrived = trio.Event()
+        for bid in itertools.compress(bids, is_new):
+            self._told += 1
+            if self._told <= MAX_NOTES:
+                await self._ctx.note("bid_received", describe_bid(bid))
 
-def _node_request(config: EnsembleConfig, node: str) -> messages.NodeRequest:
-    static, dynamic = node_ports(config, node)
-    return messages.NodeRequest(
-        node_id=node,
-        executors=node_executors(config, node),
-        resources=node_resources(config, node),
-        location=config.v1.nodes[node].location or LocationConstraints(),
-        public_ports=messages.PublicPorts(static=static, dynamic=dynamic),
-        general=messages.GeneralRequirements(privileged_docker=node_needs_privilege(config, node)),
-        allocations=node_parts(config, node),
-        capability=node_capability(config, node),
-    )
+    def _checked(self, message: Message[Any]) -> tuple[Bid, ...]:
+        """The bids in a message, one for each node.
+
+        :raises InvalidBid: none of them will do; why the first one does not.
+        """
+        data = message.envelope.msg
+        now_ns = self._ctx.actor.security.now_ns()
+        whole = verify_bid(data, ensemble=self._ctx.ensemble, nonce=self._nonce, now_ns=now_ns)
+        if whole.peer != message.peer or whole.handle.did != message.sender.did:
+            raise InvalidBid("the bid is not that of its sender")
+        if whole.peer in self._state.excluded or whole.peer in self._ctx.config.v1.exclude_peers:
+            raise InvalidBid("this peer is excluded")
+        if self._ctx.config.v1.edges:
+            if len(data) > MAX_PROOF_BYTES:
+                raise InvalidBid("the bid is too long")
+            whole = msgspec.structs.replace(whole, proof=bytes(data))
+        good, problems = [], []
+        for bid in for_each_node(whole):
+            problem = self._problem(bid)
+            problems.append(problem)
+            if not problem:
+                good.append(bid)
+        if not good:
+            raise InvalidBid(problems[0])
+        return tuple(good)
+
+    def _problem(self, bid: Bid) -> str:
+        kind = self._kinds.get(bid.node_id)
+        if kind is None:
+            return f"unknown node {bid.node_id[:80]}"
+        if kind.pinned:
+            if bid.peer != kind.pinned:
+                return f"node {bid.node_id} is pinned to another peer"
+        elif self._state.only_peers:
+            if bid.peer not in self._state.only_peers:
+                return "this peer was not asked"
+        elif bid.free is not None and draw(self._nonce, bid.peer) >= self._share:
+            return "the peer bid out of turn"
+        if not affordable(bid, kind.price_limits):
+            return f"it asks more than node {bid.node_id} may cost"
+        peers = self._book.peers(bid.node_id)
+        if len(peers) >= MAX_BIDS_PER_NODE * len(kind.nodes) and bid.peer not in peers:
+            return f"there are enough bids for node {bid.node_id}"
+        return ""

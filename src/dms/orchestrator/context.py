@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from dms.actor.actor import Actor
 from dms.ensemble.config import EnsembleConfig
+from dms.orchestrator.refusals import Hearing
 from dms.types.ids import EnsembleID
 
 Note = Callable[[str, dict[str, object]], Awaitable[None]]
@@ -21,3 +22,6 @@ class Context:
     config: EnsembleConfig
     actor: Actor
     note: Note
+    hearing: Hearing = field(default_factory=Hearing)
+    is_dry_run: bool = False
+    """Only to see who would bid."""
