@@ -41,17 +41,21 @@ class _Message:
     from (``origin``).
     """
 
-    __slots__ = ("claimed", "origin", "sender", "subjects", "tokens", "unread")
+    __slots__ = ("origin", "sender", "subjects", "tokens", "unread")
 
     def __init__(self, origin: DID, sender: DID | None, unread: list[Listed]) -> None:
         self.origin = origin
         self.sender = sender
-        self.claimed = origin if sender is None else sender
         self.unread = unread
         """The next one last."""
         self.tokens: dict[bytes, Token] = {}
         self.subjects: list[str] = []
         """Under which it is found."""
+
+    @property
+    def claimed(self) -> DID:
+        """Who answers for it."""
+        return self.origin if self.sender is None else self.sender
 
 
 _Arrival: TypeAlias = tuple[str, bytes]
@@ -90,12 +94,11 @@ class Admission:
         """See :meth:`CapabilityContext.consume`."""
         listed = split_token_list(blob)
         pub = _NO_SENDER if sender is None else sender.pub
-        message = _Message(origin, None if sender is None else _did_of_pub(pub), listed)
+        message = _Message(origin, None if sender is None else _did_of_pub(pub), [*reversed(listed)])
         if self._refused:
             self._refused.pop(message.claimed, None)
         if not listed:
             return
-        listed.reverse()
         count = len(listed)
         if message.sender is not None and count <= _MAX_UNREAD and count <= self._max_held - self._count:
             self._index(message, message.sender.uri)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Annotated, Final, NamedTuple, TypeAlias
 
 import msgspec
@@ -279,7 +279,7 @@ class _Outer(Wire):
 
 
 class _List(Wire):
-    tok: tuple[msgspec.Raw, ...] = ()
+    tok: list[msgspec.Raw] = msgspec.field(default_factory=list)
 
 
 Listed: TypeAlias = msgspec.Raw | Token | None
@@ -313,7 +313,7 @@ def decode_token_list(blob: bytes) -> TokenList:
     return TokenList(tok=tuple([read_listed(member) for member in split_token_list(blob)]))
 
 
-def split_token_list(blob: bytes) -> list[Listed]:
+def split_token_list(blob: bytes) -> Sequence[Listed]:
     """The members of the token list of a message, each for :func:`read_listed`: most messages are decided by the first.
 
     :raises BlobTooBig: more than :data:`MAX_BLOB_BYTES`.
@@ -322,9 +322,9 @@ def split_token_list(blob: bytes) -> list[Listed]:
     if len(blob) > MAX_BLOB_BYTES:
         raise _too_big(blob)
     try:
-        return list(_decode_list(blob or b"{}").tok)
+        return _decode_list(blob or b"{}").tok
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return list(_read_tolerantly(blob, TokenList).tok)
+        return _read_tolerantly(blob, TokenList).tok
 
 
 def read_listed(member: Listed) -> Token | None:
