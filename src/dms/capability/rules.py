@@ -106,7 +106,7 @@ def allows_action(token: Token, other: Token) -> bool:
     return (
         (not body.aud.uri or body.aud.uri == claimed.aud.uri)
         and all_implied(body.caps, claimed.cap or ())
-        and all_implied(body.topics, claimed.topic)
+        and (not claimed.topic or all_implied(body.topics, claimed.topic))
     )
 
 

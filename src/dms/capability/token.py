@@ -359,11 +359,11 @@ def decode_token(data: bytes) -> Token:
 
 def keep_parsed(token: Token) -> None:
     """Recognise the bytes of ``token``, and of those that it rests on, when they come again. Only for valid ones."""
-    link = token.levels[0].chain
+    wire, link = token.wire, token.levels[0].chain
     while link is not None and _parsed.keep(link.wire, link):
         link = link.levels[0].chain
-    if _parsed.is_recurring(token.wire):
-        _parsed.keep(token.wire, token)
+    if _parsed.is_recurring(wire):
+        _parsed.keep(wire, token)
 
 
 def _read(data: bytes) -> Token:

@@ -151,7 +151,7 @@ def _link_finding(index: int, child: DMSToken, parent: DMSToken) -> Finding | No
 
 def _signature_finding(index: int, level: DMSToken, trust: TrustContext) -> Finding | None:
     try:
-        if trust.anchor(level.iss).verify(level.signed_bytes(), level.sig):
+        if trust.anchor(level.iss).public_key.verify(level.signed_bytes(), level.sig):
             return None
     except DMSError as exc:
         return Finding(Rule.UNRESOLVED, index, exc)
