@@ -6,7 +6,7 @@ The rules are pure; :class:`Bidder` applies them to this machine and remembers w
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
 import msgspec
@@ -23,9 +23,12 @@ from dms.node.telling import Teller
 from dms.node.worklog import WorkLog
 from dms.observe import get_logger
 from dms.orchestrator import messages
-from dms.orchestrator.bid import sign_bid
+from dms.orchestrator.bid import MAX_PRICES, PriceBid, TimeBid, sign_bid
+from dms.orchestrator.node_names import NodeNames
+from dms.orchestrator.sampling import delay_s, draw, network_size, share
+from dms.orchestrator.wishes import member_part
 from dms.resources.arithmetic import check, fits
-from dms.resources.capability import Connectivity, HardwareCapability, Locality, StorageUnit
+from dms.resources.capability import Connectivity, HardwareCapability, Locality, StorageUnit, Time
 from dms.resources.capability import check as check_capability
 from dms.resources.capability_comparison import unmet as unmet_capability
 from dms.resources.comparison import unmet
@@ -40,6 +43,8 @@ MAX_NODE_REQUESTS = 1_000
 """Of one message; a longer list is cut, not refused."""
 MAX_REASON_CHARS = 500
 NS_PER_S = 10**9
+ENDLESS_S = 10**9
+"""Who lets work run longer than that sets no limit."""
 
 log = get_logger(__name__)
 
@@ -165,13 +170,16 @@ def _can_have(offer: Offerings, port: int) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Remembered:
-    """What was offered to an ensemble: to which orchestrator, the nodes, and until when (UNIX nanoseconds)."""
+    """What was offered to an ensemble: to which orchestrator, for which requests and the nodes that each stands for, and
+    until when (UNIX nanoseconds)."""
 
     orchestrator: ActorID
-    nodes: frozenset[str]
     expiry_ns: int
-    wants: Mapping[str, Mapping[str, Resources]] = field(default_factory=dict)
-    """What each allocation of a node wants, where that was told."""
+    kinds: Mapping[str, tuple[messages.NodeRequest, NodeNames]]
+
+    def request_of(self, node: str) -> messages.NodeRequest | None:
+        """What was asked for this node, if it was bid for."""
+        return next((request for request, names in self.kinds.values() if node in names), None)
 
 
 class Machine(Protocol):
@@ -201,16 +209,28 @@ class Bidder:
         :raises NoBid: this orchestrator got none, or it has expired.
         """
         bid = self._bids.get(ensemble)
-        if bid is None or node not in bid.nodes or bid.orchestrator != orchestrator:
+        if bid is None or bid.orchestrator != orchestrator or bid.request_of(node) is None:
             raise NoBid(f"no bid requests for ensemble id: {ensemble}")
         if bid.expiry_ns < self._actor.security.now_ns():
             raise NoBid(f"the bid for ensemble id {ensemble} has expired")
         return bid.expiry_ns
 
     def wants(self, ensemble: EnsembleID, node: str) -> Mapping[str, Resources]:
-        """What each allocation of a node that was bid for wants, as far as that was told."""
+        """What each allocation of a node that was bid for wants, if there are several and that was told."""
         bid = self._bids.get(ensemble)
-        return bid.wants.get(node, {}) if bid is not None else {}
+        request = bid.request_of(node) if bid is not None else None
+        return parts_of(request, node) if request is not None else {}
+
+    def has_bid(self, ensemble: EnsembleID, orchestrator: ActorID) -> bool:
+        """Whether this orchestrator has a bid of ours for something in the ensemble that holds."""
+        bid = self._bids.get(ensemble)
+        now_ns = self._actor.security.now_ns()
+        return bid is not None and bid.orchestrator == orchestrator and bid.expiry_ns >= now_ns
+
+    def is_bidding(self, ensemble: EnsembleID) -> bool:
+        """Whether somebody has a bid of ours for the ensemble that holds."""
+        bid = self._bids.get(ensemble)
+        return bid is not None and bid.expiry_ns >= self._actor.security.now_ns()
 
     def forget(self, ensemble: EnsembleID, orchestrator: ActorID) -> None:
         """Drop what was offered to an ensemble of this orchestrator."""
@@ -225,67 +245,87 @@ class Bidder:
         self._answered = {k: expiry_ns for k, expiry_ns in self._answered.items() if expiry_ns >= now_ns}
 
     async def on_request(self, message: Message[messages.BidRequest]) -> None:
-        """Reply once per node that fits; silence otherwise."""
+        """One bid for all that fits, or for one of it to those that know no such bids; else silence, or reasons."""
         request = message.payload
         wanted = [entry.v1 for entry in (request.request or ())[:MAX_NODE_REQUESTS]]
         # pinned nodes are asked for directly and the others by broadcast, in one round
         key = (request.id, request.nonce, frozenset(node.node_id for node in wanted))
-        if key in self._answered or len(self._answered) >= MAX_REMEMBERED:
+        if key in self._answered or len(self._answered) >= MAX_REMEMBERED or not self._is_our_turn(request):
             return
         check_ensemble_id(request.id)
         now_ns = self._actor.security.now_ns()
         expiry_ns = now_ns + int(BID_LIFETIME_S * NS_PER_S)
         self._answered[key] = expiry_ns
+        if request.sampling is not None:
+            await trio.sleep(delay_s(request.sampling, request.nonce, self._actor.network.peer_id))
         offer = await self._machine.offerings()
         if offer is None:
             idle = Reason(Rule.NOT_OFFERED, "this machine is not offered")
             self._note(message, [], {idle: [node.node_id for node in wanted]}, expiry_ns)
             return
-        accepted: list[str] = []
+        accepted: dict[str, tuple[messages.NodeRequest, NodeNames]] = {}
         refused: dict[Reason, list[str]] = {}
         for node in wanted:
             await trio.lowlevel.checkpoint()  # each may take a while to decide
             reason = why_not(node, offer, request.peer_exclusion or ())
+            if reason is None:
+                try:
+                    accepted[node.node_id] = (node, NodeNames((node.node_id, *(node.nodes or ()))))
+                except DMSError as exc:
+                    reason = Reason(Rule.INVALID, exc.message)
             if reason is not None:
                 log.info("no_bid", ensemble=request.id, node=node.node_id, rule=reason.rule.value, reason=reason.text)
                 refused.setdefault(reason, []).append(node.node_id)
-            else:
-                accepted.append(node.node_id)
         requester = message.sender.id
         known = self._bids.get(request.id)
         if known is not None and known.expiry_ns < now_ns:
             known = None
         if accepted and known is not None and known.orchestrator != requester:
             log.info("no_bid", ensemble=request.id, reason="somebody else uses this id")
-            self._note(message, [], {Reason(Rule.TAKEN, "somebody else uses this id"): accepted}, expiry_ns)
+            self._note(message, [], {Reason(Rule.TAKEN, "somebody else uses this id"): list(accepted)}, expiry_ns)
             return
-        self._note(message, accepted, refused, expiry_ns)
+        self._note(message, list(accepted), refused, expiry_ns)
         await self._tell(message, refused)
         if not accepted:
             return
-        nodes = frozenset(accepted) | (known.nodes if known else frozenset())
-        wants = {node.node_id: node.allocations for node in wanted if node.node_id in accepted and node.allocations}
         if not request.is_dry_run:
-            self._bids[request.id] = Remembered(
-                requester, nodes, expiry_ns, {**(known.wants if known else {}), **wants}
-            )
-        for node_id in accepted:
-            bid = sign_bid(
-                self._actor.security.key,
-                ensemble=request.id,
-                node_id=node_id,
-                handle=self._actor.handle,
-                location=offer.location,
-                addresses=self._actor.network.listen_addresses,
-                nonce=request.nonce,
-                expiry_ns=expiry_ns,
-                free=offer.free,
-            )
-            try:
-                await self._actor.reply(message.envelope, bid)
-            except DMSError as exc:
-                log.info("bid_not_delivered", ensemble=request.id, node=node_id, error=exc.message)
-                return
+            kinds = {**(known.kinds if known else {}), **accepted}
+            if len(kinds) > MAX_NODE_REQUESTS:
+                kinds = accepted
+            self._bids[request.id] = Remembered(requester, expiry_ns, kinds)
+        names = sorted(accepted, key=lambda name: draw(request.nonce, self._actor.network.peer_id, name))
+        bid = sign_bid(
+            self._actor.security.key,
+            ensemble=request.id,
+            node_id=names[0],
+            handle=self._actor.handle,
+            location=offer.location,
+            addresses=self._actor.network.listen_addresses,
+            nonce=request.nonce,
+            expiry_ns=expiry_ns,
+            free=offer.free,
+            also=tuple(sorted(names[1:])) if request.sampling is not None else (),
+            prices=tuple(
+                PriceBid(currency=p.currency, per_hour=p.currency_per_hour, per_result=p.total_per_job)
+                for p in offer.declared.price[:MAX_PRICES]
+            ),
+            time=TimeBid(max_s=_limit_s(offer.declared.time)),
+        )
+        try:
+            await self._actor.reply(message.envelope, bid)
+        except DMSError as exc:
+            log.info("bid_not_delivered", ensemble=request.id, nodes=len(names), error=exc.message)
+
+    def _is_our_turn(self, request: messages.BidRequest) -> bool:
+        """Whether this machine is among those that shall answer."""
+        sampling, network = request.sampling, self._actor.network
+        if sampling is None or sampling.target < 1:
+            return True
+        known = network_size(network.peer_id, network.known_peers())
+        if draw(request.nonce, network.peer_id) < share(sampling, known):
+            return True
+        self._actor.counters["bids.out_of_turn"] += 1
+        return False
 
     def _note(
         self,
@@ -317,3 +357,19 @@ class Bidder:
             await self._actor.reply(message.envelope, answer)
         except DMSError as exc:
             log.debug("reasons_not_delivered", ensemble=message.payload.id, error=exc.message)
+
+
+def parts_of(request: messages.NodeRequest, node: str) -> Mapping[str, Resources]:
+    """What each allocation of one node of a kind wants, if there are several and that was told."""
+    parts = request.allocations or {}
+    if len(parts) < 2:
+        return {}
+    return {member_part(request, name, node): part for name, part in parts.items()}
+
+
+def _limit_s(time: Time) -> int:
+    """How long work may last here at most; 0: as long as it likes."""
+    try:
+        return time.seconds if time.seconds < ENDLESS_S else 0
+    except DMSError:
+        return 0

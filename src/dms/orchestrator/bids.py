@@ -21,14 +21,15 @@ from dms.orchestrator.assignment import Assignment, assign
 from dms.orchestrator.bid import Bid, affordable, for_each_node, verify_bid
 from dms.orchestrator.context import Context
 from dms.orchestrator.errors import InvalidBid
+from dms.orchestrator.machine import BID_WINDOW_S
 from dms.orchestrator.matching import Unmatched
+from dms.orchestrator.refusals import is_refusal, read_refusals
 from dms.orchestrator.sampling import draw, jitter_ms, network_size, share
 from dms.orchestrator.state import DeploymentState
-from dms.orchestrator.wishes import Kind, requests_for, wishes_of
+from dms.orchestrator.wishes import Kind, Wishes, requests_for, wishes_of
 from dms.types.errors import DMSError
 from dms.types.ids import PeerID
 
-BID_WINDOW_S = 5.0
 STAGE_S = 1.25
 """If what was heard by then does not suffice, more peers are asked."""
 QUIET_S = 0.12
@@ -85,13 +86,24 @@ class BidBook:
             self._bids[name] = {p: (bid, at_s) for p, (bid, at_s) in bids.items() if now_s - at_s < KEEP_S}
 
 
-async def collect_bids(ctx: Context, state: DeploymentState, nonce: str, book: BidBook) -> tuple[Bid, ...]:
-    """One round: ask, and listen until the window closes, or all is found and the network has gone quiet."""
+async def collect_bids(
+    ctx: Context,
+    state: DeploymentState,
+    nonce: str,
+    book: BidBook | None = None,
+) -> tuple[Bid, ...]:
+    """One round: ask, and listen until the window closes, or all is found and the network has gone quiet.
+
+    ``book`` has what earlier rounds found, and keeps what this one does.
+    """
+    book = BidBook() if book is None else book
+    shunned = frozenset((*state.excluded, *ctx.config.v1.exclude_peers))
     book.prune(trio.current_time())
-    book.drop(state.excluded)
-    glance = assign(ctx.config, book, state.measured, work=GLANCE_WORK)
+    book.drop(shunned)
+    wishes = wishes_of(ctx.config)
+    glance = assign(wishes, book, state.measured, work=GLANCE_WORK)
     if isinstance(glance, Unmatched):
-        await _Round(ctx, state, nonce, book, glance).run()
+        await _Round(ctx, state, nonce, book, wishes, shunned, glance).run()
     else:
         await ctx.note("bids_kept", {"count": len(book)})
     return tuple(book)
@@ -112,9 +124,18 @@ def describe_bid(bid: Bid) -> dict[str, object]:
 class _Round:
     """One round under one nonce."""
 
-    def __init__(self, ctx: Context, state: DeploymentState, nonce: str, book: BidBook, lacking: Unmatched) -> None:
+    def __init__(
+        self,
+        ctx: Context,
+        state: DeploymentState,
+        nonce: str,
+        book: BidBook,
+        wishes: Wishes,
+        shunned: frozenset[PeerID],
+        lacking: Unmatched,
+    ) -> None:
         self._ctx, self._state, self._nonce, self._book = ctx, state, nonce, book
-        self._kinds = wishes_of(ctx.config).kinds
+        self._wishes, self._kinds, self._shunned = wishes, wishes.kinds, shunned
         names = set(lacking.without_bids or lacking.contended)
         self._asked = tuple(kind for kind in self._kinds.values() if not names.isdisjoint(kind.nodes))
         network = ctx.actor.network
@@ -141,7 +162,7 @@ class _Round:
         heard: Assignment | None = None
         while True:
             if heard is None or isinstance(heard, Unmatched):
-                heard = assign(self._ctx.config, self._book, self._state.measured, work=GLANCE_WORK)
+                heard = assign(self._wishes, self._book, self._state.measured, work=GLANCE_WORK)
             if isinstance(heard, Unmatched):
                 await self._arrived.wait()
                 await trio.sleep(QUIET_S if heard.contended else min(QUIET_S, PAUSE_PER_BID_S * len(self._book)))
@@ -173,7 +194,7 @@ class _Round:
         last = int(BID_WINDOW_S / STAGE_S) - 1
         excluded = self._excluded(kinds)
         for stage in itertools.count():
-            is_last = self._share >= 1 and stage > 0 or stage >= last
+            is_last = (self._share >= 1 and stage > 0) or stage >= last
             wanted = messages.Sampling(target=0 if is_last else target, size=self._size, stage=stage)
             self._share = share(wanted)
             wanted = msgspec.structs.replace(wanted, jitter_ms=jitter_ms(self._share * self._size))
@@ -212,19 +233,28 @@ class _Round:
         excluded: tuple[PeerID, ...],
     ) -> messages.BidRequest:
         return messages.BidRequest(
-            id=self._ctx.ensemble, nonce=self._nonce, request=portion, peer_exclusion=excluded, sampling=sampling
+            id=self._ctx.ensemble,
+            nonce=self._nonce,
+            request=portion,
+            peer_exclusion=excluded,
+            sampling=sampling,
+            wants_reasons=True,
+            is_dry_run=self._ctx.is_dry_run,
         )
 
     def _excluded(self, kinds: list[Kind]) -> tuple[PeerID, ...]:
         """Those that shall not host, and those whose bids for all of this are kept."""
         known = set.intersection(*(self._book.peers(kind.name) for kind in kinds))
         kept = sorted(known)[:MAX_EXCLUDED]
-        return tuple(dict.fromkeys((*self._ctx.config.v1.exclude_peers, *self._state.excluded, *kept)))
+        return (*sorted(self._shunned), *kept)
 
     # listening -----------------------------------------------------------------------------------------------------
 
     async def _on_bid(self, message: Message[Any]) -> None:
         try:
+            if is_refusal(message.envelope.msg):
+                await self._on_refusal(message)
+                return
             bids = self._checked(message)
         except InvalidBid as exc:
             self._refused += 1
@@ -234,10 +264,19 @@ class _Round:
         is_new = [self._book.add(bid, trio.current_time()) for bid in bids]
         self._arrived.set()
         self._arrived = trio.Event()
+        for bid in bids:
+            self._ctx.hearing.forget(bid.peer, bid.node_id)
         for bid in itertools.compress(bids, is_new):
             self._told += 1
             if self._told <= MAX_NOTES:
                 await self._ctx.note("bid_received", describe_bid(bid))
+
+    async def _on_refusal(self, message: Message[Any]) -> None:
+        """A peer tells why it does not bid."""
+        data, ensemble = message.envelope.msg, self._ctx.ensemble
+        refused = read_refusals(data, ensemble=ensemble, nonce=self._nonce, known=self._kinds)
+        for news in self._ctx.hearing.take(message.peer, refused):
+            await self._ctx.note("bid_declined", news)
 
     def _checked(self, message: Message[Any]) -> tuple[Bid, ...]:
         """The bids in a message, one for each node.
@@ -249,7 +288,7 @@ class _Round:
         whole = verify_bid(data, ensemble=self._ctx.ensemble, nonce=self._nonce, now_ns=now_ns)
         if whole.peer != message.peer or whole.handle.did != message.sender.did:
             raise InvalidBid("the bid is not that of its sender")
-        if whole.peer in self._state.excluded or whole.peer in self._ctx.config.v1.exclude_peers:
+        if whole.peer in self._shunned:
             raise InvalidBid("this peer is excluded")
         if self._ctx.config.v1.edges:
             if len(data) > MAX_PROOF_BYTES:

@@ -23,7 +23,7 @@ from dms.ensemble.config import EnsembleConfig
 from dms.identity.ids import DID, did_of
 from dms.observe import get_logger
 from dms.orchestrator import effects, messages
-from dms.orchestrator.bids import collect_bids
+from dms.orchestrator.bids import BidBook, collect_bids
 from dms.orchestrator.context import Context
 from dms.orchestrator.errors import DeploymentNotRunning, NotAllocated, NothingToRead
 from dms.orchestrator.events import (
@@ -99,6 +99,7 @@ class Deployment:
         self._logs = logs
         self._liveness_timeout_s = liveness_timeout_s
         self._context = Context(self.id, self.config, actor, self._note)
+        self._book = BidBook()
         self._inbox_send, self._inbox = trio.open_memory_channel[_Posted](math.inf)
         self._has_ended = False
         self._changes_told = 0
@@ -264,7 +265,7 @@ class Deployment:
         match instruction:
             case CollectBids(number):
                 await self._note("bids_requested", {"round": number})
-                bids = await collect_bids(self._context, self.state, secrets.token_hex(12))
+                bids = await collect_bids(self._context, self.state, secrets.token_hex(12), self._book)
                 self._post(BidsCollected(at_ns=self._now(), round=number, bids=bids))
             case Commit():
                 self._grant_providers()
@@ -278,6 +279,7 @@ class Deployment:
                 self._grant_providers()
                 self._post(StartsDone(at_ns=self._now(), results=await effects.start_all(self._context, self.state)))
             case Revert(bids):
+                self._book.drop(bid.peer for bid in bids)
                 peers = await effects.revert(self._context, bids)
                 self._post(Reverted(at_ns=self._now(), peers=peers))
             case ShutdownAll():

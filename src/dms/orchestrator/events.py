@@ -12,7 +12,9 @@ import msgspec
 
 from dms.actor.handle import Handle
 from dms.orchestrator.bid import Bid
+from dms.orchestrator.measured import MeasuredPair
 from dms.types.gojson import Wire
+from dms.types.ids import PeerID
 
 # events --------------------------------------------------------------------------------------------------------------
 
@@ -29,6 +31,14 @@ class BidsCollected(Wire, tag="bids_collected", tag_field="event"):
     at_ns: int
     round: int
     bids: tuple[Bid, ...]
+
+
+class EdgesMeasured(Wire, tag="edges_measured", tag_field="event"):
+    """Connections between peers were measured, or could not be."""
+
+    at_ns: int
+    round: int
+    pairs: tuple[MeasuredPair, ...]
 
 
 class Committed(Wire):
@@ -124,6 +134,7 @@ class Settled(Wire, tag="settled", tag_field="event"):
 Event = (
     Begun
     | BidsCollected
+    | EdgesMeasured
     | CommitsDone
     | AllocatesDone
     | StartsDone
@@ -144,6 +155,14 @@ class CollectBids:
     """Ask for bids and answer with :class:`BidsCollected`."""
 
     round: int
+
+
+@dataclass(frozen=True, slots=True)
+class MeasureEdges:
+    """Measure between these pairs of peers and answer with :class:`EdgesMeasured`."""
+
+    round: int
+    pairs: tuple[tuple[PeerID, PeerID], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,5 +217,15 @@ class Finish:
 
 
 Instruction = (
-    CollectBids | Commit | Allocate | StartAll | Revert | Supervise | FetchLogs | EndLost | ShutdownAll | Finish
+    CollectBids
+    | MeasureEdges
+    | Commit
+    | Allocate
+    | StartAll
+    | Revert
+    | Supervise
+    | FetchLogs
+    | EndLost
+    | ShutdownAll
+    | Finish
 )

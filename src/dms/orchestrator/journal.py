@@ -11,12 +11,14 @@ from dataclasses import dataclass
 
 from dms.ensemble.config import EnsembleConfig
 from dms.orchestrator.bids import describe_bid
+from dms.orchestrator.measured import describe_pair
 from dms.orchestrator.events import (
     AllocatesDone,
     AllocationEnded,
     Begun,
     BidsCollected,
     CommitsDone,
+    EdgesMeasured,
     Event,
     GivenUp,
     Reverted,
@@ -33,6 +35,9 @@ from dms.types.gojson import Wire
 from dms.types.ids import EnsembleID
 
 __all__ = ["DeploymentRecord", "Journal", "JournalEntry"]
+
+MAX_BIDS_TOLD = 100
+"""Of one event; a deployment of thousands of nodes hears many."""
 
 
 class StoredDeployment(Wire):
@@ -144,7 +149,12 @@ def _describe(event: Event, after: DeploymentState) -> dict[str, object]:
     match event:
         case BidsCollected():
             chosen = {node: bid.peer for node, bid in sorted(after.assignment.items())}
-            return {"round": event.round, "bids": [describe_bid(b) for b in event.bids], "chosen": chosen}
+            told: dict[str, object] = {"bids": [describe_bid(bid) for bid in event.bids[:MAX_BIDS_TOLD]]}
+            more = len(event.bids) - MAX_BIDS_TOLD
+            return {"round": event.round} | told | {"chosen": chosen} | ({"more_bids": more} if more > 0 else {})
+        case EdgesMeasured():
+            told = {"pairs": [describe_pair(pair) for pair in event.pairs[:MAX_BIDS_TOLD]]}
+            return {"round": event.round} | told | {"chosen": {n: b.peer for n, b in sorted(after.assignment.items())}}
         case CommitsDone():
             return {"refused": {k: r.error for k, r in sorted(event.results.items()) if not r.ok}}
         case AllocatesDone():

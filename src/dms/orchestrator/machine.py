@@ -22,7 +22,8 @@ import msgspec
 from dms.allocation.machine import AllocationState
 from dms.ensemble.config import EnsembleConfig
 from dms.ensemble.ids import allocation_id
-from dms.ensemble.requirements import node_resources
+from dms.orchestrator.assignment import Measure, assign
+from dms.orchestrator.bid import Bid
 from dms.orchestrator.events import (
     Allocate,
     AllocatesDone,
@@ -32,12 +33,14 @@ from dms.orchestrator.events import (
     CollectBids,
     Commit,
     CommitsDone,
+    EdgesMeasured,
     EndLost,
     Event,
     FetchLogs,
     Finish,
     GivenUp,
     Instruction,
+    MeasureEdges,
     Revert,
     Reverted,
     Settled,
@@ -48,14 +51,18 @@ from dms.orchestrator.events import (
     StartsDone,
     Supervise,
 )
-from dms.orchestrator.matching import Unmatched, Wanted, match
+from dms.orchestrator.matching import Unmatched
 from dms.orchestrator.state import LOST, AllocationRecord, DeploymentState, Phase
+from dms.orchestrator.wishes import wishes_of
 from dms.types.ids import EnsembleID
 
 MAX_PROVISION_ATTEMPTS = 3
 """Starting may fail for a reason of one machine; after this many machines it is the ensemble's fault."""
 
 BID_WINDOW_S = 5.0
+MAX_MEASURINGS = 12
+"""Of one round of bids: each tells more, and the first usually enough."""
+MAX_MEASURED = 20_000
 NS_PER_S = 10**9
 
 Step = tuple[DeploymentState, tuple[Instruction, ...]]
@@ -75,14 +82,6 @@ def begin(ensemble: EnsembleID, config: EnsembleConfig, *, now_ns: int, deadline
             records[record.key] = record
     return DeploymentState(
         phase=Phase.PREPARING, deadline_ns=deadline_ns, created_ns=now_ns, updated_ns=now_ns, allocations=records
-    )
-
-
-def wanted_nodes(config: EnsembleConfig) -> tuple[Wanted, ...]:
-    """What the ensemble's nodes need, for the matching."""
-    return tuple(
-        Wanted(node_id, node_resources(config, node_id), node.peer or None)
-        for node_id, node in sorted(config.v1.nodes.items())
     )
 
 
@@ -134,6 +133,8 @@ def _step(state: DeploymentState, config: EnsembleConfig, event: Event) -> Step:
             return _with(state, round=1), (CollectBids(1),)
         case BidsCollected() if phase is Phase.PREPARING and event.round == state.round:
             return _on_bids(state, config, event)
+        case EdgesMeasured() if phase is Phase.GENERATING and event.round == state.round:
+            return _on_measured(state, config, event)
         case CommitsDone() if phase is Phase.COMMITTING:
             return _on_commits(state, event)
         case AllocatesDone() if phase is Phase.COMMITTING:
@@ -153,9 +154,25 @@ def _step(state: DeploymentState, config: EnsembleConfig, event: Event) -> Step:
 
 
 def _on_bids(state: DeploymentState, config: EnsembleConfig, event: BidsCollected) -> Step:
-    result = match(wanted_nodes(config), event.bids)
+    return _assigned(_with(state, measurings=0), config, event.bids, event.at_ns)
+
+
+def _on_measured(state: DeploymentState, config: EnsembleConfig, event: EdgesMeasured) -> Step:
+    news = {(pair.a, pair.b): pair for pair in (*state.measured, *event.pairs)}
+    measured = tuple(news.values())[-MAX_MEASURED:]
+    return _assigned(_with(state, measured=measured), config, state.heard, event.at_ns)
+
+
+def _assigned(state: DeploymentState, config: EnsembleConfig, bids: tuple[Bid, ...], at_ns: int) -> Step:
+    result = assign(wishes_of(config), bids, state.measured)
+    state = _with(state, heard=())
+    if isinstance(result, Measure):
+        if state.measurings >= MAX_MEASURINGS:
+            return _next_round(state, at_ns, "no placement that keeps the edges was found in time, and none excluded")
+        measuring = _with(state, phase=Phase.GENERATING, heard=bids, measurings=state.measurings + 1)
+        return measuring, (MeasureEdges(state.round, result.pairs),)
     if isinstance(result, Unmatched):
-        return _next_round(state, event.at_ns, str(result))
+        return _next_round(state, at_ns, str(result))
     records = {key: _with_record(record, peer=result[record.node_id].peer) for key, record in state.allocations.items()}
     peers = {bid.peer for bid in result.values()}
     chosen = _with(

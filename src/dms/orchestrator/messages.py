@@ -109,6 +109,8 @@ class BidRequest(Wire, kw_only=True):
     """Ours: whoever does not bid may say why (:mod:`dms.orchestrator.refusals`)."""
     is_dry_run: bool = msgspec.field(name="DryRun", default=False)
     """Ours: only asked to see who would bid; nothing will be committed."""
+    sampling: Sampling | None = msgspec.field(name="Sampling", default=None)
+    """Ours. Whoever sends it understands one bid for several nodes."""
 
 
 # commit, allocate, revert --------------------------------------------------------------------------------------------
@@ -258,13 +260,13 @@ class ResourceUsage(Wire):
     network_tx_bytes: int = 0
 
 
-class Health(Wire):
+class Health(Wire, kw_only=True):
     """The last health check; ``check_type`` is ``none``, ``self`` or ``executor``."""
 
-    healthy: bool = True
+    healthy: bool
     last_check_time: int = 0
     message: str = ""
-    check_type: str = "none"
+    check_type: str
 
 
 class Liveness(Wire):
@@ -275,7 +277,7 @@ class Liveness(Wire):
     timestamp: int
     sequence_number: int
     health_check_enabled: bool = False
-    health: Health = msgspec.field(default_factory=Health)
+    health: Health = msgspec.field(default_factory=lambda: Health(healthy=True, check_type="none"))
     resource_usage: ResourceUsage = msgspec.field(default_factory=ResourceUsage)
     version: str = "0.1"
 

@@ -10,6 +10,7 @@ from dms.actor.handle import Handle
 from dms.allocation.machine import AllocationState
 from dms.ensemble.ids import allocation_key
 from dms.orchestrator.bid import Bid
+from dms.orchestrator.measured import MeasuredPair
 from dms.types.gojson import Wire
 from dms.types.ids import AllocationID, PeerID
 
@@ -93,6 +94,14 @@ class DeploymentState(Wire):
     round: int = 0
     attempts: int = 0
     """How often provisioning was tried."""
+    only_peers: tuple[PeerID, ...] = ()
+    """Ask these for bids, and nobody else."""
+    heard: tuple[Bid, ...] = ()
+    """While edges are measured: the bids that it is about."""
+    measurings: int = 0
+    """How often edges were measured in this round of bids."""
+    measured: tuple[MeasuredPair, ...] = ()
+    """What is known of the connections between peers."""
     assignment: dict[str, Bid] = msgspec.field(default_factory=dict)
     owed: tuple[Bid, ...] = ()
     """Of peers that must still be told to give everything back."""

@@ -31,6 +31,7 @@ from dms.types.ids import PeerID
 
 MAX_REQUEST_BYTES = 64 * 1024
 """Of one request; more kinds are asked for by several. A broadcast has room for twice that."""
+MAX_RECENT = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,9 +133,9 @@ def requests_for(kinds: Iterable[Kind]) -> Iterator[tuple[VersionedNodeRequest, 
         yield tuple(portion)
 
 
-def member_parts(request: NodeRequest, node: str) -> frozenset[str]:
-    """The names of the allocations of one node of a kind, as far as they were told with that of its first one."""
-    return frozenset(_renamed(name, request.node_id, node) for name in request.allocations or {})
+def member_part(request: NodeRequest, allocation: str, node: str) -> str:
+    """The allocation of ``node``, of the kind of ``request``, that corresponds to one of the kind's first node."""
+    return _renamed(allocation, request.node_id, node)
 
 
 def _essence(request: NodeRequest, pinned: PeerID) -> bytes:
@@ -158,3 +159,17 @@ def _renamed(name: str, example: str, node: str) -> str:
         return f"{theirs[0]}-*"
     other = split_member(node)
     return name if other is None else f"{theirs[0]}-{other[1]:04d}"
+
+
+_recent: list[tuple[EnsembleConfig, Wishes]] = []
+
+
+def wishes_of(config: EnsembleConfig) -> Wishes:
+    """What this ensemble asks for; worked out once for the ensembles in hand, as thousands of nodes take a while."""
+    for known, wishes in _recent:
+        if known is config:
+            return wishes
+    wishes = Wishes(config)
+    _recent.insert(0, (config, wishes))
+    del _recent[MAX_RECENT:]
+    return wishes

@@ -24,8 +24,10 @@ from dms.orchestrator.messages import (
     GeneralRequirements,
     NodeRequest,
     PublicPorts,
+    Sampling,
     VersionedNodeRequest,
 )
+from dms.orchestrator.sampling import draw, share
 from dms.resources.capability import (
     KYC,
     Connectivity,
@@ -251,9 +253,12 @@ class Desk:
     def __init__(self, world: World, bidder: Bidder, machine: FakeMachine, bids: list[Any], sender: Any) -> None:
         self.world, self.bidder, self.machine, self.bids, self.sender = world, bidder, machine, bids, sender
 
-    async def ask(self, *nodes: NodeRequest, nonce: str = "1", id_: str = ENSEMBLE, inbox: str = "root") -> int:
+    async def ask(
+        self, *nodes: NodeRequest, nonce: str = "1", id_: str = ENSEMBLE, inbox: str = "root", **members: Any
+    ) -> int:
         """How many bids come back."""
-        request = BidRequest(id=EnsembleID(id_), nonce=nonce, request=tuple(VersionedNodeRequest(v1=n) for n in nodes))
+        entries = tuple(VersionedNodeRequest(v1=n) for n in nodes)
+        request = BidRequest(id=EnsembleID(id_), nonce=nonce, request=entries, **members)
         sender = self.sender.handle
         if inbox != "root":
             sender = msgspec.structs.replace(sender, id=ActorID.of(key_of(inbox).public))
@@ -284,15 +289,80 @@ async def at_desk(world: World, run: Callable[[Desk], Any]) -> None:
         await run(Desk(world, Bidder(us, machine), machine, bids, asker))
 
 
-async def test_one_bid_for_each_node_that_fits(autojump_clock: MockClock) -> None:
+async def test_one_bid_for_all_nodes_that_fit(autojump_clock: MockClock) -> None:
     async def run(desk: Desk) -> None:
-        assert await desk.ask(WANTED, wanting(node_id="n2"), wanting(node_id="n3", executors=("qemu",))) == 2
-        assert [b["V1"]["NodeID"] for b in desk.bids] == ["n1", "n2"]
+        wanted = (WANTED, wanting(node_id="n2"), wanting(node_id="n3", executors=("qemu",)))
+        assert await desk.ask(*wanted, sampling=Sampling()) == 1
+        bid = desk.bids[0]
+        assert sorted((bid["V1"]["NodeID"], *bid["Offer"]["nodes"])) == ["n1", "n2"]
         who = desk.sender.handle.id
         expiry = desk.bidder.check(ENSEMBLE, "n2", who)
         assert expiry <= wall_clock_ns() + BID_LIFETIME_S * 10**9
         with pytest.raises(NoBid, match="no bid requests for ensemble id"):
             desk.bidder.check(ENSEMBLE, "n3", who)
+
+    await at_desk(World(), run)
+
+
+async def test_who_knows_no_bids_for_several_nodes_gets_one_for_one_of_them(autojump_clock: MockClock) -> None:
+    async def run(desk: Desk) -> None:
+        wanted = [wanting(node_id=f"n{number}") for number in range(4)]
+        seen = set()
+        for nonce in range(30):
+            assert await desk.ask(*wanted, nonce=str(nonce)) == 1
+            assert "nodes" not in desk.bids[-1]["Offer"]
+            seen.add(desk.bids[-1]["V1"]["NodeID"])
+        assert seen == {"n0", "n1", "n2", "n3"}, "not always the same, or the others would get no bids"
+
+    await at_desk(World(), run)
+
+
+async def test_a_bid_for_a_kind_holds_for_all_its_nodes_and_no_others(autojump_clock: MockClock) -> None:
+    async def run(desk: Desk) -> None:
+        kind = wanting(node_id="w-0001", nodes=("w-0002..w-9999", "x"))
+        assert await desk.ask(kind, sampling=Sampling()) == 1
+        who = desk.sender.handle.id
+        for name in ("w-0001", "w-0002", "w-9999", "x"):
+            assert desk.bidder.check(ENSEMBLE, name, who)
+        for name in ("w-0000", "w-10000", "w-2", "y", "w-0002..w-9999"):
+            with pytest.raises(NoBid):
+                desk.bidder.check(ENSEMBLE, name, who)
+        assert await desk.ask(wanting(node_id="a", nodes=("w-1..w-999999",)), nonce="2", sampling=Sampling()) == 0
+
+    await at_desk(World(), run)
+
+
+async def test_only_those_whose_turn_it_is_answer_and_the_others_when_more_are_asked(autojump_clock: MockClock) -> None:
+    us = key_of("us")
+    turn = draw("1", peer_id_of(us.public))
+
+    async def run(desk: Desk) -> None:
+        many = int(10 / turn)
+        few = Sampling(target=9, size=many)
+        assert share(few) < turn
+        assert await desk.ask(WANTED, sampling=few) == 0
+        assert await desk.ask(WANTED, sampling=msgspec.structs.replace(few, stage=1)) == 1
+        assert await desk.ask(WANTED, sampling=Sampling(stage=2)) == 0, "it has answered"
+
+    await at_desk(World(), run)
+
+
+async def test_answers_wait_for_their_moment(autojump_clock: MockClock) -> None:
+    async def run(desk: Desk) -> None:
+        began_s = trio.current_time()
+        assert await desk.ask(WANTED, sampling=Sampling(jitter_ms=10**9)) == 1
+        assert 1 < trio.current_time() - began_s < 2.1, "a second at most, and the one that the desk waits"
+
+    await at_desk(World(), run)
+
+
+async def test_a_bid_says_what_it_costs_and_how_long_work_may_last(autojump_clock: MockClock) -> None:
+    async def run(desk: Desk) -> None:
+        desk.machine.offer = offering(declared=DECLARED)
+        assert await desk.ask(WANTED) == 1
+        offer = desk.bids[0]["Offer"]
+        assert offer["prices"] == [{"currency": "NTX", "per_hour": 0.5, "per_result": 2.0}]
+        assert offer["time"] == {"max_s": 24 * 3600}
 
     await at_desk(World(), run)
 
