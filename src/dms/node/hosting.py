@@ -422,7 +422,7 @@ def _health_of(allocation: Allocation) -> messages.Health:
     """The last result of the registered check; a sign of life does not wait for another."""
     last = allocation.actor.health.last
     if allocation.health_check is None or last is None:
-        return messages.Health()
+        return messages.Health(healthy=True, check_type="none")
     problem, at_s = last
     age_ns = int((trio.current_time() - at_s) * NS_PER_S)
     return messages.Health(

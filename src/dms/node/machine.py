@@ -9,8 +9,8 @@ from dms.actor.actor import Actor
 from dms.actor.behaviour import Message
 from dms.hardware import HardwareProbe
 from dms.node import payloads as p
-from dms.node.deployments import rfc3339
 from dms.node.hosting import Hosting
+from dms.node.listing import rfc3339
 from dms.resources.benchmark import described
 from dms.resources.benchmarks import Benchmarks
 from dms.resources.manager import ResourceManager

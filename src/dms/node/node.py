@@ -23,7 +23,9 @@ from dms.network.protocol import PeerChange, PeerEvent
 from dms.node.capabilities import REVOCATION_TOPIC, CapabilityBehaviours
 from dms.node.capability_file import AnchorKeeper, Unkept
 from dms.node.deployments import DeploymentBehaviours
+from dms.node.exec import ExecBehaviours
 from dms.node.hosting import Hosting, HostingOptions
+from dms.node.log_jobs import LogJobBehaviours
 from dms.node.machine import MachineBehaviours
 from dms.node.payloads import Hello
 from dms.node.peers import PeerBehaviours
@@ -37,6 +39,7 @@ from dms.observe import get_logger
 from dms.orchestrator.deployment import LIVENESS_TIMEOUT_S
 from dms.orchestrator.deployments import Deployments
 from dms.orchestrator.journal import Journal
+from dms.orchestrator.log_jobs import LogJobs
 from dms.orchestrator.logs import LogShelf
 from dms.orchestrator.messages import BID_REQUEST_TOPIC
 from dms.resources.benchmark import measure
@@ -142,14 +145,17 @@ class Node:
                 work_log=options.work_dir / "provider" / "work-log.json",
             ),
         )
+        shelf = LogShelf(options.work_dir / "deployments")
         self.deployments = Deployments(
             root,
             Journal(store),
-            logs=LogShelf(options.work_dir / "deployments"),
+            logs=shelf,
             child_key=self.child_key,
             liveness_timeout_s=options.liveness_timeout_s,
             random_uuid=options.random_uuid,
         )
+        self.log_jobs = LogJobs(shelf, self.deployments.read_log, root.start_soon)
+        self.deployments.on_delete = self.log_jobs.forget
 
     def child_key(self, inbox: str) -> PrivateKey:
         """The key of a child actor: derived from the node's own, so that it is the same after a restart and is never stored."""
@@ -200,6 +206,8 @@ class Node:
         if self._volumes is not None:
             VolumeBehaviours(self._volumes.controller).register(self.root)
         DeploymentBehaviours(self.deployments, clock_ns=self.root.security.now_ns).register(self.root)
+        ExecBehaviours(self.deployments).register(self.root)
+        LogJobBehaviours(self.deployments, self.log_jobs).register(self.root)
         CapabilityBehaviours(self.anchors, self.revocations).register(self.root)
         self.provider.register()
 

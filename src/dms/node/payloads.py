@@ -6,6 +6,8 @@ from typing import Any
 
 import msgspec
 
+from dms.allocation.messages import Stats
+from dms.orchestrator.messages import Health, ResourceUsage
 from dms.resources.benchmark import Benchmark
 from dms.types.gojson import Wire
 from dms.types.resources import Resources
@@ -197,6 +199,10 @@ class NewDeployment(Wire):
     """An ensemble to deploy; of any era, so it is decoded apart (:func:`dms.ensemble.arrival.decode_ensemble`)."""
 
     ensemble: Any = msgspec.field(name="Ensemble")
+    queue_timeout_ms: int = msgspec.field(name="QueueTimeoutMS", default=0)
+    """Ours: how long it may wait for capacity."""
+    run_for_ms: int = msgspec.field(name="RunForMS", default=0)
+    """Ours: it ends so long after it first ran."""
 
 
 class NewDeploymentReply(Wire):
@@ -209,7 +215,8 @@ class NewDeploymentReply(Wire):
 
 
 class ListRequest(Wire):
-    """Which deployments; times RFC 3339, ``sort_by`` a field, ``-`` in front for descending."""
+    """Which deployments; times RFC 3339 or ages, states by name or number, ``sort_by`` a field, ``-`` in front for
+    descending."""
 
     metadata: dict[str, str] = msgspec.field(default_factory=dict)
     limit: int = 0
@@ -232,6 +239,9 @@ class ListedDeployment(Wire):
     completed_at: str
     metadata: dict[str, str]
     error: str = ""
+    allocations: int = 0
+    """Ours: how many there are, and how many run."""
+    running: int = 0
 
 
 class ListReply(Wire):
@@ -260,8 +270,18 @@ class DeploymentRequest(Wire):
         return self.id or self.ensemble_id or self.orchestrator_id
 
 
+class LogPlace(Wire):
+    """Where the logs of an allocation lie on the orchestrator's node, or why they do not."""
+
+    stdout_path: str = ""
+    stderr_path: str = ""
+    logs_written_to: str = ""
+    error: str = ""
+
+
 class AllocationInfo(Wire):
-    """One allocation as the orchestrator knows it; times RFC 3339."""
+    """One allocation as the orchestrator knows it; times RFC 3339, but ``timestamp``, that of the last sign of life, in
+    UNIX nanoseconds. What stands from ``heartbeat_seq`` on is there where it is known and was asked for."""
 
     allocation_id: str
     status: str
@@ -274,6 +294,16 @@ class AllocationInfo(Wire):
     ports: dict[str, int] = msgspec.field(default_factory=dict)
     started_at: str = ""
     ended_at: str = ""
+    dns_name: str = ""
+    heartbeat_seq: int = 0
+    timestamp: int = 0
+    has_health_check: bool = False
+    health: Health | None = None
+    resource_limit: Resources | None = None
+    resource_usage: ResourceUsage | None = None
+    executor_stats: Stats | None = None
+    usage_error: str = ""
+    logs: LogPlace | None = None
 
 
 class StatusReply(Wire):
@@ -282,7 +312,7 @@ class StatusReply(Wire):
     status: str
     error: str
     allocation_info: dict[str, AllocationInfo] = msgspec.field(default_factory=dict)
-    allocation_usage: dict[str, Any] = msgspec.field(default_factory=dict)
+    allocation_usage: dict[str, ResourceUsage] = msgspec.field(default_factory=dict)
 
 
 class ManifestReply(Wire):
@@ -293,13 +323,19 @@ class ManifestReply(Wire):
 
 
 class InfoReply(Wire):
-    """Status and manifest together."""
+    """All that is known of a deployment; times RFC 3339, ``usage`` of all its allocations together. From ``owner`` on: ours."""
 
     id: str
     status: str
     error: str
     manifest: Any  # as above
     allocations: dict[str, AllocationInfo]
+    usage: ResourceUsage | None = None
+    owner: str = ""
+    metadata: dict[str, str] = msgspec.field(default_factory=dict)
+    created_at: str = ""
+    updated_at: str = ""
+    completed_at: str = ""
 
 
 EVENTS_PAGE = 500
@@ -360,11 +396,93 @@ class LogsReply(Wire):
     total_size: int = 0
 
 
+class LogJobRequest(Wire):
+    """Fetch logs in the background: once, or for as long as they grow; the interval in nanoseconds."""
+
+    ensemble_id: str = msgspec.field(name="EnsembleID")
+    allocation: str = msgspec.field(name="AllocationName")
+    follow: bool = msgspec.field(name="Follow", default=False)
+    interval_ns: int = msgspec.field(name="Interval", default=0)
+
+
+class LogJobReply(Wire):
+    """The job: ``running``, ``complete``, ``stopped`` or ``failed``, and what it has written where."""
+
+    ok: bool
+    error: str = ""
+    requester: str = ""
+    allocation: str = ""
+    directory: str = ""
+    status: str = ""
+    bytes_written: int = 0
+    follow: bool = False
+    interval: int = 0
+
+
+class ExecStartRequest(Wire):
+    """Ours: run a command in an allocation, with input and a terminal of that size where they are asked for."""
+
+    id: str = ""
+    allocation: str = ""
+    command: tuple[str, ...] | None = ()
+    stdin: bool = False
+    tty: bool = False
+    rows: int = 0
+    columns: int = 0
+
+
+class ExecTurnRequest(Wire):
+    """Ours: one turn of talking with it, as :class:`dms.allocation.exec_messages.ExecTurn` tells."""
+
+    id: str = ""
+    allocation: str = ""
+    session: str = ""
+    offset: int = 0
+    input_offset: int = 0
+    input: bytes = b""
+    input_end: bool = False
+    rows: int = 0
+    columns: int = 0
+    wait_ms: int = 0
+    is_deaf: bool = False
+
+
+class ExecStopRequest(Wire):
+    """Ours: end it."""
+
+    id: str = ""
+    allocation: str = ""
+    session: str = ""
+
+
+class RestartRequest(Wire):
+    """Ours: end these allocations and run them again, where they are; none named: all that run."""
+
+    id: str = ""
+    allocation_names: tuple[str, ...] | None = ()
+
+
+class RestartReply(Wire):
+    """Which are being restarted, by ``<node>.<allocation>``."""
+
+    ok: bool
+    error: str = ""
+    hint: str = ""
+    allocations: tuple[str, ...] = ()
+
+
+class HostedRequest(Wire):
+    """One allocation that this node runs for somebody."""
+
+    allocation_id: str = msgspec.field(name="AllocationID", default="")
+
+
 class PruneRequest(Wire):
     """Which ended deployments to forget: those before a time or an age (``6s``, ``1d``, RFC 3339, a date), or all."""
 
     before: str = ""
     all: bool = False
+    dry_run: bool = False
 
 
 class OKReply(Wire):
@@ -372,3 +490,11 @@ class OKReply(Wire):
 
     ok: bool
     error: str
+
+
+class PruneReply(Wire):
+    """Ours: how many were forgotten, or with ``dry_run`` would be."""
+
+    ok: bool
+    error: str
+    pruned: tuple[str, ...] = ()

@@ -14,7 +14,7 @@ import msgspec
 
 from dms.actor.actor import Actor
 from dms.actor.behaviour import Message
-from dms.node.deployments import rfc3339
+from dms.node.listing import rfc3339
 from dms.node.payloads import Nil
 from dms.observe import get_logger
 from dms.storage.controller import VolumeController

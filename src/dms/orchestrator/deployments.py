@@ -61,6 +61,8 @@ class Deployments:
         self._child_key = child_key
         self._liveness_timeout_s = liveness_timeout_s
         self._random_uuid = random_uuid
+        self.on_delete: Callable[[EnsembleID], object] = lambda _ensemble: None
+        """Told of a deployment that is being forgotten."""
         self._live: dict[EnsembleID, Deployment] = {}
         self._records: dict[EnsembleID, DeploymentRecord] = {}
 
@@ -186,9 +188,18 @@ class Deployments:
             raise DeploymentNotRunning(
                 f"the deployment is {phase.value}", hint=f"end it first: nunet shutdown {ensemble}"
             )
+        self.on_delete(ensemble)
         await self._journal.delete(ensemble)
         self._records.pop(ensemble, None)
         await self._logs.remove(ensemble)
+
+    async def prune(self, before_ns: int, *, dry_run: bool = False) -> tuple[EnsembleID, ...]:
+        """Forget those that ended before a moment; with ``dry_run`` only tell which."""
+        ended = [r.id for r in self.all() if r.state.is_settled and r.state.completed_ns <= before_ns]
+        if not dry_run:
+            for ensemble in ended:
+                await self.delete(ensemble)
+        return tuple(ended)
 
     async def _launch(self, record: DeploymentRecord, *, is_restored: bool) -> None:
         actor = self._root.prepare_child(record.id, self._child_key(record.id))

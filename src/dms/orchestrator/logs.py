@@ -13,6 +13,7 @@ from pathlib import Path
 import trio
 
 from dms.executor.logs import offset_at, read_log
+from dms.orchestrator.errors import NothingToRead
 from dms.orchestrator.messages import AllocationLogsReply
 from dms.types.ids import EnsembleID
 
@@ -33,7 +34,13 @@ class LogShelf:
     directory: Path
 
     def folder(self, ensemble: EnsembleID, key: str) -> Path:
-        """The folder of one allocation."""
+        """The folder of one allocation.
+
+        :raises NothingToRead: names that would lead out of the directory.
+        """
+        for name in (ensemble, key):
+            if name in ("", ".", "..") or "/" in name or "\0" in name:
+                raise NothingToRead(f"there are no logs of {name!r}")
         return self.directory / ensemble / key
 
     def is_complete(self, ensemble: EnsembleID, key: str) -> bool:

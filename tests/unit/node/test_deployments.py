@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import stat
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,9 @@ import trio
 from trio.testing import MockClock
 
 from dms.ensemble.config import EdgeConfig
+from dms.identity.ids import did_of
 from dms.node import payloads as p
-from dms.node.deployments import parse_before, rfc3339
+from dms.node.listing import parse_before, rfc3339
 from dms.orchestrator.messages import Reply
 from dms.orchestrator.state import Phase
 from dms.testing.actors import EPOCH_NS
@@ -112,6 +114,7 @@ async def test_status_info_and_manifest_of_an_ended_deployment(autojump_clock: M
     alice, bob = await two(cluster)
     job = await ended(alice)
     record = alice.state(job).allocations["n1.a"]
+    wanted = alice.node.deployments.get(job).config.v1.allocations["a"]
     allocation = {
         "allocation_id": f"{job}_n1.a",
         "status": "failed",
@@ -123,6 +126,8 @@ async def test_status_info_and_manifest_of_an_ended_deployment(autojump_clock: M
         "exit_code": 3,
         "started_at": rfc3339(record.started_ns),
         "ended_at": rfc3339(record.ended_ns),
+        "dns_name": wanted.dns_name,
+        "resource_limit": json.loads(gojson.encode(wanted.resources)),
     }
     assert await raw(alice, "status", {"ID": job}) == {
         "status": "Failed",
@@ -137,6 +142,11 @@ async def test_status_info_and_manifest_of_an_ended_deployment(autojump_clock: M
         "error": "n1.a: exit code 3",
         "manifest": manifest,
         "allocations": {"n1.a": allocation},
+        "owner": did_of(cluster.user_key.public).uri,
+        "metadata": {"name": "first"},
+        "created_at": rfc3339(alice.state(job).created_ns),
+        "updated_at": rfc3339(alice.state(job).updated_ns),
+        "completed_at": rfc3339(alice.state(job).completed_ns),
     }
     assert manifest["id"] == job
     assert manifest["orchestrator"]["addr"] == {"host": alice.peer, "inbox": job}
@@ -199,6 +209,7 @@ async def test_list(autojump_clock: MockClock, cluster: Cluster) -> None:
     assert await ids() == [third, second, first]
     assert await ids(sort_by="created_at") == [first, second, third]
     assert await ids(status=["failed", "COMPLETED"]) == [second, first]
+    assert await ids(status=["5", "7"]) == [second, first], "the numbers of the original"
     assert await ids(metadata={"name": "second"}) == [second]
     assert await ids(metadata={"name": "x"}) == []
     assert await ids(created_after="30m") == [third, second]
@@ -218,9 +229,12 @@ async def test_list(autojump_clock: MockClock, cluster: Cluster) -> None:
         "completed_at": rfc3339(state.completed_ns),
         "metadata": {"name": "first"},
         "error": "n1.a: exit code 3",
+        "allocations": 1,
     }
     wrong = await raw(alice, "list", {"sort_by": "colour"})
     assert wrong["error"] == "cannot sort by colour"
+    wrong = await raw(alice, "list", {"status": ["happy"]})
+    assert wrong["error"] == "there is no state happy"
 
 
 async def test_events_can_be_waited_for(autojump_clock: MockClock, cluster: Cluster) -> None:
@@ -340,7 +354,9 @@ async def test_delete_and_prune(autojump_clock: MockClock, cluster: Cluster) -> 
     assert not folder.exists()
     assert (await raw(alice, "events", {"id": first}))["error"].startswith("deployment not found")
     second = await ended(alice)
-    assert await raw(alice, "prune", {"all": True}) == {"ok": True, "error": ""}
+    would = await raw(alice, "prune", {"all": True, "dry_run": True})
+    assert would == {"ok": True, "error": "", "pruned": [second]}
+    assert await raw(alice, "prune", {"all": True}) == would
     assert [r.id for r in alice.node.deployments.all()] == [running]
     await alice.restart()
     assert [r.id for r in alice.node.deployments.all()] == [running], "gone from the disk, too"
