@@ -134,7 +134,7 @@ async def test_a_failed_deployment_still_gives_back_what_it_had_when_it_is_kille
     cluster.assert_nothing_is_held()
 
 
-@pytest.mark.parametrize("transactions", [1, 2, 5, 8, 9, 10, 11, 12, 13])
+@pytest.mark.parametrize("transactions", [1, 2, 5, 8, 9, 10, 11, 12])
 async def test_an_orchestrator_killed_after_any_write_ends_well(
     autojump_clock: MockClock, cluster: Cluster, transactions: int
 ) -> None:
