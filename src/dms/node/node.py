@@ -151,6 +151,7 @@ class Node:
             Journal(store),
             logs=shelf,
             child_key=self.child_key,
+            tasks=self.tasks,
             liveness_timeout_s=options.liveness_timeout_s,
             random_uuid=options.random_uuid,
         )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -30,6 +31,7 @@ from dms.orchestrator.events import (
     Allocate,
     AllocatesDone,
     AllocationEnded,
+    AwaitTurn,
     Begun,
     BidsCollected,
     CollectBids,
@@ -54,6 +56,7 @@ from dms.orchestrator.events import (
 from dms.orchestrator.journal import DeploymentRecord, Journal
 from dms.orchestrator.logs import LogShelf
 from dms.orchestrator.machine import resume, step
+from dms.orchestrator.queueing import Turnstile
 from dms.orchestrator.state import LOST, AllocationRecord, DeploymentState, Phase
 from dms.types.errors import DMSError
 from dms.types.ids import Capability, EnsembleID
@@ -88,6 +91,8 @@ class Deployment:
         *,
         logs: LogShelf,
         liveness_timeout_s: float = LIVENESS_TIMEOUT_S,
+        queue: Turnstile | None = None,
+        on_change: Callable[[DeploymentState], None] = lambda _state: None,
     ) -> None:
         self.id: EnsembleID = record.id
         self.config: EnsembleConfig = record.config
@@ -97,6 +102,8 @@ class Deployment:
         """Set and replaced with every step; wait on it to follow the deployment."""
         self._journal = journal
         self._logs = logs
+        self._queue = queue
+        self._on_change = on_change
         self._liveness_timeout_s = liveness_timeout_s
         self._context = Context(self.id, self.config, actor, self._note)
         self._book = BidBook()
@@ -163,14 +170,14 @@ class Deployment:
         """The last sign of life of an allocation that was heard in this life of the process."""
         return self._signs.get(key)
 
-    async def request_shutdown(self) -> None:
-        """End it in whatever phase it is; returns once that is on disk.
+    async def request_shutdown(self, reason: str = "") -> None:
+        """End it in whatever phase it is; returns once that is on disk. ``reason``: where no user wants it.
 
         :raises DeploymentNotRunning: it has ended already.
         """
         if self.state.phase.is_final:
             raise DeploymentNotRunning(f"deployment is not running: it is {self.state.phase.value}")
-        await self._post(ShutdownRequested(at_ns=self._now())).wait()
+        await self._post(ShutdownRequested(at_ns=self._now(), reason=reason)).wait()
         if self.state.phase is Phase.FAILED:
             raise DeploymentNotRunning(f"deployment is not running: it has just failed: {self.state.error}")
 
@@ -263,6 +270,9 @@ class Deployment:
 
     async def _perform(self, instruction: Instruction) -> None:
         match instruction:
+            case AwaitTurn():
+                if self._queue is not None:
+                    await self._queue.turn(self.id, self.state.owner, self.state.queued_ns or self.state.created_ns)
             case CollectBids(number):
                 await self._note("bids_requested", {"round": number})
                 bids = await collect_bids(self._context, self.state, secrets.token_hex(12), self._book)
@@ -414,6 +424,7 @@ class Deployment:
     def _announce(self) -> None:
         self.changed.set()
         self.changed = trio.Event()
+        self._on_change(self.state)
 
     def _post(self, event: Event) -> trio.Event:
         """Queue an event; what is returned is set once what follows from it is on disk."""

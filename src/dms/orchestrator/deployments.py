@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import uuid
 from collections.abc import Callable
@@ -32,11 +33,17 @@ from dms.orchestrator.journal import DeploymentRecord, Journal, JournalEntry
 from dms.orchestrator.logs import LogShelf
 from dms.orchestrator.machine import begin
 from dms.orchestrator.messages import AllocationLogsReply
+from dms.orchestrator.queueing import Turnstile, check_room, hopeless
+from dms.orchestrator.state import DeploymentState, Phase
+from dms.orchestrator.terms import MAX_QUEUE_S, MAX_RUN_S, Terms
+from dms.tasks import At, Retry, Scheduler, TaskID
 from dms.types.ids import EnsembleID
+from dms.types.units import format_duration
 
 MIN_DEPLOYMENT_S = 59.0
 RESERVE_S = 15.0
 """Kept back from the time that the user gave: the deployment's own deadline is that much earlier."""
+END_RETRY = Retry(max_retries=1000, base_s=1.0, max_s=60.0)
 NS_PER_S = 10**9
 
 log = get_logger(__name__)
@@ -52,6 +59,7 @@ class Deployments:
         *,
         logs: LogShelf,
         child_key: Callable[[str], PrivateKey],
+        tasks: Scheduler,
         liveness_timeout_s: float = LIVENESS_TIMEOUT_S,
         random_uuid: Callable[[], uuid.UUID] = uuid.uuid4,
     ) -> None:
@@ -61,6 +69,9 @@ class Deployments:
         self._child_key = child_key
         self._liveness_timeout_s = liveness_timeout_s
         self._random_uuid = random_uuid
+        self._tasks = tasks
+        self._queue = Turnstile()
+        self._ends: dict[EnsembleID, TaskID] = {}
         self.on_delete: Callable[[EnsembleID], object] = lambda _ensemble: None
         """Told of a deployment that is being forgotten."""
         self._live: dict[EnsembleID, Deployment] = {}
@@ -74,22 +85,41 @@ class Deployments:
                 log.info("deployment_restored", ensemble=record.id, status=record.state.phase.value)
                 await self._launch(record, is_restored=True)
 
-    async def submit(self, config: EnsembleConfig, expiry_ns: int, *, owner: str = "") -> EnsembleID:
+    async def submit(
+        self,
+        config: EnsembleConfig,
+        expiry_ns: int,
+        *,
+        owner: str = "",
+        queue_for_s: float = 0.0,
+        run_for_s: float = 0.0,
+        schedule: str = "",
+    ) -> EnsembleID:
         """Accept an ensemble; returns once that is on disk. ``expiry_ns`` is when the user's patience ends, ``owner`` the
-        DID of the user.
+        DID of the user; for the rest see :class:`~dms.orchestrator.terms.Terms`.
 
         :raises InvalidDeployment: it cannot be deployed, with the first reason.
         :raises DeploymentTooShort: less than 59 s were given.
+        :raises QueueFull: too many wait for capacity already.
         """
         now_ns = self._root.security.now_ns()
         check_deployable(config)
+        check_durations(queue_for_s, run_for_s)
         config = expanded(config)
         if expiry_ns - now_ns < MIN_DEPLOYMENT_S * NS_PER_S:
             raise DeploymentTooShort
+        queue_for_ns = int(queue_for_s * NS_PER_S)
+        if queue_for_ns:
+            check_room((deployment.state for deployment in self._live.values()), owner)
+        terms = Terms(
+            queue_until_ns=now_ns + queue_for_ns if queue_for_ns else 0,
+            run_for_ns=int(run_for_s * NS_PER_S),
+            schedule=schedule,
+        )
         ensemble = new_ensemble_id(self._root.network.peer_id, self._random_uuid())
-        deadline_ns = expiry_ns - math.ceil(RESERVE_S * NS_PER_S)
+        deadline_ns = expiry_ns + queue_for_ns - math.ceil(RESERVE_S * NS_PER_S)
         state = begin(ensemble, config, now_ns=now_ns, deadline_ns=deadline_ns)
-        record = DeploymentRecord(ensemble, config, msgspec.structs.replace(state, owner=owner))
+        record = DeploymentRecord(ensemble, config, msgspec.structs.replace(state, owner=owner, terms=terms))
         await self._journal.submit(record)
         self._records[ensemble] = record
         await self._launch(record, is_restored=False)
@@ -204,7 +234,13 @@ class Deployments:
     async def _launch(self, record: DeploymentRecord, *, is_restored: bool) -> None:
         actor = self._root.prepare_child(record.id, self._child_key(record.id))
         deployment = Deployment(
-            record, actor, self._journal, logs=self._logs, liveness_timeout_s=self._liveness_timeout_s
+            record,
+            actor,
+            self._journal,
+            logs=self._logs,
+            liveness_timeout_s=self._liveness_timeout_s,
+            queue=self._queue,
+            on_change=partial(self._on_change, record.id),
         )
         self._live[record.id] = deployment
         drive = partial(self._drive, deployment, is_restored)
@@ -230,12 +266,40 @@ class Deployments:
         if failure is not None and not was_over:
             await self._launch(self._records[deployment.id], is_restored=True)
 
+    def _on_change(self, ensemble: EnsembleID, state: DeploymentState) -> None:
+        """One that has found its place gives its turn to the next; one that runs may have an end."""
+        if state.phase not in (Phase.PREPARING, Phase.GENERATING, Phase.COMMITTING):
+            self._queue.leave(ensemble)
+        if state.phase is Phase.RUNNING and state.ends_ns and ensemble not in self._ends:
+            end = partial(self._end, ensemble, state.terms.run_for_ns)
+            self._ends[ensemble] = self._tasks.add("run_for", end, At(state.ends_ns / NS_PER_S), retry=END_RETRY)
+
+    async def _end(self, ensemble: EnsembleID, run_for_ns: int) -> None:
+        deployment = self._live.get(ensemble)
+        if deployment is not None and deployment.state.phase is not Phase.SHUTTING_DOWN:
+            with contextlib.suppress(DeploymentNotRunning):
+                await deployment.request_shutdown(f"it was to run for {format_duration(run_for_ns / NS_PER_S)}")
+
     def _forget(self, deployment: Deployment) -> None:
+        self._queue.leave(deployment.id)
+        end = self._ends.pop(deployment.id, None)
+        if end is not None:
+            self._tasks.remove(end)
         if self._live.pop(deployment.id, None) is None:
             return
         deployment.changed.set()  # whoever came to wait after the last step waits for nothing
         if deployment.id in self._records:  # not deleted meanwhile
             self._records[deployment.id] = DeploymentRecord(deployment.id, deployment.config, deployment.state)
+
+
+def check_durations(queue_for_s: float, run_for_s: float) -> None:
+    """Refuse what is no time to wait or to run.
+
+    :raises InvalidDeployment: which of them.
+    """
+    for name, value_s, most_s in (("queue timeout", queue_for_s, MAX_QUEUE_S), ("time to run", run_for_s, MAX_RUN_S)):
+        if not 0.0 <= value_s <= most_s:
+            raise InvalidDeployment(f"the {name} must be between 0 and {most_s / 86_400:g} days")
 
 
 def check_deployable(config: EnsembleConfig) -> None:
@@ -249,6 +313,8 @@ def check_deployable(config: EnsembleConfig) -> None:
         raise InvalidDeployment(
             f"invalid ensemble config: {problems[0]}{more}", hint="check it with nunet validate FILE"
         )
+    if reason := hopeless(config):
+        raise InvalidDeployment(f"no network can ever host this ensemble: {reason}")
     if config.v1.edges:
         raise InvalidDeployment(
             "edge constraints are not enforced by this version", hint="leave edge_constraints out of the ensemble"

@@ -8,6 +8,7 @@
         ├── InvalidDeployment       an ensemble that cannot be deployed here (BadInput)
         ├── DeploymentTooShort      not enough time was given                (BadInput)
         ├── DeploymentNotFound      no deployment with this id               (NotFound)
+        ├── QueueFull               too many deployments wait for capacity  (Unavailable)
         ├── DeploymentNotRunning    it is not in a state for this            (Conflict)
         ├── NothingToRead           an allocation that has no logs           (NotFound)
         ├── NotTheOwner             only who submitted it may do this        (Denied)
@@ -16,7 +17,7 @@
 
 from __future__ import annotations
 
-from dms.types.errors import BadInput, Conflict, Denied, DMSError, NotFound
+from dms.types.errors import BadInput, Conflict, Denied, DMSError, NotFound, Unavailable
 
 
 class OrchestratorError(DMSError):
@@ -49,6 +50,13 @@ class DeploymentNotFound(NotFound, OrchestratorError):
 
     code = "deployment_not_found"
     default_hint = "nunet get deployments lists those that this node knows"
+
+
+class QueueFull(Unavailable, OrchestratorError):
+    """Too many deployments wait for capacity already."""
+
+    code = "queue_full"
+    default_hint = "try again when some of them have begun, or end some: nunet get deployments"
 
 
 class DeploymentNotRunning(Conflict, OrchestratorError):

@@ -98,9 +98,10 @@ class AllocationEnded(Wire, tag="allocation_ended", tag_field="event"):
 
 
 class ShutdownRequested(Wire, tag="shutdown_requested", tag_field="event"):
-    """The user wants it to end."""
+    """The user wants it to end; or its time is over, which ``reason`` tells then."""
 
     at_ns: int
+    reason: str = ""
 
 
 class ShutdownDone(Wire, tag="shutdown_done", tag_field="event"):
@@ -148,6 +149,11 @@ Event = (
 
 
 # instructions --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class AwaitTurn:
+    """Wait until it is this deployment's turn to ask (:mod:`dms.orchestrator.queueing`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,7 +223,8 @@ class Finish:
 
 
 Instruction = (
-    CollectBids
+    AwaitTurn
+    | CollectBids
     | MeasureEdges
     | Commit
     | Allocate

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 from dms.ensemble.config import EnsembleConfig
 from dms.orchestrator.bids import describe_bid
-from dms.orchestrator.measured import describe_pair
 from dms.orchestrator.events import (
     AllocatesDone,
     AllocationEnded,
@@ -27,6 +26,7 @@ from dms.orchestrator.events import (
     ShutdownRequested,
     StartsDone,
 )
+from dms.orchestrator.measured import describe_pair
 from dms.orchestrator.state import DeploymentState
 from dms.store import DeploymentJournal, Documents, JournalEntry, Session, Store
 from dms.store.schema import deployment_journal, ensembles
@@ -98,6 +98,8 @@ class Journal:
     ) -> None:
         """Append what an event of the machine means, together with the state that follows."""
         detail = _describe(event, after)
+        if after.queued_ns and not before.queued_ns:
+            detail |= {"queued_until": after.terms.queue_until_ns}
         if before.phase is not after.phase:
             detail |= {"status": after.phase.value}
         if after.error and after.error != before.error:
@@ -171,5 +173,7 @@ def _describe(event: Event, after: DeploymentState) -> dict[str, object]:
             return {"unreached": list(event.unreached)} | ({"lost": event.lost} if event.lost else {})
         case Reverted():
             return {"peers": list(event.peers)}
-        case Begun() | ShutdownRequested() | GivenUp() | Settled():
+        case ShutdownRequested():
+            return {"reason": event.reason} if event.reason else {}
+        case Begun() | GivenUp() | Settled():
             return {}

@@ -22,6 +22,7 @@ import msgspec
 from dms.allocation.machine import AllocationState
 from dms.ensemble.config import EnsembleConfig
 from dms.ensemble.ids import allocation_id
+from dms.orchestrator import queueing
 from dms.orchestrator.assignment import Measure, assign
 from dms.orchestrator.bid import Bid
 from dms.orchestrator.events import (
@@ -91,7 +92,7 @@ def step(state: DeploymentState, config: EnsembleConfig, event: Event) -> Step:
         return state, ()
     after, instructions = _step(state, config, event)
     if after is not state:
-        after = _with(after, updated_ns=event.at_ns)
+        after = queueing.stamped(_with(after, updated_ns=event.at_ns), event.at_ns)
     return after, instructions
 
 
@@ -100,7 +101,8 @@ def resume(state: DeploymentState, now_ns: int) -> Step:
     owed = _owed(state)
     match state.phase:
         case Phase.PREPARING | Phase.GENERATING:
-            after, instructions = _next_round(state, now_ns, "interrupted by a restart")
+            why = state.error if queueing.is_queued(state) else "interrupted by a restart"
+            after, instructions = _next_round(state, now_ns, why)
             return after, instructions if after.phase.is_final else (*owed, *instructions)
         case Phase.COMMITTING:
             return _retry(state, now_ns, "interrupted by a restart", blamed=())
@@ -130,7 +132,7 @@ def _step(state: DeploymentState, config: EnsembleConfig, event: Event) -> Step:
         case Begun() if phase is Phase.PREPARING and not state.round:
             if event.at_ns + int(BID_WINDOW_S * NS_PER_S) > state.deadline_ns:
                 return _fail(state, event.at_ns, "failed to create deployment: no time is left until its deadline")
-            return _with(state, round=1), (CollectBids(1),)
+            return _with(state, round=1), (*queueing.turn(state, event.at_ns), CollectBids(1))
         case BidsCollected() if phase is Phase.PREPARING and event.round == state.round:
             return _on_bids(state, config, event)
         case EdgesMeasured() if phase is Phase.GENERATING and event.round == state.round:
@@ -285,12 +287,14 @@ def _failures(state: DeploymentState) -> list[str]:
 
 
 def _next_round(state: DeploymentState, at_ns: int, why: str) -> Step:
-    if at_ns + int(BID_WINDOW_S * NS_PER_S) > state.deadline_ns:
+    is_over = queueing.is_over(state, at_ns)
+    if is_over or (at_ns + int(BID_WINDOW_S * NS_PER_S) > state.deadline_ns and not queueing.may_wait(state, at_ns)):
+        why = f"{queueing.waited(state, at_ns)}: {why}" if is_over else why
         if state.trouble and state.trouble != why:
             why = f"{why}; before that {state.trouble}"
         return _fail(state, at_ns, f"failed to create deployment: {why}")
     again = _with(_unassigned(state), phase=Phase.PREPARING, round=state.round + 1, error=why)
-    return again, (CollectBids(again.round),)
+    return queueing.waiting(state, again, at_ns), (*queueing.turn(again, at_ns), CollectBids(again.round))
 
 
 def _retry(state: DeploymentState, at_ns: int, why: str, *, blamed: Iterable[str]) -> Step:

@@ -11,6 +11,7 @@ from dms.allocation.machine import AllocationState
 from dms.ensemble.ids import allocation_key
 from dms.orchestrator.bid import Bid
 from dms.orchestrator.measured import MeasuredPair
+from dms.orchestrator.terms import Terms
 from dms.types.gojson import Wire
 from dms.types.ids import AllocationID, PeerID
 
@@ -86,6 +87,11 @@ class DeploymentState(Wire):
     created_ns: int
     owner: str = ""
     """DID of who submitted it; empty: an earlier version did not write it down."""
+    terms: Terms = msgspec.field(default_factory=Terms)
+    queued_ns: int = 0
+    """Above 0: it waits for capacity since then; why is told by ``error``."""
+    ends_ns: int = 0
+    """Above 0: it is ended then."""
     updated_ns: int = 0
     completed_ns: int = 0
     error: str = ""
