@@ -260,13 +260,13 @@ class ResourceUsage(Wire):
     network_tx_bytes: int = 0
 
 
-class Health(Wire):
+class Health(Wire, kw_only=True):
     """The last health check; ``check_type`` is ``none``, ``self`` or ``executor``."""
 
-    healthy: bool = True
+    healthy: bool
     last_check_time: int = 0
     message: str = ""
-    check_type: str = "none"
+    check_type: str
 
 
 class Liveness(Wire):
@@ -277,7 +277,7 @@ class Liveness(Wire):
     timestamp: int
     sequence_number: int
     health_check_enabled: bool = False
-    health: Health = msgspec.field(default_factory=Health)
+    health: Health = msgspec.field(default_factory=lambda: Health(healthy=True, check_type="none"))
     resource_usage: ResourceUsage = msgspec.field(default_factory=ResourceUsage)
     version: str = "0.1"
 
