@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from sqlalchemy import JSON, BigInteger, Column, Index, Integer, MetaData, String, Table, UniqueConstraint
 
-HEAD = "0003"
+HEAD = "0004"
 """The newest revision of the schema."""
 
 metadata = MetaData()
@@ -41,6 +41,7 @@ ensembles = _documents("ensembles")
 reservations = _documents("reservations")
 volumes = _documents("volumes")
 benchmarks = _documents("benchmarks")
+schedules = _documents("schedules")
 
 deployment_journal = Table(
     "deployment_journal",
