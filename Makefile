@@ -1,10 +1,11 @@
 # The one entry to everything: `make demo` after a fresh clone, `make check test` before every commit.
 .DEFAULT_GOAL := help
-.PHONY: help setup check test demo fuzz bench docs fmt clean lock
+.PHONY: help setup check test demo fuzz sim bench docs fmt clean lock
 
 BIN := .venv/bin
 ARGS ?=
 SECONDS ?= 60
+SEEDS ?= 1-50
 
 help: ## what there is to make
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' Makefile
@@ -23,6 +24,9 @@ demo: setup ## a network of three nodes on this machine deploys an ensemble; lea
 
 fuzz: setup ## search for inputs that break a decoder (SECONDS=60; ARGS='--keep --target token'); see CONTRIBUTING.md
 	@$(BIN)/python -m tests.fuzz --seconds $(SECONDS) $(ARGS)
+
+sim: setup ## simulate whole networks in which things go wrong (SEEDS=A-B); see contributing/simulation.md
+	@$(BIN)/python -m tests.sim --seeds $(SEEDS) $(ARGS)
 
 bench: ## the figures, as JSON
 	@scripts/setup.sh bench

@@ -189,7 +189,7 @@ class Inbox:
                     await self._security.resolve(message)
                 now_s = trio.current_time()
             is_held = self._authorise(message, behaviour, topic, now_s)
-            self._note(message, name, now_s)
+            self._note(message, behaviour, name, now_s)
             with self._gate.limiter.acquire(peer, message.be, topic):
                 if behaviour.one_shot:
                     self._behaviours.use_up(behaviour)
@@ -223,11 +223,15 @@ class Inbox:
         self._standings.note(message.from_.did, token, now_s)
         return True
 
-    def _note(self, message: Envelope, name: int, now_s: float) -> None:
+    def _note(self, message: Envelope, behaviour: Behaviour, name: int, now_s: float) -> None:
+        """Messages of this host, and answers to it, stand to its own account. The expiry of an answer is what our own clock
+        said when we asked: counted as the sender's, it would make a machine whose clock ran ahead deaf once that is set right.
+        """
         sender = message.from_
+        is_ours = sender.addr.host == self._handle.addr.host or (behaviour.one_shot and behaviour.expects(sender))
         self._gate.replay.admit(
             name,
-            None if sender.addr.host == self._handle.addr.host else sender.did,
+            None if is_ours else sender.did,
             message.opt.exp,
             now_ns=self._security.now_ns(),
             elapsed_ns=int(now_s * NS_PER_S),

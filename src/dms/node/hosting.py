@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ import msgspec
 import trio
 
 from dms.actor.actor import Actor
-from dms.actor.handle import Handle
+from dms.actor.handle import Handle, handle_of_peer
 from dms.allocation.allocation import Allocation, AllocationSpec, Surroundings
 from dms.allocation.hooks.disk_limit import DiskLimitHook
 from dms.allocation.hooks.hook import Hook
@@ -23,7 +24,9 @@ from dms.ensemble.config import HealthCheckManifest
 from dms.executor.protocol import Executor, ExecutorStats
 from dms.identity.ids import ActorID, did_of
 from dms.identity.keys import PrivateKey
+from dms.network.errors import PeerUnreachable
 from dms.node.errors import ExecutorMissing
+from dms.node.payloads import Hello
 from dms.node.reservations import Reservation, Reservations, ports_of
 from dms.node.vm import reserved_by_hand
 from dms.observe import get_logger
@@ -42,6 +45,9 @@ PUSH_TIMEOUT_S = 20.0
 MAX_PUSH_WAIT_S = 60.0
 """The report of an end is repeated for as long as its logs are kept; the waits in between double up to this. It is shorter
 than the silence after which an orchestrator gives an allocation up, so that one that was away still hears the truth."""
+DISOWNED_TIMES = 3
+"""Signs of life in a row that the orchestrator's node could take, and the orchestrator is not there for: it may be about to
+be started again once or twice."""
 PENDING_LIFETIME_S = 900.0
 """How long an allocation may wait for its start."""
 NS_PER_S = 10**9
@@ -106,6 +112,7 @@ class Hosting:
         self._options, self._allow_privileged = options, allow_privileged
         self._hosted: dict[AllocationID, Allocation] = {}
         self._records: dict[AllocationID, HostedRecord] = {}
+        self._disowned = Counter[AllocationID]()
 
     def __iter__(self) -> Iterator[Allocation]:
         return iter(tuple(self._hosted.values()))
@@ -335,6 +342,7 @@ class Hosting:
             return
         del self._hosted[allocation.spec.id]
         self._records.pop(allocation.spec.id, None)
+        self._disowned.pop(allocation.spec.id, None)
         await allocation.destroy()
         await self._store.run(lambda session: _delete(self._documents(session), allocation.spec.id))
         await allocation.actor.aclose()
@@ -401,16 +409,50 @@ class Hosting:
                 network_tx_bytes=stats.network_tx_bytes,
             ),
         )
-        return await self._push(allocation, messages.allocation_liveness(allocation.spec.ensemble_id), sign)
+        behaviour = messages.allocation_liveness(allocation.spec.ensemble_id)
+        try:
+            answer = await self._ask(allocation, behaviour, sign)
+        except PeerUnreachable:
+            return await self._is_owned(allocation)
+        self._disowned.pop(allocation.spec.id, None)
+        return answer
+
+    async def _is_owned(self, allocation: Allocation) -> bool | None:
+        """Its orchestrator does not receive. ``False`` if the orchestrator's node has been well nevertheless, time and again:
+        it has ended the deployment, and could not tell us.
+        """
+        try:
+            host = handle_of_peer(allocation.spec.orchestrator.addr.host)
+            await self._root.invoke(host, "/public/hello", None, Hello, timeout_s=PUSH_TIMEOUT_S)
+        except DMSError:
+            self._disowned.pop(allocation.spec.id, None)
+            return None
+        self._disowned[allocation.spec.id] += 1
+        if self._disowned[allocation.spec.id] < DISOWNED_TIMES:
+            return None
+        log.warning("allocation_disowned", allocation=allocation.spec.id)
+        return False
 
     async def _push(self, allocation: Allocation, behaviour: str, payload: object) -> bool | None:
         """What the orchestrator says, or ``None`` if it does not answer."""
+        try:
+            return await self._ask(allocation, behaviour, payload)
+        except PeerUnreachable:
+            return None
+
+    async def _ask(self, allocation: Allocation, behaviour: str, payload: object) -> bool | None:
+        """The same, but:
+
+        :raises PeerUnreachable: it does not receive.
+        """
         try:
             reply = await allocation.actor.invoke(
                 allocation.spec.orchestrator, behaviour, payload, messages.Reply, timeout_s=PUSH_TIMEOUT_S
             )
         except DMSError as exc:
             log.info("push_failed", allocation=allocation.spec.id, behaviour=behaviour, error=exc.message)
+            if isinstance(exc, PeerUnreachable):
+                raise
             return None
         return reply.ok
 

@@ -13,11 +13,12 @@ the executor that a daemon would find after a restart, while the executions went
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import trio
 
+from dms.executor.errors import ExecutorUnavailable
 from dms.executor.execution import Execution, ExecutionTable
 from dms.executor.logs import STDERR_LOG, STDOUT_LOG
 from dms.executor.protocol import (
@@ -86,6 +87,9 @@ class ScriptedExecutor(ExecutionTable[ScriptedExecution]):
         """Every request that was started, in order."""
         self.cancelled: list[str] = []
         """Every execution that was asked to stop while it ran, in order."""
+        self.watch: Callable[[str, str], None] = _nothing
+        """Told of every start, and of every end with its exit code: what it is, and the execution."""
+        self.is_cut = False
         self.commands: list[ScriptedCommand] = []
         """Every command that was run inside, in order."""
         self._nursery, self._default = nursery, default
@@ -105,13 +109,19 @@ class ScriptedExecutor(ExecutionTable[ScriptedExecution]):
     ) -> None:
         """End it now, as if somebody outside had done so."""
         execution = self._executions[execution_id]
+        if execution.result is None:
+            self.watch(f"ended {exit_code}", execution_id)
         execution.finish(exit_code, reason, error_msg)
         execution.player.cancel()
+
+    def cut(self) -> None:
+        """The daemon is gone from one moment to the next: whatever its tasks still do reaches no workload."""
+        self.is_cut = True
 
     def restarted(self, nursery: trio.Nursery) -> ScriptedExecutor:
         """What a new process finds: the same executions, going on, to be adopted. The old object is of no more use."""
         after = ScriptedExecutor(nursery, self.type, default=self._default)
-        after._scripts = list(self._scripts)
+        after._scripts, after.watch = list(self._scripts), self.watch
         for before in self._executions.values():
             before.player.cancel()
             execution = ScriptedExecution(
@@ -128,8 +138,12 @@ class ScriptedExecutor(ExecutionTable[ScriptedExecution]):
             if before.result is not None:
                 execution.finish(before.result.exit_code, before.result.reason, before.result.error_msg)
             else:
-                nursery.start_soon(_play, execution)
+                nursery.start_soon(after._play, execution)
         return after
+
+    async def _ready(self) -> None:
+        if self.is_cut:
+            raise ExecutorUnavailable("the daemon is dead")
 
     async def validate(self, engine: SpecConfig) -> None:
         """Every parameter is right, unless the default script says otherwise."""
@@ -147,6 +161,7 @@ class ScriptedExecutor(ExecutionTable[ScriptedExecution]):
         self._executions[request.execution_id] = execution
         try:
             await trio.sleep(script.start_takes_s)
+            await self._ready()
             if script.start_error is not None:
                 raise script.start_error
         except BaseException as exc:
@@ -155,7 +170,8 @@ class ScriptedExecutor(ExecutionTable[ScriptedExecution]):
             raise
         execution.started_at = trio.current_time()
         self.started.append(request)
-        self._nursery.start_soon(_play, execution)
+        self.watch("started", request.execution_id)
+        self._nursery.start_soon(self._play, execution)
 
     async def cancel(self, execution_id: str, *, grace_s: float = 10.0) -> None:
         """See :meth:`dms.executor.protocol.Executor.cancel`."""
@@ -165,9 +181,11 @@ class ScriptedExecutor(ExecutionTable[ScriptedExecution]):
         self.cancelled.append(execution_id)
         with trio.move_on_after(min(execution.script.cancel_takes_s, grace_s)):
             await execution.done.wait()
+        await self._ready()
         insisted = execution.script.cancel_takes_s > grace_s
         exit_code = KILLED_EXIT_CODE if insisted else CANCELLED_EXIT_CODE
-        self.end(execution_id, exit_code=exit_code, reason=EndReason.CANCELLED, error_msg="cancelled")
+        if execution_id in self._executions:  # else somebody else removed it meanwhile
+            self.end(execution_id, exit_code=exit_code, reason=EndReason.CANCELLED, error_msg="cancelled")
 
     async def pause(self, execution_id: str) -> None:
         """See :meth:`dms.executor.protocol.Executor.pause`. The script goes on."""
@@ -189,6 +207,7 @@ class ScriptedExecutor(ExecutionTable[ScriptedExecution]):
 
     async def remove(self, execution_id: str, *, grace_s: float = 10.0) -> None:
         """See :meth:`dms.executor.protocol.Executor.remove`."""
+        await self._ready()
         if execution_id in self._executions:
             await self.cancel(execution_id, grace_s=grace_s)
             self._executions.pop(execution_id, None)
@@ -206,26 +225,30 @@ class ScriptedExecutor(ExecutionTable[ScriptedExecution]):
     async def _live_status(self, execution: ScriptedExecution) -> ExecutionStatus:
         return ExecutionStatus.PAUSED if execution.is_paused else ExecutionStatus.RUNNING
 
+    async def _play(self, execution: ScriptedExecution) -> None:
+        """Write the output at its times, then end."""
+        script, results_dir = execution.script, execution.results_dir
+        lines = sorted(
+            [(at, STDOUT_LOG, index, data) for index, (at, data) in enumerate(script.stdout)]
+            + [(at, STDERR_LOG, index, data) for index, (at, data) in enumerate(script.stderr)]
+        )
+        with execution.player:
+            for at, name, index, data in lines:
+                if index < execution.written.get(name, 0) or (script.duration_s is not None and at > script.duration_s):
+                    continue
+                await trio.sleep_until(execution.started_at + at)
+                if results_dir is not None:
+                    results_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+                    with (results_dir / name).open("ab") as file:
+                        file.write(data)
+                execution.written[name] = index + 1
+            if script.duration_s is None:
+                await trio.sleep_forever()
+            else:
+                await trio.sleep_until(execution.started_at + script.duration_s)
+            self.watch(f"ended {script.exit_code}", execution.execution_id)
+            execution.finish(script.exit_code, script.reason, script.error_msg)
 
-async def _play(execution: ScriptedExecution) -> None:
-    """Write the output at its times, then end."""
-    script, results_dir = execution.script, execution.results_dir
-    lines = sorted(
-        [(at, STDOUT_LOG, index, data) for index, (at, data) in enumerate(script.stdout)]
-        + [(at, STDERR_LOG, index, data) for index, (at, data) in enumerate(script.stderr)]
-    )
-    with execution.player:
-        for at, name, index, data in lines:
-            if index < execution.written.get(name, 0) or (script.duration_s is not None and at > script.duration_s):
-                continue
-            await trio.sleep_until(execution.started_at + at)
-            if results_dir is not None:
-                results_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-                with (results_dir / name).open("ab") as file:
-                    file.write(data)
-            execution.written[name] = index + 1
-        if script.duration_s is None:
-            await trio.sleep_forever()
-        else:
-            await trio.sleep_until(execution.started_at + script.duration_s)
-        execution.finish(script.exit_code, script.reason, script.error_msg)
+
+def _nothing(_what: str, _execution: str) -> None:
+    return

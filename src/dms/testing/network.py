@@ -63,10 +63,18 @@ class VirtualNetwork:
     :param delay_s: one way, of every link; or a function of the two peers.
     :param loss: the probability that a message, or a copy of a broadcast, vanishes.
     :param mesh: whether running nodes connect to each other by themselves.
+
+    ``loss``, ``duplication`` (the probability that a message comes twice) and ``jitter_s`` (up to so much later, each
+    message for itself, so that they overtake each other) may be changed while it runs; ``loss`` of links that exist
+    with :meth:`set_link`.
     """
 
     def __init__(self, seed: int = 0, *, delay_s: Delay = 0.005, loss: float = 0.0, mesh: bool = True) -> None:
         self.seed = seed
+        self.duplication = 0.0
+        self.jitter_s = 0.0
+        self.watchers: list[Callable[[PeerID, PeerID, str, bytes], None]] = []
+        """Told of everything that arrives somewhere: from whom, where, protocol or topic, and what."""
         self.is_mesh = mesh
         self._delay_s = delay_s
         self._loss = loss
@@ -171,10 +179,21 @@ class VirtualNetwork:
 
     # for the nodes ---------------------------------------------------------------------------------------------------
 
+    def tell(self, sender: PeerID, receiver: PeerID, where: str, data: bytes) -> None:
+        """Something has arrived."""
+        for watcher in self.watchers:
+            watcher(sender, receiver, where, data)
+
     def find(self, peer: PeerID) -> MemoryNetwork | None:
         """The node with this id, if it runs and did not crash."""
         node = self._nodes.get(peer)
         return node if node is not None and node.is_up else None
+
+    def set_loss(self, loss: float) -> None:
+        """The loss of all links, those to come included."""
+        self._loss = loss
+        for link in self._links.values():
+            link.loss = loss
 
     def running(self) -> list[MemoryNetwork]:
         """All nodes that run and did not crash."""
@@ -296,8 +315,9 @@ class MemoryNetwork:
         if self._loses(link):
             self._counters["messages lost"] += 1
             return
-        delay_s = link.delay_s + self._jitter_s()
-        target._after(delay_s, _call(target.arrive, self._peer_id, protocol, data))
+        for _ in range(self._copies()):
+            delay_s = link.delay_s + self._jitter_s()
+            target._after(delay_s, _call(target.arrive, self._peer_id, protocol, data))
 
     # broadcast -------------------------------------------------------------------------------------------------------
 
@@ -513,6 +533,7 @@ class MemoryNetwork:
     def arrive(self, sender: PeerID, protocol: str, data: bytes) -> None:
         """A message of another node is here; for floods, of which only the arrival matters."""
         self._counters["messages in"] += 1
+        self._network.tell(sender, self._peer_id, protocol, data)
         self._handlers.deliver(sender, protocol, data)
 
     def _spread(self, topic: str, publisher: PeerID, data: bytes, reached: set[PeerID]) -> None:
@@ -532,6 +553,7 @@ class MemoryNetwork:
     def _hear(self, topic: str, publisher: PeerID, relay: PeerID, data: bytes, reached: set[PeerID]) -> None:
         verdict = self._topics.judge(relay, topic, data)
         self._counters[f"gossip in: {verdict.value}"] += 1
+        self._network.tell(relay, self._peer_id, topic, data)
         if verdict is Verdict.ACCEPT:
             self._topics.deliver(topic, publisher, data)
             self._spread(topic, publisher, data, reached)
@@ -560,8 +582,12 @@ class MemoryNetwork:
     def _loses(self, link: Link) -> bool:
         return link.loss > 0 and self._rng.random() < link.loss
 
+    def _copies(self) -> int:
+        rate = self._network.duplication
+        return 2 if rate > 0 and self._rng.random() < rate else 1
+
     def _jitter_s(self) -> float:
-        return self._rng.random() * _JITTER_S
+        return self._rng.random() * max(_JITTER_S, self._network.jitter_s)
 
     def _require_running(self) -> None:
         if not self.is_running:

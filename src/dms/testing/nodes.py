@@ -20,7 +20,7 @@ from __future__ import annotations
 import random
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -28,6 +28,8 @@ import trio
 from trio import TaskStatus
 
 from dms.actor.actor import Actor
+from dms.actor.gate import Gate
+from dms.actor.replay_file import ReplayFile, open_window
 from dms.actor.security import SecurityContext
 from dms.capability.context import CapabilityContext
 from dms.capability.store import context_path, save_context
@@ -48,6 +50,7 @@ from dms.orchestrator.state import DeploymentState, Phase
 from dms.store import Session, Store
 from dms.testing.actors import EPOCH_NS, Organisation, key_of, security_of, wall_clock_ns
 from dms.testing.clock import ThreadsFirst
+from dms.testing.disk import DiskStore, LossyDisk
 from dms.testing.executor import Script, ScriptedExecutor
 from dms.testing.hardware import FixedMachine
 from dms.testing.network import Delay, MemoryNetwork, VirtualNetwork
@@ -125,6 +128,8 @@ class Cluster:
         self.work_dir = work_dir
         self.nursery = nursery
         self.nodes: dict[str, SimulatedNode] = {}
+        self.watch: Callable[[str, str], None] = lambda _what, _who: None
+        """Told of every transaction of a node with a disk of its own."""
         self._threads = ThreadsFirst()
         trio.lowlevel.add_instrument(self._threads)
 
@@ -143,9 +148,12 @@ class Cluster:
         capability_file: bool = False,
         spread: SpreadOptions | None = None,
         allow_privileged: bool = False,
+        disk: LossyDisk | None = None,
+        ahead_s: float = 0.0,
     ) -> SimulatedNode:
         """A running node; ``offers`` is what it onboards, ``executors`` come beside the scripted one. With a
-        ``capability_file`` its anchors are on disk and outlive its lives.
+        ``capability_file`` its anchors are on disk and outlive its lives. All of it that is to last lies on ``disk``, if
+        there is one (:mod:`dms.testing.disk`); its wall clock is ``ahead_s`` of the true one.
         """
         node = SimulatedNode(
             self,
@@ -154,17 +162,20 @@ class Cluster:
             executors=executors or {},
             machine=machine or FixedMachine(),
             options=NodeOptions(
-                work_dir=self.work_dir / name,
+                work_dir=disk.root if disk else self.work_dir / name,
                 location=location or Location(),
                 port_range=port_range,
                 check_cpu_usage=False,
                 hosting=hosting or HostingOptions(),
                 random_uuid=RandomUUIDs(f"{self.network.seed}/{name}"),
+                port_rng=random.Random(f"{self.network.seed}/{name}/ports"),  # noqa: S311  a simulation, not a secret
                 spread=spread or SpreadOptions(),
                 allow_privileged=allow_privileged,
             ),
             capability_file=context_path(self.work_dir / name, "dms") if capability_file else None,
             store_file=self.work_dir / f"{name}.sqlite" if store_file else None,
+            disk=disk,
+            ahead_s=ahead_s,
         )
         self.nodes[name] = node
         await node.start()
@@ -206,7 +217,12 @@ class SimulatedNode:
         options: NodeOptions,
         store_file: Path | None,
         capability_file: Path | None,
+        disk: LossyDisk | None,
+        ahead_s: float,
     ) -> None:
+        self.disk = disk
+        self.ahead_s = ahead_s
+        """How far its wall clock is ahead of the true one; may jump while it runs."""
         self.cluster = cluster
         self.name = name
         self.key = key_of(name)
@@ -224,8 +240,10 @@ class SimulatedNode:
         self._memory: Store | None = None
         self._starts: Counter[str] = Counter()
         self._scope: trio.CancelScope | None = None
+        self._task: trio.lowlevel.Task | None = None
+        self._replay: ReplayFile | None = None
         self._ended = trio.Event()
-        self._was_killed = False
+        self.was_killed = False
         self.died = trio.Event()
         """Set once it is dead of :meth:`die_after`."""
 
@@ -241,6 +259,15 @@ class SimulatedNode:
         """Whether it is alive."""
         return self._scope is not None
 
+    def clock_ns(self) -> int:
+        """Its wall clock, UNIX nanoseconds."""
+        return wall_clock_ns() + int(self.ahead_s * 10**9)
+
+    @property
+    def tasks(self) -> int:
+        """How many tasks it consists of now."""
+        return 0 if self._task is None else sum(1 for _ in _tasks_below(self._task))
+
     async def start(self) -> None:
         """Begin a life; everything of an earlier one is found again."""
         if self.network.is_crashed:
@@ -248,9 +275,12 @@ class SimulatedNode:
         self.store = await self._open_store()
         self.executor = self._inherited_executor()
         security, anchors = self._security()
-        self._ended, self._was_killed = trio.Event(), False
+        self._ended, self.was_killed = trio.Event(), False
         executors = {self.executor.type: self.executor, **self._executors}
-        self.node = Node(Actor(security, self.network), self.store, self.machine, executors, self._options, anchors)
+        gate = self._gate(security)
+        self.node = Node(
+            Actor(security, self.network, gate=gate), self.store, self.machine, executors, self._options, anchors
+        )
         self._scope = trio.CancelScope()
         await self.cluster.nursery.start(self._run, self._scope)
 
@@ -260,10 +290,21 @@ class SimulatedNode:
 
     async def kill(self) -> None:
         """End it as a power cut does: no farewell to anybody, nothing more reaches the disk. Workloads go on."""
-        self.cluster.network.crash(self.network)
-        self._was_killed = True
-        self.store._closed = True  # noqa: SLF001  as above
+        self.cut()
         await self._end()
+        if self.disk is not None:
+            self.disk.lose()
+
+    def cut(self) -> None:
+        """The first moment of :meth:`kill`, after which nothing that it does is noticed by anybody."""
+        self.cluster.network.crash(self.network)
+        self.was_killed = True
+        self.store._closed = True  # noqa: SLF001  as above
+        self.executor.cut()
+        if self.disk is not None:
+            self.disk.cut()
+        if self._scope is not None:
+            self._scope.cancel()
 
     def die_after(self, transactions: int) -> None:
         """Kill it right after so many more transactions of its database (which must be in memory); see :attr:`died`."""
@@ -283,7 +324,7 @@ class SimulatedNode:
         for execution in self.executor._executions.values():  # noqa: SLF001  as above
             execution.player.cancel()
         fresh = ScriptedExecutor(self.cluster.nursery, ENGINE, default=Script(duration_s=1.0))
-        fresh._scripts = list(self.executor._scripts)  # noqa: SLF001  as above
+        fresh._scripts, fresh.watch = list(self.executor._scripts), self.executor.watch  # noqa: SLF001  as above
         self.executor = fresh
 
     def _die(self) -> None:
@@ -295,30 +336,49 @@ class SimulatedNode:
         self.cluster.nursery.start_soon(die)
 
     async def _run(self, scope: trio.CancelScope, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        self._task = trio.lowlevel.current_task()
+        if self.disk is not None:
+            self.disk.use()
         try:
             with scope:
                 async with self.network.run(), trio.open_nursery() as nursery:
+                    if self._replay is not None:
+                        nursery.start_soon(self._replay.keep_compact)
                     await nursery.start(self.node.run)
                     task_status.started()
                     await trio.sleep_forever()
         except Exception:
-            if not self._was_killed:  # a dying node may complain that its disk is gone
+            if not self.was_killed:  # a dying node may complain that its disk is gone
                 raise
         finally:
-            self._scope = None
+            self._scope = self._task = None
+            if self._replay is not None:
+                self._replay.close()
             self._ended.set()
 
     async def _end(self) -> None:
         if self._scope is not None:
             self._scope.cancel()
+            while self.was_killed and self._task is not None:
+                _open_shields(self._task)
+                await trio.lowlevel.checkpoint()
             await self._ended.wait()
         if self._store_file is not None:
             self.store._closed = False  # noqa: SLF001  as above
             await self.store.aclose()
 
+    def _gate(self, security: SecurityContext) -> Gate | None:
+        if self.disk is None:
+            return None
+        elapsed_ns = int(trio.current_time() * 10**9)
+        self._replay = open_window(self.disk.root / "replay", clock_ns=security.now_ns, elapsed_ns=elapsed_ns)
+        return Gate(self.network.peer_id, replay=self._replay.window, sync_replay=self._replay.sync)
+
     def _security(self) -> tuple[SecurityContext, AnchorKeeper]:
         organisation = self.cluster.organisation if self._is_member else None
-        security = security_of(self.key, organisation, root=did_of(self.cluster.user_key.public))
+        security = security_of(
+            self.key, organisation, root=did_of(self.cluster.user_key.public), clock_ns=self.clock_ns
+        )
         if self._capability_file is None:
             return security, Unkept(security.capabilities)
         if not self._capability_file.exists():
@@ -341,6 +401,14 @@ class SimulatedNode:
             # statements are compiled once for all databases of all tests
             self._memory._engine = self._memory._engine.execution_options(compiled_cache=_COMPILED)  # noqa: SLF001
         # a new door to the same database, so that the earlier life's can stay shut
+        if self.disk is not None:
+            self.store = DiskStore(
+                self._memory._engine,  # noqa: SLF001  as above
+                self.disk,
+                lambda: self.clock_ns() / 10**9,
+                written=lambda: self.cluster.watch("write", self.name),
+            )
+            return self.store
         self._memory = _MortalStore(self._memory._engine, None, None, _now)  # noqa: SLF001  as above
         return self._memory
 
@@ -356,7 +424,7 @@ class SimulatedNode:
         }
 
     def _inherited_executor(self) -> ScriptedExecutor:
-        if not self.executor._executions and not self.executor.started:  # noqa: SLF001  as above
+        if not (self.executor.is_cut or self.executor._executions or self.executor.started):  # noqa: SLF001  as above
             return self.executor
         self._note_starts()
         return self.executor.restarted(self.cluster.nursery)
@@ -447,10 +515,10 @@ class UserClient:
         self._sessions += 1
         inbox = f"user-{self._sessions}"
         context = CapabilityContext(
-            "user", did_of(self._key.public), TrustContext(Provider.of_key(self._key)), clock_ns=wall_clock_ns
+            "user", did_of(self._key.public), TrustContext(Provider.of_key(self._key)), clock_ns=self._host.clock_ns
         )
         session = key_of(f"{inbox}/{self._host.name}/{trio.current_time()}")
-        actor = Actor(SecurityContext(session, context, clock_ns=wall_clock_ns), self._host.network, inbox=inbox)
+        actor = Actor(SecurityContext(session, context, clock_ns=self._host.clock_ns), self._host.network, inbox=inbox)
         await self._host.cluster.nursery.start(actor.run)
         try:
             handle = (to or self._host).node.root.handle
@@ -519,6 +587,23 @@ class RandomUUIDs:
     def __call__(self) -> uuid.UUID:
         """The next."""
         return uuid.UUID(int=self._rng.getrandbits(128), version=4)
+
+
+def _tasks_below(task: trio.lowlevel.Task) -> Iterator[trio.lowlevel.Task]:
+    yield task
+    for nursery in task.child_nurseries:
+        for child in nursery.child_tasks:
+            yield from _tasks_below(child)
+
+
+def _open_shields(task: trio.lowlevel.Task) -> None:
+    """Whatever the dying hold against their cancellation: who is dead finishes nothing."""
+    for below in _tasks_below(task):
+        status: Any = below._cancel_status  # noqa: SLF001  trio tells nobody
+        while status is not None:
+            if status._scope.shield:  # noqa: SLF001  as above
+                status._scope.shield = False  # noqa: SLF001  as above
+            status = status._parent  # noqa: SLF001  as above
 
 
 def full_id(ensemble: EnsembleID, key: str) -> AllocationID:

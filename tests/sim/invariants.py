@@ -1,0 +1,229 @@
+"""What must hold in every run, whatever goes wrong.
+
+Some of it holds at every moment (:meth:`Watch.look`), some once nothing has gone wrong for a while (the ``un…`` methods,
+which name what is not so yet), some in the end (:meth:`Watch.judge`).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import trio
+
+from dms.allocation.machine import AllocationState
+from dms.orchestrator.state import AllocationRecord, DeploymentState, Phase
+from dms.resources.arithmetic import add
+from dms.testing.nodes import SimulatedNode
+
+if TYPE_CHECKING:
+    from tests.sim.world import World
+
+
+class Broken(Exception):
+    """An invariant does not hold."""
+
+    def __init__(self, invariant: str, detail: str) -> None:
+        super().__init__(f"{invariant}: {detail}")
+        self.invariant, self.detail = invariant, detail
+
+
+class Watch:
+    """Knows what really happened, and compares it with what the machines say."""
+
+    def __init__(self, world: World) -> None:
+        self.complaints: list[str] = []
+        """What the product called an error."""
+        self.killed_from_outside: set[str] = set()
+        self._world = world
+        self._ends: dict[tuple[str, str], list[int]] = {}
+        """The exit codes of an execution, by machine and allocation."""
+        self._final: dict[str, tuple[Phase, str]] = {}
+
+    # what really happens -----------------------------------------------------------------------------------------------
+
+    def executed(self, machine: str, what: str, execution: str) -> None:
+        """A workload started, or ended with a code."""
+        if what.startswith("ended"):
+            self._ends.setdefault((machine, execution.rpartition("-")[0]), []).append(int(what.split()[1]))
+
+    def rebooted(self, machine: str) -> None:
+        """All programs of a machine are gone, and nobody has seen how they ended."""
+
+    # at every moment -----------------------------------------------------------------------------------------------------
+
+    def look(self) -> None:
+        """All that holds always.
+
+        :raises Broken: it does not.
+        """
+        if self.complaints:
+            raise Broken("no complaints", "\n".join(self.complaints))
+        for node in self._world.honest():
+            self._look_at_workloads(node)
+            if self._world.is_up(node.name) and node.node.provider._recovered:
+                self._look_at_resources(node)
+        for name in self._world.jobs:
+            self._look_at_deployment(name)
+
+    def _look_at_workloads(self, node: SimulatedNode) -> None:
+        twice = [job for job, times in Counter(_running(node)).items() if times > 1]
+        if twice:
+            raise Broken("runs once", f"{node.name} runs {', '.join(twice)} twice")
+
+    def _look_at_resources(self, node: SimulatedNode) -> None:
+        resources = node.node.resources
+        onboarded = resources.onboarded
+        if onboarded is not None:
+            together = add(resources.free(), add(resources.committed(), resources.allocated()))
+            if together.cpu.cores != onboarded.cpu.cores or together.ram.size != onboarded.ram.size:
+                raise Broken(
+                    "sums", f"{node.name}: free, committed and allocated are {together}, onboarded {onboarded}"
+                )
+        for job in _running(node):
+            if job not in resources.allocations:
+                raise Broken("owned", f"{node.name} runs {job}, for which nothing is allocated")
+        ports = Counter(port for held in node.node.ports.held.values() for port in (*held.static, *held.dynamic))
+        twice = [str(port) for port, times in ports.items() if times > 1]
+        if twice:
+            raise Broken("ports once", f"{node.name} gave away twice: {', '.join(twice)}")
+
+    def _look_at_deployment(self, name: str) -> None:
+        job = next(job for job in self._world.plan.jobs if job.name == name)
+        if not self._world.is_up(job.owner):
+            return
+        if self._world.jobs[name] not in self._world.cluster.nodes[job.owner].node.deployments._records:
+            raise Broken("remembered", f"{job.owner} accepted {name} and knows nothing of it")
+        state = self._world.state_of(name)
+        if state is None:
+            return
+        before = self._final.get(name)
+        if before is not None and before != (state.phase, state.error):
+            raise Broken("final", f"{name} had ended as {before}, and is {state.phase.value}: {state.error}")
+        if state.phase.is_final:
+            self._final[name] = (state.phase, state.error)
+            over = [key for key, record in state.allocations.items() if not record.is_over]
+            if over:
+                raise Broken("final", f"{name} is {state.phase.value}, but not {', '.join(over)}")
+
+    # once it is calm -----------------------------------------------------------------------------------------------------
+
+    def unsteady(self) -> str:
+        """Which deployment neither runs nor has ended."""
+        for name in sorted(self._world.jobs):
+            state = self._world.state_of(name)
+            if state is None:
+                return f"the owner of {name} is down"
+            if state.phase is not Phase.RUNNING and not state.is_settled:
+                return f"{name} is {state.phase.value} ({state.error})"
+        return ""
+
+    def unserved(self) -> str:
+        """What should run and does not, or runs and should not."""
+        wanted: dict[tuple[str, str], str] = {}
+        for name in sorted(self._world.jobs):
+            state = self._world.state_of(name)
+            if state is None:
+                return f"the owner of {name} is down"
+            if state.phase is Phase.RUNNING:
+                for record in state.allocations.values():
+                    if not record.is_over:
+                        wanted[self._world.name_of(record.peer), record.id] = f"{record.key} of {name}"
+        running = {(node.name, job) for node in self._world.honest() for job in _running(node)}
+        honest = {node.name for node in self._world.honest()}
+        for (machine, job), what in wanted.items():
+            if machine in honest and (machine, job) not in running:
+                return f"{what} does not run on {machine}"
+        for machine, job in sorted(running - wanted.keys()):
+            return f"{machine} runs {job}, which nobody wants there"
+        return ""
+
+    def unended(self) -> str:
+        """Which deployment has not ended, or still has something to do."""
+        for name in sorted(self._world.jobs):
+            state = self._world.state_of(name)
+            if state is None or not state.is_settled:
+                return f"{name} is {state.phase.value if state else 'down'} and not settled"
+        return ""
+
+    def unreturned(self) -> str:
+        """What is still held for anybody, and by whom."""
+        for node in self._world.honest():
+            if held := node.holdings():
+                return f"{node.name} holds {held}"
+            root, provider = node.node.root, node.node.provider
+            left = {
+                "children": root.children.names(),
+                "hosted": [a.spec.id for a in node.node.hosting],
+                "reservations": list(provider._reservations._held),
+                "ensembles": sorted(provider._served),
+                "live": list(node.node.deployments._live),
+            }
+            if any(left.values()):
+                return f"{node.name} keeps { ({what: ones for what, ones in left.items() if ones}) }"
+        return ""
+
+    # in the end ----------------------------------------------------------------------------------------------------------
+
+    def judge(self) -> None:
+        """What is said of every deployment is true.
+
+        :raises Broken: it is not.
+        """
+        self.look()
+        for name in sorted(self._world.jobs):
+            state = self._world.state_of(name)
+            if state is None:
+                raise Broken("truth", f"nothing is known of {name}")
+            for record in state.allocations.values():
+                problem = self._untrue(record)
+                if problem:
+                    raise Broken("truth", f"{name}, {record.key}: {problem}")
+            if problem := self._untrue_whole(name, state):
+                raise Broken("truth", f"{name} is {state.phase.value} ({state.error}): {problem}")
+
+    def _untrue(self, record: AllocationRecord) -> str:
+        machine = self._world.name_of(record.peer)
+        ends = self._ends.get((machine, record.id), [])
+        is_honest = any(node.name == machine for node in self._world.honest())
+        match AllocationState(record.status):
+            case AllocationState.COMPLETED if is_honest and 0 not in ends:
+                return f"it is completed, but ended on {machine} with {ends}"
+            case AllocationState.FAILED if not record.error:
+                return "it failed for no reason"
+            case AllocationState.TERMINATED | AllocationState.COMPLETED | AllocationState.FAILED:
+                return ""
+            case other:
+                return f"it is {other.value} in the end"
+
+    def _untrue_whole(self, name: str, state: DeploymentState) -> str:
+        statuses = {AllocationState(record.status) for record in state.allocations.values()}
+        if state.phase is Phase.FAILED and not state.error:
+            return "for no reason"
+        if state.phase is Phase.COMPLETED and not state.error and AllocationState.FAILED in statuses:
+            return "a part of it failed, and it does not say so"
+        if AllocationState.TERMINATED in statuses and name not in self._world.ended_by_user:
+            return "parts were ended, and nobody asked for that"
+        return ""
+
+    async def journals(self) -> None:
+        """The events of each deployment are without gaps, and lead to where it is.
+
+        :raises Broken: they do not.
+        """
+        for job in self._world.plan.jobs:
+            ensemble = self._world.jobs[job.name]
+            entries = await self._world.cluster.nodes[job.owner].node.deployments.events(ensemble, 0)
+            numbers = [entry.seq for entry in entries]
+            if numbers != list(range(1, len(numbers) + 1)):
+                raise Broken("journal", f"the events of {job.name} are numbered {numbers}")
+            told = [entry.payload["status"] for entry in entries if "status" in entry.payload]
+            state = self._world.state_of(job.name)
+            if state is None or not told or told[-1] != state.phase.value:
+                raise Broken("journal", f"the events of {job.name} lead to {told}, it is {state and state.phase.value}")
+        await trio.lowlevel.checkpoint()
+
+
+def _running(node: SimulatedNode) -> list[str]:
+    """The allocations whose workload runs on a machine, once for each workload."""
+    return [x.job_id for x in node.executor._executions.values() if x.result is None]

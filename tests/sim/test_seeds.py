@@ -1,0 +1,85 @@
+"""Whole networks of which everything goes wrong that a seed chooses; ``make sim SEEDS=A-B`` takes more of them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import trio
+from msgspec.structs import replace
+from tests.sim.invariants import Broken
+from tests.sim.plan import FAULTS, MOVES, Fault, JobPlan, NodePlan, PartPlan, Plan, draw
+from tests.sim.shrinking import shrink
+from tests.sim.world import Outcome, World, simulate
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize("seed", range(1, 7))
+def test_whatever_goes_wrong_the_invariants_hold(seed: int) -> None:
+    outcome = simulate(draw(seed))
+    assert not outcome.broken, f"make sim SEEDS={seed}-{seed}\n{outcome.broken}: {outcome.detail}"
+
+
+def test_a_seed_repeats_its_run_exactly_in_any_process() -> None:
+    here = [simulate(draw(4)).fingerprint for _ in range(2)]
+    script = (
+        "from tests.sim.plan import draw; from tests.sim.world import simulate; print(simulate(draw(4)).fingerprint)"
+    )
+    elsewhere = [
+        subprocess.run(
+            [sys.executable, "-c", script],
+            cwd=REPOSITORY,
+            env=os.environ | {"PYTHONHASHSEED": hash_seed},
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout.strip()
+        for hash_seed in ("1", "2")
+    ]
+    assert len({*here, *elsewhere}) == 1
+    assert simulate(draw(5)).fingerprint != here[0]
+
+
+def test_seeds_draw_every_fault_and_every_kind_of_liar() -> None:
+    plans = [draw(seed) for seed in range(200)]
+    assert {fault.kind for plan in plans for fault in plan.faults} == set(FAULTS)
+    assert {node.byzantine for plan in plans for node in plan.nodes} == {"", *MOVES}
+
+
+def test_a_failing_plan_is_made_smaller_as_long_as_it_fails_in_the_same_way() -> None:
+    def run(plan: Plan) -> Outcome:
+        is_broken = any(fault.kind == "oom" for fault in plan.faults)
+        return Outcome(plan, "served" if is_broken else "", "", "", 0)
+
+    plan = next(p for p in map(draw, range(1000)) if len(p.faults) > 4 and len(p.jobs) > 1 and run(p).broken)
+    small = shrink(run(plan), run).plan
+    assert [fault.kind for fault in small.faults] == ["oom"]
+    assert len(small.jobs) == 1
+    assert len(small.nodes) < len(plan.nodes)
+    assert shrink(run(plan), run).plan == small
+
+
+ONE_SERVICE = JobPlan(
+    name="j0", at_s=1, owner="o0", patience_s=75, nodes={"n0": (PartPlan(name="j0n00", type="service"),)}
+)
+PEACE = Plan(seed=1, nodes=(NodePlan(name="o0"), NodePlan(name="p0", cores=4)), jobs=(ONE_SERVICE,))
+
+
+def test_the_watch_sees_a_service_that_is_gone_and_nobody_said_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A judge who cannot convict is none: here the workload is lost behind everybody's back."""
+
+    async def lose(world: World, _fault: Fault, _begun_s: float) -> None:
+        await trio.sleep(60)
+        executions = world.cluster.nodes["p0"].executor._executions
+        for execution in executions.values():
+            execution.player.cancel()
+        executions.clear()
+
+    monkeypatch.setattr(World, "_fail", lose)
+    outcome = simulate(replace(PEACE, faults=(Fault(at_s=0, kind="oom", nodes=("p0",)),)))
+    assert outcome.broken == "served", outcome.detail
+    assert isinstance(Broken(outcome.broken, outcome.detail), Exception)

@@ -1,0 +1,486 @@
+"""One run of a plan: machines, users and faults on one virtual clock, and what is left of it in the end."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import random
+import tempfile
+import traceback
+from collections import Counter, deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import trio
+from tests.sim.byzantine import corrupt
+from tests.sim.invariants import Broken, Watch
+from tests.sim.plan import Fault, JobPlan, NodePlan, PartPlan, Plan
+from trio.testing import MockClock
+
+from dms.ensemble.arrival import decode_ensemble
+from dms.ensemble.config import EnsembleConfig
+from dms.executor.errors import StartFailed
+from dms.node import payloads as p
+from dms.node.hosting import HostingOptions
+from dms.orchestrator.messages import Reply
+from dms.orchestrator.state import DeploymentState
+from dms.testing.determinism import repeatable
+from dms.testing.disk import LossyDisk, current_disk
+from dms.testing.executor import Script
+from dms.testing.nodes import ENGINE, Cluster, SimulatedNode
+from dms.types.errors import DMSError
+from dms.types.ids import EnsembleID, PeerID
+from dms.types.resources import CPU, RAM, Disk, Resources
+
+GIB: Final = 1 << 30
+LOOK_S: Final = 5.0
+RETRY_S: Final = 3.0
+CALL_S: Final = 20.0
+CALM_S: Final = 420.0
+"""Once nothing goes wrong any more, until every deployment runs or has ended: the rest of the users' patience, the starts
+that may take as long, and the tries to tell those that never answer."""
+SERVED_S: Final = 240.0
+"""Until what runs is really there, once, and nothing else is: three signs of life, each with its answer."""
+ENDED_S: Final = 240.0
+RETURNED_S: Final = 1500.0
+"""Until nothing is held for anybody: what was never started is kept for fifteen minutes."""
+KEPT_EVENTS: Final = 400
+PERSIST_LOGS_S: Final = 60.0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a run: the invariant that broke, if one did, and the fingerprint of everything that happened."""
+
+    plan: Plan
+    broken: str
+    detail: str
+    fingerprint: str
+    events: int
+    story: tuple[str, ...] = field(repr=False, default=())
+
+
+def simulate(plan: Plan) -> Outcome:
+    """Run a plan from its beginning to its end; the same plan has the same outcome."""
+    shelf = Path("/dev/shm") if Path("/dev/shm").is_dir() else None
+    with tempfile.TemporaryDirectory(prefix="dms-sim-", dir=shelf) as directory, repeatable(plan.seed):
+        world = World(plan, Path(directory))
+        broken, detail = "", ""
+        errors = _Errors(world)
+        logger = logging.getLogger("dms")
+        before = logger.level, logger.propagate
+        logger.addHandler(errors)
+        logger.setLevel(logging.ERROR)
+        logger.propagate = False
+        try:
+            trio.run(world.run, clock=MockClock(autojump_threshold=0.0))
+        except BaseException as exc:
+            found = _first_broken(exc)
+            if found is None and not isinstance(exc, Exception):
+                raise
+            if found is None:
+                broken, detail = "crashed", "".join(traceback.format_exception(exc))
+            else:
+                broken, detail = found.invariant, found.detail
+        finally:
+            logger.removeHandler(errors)
+            logger.setLevel(before[0])
+            logger.propagate = before[1]
+            world.close()
+    return Outcome(plan, broken, detail, world.fingerprint(), world.events, tuple(world.story))
+
+
+class World:
+    """All machines of a run, and what happens to them."""
+
+    def __init__(self, plan: Plan, directory: Path) -> None:
+        self.plan = plan
+        self.events = 0
+        self.story: deque[str] = deque(maxlen=KEPT_EVENTS)
+        self.cluster: Cluster
+        self.jobs: dict[str, EnsembleID] = {}
+        """By the name of the job, once its deployment is acknowledged."""
+        self.ended_by_user: set[str] = set()
+        self.watch = Watch(self)
+        self._directory = directory
+        self._hash = hashlib.sha256()
+        self._names: dict[PeerID, str] = {}
+        self._disks: list[LossyDisk] = []
+        self._plans = {node.name: node for node in plan.nodes}
+        self._down: Counter[str] = Counter()
+        self._moving: dict[str, trio.Lock] = {}
+
+    # what the runner sees ----------------------------------------------------------------------------------------------
+
+    def note(self, what: str) -> None:
+        """Something happened."""
+        line = f"{trio.current_time():.6f} {what}"
+        self.events += 1
+        self._hash.update(line.encode() + b"\n")
+        self.story.append(line)
+
+    def fingerprint(self) -> str:
+        """Of all that happened, in its order."""
+        return self._hash.hexdigest()
+
+    def close(self) -> None:
+        """Forget the disks."""
+        for disk in self._disks:
+            disk.close()
+
+    def honest(self) -> list[SimulatedNode]:
+        """Those that keep to the rules."""
+        return [node for name, node in self.cluster.nodes.items() if not self._plans[name].byzantine]
+
+    def name_of(self, peer: PeerID) -> str:
+        """The machine with this id."""
+        return self._names.get(peer, "")
+
+    # the run -----------------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """From the start of the machines to their end."""
+        plan = self.plan
+        async with trio.open_nursery() as nursery:
+            self.cluster = Cluster(self._directory, nursery, seed=plan.seed, delay_s=plan.delay_s)
+            self.cluster.watch = lambda what, who: self.note(f"{what} {who}")
+            self.cluster.network.watchers.append(self._arrived)
+            for node in plan.nodes:
+                await self._start(node)
+            network = self.cluster.network
+            network.jitter_s, network.duplication = plan.jitter_s, plan.duplication
+            network.set_loss(plan.loss)
+            begun_s = trio.current_time()
+            async with trio.open_nursery() as busy:
+                for job in plan.jobs:
+                    busy.start_soon(self._use, job, begun_s)
+                for fault in plan.faults:
+                    busy.start_soon(self._fail, fault, begun_s)
+                watching = trio.CancelScope()
+                nursery.start_soon(self._look, watching)
+            await self._end()
+            watching.cancel()
+            for simulated in self.cluster.nodes.values():
+                await simulated.stop()
+            nursery.cancel_scope.cancel()
+
+    async def _start(self, plan: NodePlan) -> None:
+        disk = LossyDisk(
+            self._directory / plan.name,
+            random.Random(f"{self.plan.seed}/{plan.name}/disk"),
+            pause_s=plan.disk_pause_s,
+        )
+        self._disks.append(disk)
+        offers = Resources(cpu=CPU(cores=plan.cores), ram=RAM(size=12 * GIB), disk=Disk(size=50 * GIB))
+        node = await self.cluster.start(
+            plan.name,
+            offers=offers if plan.cores else None,
+            disk=disk,
+            ahead_s=plan.ahead_s,
+            hosting=HostingOptions(persist_logs_s=PERSIST_LOGS_S),
+        )
+        self._names[node.peer] = plan.name
+        self._moving[plan.name] = trio.Lock()
+        self._prepare(plan, node)
+        if plan.byzantine:
+            corrupt(node, plan.byzantine)
+
+    def _prepare(self, plan: NodePlan, node: SimulatedNode) -> None:
+        for job in self.plan.jobs:
+            for part in (part for parts in job.nodes.values() for part in parts):
+                node.executor.on(f".{part.name}-1", _script(part, fails=plan.start_fails))
+        node.executor.watch = lambda what, execution: self._executed(plan.name, what, execution)
+
+    def _executed(self, machine: str, what: str, execution: str) -> None:
+        self.note(f"{machine} {what} {execution}")
+        self.watch.executed(machine, what, execution)
+
+    def _arrived(self, sender: PeerID, receiver: PeerID, where: str, data: bytes) -> None:
+        digest = hashlib.blake2b(data, digest_size=6).hexdigest()
+        self.note(f"{self.name_of(sender)} > {self.name_of(receiver)} {where} {digest}")
+
+    async def _look(self, scope: trio.CancelScope) -> None:
+        with scope:
+            while True:
+                await trio.sleep(LOOK_S)
+                self.watch.look()
+
+    # users -------------------------------------------------------------------------------------------------------------
+
+    async def _use(self, job: JobPlan, begun_s: float) -> None:
+        """Submit, and shut down if so planned; whoever hears nothing looks and asks again, as people do."""
+        await trio.sleep_until(begun_s + job.at_s)
+        owner = self.cluster.nodes[job.owner]
+        config = _ensemble(job, {name: node.peer for name, node in self.cluster.nodes.items()})
+        while job.name not in self.jobs:
+            found = await self._ask(owner, lambda: self._submit(owner, job, config))
+            if found is not None:
+                self.note(f"accepted {job.name} {found}")
+                self.jobs[job.name] = found
+                continue
+            await trio.sleep(RETRY_S)
+        if job.shutdown_at_s is not None:
+            await trio.sleep_until(begun_s + job.shutdown_at_s)
+            await self.shut_down(job.name)
+
+    async def _submit(self, owner: SimulatedNode, job: JobPlan, config: EnsembleConfig) -> EnsembleID | None:
+        listed = await owner.user.call("list", p.ListRequest(metadata={"job": job.name}), p.ListReply, timeout_s=CALL_S)
+        if listed.deployments:
+            return EnsembleID(listed.deployments[0].orchestrator_id)
+        request = p.NewDeployment(ensemble=config)
+        reply = await owner.user.call("new", request, p.NewDeploymentReply, timeout_s=job.patience_s)
+        return EnsembleID(reply.ensemble_id) if reply.status == "OK" else None
+
+    async def shut_down(self, name: str) -> None:
+        """Until the machine took note, or the deployment has ended."""
+        job = next(job for job in self.plan.jobs if job.name == name)
+        owner, request = self.cluster.nodes[job.owner], p.DeploymentRequest(id=self.jobs[name])
+        while True:
+            reply = await self._ask(owner, lambda: owner.user.call("shutdown", request, Reply, timeout_s=CALL_S))
+            if reply is not None and reply.ok:
+                self.note(f"shutdown of {name} accepted")
+                self.ended_by_user.add(name)
+                return
+            if reply is not None and self.state_of(name) is not None and self.is_final(name):
+                return
+            await trio.sleep(RETRY_S)
+
+    async def _ask(self, owner: SimulatedNode, call: Callable[[], Any]) -> Any:  # whatever the call answers
+        """The answer; ``None`` when there was none, as when the machine is down."""
+        if not owner.is_running or self._down[owner.name]:
+            return None
+        try:
+            return await call()
+        except DMSError:
+            return None
+
+    def state_of(self, name: str) -> DeploymentState | None:
+        """What the owner of a job knows of its deployment; ``None`` while it is down or has not found it again."""
+        job = next(job for job in self.plan.jobs if job.name == name)
+        owner = self.cluster.nodes[job.owner]
+        if name not in self.jobs or not self.is_up(owner.name):
+            return None
+        return owner.state(self.jobs[name])
+
+    def is_final(self, name: str) -> bool:
+        """Whether a deployment has ended."""
+        state = self.state_of(name)
+        return state is not None and state.phase.is_final
+
+    def is_up(self, name: str) -> bool:
+        """Whether a machine is up and has found again what it knew."""
+        node = self.cluster.nodes[name]
+        return node.is_running and not self._down[name] and not self._moving[name].locked()
+
+    # faults ------------------------------------------------------------------------------------------------------------
+
+    async def _fail(self, fault: Fault, begun_s: float) -> None:
+        await trio.sleep_until(begun_s + fault.at_s)
+        self.note(f"fault {fault.kind} {' '.join(fault.nodes)} {fault.amount:g} {fault.for_s:g}")
+        network, nodes = self.cluster.network, [self.cluster.nodes[name] for name in fault.nodes]
+        match fault.kind:
+            case "crash" | "reboot":
+                await self._crash(nodes[0], fault.for_s, reboots=fault.kind == "reboot")
+            case "crash_at_step":
+                await self._crash_at_step(nodes[0], int(fault.amount), fault.for_s)
+            case "partition":
+                inside = [node.network for node in nodes]
+                network.partition(inside)
+                await trio.sleep(fault.for_s)
+                for one in inside:
+                    for other in network.nodes:
+                        network.heal(one, other)
+            case "cut":
+                network.cut(nodes[0].network, nodes[1].network)
+                await trio.sleep(fault.for_s)
+                network.heal(nodes[0].network, nodes[1].network)
+            case "loss":
+                network.set_loss(fault.amount)
+                await trio.sleep(fault.for_s)
+                network.set_loss(self.plan.loss)
+            case "slow_disk":
+                disk = nodes[0].disk
+                assert disk is not None
+                disk.pause_s = fault.amount
+                await trio.sleep(fault.for_s)
+                disk.pause_s = self._plans[nodes[0].name].disk_pause_s
+            case "clock_jump":
+                nodes[0].ahead_s += fault.amount
+                await trio.sleep(fault.for_s)
+                nodes[0].ahead_s = self._plans[nodes[0].name].ahead_s
+            case "oom":
+                self._end_workload(nodes[0])
+            case _:
+                raise AssertionError(fault.kind)
+
+    async def _crash(self, node: SimulatedNode, down_s: float, *, reboots: bool) -> None:
+        self._down[node.name] += 1
+        async with self._moving[node.name]:
+            await node.kill()
+            self.note(f"{node.name} is dead")
+            if reboots:
+                node.lose_workloads()
+                self.watch.rebooted(node.name)
+            await trio.sleep(down_s)
+            self._down[node.name] -= 1
+            await self._revive(node)
+
+    async def _crash_at_step(self, node: SimulatedNode, steps: int, down_s: float) -> None:
+        counter = _StepCounter(node, steps)
+        trio.lowlevel.add_instrument(counter)
+        with trio.move_on_after(down_s + LOOK_S):
+            await counter.reached.wait()
+        counter.disarm()
+        await self._crash(node, down_s, reboots=False)
+
+    async def _revive(self, node: SimulatedNode) -> None:
+        while True:
+            try:
+                await node.start()
+                break
+            except Exception as exc:
+                if not node.was_killed:
+                    raise
+                self.note(f"{node.name} died while it started: {type(exc).__name__}")
+                await node.kill()
+        plan = self._plans[node.name]
+        node.executor.watch = lambda what, execution: self._executed(node.name, what, execution)
+        if plan.byzantine:
+            corrupt(node, plan.byzantine)
+        self.note(f"{node.name} is back")
+
+    def _end_workload(self, node: SimulatedNode) -> None:
+        running = sorted(e for e, x in node.executor._executions.items() if x.result is None)
+        if running:
+            self.watch.killed_from_outside.add(running[0])
+            node.executor.end(running[0])
+
+    # the end -----------------------------------------------------------------------------------------------------------
+
+    async def _end(self) -> None:
+        """Nothing goes wrong any more: what was promised must come true."""
+        self.note("calm")
+        network = self.cluster.network
+        network.heal_all()
+        network.set_loss(0.0)
+        network.jitter_s = network.duplication = 0.0
+        for node in self.cluster.nodes.values():
+            node.ahead_s = 0.0
+            assert node.disk is not None
+            node.disk.pause_s = min(node.disk.pause_s, 0.02)
+        await self._until("steady", self.watch.unsteady, CALM_S)
+        await self._until("served", self.watch.unserved, SERVED_S)
+        for name in sorted(self.jobs):
+            if not self.is_final(name):
+                await self.shut_down(name)
+        await self._until("ended", self.watch.unended, ENDED_S)
+        self.watch.judge()
+        await self._until("returned", self.watch.unreturned, RETURNED_S, every_s=20.0)
+        before = {name: self.state_of(name) for name in sorted(self.jobs)}
+        for node in self.cluster.nodes.values():
+            await self._crash(node, 0.0, reboots=False)
+        after = {name: self.state_of(name) for name in sorted(self.jobs)}
+        if before != after:
+            raise Broken("remembered", f"{before}\nbecame\n{after}")
+        await self.watch.journals()
+        self.note("end")
+
+    async def _until(
+        self, invariant: str, problem: Callable[[], str], within_s: float, every_s: float = LOOK_S
+    ) -> None:
+        deadline_s = trio.current_time() + within_s
+        while found := problem():
+            if trio.current_time() >= deadline_s:
+                raise Broken(invariant, f"not within {within_s:g} s: {found}")
+            await trio.sleep(every_s)
+        self.note(invariant)
+
+
+class _StepCounter(trio.abc.Instrument):
+    """Pulls the plug of a machine after so many steps of its tasks: at whatever it awaits then."""
+
+    def __init__(self, node: SimulatedNode, steps: int) -> None:
+        self.reached = trio.Event()
+        self._node, self._left = node, steps
+        self._disk = node.disk
+
+    def disarm(self) -> None:
+        """It is over, one way or the other."""
+        if not self.reached.is_set():
+            trio.lowlevel.remove_instrument(self)
+            self.reached.set()
+
+    def after_task_step(self, task: trio.lowlevel.Task) -> None:
+        """One step of any task."""
+        if task.context.run(current_disk) is not self._disk:
+            return
+        self._left -= 1
+        if self._left < 0 and not self.reached.is_set():
+            trio.lowlevel.remove_instrument(self)
+            self.reached.set()
+            self._node.cut()
+
+
+class _Errors(logging.Handler):
+    """What the product itself calls an error or did not foresee, unless a dying machine says it."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__(logging.ERROR)
+        self._world = world
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Note it."""
+        disk = current_disk()
+        if disk is not None and disk.is_cut:
+            return
+        text = f"{record.getMessage()} {getattr(record, 'event_fields', '')}"
+        if record.exc_info and record.exc_info[1] is not None:
+            text += "\n" + "".join(traceback.format_exception(record.exc_info[1]))
+        self._world.watch.complaints.append(text)
+
+
+def _script(part: PartPlan, *, fails: bool) -> Script:
+    return Script(
+        duration_s=part.duration_s,
+        exit_code=part.exit_code,
+        start_takes_s=part.start_takes_s,
+        cancel_takes_s=part.cancel_takes_s,
+        stdout=((0.0, f"{part.name}\n".encode()),),
+        start_error=StartFailed("this machine cannot") if fails else None,
+    )
+
+
+def _ensemble(job: JobPlan, peers: dict[str, PeerID]) -> EnsembleConfig:
+    allocations = {
+        part.name: {
+            "type": part.type,
+            "executor": ENGINE,
+            "resources": {"cpu": {"cores": part.cores}, "ram": {"size": GIB}, "disk": {"size": GIB}},
+            "execution": {"type": ENGINE},
+        }
+        for parts in job.nodes.values()
+        for part in parts
+    }
+    nodes = {
+        node: {
+            "allocations": [part.name for part in parts],
+            "ports": [
+                {"public": 0, "private": 80 + number, "allocation": part.name}
+                for part in parts
+                for number in range(part.ports)
+            ],
+        }
+        | ({"peer": peers[job.pins[node]]} if node in job.pins else {})
+        for node, parts in job.nodes.items()
+    }
+    return decode_ensemble({"v1": {"allocations": allocations, "nodes": nodes, "metadata": {"job": job.name}}})
+
+
+def _first_broken(exc: BaseException) -> Broken | None:
+    if isinstance(exc, Broken):
+        return exc
+    if isinstance(exc, BaseExceptionGroup):
+        return next((found for inner in exc.exceptions if (found := _first_broken(inner)) is not None), None)
+    return None
