@@ -325,6 +325,7 @@ class Bidder:
         if draw(request.nonce, network.peer_id) < share(sampling, known):
             return True
         self._actor.counters["bids.out_of_turn"] += 1
+        self.work.passed_over(self._actor.security.now_ns())
         return False
 
     def _note(

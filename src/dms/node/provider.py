@@ -148,7 +148,7 @@ class Provider:
                 held = await self._reservations.commit(request, message.sender, expiry_ns, beside=beside)
         except DMSError as exc:
             return messages.CommitReply(ok=False, error=exc.message)
-        self.bidder.work.committed(request.ensemble_id, request.node_id, self._root.security.now_ns())
+        self.bidder.work.committed(request.ensemble_id, self._root.security.now_ns())
         return messages.CommitReply(ok=True, port_mapping=held.ports, expiry_ns=held.expiry_ns)
 
     async def _on_allocate(self, message: Message[messages.AllocateRequest]) -> messages.AllocateReply:

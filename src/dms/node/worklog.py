@@ -31,8 +31,11 @@ MAX_OPEN = 10_000
 HOUR_NS = 3600 * 10**9
 
 REQUESTS, DRY_RUNS, BIDS, WON, LOST, DENIED = "requests", "dry_runs", "bids", "won", "lost", "denied"
+"""Bids are counted once for each ensemble: they are won when anything of it comes here, and lost when they expire."""
+OUT_OF_TURN = "out_of_turn"
+"""Requests that were left to others, as only some of a large network shall answer."""
 REFUSED = "refused."
-"""Followed by the rule; counts ensemble nodes."""
+"""Followed by the rule; counts nodes, equal ones of a request as one."""
 
 log = get_logger(__name__)
 
@@ -57,9 +60,9 @@ class HeardRequest(Wire):
     rounds: int
     nodes: int
     bid: int
-    """Nodes that were bid for in the last round."""
-    won: int = 0
-    lost: int = 0
+    """Nodes that were bid for in the last round; equal ones count as one, here and above."""
+    outcome: str = ""
+    """:data:`WON` or :data:`LOST`, once that is known."""
     is_dry_run: bool = False
     refused: tuple[RefusedHere, ...] = ()
 
@@ -91,7 +94,7 @@ class WorkLog:
         self._hours: dict[int, dict[str, int]] = {}
         self._requests: dict[EnsembleID, HeardRequest] = {}
         self._strangers: dict[PeerID, Stranger] = {}
-        self._open: dict[tuple[EnsembleID, str], int] = {}
+        self._open: dict[EnsembleID, int] = {}
         self._is_dirty = False
 
     # what happens --------------------------------------------------------------------------------------------------
@@ -114,10 +117,10 @@ class WorkLog:
         for reason, names in refused.items():
             self._count(now_ns, REFUSED + reason.rule.value, len(names))
         if not is_dry_run:
-            self._count(now_ns, BIDS, len(bid))
-            for name in bid:
-                if (ensemble, name) in self._open or len(self._open) < MAX_OPEN:
-                    self._open[ensemble, name] = expiry_ns
+            if bid and ensemble not in self._open:
+                self._count(now_ns, BIDS)
+            if bid and (ensemble in self._open or len(self._open) < MAX_OPEN):
+                self._open[ensemble] = expiry_ns
         known = self._requests.pop(ensemble, None)
         fresh = known is None or known.peer != peer
         self._requests[ensemble] = HeardRequest(
@@ -129,8 +132,7 @@ class WorkLog:
             rounds=1 if known is None or fresh else known.rounds + 1,
             nodes=nodes,
             bid=len(bid),
-            won=0 if known is None or fresh else known.won,
-            lost=0 if known is None or fresh else known.lost,
+            outcome="" if known is None or fresh else known.outcome,
             is_dry_run=is_dry_run,
             refused=tuple(
                 RefusedHere(
@@ -145,14 +147,14 @@ class WorkLog:
         while len(self._requests) > MAX_REQUESTS:
             del self._requests[next(iter(self._requests))]
 
-    def committed(self, ensemble: EnsembleID, node: str, now_ns: int) -> None:
-        """A bid was taken; told for each allocation of the node, counted once."""
-        if self._open.pop((ensemble, node), None) is None:
-            return
-        self._count(now_ns, WON)
-        known = self._requests.get(ensemble)
-        if known is not None:
-            self._requests[ensemble] = msgspec.structs.replace(known, won=known.won + 1)
+    def committed(self, ensemble: EnsembleID, now_ns: int) -> None:
+        """A bid was taken; told for each allocation, counted once."""
+        if self._open.pop(ensemble, None) is not None:
+            self._end(ensemble, WON, now_ns)
+
+    def passed_over(self, now_ns: int) -> None:
+        """Others were to answer a request."""
+        self._count(now_ns, OUT_OF_TURN)
 
     def denied(self, peer: PeerID, did: str, now_ns: int, reason: str, hint: str) -> None:
         """Somebody who may not asked."""
@@ -171,14 +173,10 @@ class WorkLog:
 
     def sweep(self, now_ns: int) -> None:
         """Bids that expired without being taken are lost; hours long ago are forgotten."""
-        for (ensemble, node), expiry_ns in list(self._open.items()):
-            if expiry_ns >= now_ns:
-                continue
-            del self._open[ensemble, node]
-            self._count(now_ns, LOST)
-            known = self._requests.get(ensemble)
-            if known is not None:
-                self._requests[ensemble] = msgspec.structs.replace(known, lost=known.lost + 1)
+        for ensemble, expiry_ns in list(self._open.items()):
+            if expiry_ns < now_ns:
+                del self._open[ensemble]
+                self._end(ensemble, LOST, now_ns)
         for hour in [hour for hour in self._hours if hour <= now_ns // HOUR_NS - MAX_HOURS]:
             del self._hours[hour]
             self._is_dirty = True
@@ -241,6 +239,12 @@ class WorkLog:
         except OSError as exc:
             self._is_dirty = True
             log.warning("work_log_not_written", path=str(path), error=str(exc))
+
+    def _end(self, ensemble: EnsembleID, outcome: str, now_ns: int) -> None:
+        self._count(now_ns, outcome)
+        known = self._requests.get(ensemble)
+        if known is not None:
+            self._requests[ensemble] = msgspec.structs.replace(known, outcome=outcome)
 
     def _count(self, now_ns: int, name: str, amount: int = 1) -> None:
         counts = self._hours.setdefault(now_ns // HOUR_NS, {})
