@@ -53,7 +53,7 @@ from dms.orchestrator.events import (
     StartsDone,
     Supervise,
 )
-from dms.orchestrator.journal import DeploymentRecord, Journal
+from dms.orchestrator.journal import DeploymentRecord, Journal, changes
 from dms.orchestrator.logs import LogShelf
 from dms.orchestrator.machine import resume, step
 from dms.orchestrator.queueing import Turnstile
@@ -190,7 +190,7 @@ class Deployment:
         async with trio.open_nursery() as nursery:
             if is_restored:
                 state, instructions = resume(self.state, self._now())
-                await self._journal.write(self.id, state, "restored", {})
+                await self._journal.write(self.id, state, "restored", changes(self.state, state))
                 self.state = state
                 self._announce()
                 is_over = await self._go_on(nursery, instructions)

@@ -34,7 +34,7 @@ from dms.store.schema import deployments as table
 from dms.types.gojson import Wire
 from dms.types.ids import EnsembleID
 
-__all__ = ["DeploymentRecord", "Journal", "JournalEntry"]
+__all__ = ["DeploymentRecord", "Journal", "JournalEntry", "changes"]
 
 MAX_BIDS_TOLD = 100
 """Of one event; a deployment of thousands of nodes hears many."""
@@ -97,14 +97,7 @@ class Journal:
         after: DeploymentState,
     ) -> None:
         """Append what an event of the machine means, together with the state that follows."""
-        detail = _describe(event, after)
-        if after.queued_ns and not before.queued_ns:
-            detail |= {"queued_until": after.terms.queue_until_ns}
-        if before.phase is not after.phase:
-            detail |= {"status": after.phase.value}
-        if after.error and after.error != before.error:
-            detail |= {"error": after.error}
-        await self.write(ensemble, after, _kind(event), detail)
+        await self.write(ensemble, after, _kind(event), _describe(event, after) | changes(before, after))
 
     async def load(self) -> tuple[DeploymentRecord, ...]:
         """All deployments, oldest first."""
@@ -140,6 +133,18 @@ class Journal:
             state=state,
         )
         Documents(session, table, StoredDeployment).put(ensemble, stored)
+
+
+def changes(before: DeploymentState, after: DeploymentState) -> dict[str, object]:
+    """What of a step is told whatever led to it: who follows the events must see where the deployment is."""
+    told: dict[str, object] = {}
+    if after.queued_ns and not before.queued_ns:
+        told |= {"queued_until": after.terms.queue_until_ns}
+    if before.phase is not after.phase:
+        told |= {"status": after.phase.value}
+    if after.error and after.error != before.error:
+        told |= {"error": after.error}
+    return told
 
 
 def _kind(event: Event) -> str:
