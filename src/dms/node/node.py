@@ -36,12 +36,12 @@ from dms.node.revocation_spread import RevocationSpread, SpreadOptions
 from dms.node.vm import VmBehaviours
 from dms.node.volumes import VolumeBehaviours
 from dms.observe import get_logger
-from dms.orchestrator.deployment import LIVENESS_TIMEOUT_S
 from dms.orchestrator.deployments import Deployments
 from dms.orchestrator.journal import Journal
 from dms.orchestrator.log_jobs import LogJobs
 from dms.orchestrator.logs import LogShelf
 from dms.orchestrator.messages import BID_REQUEST_TOPIC
+from dms.orchestrator.supervision import LIVENESS_TIMEOUT_S
 from dms.resources.benchmark import measure
 from dms.resources.benchmarks import Benchmarks
 from dms.resources.capability import HardwareCapability

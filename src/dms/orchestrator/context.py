@@ -23,5 +23,7 @@ class Context:
     actor: Actor
     note: Note
     hearing: Hearing = field(default_factory=Hearing)
+    whole: EnsembleConfig | None = None
+    """The ensemble, where ``config`` is narrowed to one node of it."""
     is_dry_run: bool = False
     """Only to see who would bid."""

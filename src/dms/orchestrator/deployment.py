@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import secrets
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -37,12 +37,15 @@ from dms.orchestrator.events import (
     CollectBids,
     Commit,
     CommitsDone,
+    EndLeft,
     EndLost,
     Event,
     FetchLogs,
     Finish,
     GivenUp,
     Instruction,
+    Place,
+    Restart,
     Revert,
     Reverted,
     Settled,
@@ -57,17 +60,17 @@ from dms.orchestrator.journal import DeploymentRecord, Journal, changes
 from dms.orchestrator.logs import LogShelf
 from dms.orchestrator.machine import resume, step
 from dms.orchestrator.queueing import Turnstile
-from dms.orchestrator.state import LOST, AllocationRecord, DeploymentState, Phase
+from dms.orchestrator.state import AllocationRecord, DeploymentState, Phase, Stage
+from dms.orchestrator.supervision import LIVENESS_TIMEOUT_S, Supervision
 from dms.types.errors import DMSError
 from dms.types.ids import Capability, EnsembleID
 
-LIVENESS_TIMEOUT_S = 100.0
-"""Three signs of life at the usual 30 s may be missed before an allocation counts as lost."""
 MAX_CHANGES_TOLD = 10_000
 """Changes reported by providers that go into the events: they must not fill our disk."""
 NS_PER_S = 10**9
 
 R = TypeVar("R")
+T = TypeVar("T")
 
 log = get_logger(__name__)
 
@@ -104,14 +107,16 @@ class Deployment:
         self._logs = logs
         self._queue = queue
         self._on_change = on_change
-        self._liveness_timeout_s = liveness_timeout_s
         self._context = Context(self.id, self.config, actor, self._note)
         self._book = BidBook()
         self._inbox_send, self._inbox = trio.open_memory_channel[_Posted](math.inf)
+        self._supervision = Supervision(
+            self._context, lambda: self.state, self._post, self._grant_providers, liveness_timeout_s=liveness_timeout_s
+        )
         self._has_ended = False
         self._changes_told = 0
         self._work: trio.CancelScope | None = None
-        self._seen: dict[str, float] = {}
+        self._mending: set[trio.CancelScope] = set()
         self._signs: dict[str, messages.Liveness] = {}
         self._fetching: dict[str, trio.Lock] = {}
         self._granted: dict[DID, Grant] = {}
@@ -235,8 +240,13 @@ class Deployment:
         self.state = after
         posted.taken.set()
         self._announce()
+        self._supervision.changed()
         if isinstance(event, ShutdownRequested) and self._work is not None:
             self._work.cancel()
+        if before.phase is Phase.RUNNING and after.phase is not Phase.RUNNING:
+            for scope in self._mending:
+                scope.cancel()
+            self._supervision.cancel()
         return await self._go_on(nursery, instructions)
 
     async def _go_on(self, nursery: trio.Nursery, instructions: tuple[Instruction, ...]) -> bool:
@@ -257,11 +267,26 @@ class Deployment:
                 case EndLost(key):
                     nursery.start_soon(effects.end_lost, self._context, self.state, key)
                 case Supervise():
-                    nursery.start_soon(self._watch)
+                    nursery.start_soon(self._supervision.run)
+                case Restart(keys):
+                    nursery.start_soon(self._beside, self._supervision.restart, keys)
+                case Place(node):
+                    nursery.start_soon(self._beside, self._supervision.place, node)
+                case EndLeft():
+                    nursery.start_soon(self._supervision.end_left)
                 case _:
                     main.append(instruction)
         if main:
             nursery.start_soon(self._perform_all, main)
+
+    async def _beside(self, perform: Callable[[T], Awaitable[None]], about: T) -> None:
+        """What mends a running deployment is interrupted when that runs no more."""
+        with trio.CancelScope() as scope:
+            self._mending.add(scope)
+            try:
+                await perform(about)
+            finally:
+                self._mending.discard(scope)
 
     async def _perform_all(self, instructions: list[Instruction]) -> None:
         with trio.CancelScope() as self._work:
@@ -275,7 +300,8 @@ class Deployment:
                     await self._queue.turn(self.id, self.state.owner, self.state.queued_ns or self.state.created_ns)
             case CollectBids(number):
                 await self._note("bids_requested", {"round": number})
-                bids = await collect_bids(self._context, self.state, secrets.token_hex(12), self._book)
+                async with self._supervision.bidding:
+                    bids = await collect_bids(self._context, self.state, secrets.token_hex(12), self._book)
                 self._post(BidsCollected(at_ns=self._now(), round=number, bids=bids))
             case Commit():
                 self._grant_providers()
@@ -310,6 +336,8 @@ class Deployment:
                     await effects.revert(self._context, bids)
                 case EndLost(key):
                     await effects.end_lost(self._context, self.state, key)
+                case EndLeft():
+                    await self._supervision.end_left()
                 case _:
                     continue
         event, before = Settled(at_ns=self._now()), self.state
@@ -338,6 +366,7 @@ class Deployment:
                 error=ended.error.err,
                 reason=ended.error.reason,
                 exit_code=ended.error.exit_code,
+                execution=ended.execution,
             )
         )
         await posted.wait()  # acknowledged means on disk: the provider will not say it again
@@ -345,9 +374,11 @@ class Deployment:
 
     async def _on_liveness(self, message: Message[messages.Liveness]) -> messages.Reply:
         record = self._record_of(message)
+        if record is None and self._is_being_placed(message.payload.allocation_id):
+            return messages.Reply(ok=True)
         if record is None or record.is_over:
             return messages.Reply(ok=False, error="not a running allocation of this deployment")
-        self._seen[record.key] = trio.current_time()
+        self._supervision.heard(record.key)
         self._signs[record.key] = message.payload
         return messages.Reply(ok=True)
 
@@ -355,7 +386,7 @@ class Deployment:
         record = self._record_of(message)
         if record is None:
             return messages.Reply(ok=False, error="not an allocation of this deployment")
-        self._seen[record.key] = trio.current_time()
+        self._supervision.heard(record.key)
         change = message.payload
         self._changes_told += 1
         if self._changes_told > MAX_CHANGES_TOLD:
@@ -366,6 +397,14 @@ class Deployment:
         )
         return messages.Reply(ok=True)
 
+    def _is_being_placed(self, allocation_id: str) -> bool:
+        """Whether its handle is still on its way to us."""
+        for record in self.state.allocations.values():
+            placement = self.state.placements.get(record.node_id)
+            if record.id == allocation_id and placement is not None:
+                return placement.stage is Stage.ALLOCATING
+        return False
+
     def _record_of(
         self, message: Message[messages.TaskTermination] | Message[messages.Liveness] | Message[messages.StatusChange]
     ) -> AllocationRecord | None:
@@ -374,30 +413,6 @@ class Deployment:
             if record.id == message.payload.allocation_id and record.handle is not None:
                 return record if record.handle.id == message.sender.id else None
         return None
-
-    # supervision ---------------------------------------------------------------------------------------------------
-
-    async def _watch(self) -> None:
-        """An allocation of which nothing is heard for too long counts as failed."""
-        now = trio.current_time()
-        for key in self.state.allocations:
-            self._seen[key] = now
-        while True:
-            await trio.sleep(self._liveness_timeout_s / 4)
-            for key, record in self.state.allocations.items():
-                silence_s = trio.current_time() - self._seen[key]
-                if record.is_over or silence_s < self._liveness_timeout_s:
-                    continue
-                error = f"no sign of life from {record.peer} for {silence_s:.0f} s"
-                self._post(
-                    AllocationEnded(
-                        at_ns=self._now(),
-                        key=key,
-                        status=AllocationState.FAILED.value,
-                        error=error,
-                        reason=LOST,
-                    )
-                )
 
     async def _fetch_quietly(self, key: str) -> None:
         try:
@@ -411,7 +426,9 @@ class Deployment:
         """Let the chosen providers, and no others, push to us until the end (``spec/orchestration.md`` 2.8)."""
         own = did_of(self.actor.security.id.public_key())
         caps = [Capability(f"/dms/orchestrator/{self.id}")]
-        chosen = {bid.handle.did for bid in self.state.assignment.values()}
+        # those who shall have nothing any more, too: they are told so when they push
+        bids = (*self.state.assignment.values(), *(one.bid for one in self.state.left), *self.state.owed)
+        chosen = {bid.handle.did for bid in bids}
         for did in [did for did in self._granted if did not in chosen]:
             self.actor.withdraw(self._granted.pop(did))
         for did in chosen - self._granted.keys():

@@ -21,7 +21,7 @@ from dms.ensemble.ids import new_ensemble_id
 from dms.identity.ids import ActorID
 from dms.identity.keys import PrivateKey
 from dms.observe import get_logger
-from dms.orchestrator.deployment import LIVENESS_TIMEOUT_S, Deployment
+from dms.orchestrator.deployment import Deployment
 from dms.orchestrator.errors import (
     DeploymentNotFound,
     DeploymentNotRunning,
@@ -35,6 +35,7 @@ from dms.orchestrator.machine import begin
 from dms.orchestrator.messages import AllocationLogsReply
 from dms.orchestrator.queueing import Turnstile, check_room, hopeless
 from dms.orchestrator.state import DeploymentState, Phase
+from dms.orchestrator.supervision import LIVENESS_TIMEOUT_S
 from dms.orchestrator.terms import MAX_QUEUE_S, MAX_RUN_S, Terms
 from dms.tasks import At, Retry, Scheduler, TaskID
 from dms.types.ids import EnsembleID
@@ -319,5 +320,3 @@ def check_deployable(config: EnsembleConfig) -> None:
         raise InvalidDeployment(
             "edge constraints are not enforced by this version", hint="leave edge_constraints out of the ensemble"
         )
-    if any(node.redundancy for node in config.v1.nodes.values()):
-        raise InvalidDeployment("standby nodes are not provided by this version", hint="leave redundancy out")

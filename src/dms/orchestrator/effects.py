@@ -14,7 +14,6 @@ import trio
 
 from dms.actor.handle import Handle
 from dms.allocation import messages as allocation_messages
-from dms.ensemble.config import EnsembleConfig
 from dms.ensemble.ids import allocation_key
 from dms.ensemble.keys import key_scripts
 from dms.ensemble.requirements import (
@@ -26,6 +25,7 @@ from dms.orchestrator.context import Context
 from dms.orchestrator.events import Allocated, Committed, Started
 from dms.orchestrator.logs import LogCopy
 from dms.orchestrator.state import AllocationRecord, DeploymentState
+from dms.orchestrator.strategies import is_restartable
 from dms.types import gojson
 from dms.types.errors import DMSError
 from dms.types.ids import PeerID
@@ -87,7 +87,7 @@ async def allocate_all(ctx: Context, state: DeploymentState) -> dict[str, Alloca
     async def allocate(node: str, bid: Bid) -> Allocated:
         records = [r for r in state.allocations.values() if r.node_id == node]
         request = messages.AllocateRequest(
-            ensemble_id=ctx.ensemble, node_id=node, allocations={r.id: _order(ctx.config, r.name) for r in records}
+            ensemble_id=ctx.ensemble, node_id=node, allocations={r.id: _order(ctx, r) for r in records}
         )
         try:
             reply = await ctx.actor.invoke(
@@ -104,8 +104,9 @@ async def allocate_all(ctx: Context, state: DeploymentState) -> dict[str, Alloca
     return await _each(state.assignment, allocate)
 
 
-def _order(config: EnsembleConfig, name: str) -> messages.AllocationOrder:
-    allocation = config.v1.allocations[name]
+def _order(ctx: Context, record: AllocationRecord) -> messages.AllocationOrder:
+    config = ctx.config
+    allocation = config.v1.allocations[record.name]
     keys = key_scripts(allocation)
     return messages.AllocationOrder(
         type=allocation.type,
@@ -115,6 +116,8 @@ def _order(config: EnsembleConfig, name: str) -> messages.AllocationOrder:
         provision_scripts=keys | {script: config.v1.scripts[script] for script in allocation.provision},
         provision_order=(*keys, *allocation.provision),
         volumes=allocation.volume,
+        recoverable=is_restartable(ctx.whole or config, record.standby_for or record.node_id, record.name),
+        standby=record.is_standby,
     )
 
 

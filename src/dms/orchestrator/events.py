@@ -14,7 +14,7 @@ from dms.actor.handle import Handle
 from dms.orchestrator.bid import Bid
 from dms.orchestrator.measured import MeasuredPair
 from dms.types.gojson import Wire
-from dms.types.ids import PeerID
+from dms.types.ids import AllocationID, PeerID
 
 # events --------------------------------------------------------------------------------------------------------------
 
@@ -87,7 +87,8 @@ class StartsDone(Wire, tag="starts_done", tag_field="event"):
 
 
 class AllocationEnded(Wire, tag="allocation_ended", tag_field="event"):
-    """A provider reports the end of an allocation, or nothing was heard of it for too long."""
+    """A provider reports the end of an allocation, or nothing was heard of it for too long; ``execution``: which one, where
+    the provider says so."""
 
     at_ns: int
     key: str
@@ -95,6 +96,85 @@ class AllocationEnded(Wire, tag="allocation_ended", tag_field="event"):
     error: str = ""
     reason: str = ""
     exit_code: int | None = None
+    execution: int = 0
+
+
+class HealthChanged(Wire, tag="health_changed", tag_field="event"):
+    """A check found an allocation well or not, other than before; ``is_failure``: so often in a row that it has failed."""
+
+    at_ns: int
+    key: str
+    problem: str = ""
+    is_failure: bool = False
+
+
+class Restarted(Wire):
+    """What became of one restart. ``is_unreached``: nobody knows; ``is_gone``: the provider has nothing to restart."""
+
+    ok: bool
+    error: str = ""
+    execution: int = 0
+    is_unreached: bool = False
+    is_gone: bool = False
+
+
+class RestartsDone(Wire, tag="restarts_done", tag_field="event"):
+    """Allocations were restarted, or could not be."""
+
+    at_ns: int
+    results: dict[str, Restarted]
+
+
+class PeerLost(Wire, tag="peer_lost", tag_field="event"):
+    """A provider is dead, as far as anybody can tell."""
+
+    at_ns: int
+    peer: PeerID
+    why: str = ""
+
+
+class NodeBids(Wire, tag="node_bids", tag_field="event"):
+    """Bids for a node that is being placed."""
+
+    at_ns: int
+    node: str
+    round: int
+    bids: tuple[Bid, ...]
+
+
+class NodeCommitted(Wire, tag="node_committed", tag_field="event"):
+    """The chosen provider reserved for a node that is being placed, or did not."""
+
+    at_ns: int
+    node: str
+    round: int
+    results: dict[str, Committed]
+
+
+class NodeAllocated(Wire, tag="node_allocated", tag_field="event"):
+    """The second phase of such a node."""
+
+    at_ns: int
+    node: str
+    round: int
+    result: Allocated
+
+
+class NodeStarted(Wire, tag="node_started", tag_field="event"):
+    """And its start."""
+
+    at_ns: int
+    node: str
+    round: int
+    results: dict[str, Started]
+
+
+class LeftEnded(Wire, tag="left_ended", tag_field="event"):
+    """A peer has nothing any more of these allocations."""
+
+    at_ns: int
+    peer: PeerID
+    ids: tuple[AllocationID, ...]
 
 
 class ShutdownRequested(Wire, tag="shutdown_requested", tag_field="event"):
@@ -140,6 +220,14 @@ Event = (
     | AllocatesDone
     | StartsDone
     | AllocationEnded
+    | HealthChanged
+    | RestartsDone
+    | PeerLost
+    | NodeBids
+    | NodeCommitted
+    | NodeAllocated
+    | NodeStarted
+    | LeftEnded
     | ShutdownRequested
     | ShutdownDone
     | Reverted
@@ -213,6 +301,25 @@ class EndLost:
 
 
 @dataclass(frozen=True, slots=True)
+class Restart:
+    """Restart these at the moment that is due, layer by layer, and answer with :class:`RestartsDone`."""
+
+    keys: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Carry out the stage that the placement of this node is in, and answer with its event."""
+
+    node: str
+
+
+@dataclass(frozen=True, slots=True)
+class EndLeft:
+    """Tell peers what they shall not have any more, and answer with :class:`LeftEnded` for each that answers."""
+
+
+@dataclass(frozen=True, slots=True)
 class ShutdownAll:
     """End everything that has not ended and answer with :class:`ShutdownDone`."""
 
@@ -233,6 +340,9 @@ Instruction = (
     | Supervise
     | FetchLogs
     | EndLost
+    | Restart
+    | Place
+    | EndLeft
     | ShutdownAll
     | Finish
 )

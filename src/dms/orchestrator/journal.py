@@ -20,6 +20,14 @@ from dms.orchestrator.events import (
     EdgesMeasured,
     Event,
     GivenUp,
+    HealthChanged,
+    LeftEnded,
+    NodeAllocated,
+    NodeBids,
+    NodeCommitted,
+    NodeStarted,
+    PeerLost,
+    RestartsDone,
     Reverted,
     Settled,
     ShutdownDone,
@@ -178,6 +186,27 @@ def _describe(event: Event, after: DeploymentState) -> dict[str, object]:
             return {"unreached": list(event.unreached)} | ({"lost": event.lost} if event.lost else {})
         case Reverted():
             return {"peers": list(event.peers)}
+        case HealthChanged():
+            health: dict[str, object] = {"allocation": event.key, "health": "unhealthy" if event.problem else "healthy"}
+            return health | ({"why": event.problem} if event.problem else {})
+        case RestartsDone():
+            failed = {k: r.error for k, r in sorted(event.results.items()) if not r.ok}
+            return {"restarted": sorted(k for k, r in event.results.items() if r.ok), "failed": failed}
+        case PeerLost():
+            return {"peer": event.peer, "why": event.why, "placing": sorted(after.placements)}
+        case NodeBids():
+            chosen = {event.node: after.assignment[event.node].peer} if event.node in after.assignment else {}
+            return {"node": event.node, "bids": [describe_bid(b) for b in event.bids], "chosen": chosen}
+        case NodeCommitted():
+            return {"node": event.node, "refused": {k: r.error for k, r in sorted(event.results.items()) if not r.ok}}
+        case NodeAllocated():
+            return {"node": event.node, "refused": {} if event.result.ok else {event.node: event.result.error}}
+        case NodeStarted():
+            failed = {k: r.error for k, r in sorted(event.results.items()) if not r.ok}
+            started = sorted(k for k, r in event.results.items() if r.ok)
+            return {"node": event.node, "started": started, "failed": failed}
+        case LeftEnded():
+            return {"peer": event.peer, "allocations": [i.partition("_")[2] for i in event.ids]}
         case ShutdownRequested():
             return {"reason": event.reason} if event.reason else {}
         case Begun() | GivenUp() | Settled():

@@ -52,7 +52,10 @@ LOST = "lost"
 
 
 class AllocationRecord(Wire):
-    """One allocation as the orchestrator knows it; ``ports`` are public → private."""
+    """One allocation as the orchestrator knows it; ``ports`` are public → private.
+
+    ``id`` is that of its ``key`` unless it was promoted: then it is still that of the standby, as its provider knows it.
+    """
 
     id: AllocationID
     node_id: str
@@ -67,6 +70,16 @@ class AllocationRecord(Wire):
     ports: dict[str, int] = msgspec.field(default_factory=dict)
     started_ns: int = 0
     ended_ns: int = 0
+    execution: int = 1
+    """Which one runs or shall run, from 1; what is told of earlier ones is stale."""
+    due_ns: int = 0
+    """Above 0: it failed and is being restarted, not before that moment."""
+    restarts: int = 0
+    health: str = ""
+    """``healthy``, ``unhealthy``, or nothing where nobody asked yet."""
+    health_problem: str = ""
+    standby_for: str = ""
+    """Its primary's node, where it only waits to be needed."""
 
     @property
     def key(self) -> str:
@@ -77,6 +90,49 @@ class AllocationRecord(Wire):
     def is_over(self) -> bool:
         """Whether it has ended."""
         return AllocationState(self.status).is_final
+
+    @property
+    def is_standby(self) -> bool:
+        """Whether it belongs to a standby node."""
+        return bool(self.standby_for)
+
+
+class Stage(Enum):
+    """How far a node is that is being placed while the others run."""
+
+    BIDDING = "bidding"
+    """From its due moment on bids are collected."""
+    COMMITTING = "committing"
+    ALLOCATING = "allocating"
+    STARTING = "starting"
+
+
+class Placement(Wire):
+    """A node that is being placed while the others run: because its machine died, or as a standby."""
+
+    stage: Stage = Stage.BIDDING
+    round: int = 1
+    """Counts the attempts; answers to earlier ones are stale."""
+    due_ns: int = 0
+    failures: int = 0
+    """Attempts that failed in a row."""
+    excluded: tuple[PeerID, ...] = ()
+    why: str = ""
+    is_standby: bool = False
+
+
+class Left(Wire):
+    """An allocation that a peer may still have, though nobody wants it there: it is told until it answers."""
+
+    id: AllocationID
+    bid: Bid
+
+
+class Tries(Wire):
+    """How often a rung of recovery was used, and when last."""
+
+    count: int = 0
+    last_ns: int = 0
 
 
 class DeploymentState(Wire):
@@ -116,6 +172,15 @@ class DeploymentState(Wire):
     allocations: dict[str, AllocationRecord] = msgspec.field(default_factory=dict)
     failures: dict[str, int] = msgspec.field(default_factory=dict)
     """Peers that did not do what they bid for, and how often."""
+    placements: dict[str, Placement] = msgspec.field(default_factory=dict)
+    """By node: what is being placed while the rest runs."""
+    left: tuple[Left, ...] = ()
+    tries: dict[str, Tries] = msgspec.field(default_factory=dict)
+    """By rung of recovery (:mod:`dms.orchestrator.strategies`)."""
+    patience_ns: int = 0
+    """How long the creation may take when it is deployed anew; 0: as long as the first time."""
+    teardown: str = ""
+    """Why it ends itself, if it does."""
 
     @property
     def excluded(self) -> tuple[PeerID, ...]:
