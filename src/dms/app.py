@@ -10,7 +10,7 @@ import contextlib
 import signal
 import socket
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -163,7 +163,8 @@ async def serve(
         machine = MachineProbe(general.work_dir)
         stack.callback(machine.close)
         usage = UsageMonitor(machine)
-        node = Node(root, store, usage, found.executors, node_options(settings, volumes), capability_file)
+        options = replace(node_options(settings, volumes), missing_executors=found.missing)
+        node = Node(root, store, usage, found.executors, options, capability_file)
         nodes.append(node)
         background.start_soon(usage.run, node.tasks)
         await background.start(node.run)
@@ -293,6 +294,7 @@ def node_options(settings: Settings, volumes: Volumes | None = None) -> NodeOpti
             libraries=offer.libraries, prices=offer.prices, proofs=offer.proofs, max_hours=offer.max_hours
         ),
         tells_reasons=offer.tell_reasons,
+        work_log=general.work_dir / "provider" / "work-log.json",
         hosting=HostingOptions(volumes=volumes),
     )
 

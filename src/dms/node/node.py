@@ -23,9 +23,9 @@ from dms.network.protocol import PeerChange, PeerEvent
 from dms.node.capabilities import REVOCATION_TOPIC, CapabilityBehaviours
 from dms.node.capability_file import AnchorKeeper, Unkept
 from dms.node.deployments import DeploymentBehaviours
-from dms.node.exec import ExecBehaviours
+from dms.node.doctor import DoctorBehaviours
+from dms.node.explaining import ExplainingBehaviours
 from dms.node.hosting import Hosting, HostingOptions
-from dms.node.log_jobs import LogJobBehaviours
 from dms.node.machine import MachineBehaviours
 from dms.node.payloads import Hello
 from dms.node.peers import PeerBehaviours
@@ -38,7 +38,6 @@ from dms.node.volumes import VolumeBehaviours
 from dms.observe import get_logger
 from dms.orchestrator.deployments import Deployments
 from dms.orchestrator.journal import Journal
-from dms.orchestrator.log_jobs import LogJobs
 from dms.orchestrator.logs import LogShelf
 from dms.orchestrator.messages import BID_REQUEST_TOPIC
 from dms.orchestrator.supervision import LIVENESS_TIMEOUT_S
@@ -76,6 +75,10 @@ class NodeOptions:
     """What the owner says of the machine (:mod:`dms.resources.declared`)."""
     tells_reasons: bool = True
     """Those who may deploy here, and ask, are told why there is no bid."""
+    work_log: Path | None = None
+    """The diary of requests for bids; ``None``: in memory."""
+    missing_executors: Mapping[str, str] = field(default_factory=dict)
+    """Which ones are not there, and why."""
     check_cpu_usage: bool = True
     port_in_use: Callable[[int], bool] = lambda _port: False
     hosting: HostingOptions = field(default_factory=HostingOptions)
@@ -102,6 +105,7 @@ class Node:
         anchors: AnchorKeeper | None = None,
     ) -> None:
         self.root = root
+        self._options = options
         self.anchors = anchors or Unkept(root.security.capabilities)
         self.revocations = RevocationSpread(root, self.anchors, options.spread)
         self.probe = probe
@@ -142,21 +146,18 @@ class Node:
                 allow_privileged=options.allow_privileged,
                 declared=options.declared,
                 tells_reasons=options.tells_reasons,
-                work_log=options.work_dir / "provider" / "work-log.json",
+                work_log=options.work_log,
             ),
         )
-        shelf = LogShelf(options.work_dir / "deployments")
         self.deployments = Deployments(
             root,
             Journal(store),
-            logs=shelf,
+            logs=LogShelf(options.work_dir / "deployments"),
             child_key=self.child_key,
             tasks=self.tasks,
             liveness_timeout_s=options.liveness_timeout_s,
             random_uuid=options.random_uuid,
         )
-        self.log_jobs = LogJobs(shelf, self.deployments.read_log, root.start_soon)
-        self.deployments.on_delete = self.log_jobs.forget
 
     def child_key(self, inbox: str) -> PrivateKey:
         """The key of a child actor: derived from the node's own, so that it is the same after a restart and is never stored."""
@@ -207,8 +208,14 @@ class Node:
         if self._volumes is not None:
             VolumeBehaviours(self._volumes.controller).register(self.root)
         DeploymentBehaviours(self.deployments, clock_ns=self.root.security.now_ns).register(self.root)
-        ExecBehaviours(self.deployments).register(self.root)
-        LogJobBehaviours(self.deployments, self.log_jobs).register(self.root)
+        ExplainingBehaviours(self.deployments, self.root, random_uuid=self._options.random_uuid).register(self.root)
+        DoctorBehaviours(
+            self.provider,
+            self.resources,
+            self.hosting,
+            location=self._options.location,
+            missing=self._options.missing_executors,
+        ).register(self.root)
         CapabilityBehaviours(self.anchors, self.revocations).register(self.root)
         self.provider.register()
 

@@ -17,6 +17,7 @@ from dms.executor.logs import LOST
 from dms.executor.protocol import Executor
 from dms.identity.ids import ActorID
 from dms.node.bidding import Bidder, Offerings
+from dms.node.edges import EdgeMeter
 from dms.node.errors import NoBid
 from dms.node.hosting import Hosting
 from dms.node.reservations import Reservations
@@ -78,6 +79,7 @@ class Provider:
         """Those whose logs and shutdown this node answers for."""
         teller = Teller(root.security, is_willing=options.tells_reasons)
         self.bidder = Bidder(root, self, work=WorkLog(options.work_log), teller=teller)
+        self.edges = EdgeMeter(root, self.bidder)
 
     def register(self) -> None:
         """Answer on the root actor."""
@@ -88,6 +90,7 @@ class Provider:
             topic=messages.BID_REQUEST_TOPIC,
             on_denied=self._on_denied,
         )
+        self.edges.register()
         self._root.on(messages.COMMIT, self._on_commit, payload=messages.CommitRequest)
         self._root.on(messages.ALLOCATE, self._on_allocate, payload=messages.AllocateRequest)
         self._root.on(messages.REVERT, self._on_revert, payload=messages.RevertRequest)
@@ -113,6 +116,16 @@ class Provider:
         for ensemble in tuple(self._served):
             self._unregister_if_empty(ensemble)
         self._locks = {k: lock for k, lock in self._locks.items() if lock.locked()}
+
+    @property
+    def is_recovered(self) -> bool:
+        """Whether everything of an earlier life was found again."""
+        return self._recovered
+
+    @property
+    def executors(self) -> frozenset[str]:
+        """What can run here."""
+        return frozenset(self._executors)
 
     async def offerings(self) -> Offerings | None:
         """What this machine has now; ``None`` when it offers nothing."""

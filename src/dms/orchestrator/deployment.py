@@ -26,6 +26,7 @@ from dms.observe import get_logger
 from dms.orchestrator import effects, messages
 from dms.orchestrator.bids import BidBook, collect_bids
 from dms.orchestrator.context import Context
+from dms.orchestrator.edges import measure_edges
 from dms.orchestrator.errors import DeploymentNotRunning, NotAllocated, NothingToRead
 from dms.orchestrator.events import (
     Allocate,
@@ -37,6 +38,7 @@ from dms.orchestrator.events import (
     CollectBids,
     Commit,
     CommitsDone,
+    EdgesMeasured,
     EndLeft,
     EndLost,
     Event,
@@ -44,6 +46,7 @@ from dms.orchestrator.events import (
     Finish,
     GivenUp,
     Instruction,
+    MeasureEdges,
     Place,
     Restart,
     Revert,
@@ -56,12 +59,15 @@ from dms.orchestrator.events import (
     StartsDone,
     Supervise,
 )
+from dms.orchestrator.heard import heard_from
 from dms.orchestrator.journal import DeploymentRecord, Journal, changes
 from dms.orchestrator.logs import LogShelf
 from dms.orchestrator.machine import resume, step
 from dms.orchestrator.queueing import Turnstile
 from dms.orchestrator.state import AllocationRecord, DeploymentState, Phase, Stage
 from dms.orchestrator.supervision import LIVENESS_TIMEOUT_S, Supervision
+from dms.orchestrator.why import PLACING, Evidence, explain_state
+from dms.types import gojson
 from dms.types.errors import DMSError
 from dms.types.ids import Capability, EnsembleID
 
@@ -186,6 +192,11 @@ class Deployment:
         if self.state.phase is Phase.FAILED:
             raise DeploymentNotRunning(f"deployment is not running: it has just failed: {self.state.error}")
 
+    @property
+    def evidence(self) -> Evidence:
+        """What tells why the nodes are where they are, as far as it is in memory."""
+        return Evidence(tuple(self._book), heard=heard_from(self._context.hearing))
+
     # life ----------------------------------------------------------------------------------------------------------
 
     async def run(self, *, is_restored: bool = False) -> None:
@@ -241,6 +252,8 @@ class Deployment:
         posted.taken.set()
         self._announce()
         self._supervision.changed()
+        if before.phase in PLACING and after.phase not in PLACING:
+            await self._note("reasons", gojson.to_builtins(explain_state(self.config, after, self.evidence)))
         if isinstance(event, ShutdownRequested) and self._work is not None:
             self._work.cancel()
         if before.phase is Phase.RUNNING and after.phase is not Phase.RUNNING:
@@ -303,6 +316,9 @@ class Deployment:
                 async with self._supervision.bidding:
                     bids = await collect_bids(self._context, self.state, secrets.token_hex(12), self._book)
                 self._post(BidsCollected(at_ns=self._now(), round=number, bids=bids))
+            case MeasureEdges(number, pairs):
+                measured = await measure_edges(self._context, self.state, pairs)
+                self._post(EdgesMeasured(at_ns=self._now(), round=number, pairs=measured))
             case Commit():
                 self._grant_providers()
                 results = await effects.commit_all(self._context, self.state)

@@ -1,0 +1,198 @@
+"""Why does this machine get no work? From facts to findings, pure: what stands against work here, and what mends it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from dms.hardware.clock import ClockState
+from dms.node import worklog
+from dms.node.reasons import Reason, Rule
+from dms.node.worklog import HeardRequest, Stranger
+from dms.types.gojson import Wire
+from dms.types.resources import Location, Resources
+from dms.types.units import format_bytes
+
+MANY_EXPIRED = 10
+MAX_EXAMPLES = 3
+
+
+class Level(StrEnum):
+    """How bad it is."""
+
+    PROBLEM = "problem"
+    """As long as it is so there is no work, or less than there could be."""
+    NOTE = "note"
+    """Worth knowing; nothing need be wrong."""
+    OK = "ok"
+
+
+class Finding(Wire):
+    """One thing that was looked at; ``hint`` is what the owner can do."""
+
+    level: str
+    about: str
+    text: str
+    hint: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What was found. ``peers``: live connections; ``admits_others``: somebody beside the owner may ask for bids;
+    ``expired``: messages refused since the start because their time was over; ``hosted``: allocations that run here.
+    """
+
+    hours: int
+    is_ready: bool
+    onboarded: Resources | None
+    free: Resources | None
+    hosted: int
+    executors: frozenset[str]
+    missing: Mapping[str, str]
+    peers: int
+    admits_others: bool
+    location: Location
+    clock: ClockState
+    expired: int
+    counts: Mapping[str, int] = field(default_factory=dict)
+    requests: tuple[HeardRequest, ...] = ()
+    strangers: tuple[Stranger, ...] = ()
+
+
+def diagnose(facts: Facts) -> tuple[Finding, ...]:
+    """Everything that was looked at, the worst first."""
+    found = [
+        *_offer(facts),
+        *_reach(facts),
+        *_authority(facts),
+        *_requests(facts),
+        *_refusals(facts),
+        *_bids(facts),
+        *_executors(facts),
+        *_clock(facts),
+    ]
+    order = [level.value for level in Level]
+    return tuple(sorted(found, key=lambda finding: order.index(finding.level)))
+
+
+def summary(findings: tuple[Finding, ...]) -> str:
+    """All of it in one sentence."""
+    problems = [finding for finding in findings if finding.level == Level.PROBLEM.value]
+    if not problems:
+        return "nothing stands against work here"
+    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+    return f"{problems[0].text}{more}"
+
+
+def _problem(about: str, text: str, hint: str = "") -> Finding:
+    return Finding(level=Level.PROBLEM.value, about=about, text=text, hint=hint)
+
+
+def _note(about: str, text: str, hint: str = "") -> Finding:
+    return Finding(level=Level.NOTE.value, about=about, text=text, hint=hint)
+
+
+def _ok(about: str, text: str) -> Finding:
+    return Finding(level=Level.OK.value, about=about, text=text)
+
+
+def _offer(facts: Facts) -> Iterator[Finding]:
+    if not facts.is_ready:
+        yield _problem("offer", "the node is still finding what it ran before", "wait a moment, and ask again")
+        return
+    if facts.onboarded is None or facts.free is None:
+        yield _problem("offer", "this machine offers nothing", "offer a part of it: nunet onboard")
+        return
+    have, free = facts.onboarded, facts.free
+    parts = (
+        ("cores", f"{free.cpu.cores:g}", f"{have.cpu.cores:g}", free.cpu.cores < 0.01),
+        ("RAM", format_bytes(free.ram.size), format_bytes(have.ram.size), free.ram.size < 1),
+        ("disk", format_bytes(free.disk.size), format_bytes(have.disk.size), free.disk.size < 1),
+    )
+    text = ", ".join(f"{left} of {all_} {name}" for name, left, all_, _ in parts)
+    used = [name for name, _, _, is_used_up in parts if is_used_up]
+    if used and facts.hosted:
+        yield _note(
+            "offer", f"all {' and '.join(used)} offered are in use: {text} free, {facts.hosted} allocations run"
+        )
+    elif used:
+        yield _problem("offer", f"no {' or '.join(used)} free: {text}", "offer more of the machine: nunet onboard")
+    else:
+        yield _ok("offer", f"free: {text}; {facts.hosted} allocations run")
+
+
+def _reach(facts: Facts) -> Iterator[Finding]:
+    if facts.peers:
+        yield _ok("network", f"connected to {facts.peers} peer{'s' * (facts.peers > 1)}")
+        return
+    yield _problem("network", "the node is connected to nobody", "check p2p.bootstrap_peers, the firewall, nunet peers")
+
+
+def _authority(facts: Facts) -> Iterator[Finding]:
+    if not facts.admits_others:
+        hint = "anchor the grant of an organisation: nunet cap anchor --require …, as in the guide to joining a network"
+        yield _problem("authority", "nobody but the owner may ask this machine for bids", hint)
+    if not facts.strangers:
+        return
+    times, first = sum(stranger.times for stranger in facts.strangers), facts.strangers[0]
+    text = (
+        f"{times} requests of {len(facts.strangers)} callers were denied, the last of {first.did or first.peer}: "
+        f"{first.reason}"
+    )
+    yield _note("authority", text, "if they should be let in: nunet cap explain tells what they lack")
+
+
+def _requests(facts: Facts) -> Iterator[Finding]:
+    heard, passed = facts.counts.get(worklog.REQUESTS, 0), facts.counts.get(worklog.OUT_OF_TURN, 0)
+    plans = facts.counts.get(worklog.DRY_RUNS, 0)
+    beside = [f"{plans} dry runs"] * bool(plans) + [f"{passed} left to other machines"] * bool(passed)
+    text = f"{heard} requests for bids in the last {facts.hours} h" + (f", {', '.join(beside)}" if beside else "")
+    if heard or passed:
+        yield _ok("requests", text)
+    else:
+        yield _note("requests", text, "nobody had work, or nobody who may ask here; it can be quiet for hours")
+
+
+def _refusals(facts: Facts) -> Iterator[Finding]:
+    for rule in Rule:
+        times = facts.counts.get(worklog.REFUSED + rule.value, 0)
+        if not times:
+            continue
+        said = [r.reason for request in facts.requests for r in request.refused if r.rule == rule.value]
+        examples = "; ".join(list(dict.fromkeys(said))[:MAX_EXAMPLES])
+        text = f"not bid {times} times by the rule {rule.value}" + (f": {examples}" if examples else "")
+        remedy = Reason(rule, "").remedy
+        is_ours = rule in (Rule.NOT_OFFERED, Rule.EXECUTOR) or (rule is Rule.LOCATION and facts.location == Location())
+        yield (_problem if is_ours and remedy else _note)("refused", text, remedy)
+
+
+def _bids(facts: Facts) -> Iterator[Finding]:
+    sent, won, lost = (facts.counts.get(name, 0) for name in (worklog.BIDS, worklog.WON, worklog.LOST))
+    if not sent:
+        return
+    text = f"{sent} bids sent, {won} taken, {lost} lost"
+    if lost and not won:
+        hint = "others were nearer, cheaper, emptier or more reliable: see offer.prices, and how much is free"
+        yield _note("bids", text, hint)
+    else:
+        yield _ok("bids", text)
+
+
+def _executors(facts: Facts) -> Iterator[Finding]:
+    if not facts.executors:
+        yield _problem("executors", "there is no executor: nothing can run here", "install Docker, or qemu")
+    else:
+        yield _ok("executors", f"there: {', '.join(sorted(facts.executors))}")
+    for name, reason in sorted(facts.missing.items()):
+        yield _note("executors", f"{name} is not there: {reason}", "install it, and start the node again")
+
+
+def _clock(facts: Facts) -> Iterator[Finding]:
+    hint = "let something keep the clock right, such as chrony or systemd-timesyncd"
+    if facts.expired > MANY_EXPIRED:
+        yield _problem("clock", f"{facts.expired} messages came when their time was over: some clock is wrong", hint)
+    if facts.clock.is_synchronised is False:
+        yield _note("clock", "nothing keeps the clock of this machine right, as far as its kernel knows", hint)
+    elif facts.clock.is_synchronised:
+        yield _ok("clock", f"kept right, to {facts.clock.max_error_s:.3f} s")
