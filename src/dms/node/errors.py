@@ -4,6 +4,7 @@
 
     DMSError
     └── NodeError
+        ├── EdgeUnmeasured        the connection to a peer was not measured   (Unavailable)
         ├── NoBid                 commit without a bid of ours, or too late   (Conflict)
         ├── InvalidRequest        ids or ports that cannot be                 (BadInput)
         ├── NotCommitted          allocate without a commit                   (Conflict)
@@ -19,6 +20,12 @@ class NodeError(DMSError):
     """The node failed."""
 
     code = "node"
+
+
+class EdgeUnmeasured(Unavailable, NodeError):
+    """The connection to the peer cannot be measured."""
+
+    code = "edge_unmeasured"
 
 
 class NoBid(Conflict, NodeError):

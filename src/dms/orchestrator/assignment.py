@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+import msgspec
+
 from dms.orchestrator.bid import Bid
 from dms.orchestrator.matching import (
     Infeasible,
@@ -61,7 +63,7 @@ def assign(
         return Unmatched(contended=tuple(w.node_id for w in wishes.wanted))
     if isinstance(outcome, Unmeasured):
         return Measure(outcome.pairs)
-    by_pair = {(bid.node_id, bid.peer): bid for bid in heard}
+    by_pair = {(bid.node_id, bid.peer): msgspec.structs.replace(bid, proof=b"") for bid in heard}
     return {w.node_id: by_pair[w.name, outcome.assignment[w.node_id]] for w in wishes.wanted}
 
 

@@ -316,7 +316,3 @@ def check_deployable(config: EnsembleConfig) -> None:
         )
     if reason := hopeless(config):
         raise InvalidDeployment(f"no network can ever host this ensemble: {reason}")
-    if config.v1.edges:
-        raise InvalidDeployment(
-            "edge constraints are not enforced by this version", hint="leave edge_constraints out of the ensemble"
-        )

@@ -316,7 +316,7 @@ class MemoryNetwork:
             self._counters["messages lost"] += 1
             return
         for _ in range(self._copies()):
-            delay_s = link.delay_s + self._jitter_s()
+            delay_s = link.crossing_s(len(data)) + self._jitter_s()
             target._after(delay_s, _call(target.arrive, self._peer_id, protocol, data))
 
     # broadcast -------------------------------------------------------------------------------------------------------

@@ -12,7 +12,6 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from dms.ensemble.config import EdgeConfig
 from dms.identity.ids import did_of
 from dms.node import payloads as p
 from dms.node.listing import parse_before, rfc3339
@@ -94,10 +93,6 @@ async def test_ensembles_that_are_none_are_refused_with_the_place(
 async def test_what_is_not_enforced_yet_is_refused(autojump_clock: MockClock, cluster: Cluster) -> None:
     alice, _ = await two(cluster)
     config = ensemble({"n1": {"a": "task"}, "n2": {"b": "task"}})
-    edges = msgspec.structs.replace(config.v1, edges=(EdgeConfig(s="n1", t="n2", rtt=10, bw=0),))
-    answer = await raw(alice, "new", {"Ensemble": gojson.to_builtins(msgspec.structs.replace(config, v1=edges))}, 75)
-    assert answer["Error"] == "edge constraints are not enforced by this version"
-    assert answer["Hint"] == "leave edge_constraints out of the ensemble"
     nodes = {"n1": msgspec.structs.replace(config.v1.nodes["n1"], redundancy=1), "n2": config.v1.nodes["n2"]}
     standby = msgspec.structs.replace(config, v1=msgspec.structs.replace(config.v1, nodes=nodes))
     answer = await raw(alice, "new", {"Ensemble": gojson.to_builtins(standby)}, 75)
