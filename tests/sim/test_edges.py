@@ -184,7 +184,7 @@ async def test_what_nobody_bid_for_is_not_acknowledged_and_floods_are_cut_off(
     for nonsense in (b"x", b"\n", b"{}", b"\xff" * 5000, b'{"number":1,"is_ack":true}'):
         await carol.network.send(bob.peer, PROTOCOL, nonsense)
     await trio.sleep(1)
-    assert bob.node.root.counters["edges.malformed"] == 4
+    assert bob.node.root.counters["edges.malformed"] == 3, "an empty object has all members, as Go sees it"
 
 
 async def test_a_stranger_measures_nothing(autojump_clock: MockClock, cluster: Cluster) -> None:
