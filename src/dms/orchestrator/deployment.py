@@ -152,10 +152,10 @@ class Deployment:
         """
         folder = self._logs.folder(self.id, key)
         async with self._fetching.setdefault(key, trio.Lock()):
-            record = self.state.allocations[key]
+            record = self.state.allocations.get(key)
             if self._logs.is_complete(self.id, key):
                 return folder
-            if record.handle is None:
+            if record is None or record.handle is None:
                 raise NothingToRead(f"there are no logs of {key} yet: the deployment is {self.state.phase.value}")
             await effects.fetch_logs(self._context, self.state, key, folder)
             if record.is_over:

@@ -22,6 +22,7 @@ from dms.ensemble.requirements import (
 from dms.orchestrator import messages
 from dms.orchestrator.bid import Bid
 from dms.orchestrator.context import Context
+from dms.orchestrator.errors import NothingToRead
 from dms.orchestrator.events import Allocated, Committed, Started
 from dms.orchestrator.logs import LogCopy
 from dms.orchestrator.state import AllocationRecord, DeploymentState
@@ -246,8 +247,10 @@ async def read_log(
 
     :raises DMSError: it cannot be reached, or has no such log.
     """
-    record = state.allocations[key]
-    bid = state.assignment[record.node_id]
+    record = state.allocations.get(key)
+    bid = state.assignment.get(record.node_id) if record is not None else None
+    if record is None or bid is None:
+        raise NothingToRead(f"{key} is nowhere now", hint="it is being placed, or was a standby that is gone")
     request = messages.AllocationLogsRequest(
         allocation=record.id,
         stream=stream,
