@@ -86,6 +86,26 @@ def _new(flags: Flags) -> object:
     return NewDeployment(ensemble=load_ensemble(Path(flags["spec_file"]), os.environ).config)
 
 
+def _plan(flags: Flags) -> object:
+    from dms.ensemble.loading import load_ensemble
+    from dms.node.explaining import PlanRequest
+
+    config = load_ensemble(Path(flags["spec_file"]), os.environ).config
+    return PlanRequest(ensemble=config, deployment=flags["deployment"] or "")
+
+
+def _why(flags: Flags) -> object:
+    from dms.node.explaining import WhyRequest
+
+    return WhyRequest(id=flags["id"])
+
+
+def _doctor_work(flags: Flags) -> object:
+    from dms.node.doctor import DoctorRequest
+
+    return DoctorRequest(hours=flags["hours"] or 0)
+
+
 def _list(flags: Flags) -> object:
     from dms.cli.get import metadata_filter
     from dms.node.payloads import ListRequest
@@ -429,6 +449,25 @@ KNOWN: tuple[KnownBehaviour, ...] = (
         "What happened to a deployment",
         (_id_flag(), Flag("after", "Only entries after this number.", int)),
         _events,
+    ),
+    KnownBehaviour(
+        "/dms/node/deployment/plan",
+        "Show what would become of an ensemble",
+        (
+            Flag("spec-file", "The ensemble.", short="-f", is_required=True),
+            Flag("deployment", "What it would replace."),
+        ),
+        _plan,
+        timeout_s=60.0,
+    ),
+    KnownBehaviour(
+        "/dms/node/deployment/why", "Why a deployment waits, failed, or is where it is", (_id_flag(),), _why
+    ),
+    KnownBehaviour(
+        "/dms/node/doctor/work",
+        "Why this machine gets no work",
+        (Flag("hours", "How far to look back; default 24.", int),),
+        _doctor_work,
     ),
     KnownBehaviour("/dms/node/deployment/shutdown", "End a deployment", (_id_flag(),), _deployment),
     KnownBehaviour(

@@ -20,6 +20,8 @@ class Command(NamedTuple):
     target: str
     section: str = ""
     is_hidden: bool = False
+    usage_code: int = 2
+    """What wrong arguments end with; another one where 2 means something else."""
 
 
 _WORK = "Work"
@@ -30,6 +32,7 @@ _MORE = "More"
 
 COMMANDS: tuple[Command, ...] = (
     Command("deploy", "Deploy an ensemble and wait until it runs", "dms.cli.deploy:deploy", _WORK),
+    Command("plan", "Show what would become of an ensemble", "dms.cli.plan:plan", _WORK, usage_code=1),
     Command("validate", "Check an ensemble file", "dms.cli.validate:validate", _WORK),
     Command("ensemble", "Begin an ensemble, look at what it says", "dms.cli.ensemble:app", _WORK),
     Command(
@@ -39,6 +42,7 @@ COMMANDS: tuple[Command, ...] = (
     Command("status", "Show where a deployment is", "dms.cli.status:status", _WORK),
     Command("logs", "Print what allocations wrote", "dms.cli.logs:logs", _WORK),
     Command("events", "Tell what happened to a deployment", "dms.cli.events:events", _WORK),
+    Command("why", "Tell why a deployment waits or failed", "dms.cli.why:why", _WORK),
     Command("shutdown", "End a deployment", "dms.cli.shutdown:shutdown", _WORK),
     Command("run", "Run the node", "dms.cli.run:run", _MACHINE),
     Command("onboard", "Offer a part of this machine to the network", "dms.cli.onboarding:onboard", _MACHINE),
@@ -47,6 +51,7 @@ COMMANDS: tuple[Command, ...] = (
     Command("gpu", "List and test the GPUs of this machine", "dms.cli.gpu:app", _MACHINE),
     Command("volume", "List, make, lock, encrypt and remove volumes", "dms.cli.volume:app", _MACHINE),
     Command("tap", "Make, remove and list TAP devices for microVMs", "dms.cli.tap:app", _MACHINE),
+    Command("doctor", "Find out why this machine gets no work", "dms.cli.doctor:app", _MACHINE),
     Command("peers", "List the peers that the node is connected to", "dms.cli.peers:peers", _MACHINE),
     Command("config", "Show and change the configuration", "dms.cli.config:app", _MACHINE),
     Command("devnet", "Run a whole network on this machine", "dms.cli.devnet:app", _NETWORK),

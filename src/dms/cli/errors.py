@@ -11,6 +11,7 @@
         │   ├── RefusedUnknown    because it does not know what was named         (NotFound)
         │   └── RefusedState      because the present state does not allow it     (Conflict)
         ├── NetworkNotFound    no profile of this name                            (NotFound)
+        ├── PlanFailed         there is no plan, whatever the reason
         └── DeploymentFailed   the deployment ended badly
 """
 
@@ -63,6 +64,12 @@ class NetworkNotFound(NotFound, CLIError):
     """There is no such network here."""
 
     code = "network_not_found"
+
+
+class PlanFailed(CLIError):
+    """The plan could not be made."""
+
+    code = "plan_failed"
 
 
 class DeploymentFailed(CLIError):
