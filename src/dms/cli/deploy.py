@@ -36,6 +36,15 @@ def deploy(
     ] = None,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait, and show what happens.")] = True,
     until: Annotated[Until, typer.Option("--until", help="What to wait for.")] = Until.RUNNING,
+    queue_timeout: Annotated[
+        str | None,
+        typer.Option(
+            "--queue-timeout", metavar="DURATION", help="Wait so long for machines that are free [not at all]."
+        ),
+    ] = None,
+    run_for: Annotated[
+        str | None, typer.Option("--run-for", metavar="DURATION", help="End it so long after it first ran.")
+    ] = None,
     id_only: Annotated[bool, typer.Option("--id-only", help="Print the id and nothing else; do not wait.")] = False,
     follow_logs: Annotated[bool, typer.Option("--follow-logs", help="Then print the logs until it has ended.")] = False,
     progress: Annotated[
@@ -57,6 +66,7 @@ def deploy(
       nunet deploy -f job.yaml --until ended --timeout 5m
       ID=$(nunet deploy -f job.yaml --id-only)
       nunet deploy -f job.yaml --no-wait --output json
+      nunet deploy -f train.yaml --queue-timeout 6h --run-for 2h
     """
     from dms.cli.client import refused
     from dms.cli.following import NAMESPACE, Deployment
@@ -74,7 +84,11 @@ def deploy(
     session = Session.of(ctx)
     client = session.client(context)
     timeout_s = lifetime(timeout, None, DEFAULT_TIMEOUT_S)
-    request = NewDeployment(ensemble=loaded.config)
+    request = NewDeployment(
+        ensemble=loaded.config,
+        queue_timeout_ms=milliseconds(queue_timeout, "queue timeout"),
+        run_for_ms=milliseconds(run_for, "time to run"),
+    )
     reply = client.call(f"{NAMESPACE}/new", request, NewDeploymentReply, timeout_s=timeout_s, wait_s=REPLY_WAIT_S)
     if reply.status != "OK" or not reply.ensemble_id:
         raise refused(reply.error or "the node refused the ensemble without a reason", reply.hint)
@@ -113,6 +127,16 @@ def _wait(deployment: Deployment, story: Story | None, until: Until) -> None:
     if status == "Failed":
         error = deployment.status().error or "no reason is known"
         raise DeploymentFailed(error, hint=f"nunet events {deployment.id[:12]} tells what happened")
+
+
+def milliseconds(text: str | None, what: str) -> int:
+    """A duration of a flag; nothing is 0.
+
+    :raises BadInput: it is none.
+    """
+    from dms.types.units import parse_duration_ns
+
+    return parse_duration_ns(text, what=what) // 10**6 if text else 0
 
 
 def _say_it_goes_on(deployment: Deployment) -> None:

@@ -9,9 +9,9 @@ import typer
 from dms.cli.options import Context, DeploymentID, Format, Output
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
-    from dms.node.payloads import AllocationInfo
+    from dms.node.payloads import AllocationInfo, InfoReply
 
 COLUMNS = ("NODE", "ALLOCATION", "TYPE", "PEER", "STATE", "EXIT", "PORTS", "AGE")
 
@@ -41,13 +41,25 @@ def status(
         return
     print(f"Deployment {info.id}")
     print(f"Status     {paint(info.status) if has_colour(sys.stdout) else info.status}")
-    if info.error:
+    for line in _waits(info):
+        print(line)
+    if info.error and not info.queued_since:
         print(f"Error      {clean(info.error)}")
     print()
     print_table(COLUMNS, [_row(key, a, session.peer_name) for key, a in sorted(info.allocations.items())])
     for key, allocation in sorted(info.allocations.items()):
         if allocation.error and allocation.error not in info.error:
             print(f"{key}: {clean(allocation.error)}")
+
+
+def _waits(info: InfoReply) -> Iterator[str]:
+    from dms.cli.output import age, clean
+
+    if info.queued_since:
+        yield f"Queued     for {age(info.queued_since)}, until {info.queued_until} at most"
+        yield f"Waits for  {clean(info.error)}"
+    if info.ends_at and info.status == "Running":
+        yield f"Ends       {info.ends_at}"
 
 
 def _row(key: str, allocation: AllocationInfo, name_peer: Callable[[str], str]) -> tuple[str, ...]:

@@ -102,6 +102,8 @@ def _bids_collected(detail: Detail, name: Namer) -> str:
     count = len(detail.get("bids") or ())
     bids = f"{count} bid{'' if count == 1 else 's'}"
     chosen = detail.get("chosen") or {}
+    if not chosen and detail.get("queued_until"):
+        return f"{bids}, none chosen: waits for capacity"
     if not chosen:
         return f"{bids}, none chosen"
     return f"chose {', '.join(f'{name(peer)} for {node}' for node, peer in sorted(chosen.items()))} out of {bids}"
@@ -134,8 +136,8 @@ def _allocation_ended(detail: Detail, _name: Namer) -> str:
     return f"{text}, {detail['why']}" if detail.get("why") else text
 
 
-def _shutdown_requested(_detail: Detail, _name: Namer) -> str:
-    return "shutdown requested"
+def _shutdown_requested(detail: Detail, _name: Namer) -> str:
+    return f"its end has come: {detail['reason']}" if detail.get("reason") else "shutdown requested"
 
 
 def _shutdown_done(detail: Detail, _name: Namer) -> str:

@@ -14,11 +14,12 @@ from dms.ensemble.manifest import AllocationPlacement, NodePlacement, build_mani
 from dms.node import payloads as p
 from dms.node.finding import find_allocation, find_deployment
 from dms.node.inspection import Detail, describe, describe_all
-from dms.node.listing import listing, parse_before
+from dms.node.listing import listing, parse_before, rfc3339
 from dms.node.usage import usage_of
 from dms.orchestrator.deployments import Deployments
 from dms.orchestrator.journal import DeploymentRecord
 from dms.orchestrator.messages import Reply
+from dms.orchestrator.queueing import is_queued
 from dms.types.errors import BadInput, DMSError
 
 NAMESPACE = "/dms/node/deployment"
@@ -76,11 +77,15 @@ class DeploymentBehaviours:
     async def _status(self, message: Message[p.DeploymentRequest]) -> p.StatusReply:
         record = self._find(message.payload.any_id)
         told = await describe_all(self._deployments, record, Detail(usage=message.payload.include_usage))
+        state = record.state
         return p.StatusReply(
-            status=record.state.phase.value,
-            error=record.state.error,
+            status=state.phase.value,
+            error=state.error,
             allocation_info=told.allocations,
             allocation_usage={k: usage_of(a.executor_stats) for k, a in told.allocations.items() if a.executor_stats},
+            queued_since=rfc3339(state.queued_ns if is_queued(state) else 0),
+            queued_until=rfc3339(state.terms.queue_until_ns if is_queued(state) else 0),
+            ends_at=rfc3339(state.ends_ns),
         )
 
     async def _manifest(self, message: Message[p.DeploymentRequest]) -> p.ManifestReply:

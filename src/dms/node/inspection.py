@@ -14,6 +14,7 @@ from dms.orchestrator.deployments import Deployments
 from dms.orchestrator.errors import DeploymentNotRunning
 from dms.orchestrator.journal import DeploymentRecord
 from dms.orchestrator.messages import ResourceUsage
+from dms.orchestrator.queueing import is_queued
 from dms.orchestrator.state import AllocationRecord
 from dms.types.errors import DMSError
 
@@ -51,6 +52,10 @@ async def describe(deployments: Deployments, record: DeploymentRecord, wanted: D
         created_at=rfc3339(state.created_ns),
         updated_at=rfc3339(state.updated_ns),
         completed_at=rfc3339(state.completed_ns),
+        queued_since=rfc3339(state.queued_ns if is_queued(state) else 0),
+        queued_until=rfc3339(state.terms.queue_until_ns if is_queued(state) else 0),
+        ends_at=rfc3339(state.ends_ns),
+        schedule=state.terms.schedule,
     )
 
 

@@ -307,12 +307,18 @@ class AllocationInfo(Wire):
 
 
 class StatusReply(Wire):
-    """Where a deployment is; allocations by ``<node>.<allocation>``."""
+    """Where a deployment is; allocations by ``<node>.<allocation>``.
+
+    Ours: since when it waits for capacity (``error`` tells why) and until when it may; when it is ended. RFC 3339.
+    """
 
     status: str
     error: str
     allocation_info: dict[str, AllocationInfo] = msgspec.field(default_factory=dict)
     allocation_usage: dict[str, ResourceUsage] = msgspec.field(default_factory=dict)
+    queued_since: str = ""
+    queued_until: str = ""
+    ends_at: str = ""
 
 
 class ManifestReply(Wire):
@@ -336,6 +342,11 @@ class InfoReply(Wire):
     created_at: str = ""
     updated_at: str = ""
     completed_at: str = ""
+    queued_since: str = ""
+    queued_until: str = ""
+    ends_at: str = ""
+    schedule: str = ""
+    """Whose run it is."""
 
 
 EVENTS_PAGE = 500

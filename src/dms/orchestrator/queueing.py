@@ -3,8 +3,9 @@
 A deployment that may wait (:class:`~dms.orchestrator.terms.Terms`) goes back to the queue of its node when a round of bids
 finds no place for it, and asks again when it is its turn. One asks at a time and keeps its turn until its resources are
 reserved, so that two never run after the same capacity. :class:`Line` says whose turn it is: users take turns, each
-user's oldest first, and nobody asks more often than every :data:`PAUSE_S`. Who is first in line asks first; whoever fits
-into what is free then gets it, a large deployment does not hold up the small ones behind it.
+user's oldest first, and nobody asks more often than every :data:`PAUSE_S`. In each pass who is first in line asks first;
+what becomes free in the middle of one goes to whoever asks next, and a large deployment does not hold up the small ones
+behind it.
 
 Some wishes no network can ever fulfil (:func:`hopeless`): these fail at once. Only what is impossible whatever anybody
 may offer counts; that no peer has enough today proves nothing about tomorrow.
