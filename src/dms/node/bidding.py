@@ -337,6 +337,8 @@ class Bidder:
     ) -> None:
         """For the owner, who may ask why this machine gets no work."""
         request = message.payload
+        if not accepted and self.is_bidding(request.id) and {reason.rule for reason in refused} <= {Rule.EXCLUDED}:
+            return  # the bid that it has still counts
         self.work.heard(
             request.id,
             message.peer,
