@@ -8,6 +8,7 @@
         ├── NoBid                 commit without a bid of ours, or too late   (Conflict)
         ├── InvalidRequest        ids or ports that cannot be                 (BadInput)
         ├── NotCommitted          allocate without a commit                   (Conflict)
+        ├── StaleRequest          taken back before it arrived                (Conflict)
         └── ExecutorMissing       this machine lacks the executor             (Unavailable)
 """
 
@@ -44,6 +45,12 @@ class NotCommitted(Conflict, NodeError):
     """allocation not committed"""
 
     code = "not_committed"
+
+
+class StaleRequest(Conflict, NodeError):
+    """A later request took this one back before it arrived."""
+
+    code = "stale_request"
 
 
 class ExecutorMissing(Unavailable, NodeError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import trio
 
@@ -20,6 +21,8 @@ from dms.node.bidding import Bidder, Offerings
 from dms.node.edges import EdgeMeter
 from dms.node.errors import NoBid
 from dms.node.hosting import Hosting
+from dms.node.order import RequestOrder
+from dms.node.reach import ReachBehaviour
 from dms.node.reservations import Reservations
 from dms.node.telling import Teller
 from dms.node.worklog import WorkLog
@@ -33,6 +36,8 @@ from dms.types.errors import DMSError
 from dms.types.ids import AllocationID, EnsembleID
 from dms.types.resources import GPU, Location
 
+MAX_BESIDE = 256
+"""Allocations for which room is left while one is committed."""
 SWEEP_INTERVAL_S = 60.0
 WHOLE_LOG_BYTES = 128 * 1024
 """Of the end of each log, when it is asked for whole."""
@@ -79,6 +84,7 @@ class Provider:
         """Those whose logs and shutdown this node answers for."""
         teller = Teller(root.security, is_willing=options.tells_reasons)
         self.bidder = Bidder(root, self, work=WorkLog(options.work_log), teller=teller)
+        self._order = RequestOrder()
         self.edges = EdgeMeter(root, self.bidder)
 
     def register(self) -> None:
@@ -94,6 +100,7 @@ class Provider:
         self._root.on(messages.COMMIT, self._on_commit, payload=messages.CommitRequest)
         self._root.on(messages.ALLOCATE, self._on_allocate, payload=messages.AllocateRequest)
         self._root.on(messages.REVERT, self._on_revert, payload=messages.RevertRequest)
+        ReachBehaviour(self._root).register()
 
     async def restore(self) -> None:
         """After a restart, and before any bid: find again what was promised and what runs."""
@@ -107,6 +114,7 @@ class Provider:
     async def tidy(self) -> None:
         """Give back what expired."""
         self.bidder.sweep()
+        self._order.sweep(trio.current_time())
         self.bidder.work.sweep(self._root.security.now_ns())
         await self.bidder.work.save()
         expired = await self._reservations.sweep()
@@ -150,6 +158,7 @@ class Provider:
         try:
             async with self._lock(request.ensemble_id):
                 expiry_ns = self.bidder.check(request.ensemble_id, request.node_id, message.sender.id)
+                self._in_order(message, request.ensemble_id, request.allocation_id)
                 existing = self._hosting.find(request.ensemble_id, request.allocation_id)
                 if existing is not None and existing.spec.orchestrator.id != message.sender.id:
                     raise NoBid(f"the allocation is somebody else's: {request.allocation_id}")
@@ -170,6 +179,7 @@ class Provider:
         try:
             async with self._lock(request.ensemble_id):
                 for id_, order in request.allocations.items():
+                    self._in_order(message, request.ensemble_id, id_)
                     existing = self._hosting.find(request.ensemble_id, id_)
                     if existing is not None and existing.spec.orchestrator.id == sender:
                         handles[id_] = existing.actor.handle
@@ -182,19 +192,32 @@ class Provider:
         return messages.AllocateReply(ok=True, allocations=handles)
 
     async def _on_revert(self, message: Message[messages.RevertRequest]) -> messages.Reply:
-        request, sender = message.payload, message.sender.id
-        only = set(request.allocation_ids or ())
+        request, sender, number = message.payload, message.sender.id, message.envelope.nonce
+        only = frozenset(request.allocation_ids or ())
+
+        def is_meant(id_: AllocationID) -> bool:
+            is_newer = self._order.is_overtaken(request.ensemble_id, sender, id_, number)
+            return not is_newer and (not only or id_ in only)
+
         async with self._lock(request.ensemble_id):
-            for reservation in self._reservations.of(request.ensemble_id, sender):
-                if not only or reservation.allocation_id in only:
+            self._order.revert(request.ensemble_id, sender, only, number, trio.current_time())
+            reservations = self._reservations.of(request.ensemble_id, sender)
+            allocations = tuple(self._hosting.of(request.ensemble_id, sender))
+            for reservation in reservations:
+                if is_meant(reservation.allocation_id):
                     await self._reservations.release(reservation)
-            for allocation in self._hosting.of(request.ensemble_id, sender):
-                if not only or allocation.spec.id in only:
+            for allocation in allocations:
+                if is_meant(allocation.spec.id):
                     await self._hosting.discard(allocation)
-            if not only:
+            held = [*(r.allocation_id for r in reservations), *(a.spec.id for a in allocations)]
+            if not only and all(is_meant(id_) for id_ in held):
                 self.bidder.forget(request.ensemble_id, sender)
                 self._unregister_if_empty(request.ensemble_id)
         return messages.Reply(ok=True)
+
+    def _in_order(self, message: Message[Any], ensemble: EnsembleID, allocation: str) -> None:
+        number = message.envelope.nonce
+        self._order.make(ensemble, message.sender.id, allocation, number, trio.current_time())
 
     def _on_denied(self, envelope: Envelope, error: NotAuthorized) -> None:
         sender = envelope.from_
@@ -202,7 +225,12 @@ class Provider:
         self.bidder.work.denied(sender.addr.host, sender.did.uri, now_ns, error.message, error.hint)
 
     def _still_wanted(self, request: messages.CommitRequest) -> tuple[tuple[GPU, ...], ...]:
-        """The GPUs for which room must be left: of the other allocations of the node that have none yet."""
+        """The GPUs for which room must be left: of the other allocations of the deployment, as far as they are to come
+        here, or else of the node, that have none yet."""
+        taken = self._resources.commitments.keys() | self._resources.allocations.keys()
+        if request.beside:
+            told = list(request.beside.items())[:MAX_BESIDE]
+            return tuple(gpus for id_, gpus in told if id_ != request.allocation_id and id_ not in taken)
         wants = self.bidder.wants(request.ensemble_id, request.node_id)
         ids = {name: AllocationID(f"{request.ensemble_id}_{request.node_id}.{name}") for name in wants}
         return tuple(

@@ -14,6 +14,7 @@ import trio
 
 from dms.actor.handle import Handle
 from dms.allocation import messages as allocation_messages
+from dms.ensemble.config import EnsembleConfig
 from dms.ensemble.ids import allocation_key
 from dms.ensemble.keys import key_scripts
 from dms.ensemble.requirements import (
@@ -30,6 +31,7 @@ from dms.orchestrator.strategies import is_restartable
 from dms.types import gojson
 from dms.types.errors import DMSError
 from dms.types.ids import PeerID
+from dms.types.resources import GPU
 
 MAX_REASON_CHARS = 500
 COMMIT_TIMEOUT_S = 3.0
@@ -71,6 +73,7 @@ async def commit_all(ctx: Context, state: DeploymentState) -> dict[str, Committe
             ),
             port_mapping={str(p.public): p.private for p in ports if p.public},
             dynamic_ports=tuple(p.private for p in ports if not p.public),
+            beside=_beside(ctx.config, state, record),
         )
         handle = state.assignment[record.node_id].handle
         try:
@@ -80,6 +83,21 @@ async def commit_all(ctx: Context, state: DeploymentState) -> dict[str, Committe
         return Committed(ok=reply.ok, error=reply.error, ports=reply.port_mapping or request.port_mapping)
 
     return await _each(state.allocations, commit)
+
+
+def _beside(config: EnsembleConfig, state: DeploymentState, record: AllocationRecord) -> dict[str, tuple[GPU, ...]]:
+    """What the other allocations on the same machine want of its GPUs, if this one wants any."""
+    if not config.v1.allocations[record.name].resources.gpus:
+        return {}
+    peer = state.assignment[record.node_id].peer
+    hosted = [other for other in state.allocations.values() if other.node_id in state.assignment]
+    return {
+        other.id: gpus
+        for other in hosted
+        if other.id != record.id
+        and state.assignment[other.node_id].peer == peer
+        and (gpus := config.v1.allocations[other.name].resources.gpus)
+    }
 
 
 async def allocate_all(ctx: Context, state: DeploymentState) -> dict[str, Allocated]:

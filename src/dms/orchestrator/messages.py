@@ -13,7 +13,7 @@ from dms.ensemble.config import LocationConstraints, VolumeConfig
 from dms.resources.capability import HardwareCapability
 from dms.types.gojson import Wire
 from dms.types.ids import EnsembleID, PeerID
-from dms.types.resources import Resources, SpecConfig
+from dms.types.resources import GPU, Resources, SpecConfig
 
 BID_REQUEST_TOPIC = "/nunet/deployment"
 BID_REQUEST = "/dms/deployment/request"
@@ -21,6 +21,10 @@ BID = "/dms/deployment/bid"
 COMMIT = "/dms/deployment/commit"
 ALLOCATE = "/dms/deployment/allocate"
 REVERT = "/dms/deployment/revert"
+REACH = "/dms/deployment/reach"
+"""Ours: whether the asked node reaches another one."""
+UNREACHED = "unreachable"
+"""The error of a :data:`REACH` that tried and could not."""
 
 
 def ensemble_logs(ensemble: EnsembleID) -> str:
@@ -132,6 +136,9 @@ class CommitRequest(Wire):
     port_mapping: dict[str, int] = msgspec.field(name="PortMapping", default_factory=dict)
     dynamic_ports: tuple[int, ...] = msgspec.field(name="DynamicPorts", default=())
     """Ours: private ports whose public port the provider chooses."""
+    beside: dict[str, tuple[GPU, ...]] = msgspec.field(name="Beside", default_factory=dict)
+    """Ours: the GPUs that other allocations of the ensemble, by their ids, are to get on this machine, so that room is left
+    for them."""
 
 
 class CommitReply(Wire):
@@ -187,6 +194,12 @@ class Reply(Wire):
 
     ok: bool = msgspec.field(name="OK")
     error: str = msgspec.field(name="Error", default="")
+
+
+class ReachRequest(Wire):
+    """Ours: which peer."""
+
+    peer: PeerID = msgspec.field(name="Peer")
 
 
 class ShutdownAllocationRequest(Wire):
