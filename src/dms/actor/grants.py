@@ -2,7 +2,7 @@
 
 A grant is a token to ourselves, put among the require anchors of the node. It lives for an hour, so that one whose owner
 crashed is soon worth nothing, and is renewed at half life: one renewed just as it ends would lapse while messages are
-under way. It is taken back when it is withdrawn, and all of an actor's are when the actor ends.
+under way. When the wall clock is set ahead all are renewed soon after. It is taken back when it is withdrawn, and all of an actor's are when the actor ends.
 """
 
 from __future__ import annotations
@@ -21,6 +21,9 @@ from dms.types.ids import Capability
 
 LIFETIME_S: Final = 3600.0
 MIN_RETRY_S: Final = 1.0
+LOOK_S: Final = 60.0
+"""How often it is looked whether the wall clock was set, and how far it may go from trio's meanwhile."""
+MAX_DRIFT_NS: Final = 10**9
 NS_PER_S: Final = 10**9
 
 log = get_logger(__name__)
@@ -83,7 +86,7 @@ class Grants:
         # a set of anchors keeps no token that another covers: what this one covered must be put back
         for other, kept in self._held.items():
             if other.subject == grant.subject and other.audience == grant.audience:
-                self._security.restore(kept.tokens)
+                self._restore(other, kept)
 
     def withdraw_all(self, owner: str) -> None:
         """Take back all that only ``owner`` wants."""
@@ -95,11 +98,24 @@ class Grants:
         while True:
             self._changed = trio.Event()
             next_s = min((held.renew_at_s for held in self._held.values()), default=float("inf"))
-            with trio.move_on_at(next_s):
+            ahead_ns = self._ahead_ns()
+            with trio.move_on_at(min(next_s, trio.current_time() + LOOK_S)):
                 await self._changed.wait()
             now_s = trio.current_time()
+            if self._ahead_ns() - ahead_ns > MAX_DRIFT_NS:  # the clock was set: what was to last has expired by it
+                for held in self._held.values():
+                    held.renew_at_s = now_s
             for grant in [grant for grant, held in self._held.items() if held.renew_at_s <= now_s]:
                 self._try_renew(grant)
+
+    def _ahead_ns(self) -> int:
+        return self._security.now_ns() - int(trio.current_time() * NS_PER_S)
+
+    def _restore(self, grant: Grant, held: _Held) -> None:
+        try:
+            self._security.restore(held.tokens)
+        except DMSError:  # expired: the clock was set
+            self._try_renew(grant)
 
     def _try_renew(self, grant: Grant) -> None:
         try:
