@@ -2,7 +2,8 @@
 
 A grant is a token to ourselves, put among the require anchors of the node. It lives for an hour, so that one whose owner
 crashed is soon worth nothing, and is renewed at half life: one renewed just as it ends would lapse while messages are
-under way. When the wall clock is set ahead all are renewed soon after. It is taken back when it is withdrawn, and all of an actor's are when the actor ends.
+under way. When the wall clock is set ahead all are renewed soon after. It is taken back when it is withdrawn, and all of
+an actor's are when the actor ends.
 """
 
 from __future__ import annotations

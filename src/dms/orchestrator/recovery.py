@@ -209,7 +209,7 @@ def wanted_of(state: DeploymentState, config: EnsembleConfig, node: str) -> tupl
     group = {node, *others}
     taken = [state.assignment[each].peer for each in others if each in state.assignment]
     left = [one.bid.peer for one in state.left if one.id.partition("_")[2].partition(".")[0] in group]
-    excluded = tuple(dict.fromkeys((*state.excluded, *placement.excluded, *taken, *left)))
+    excluded = tuple(dict.fromkeys((*state.excluded, *placement.excluded, *placement.blamed, *taken, *left)))
     over = {record.name for record in records_of(state, node) if record.is_over}
     names = [name for name in node_of(config, node).allocations if name not in over]
     return narrowed(config, node, names, excluded), excluded
@@ -286,6 +286,7 @@ def _attempt_failed(state: DeploymentState, config: EnsembleConfig, node: str, a
 def _unplaced(state: DeploymentState, node: str, at_ns: int, why: str) -> DeploymentState:
     """The attempt came to nothing: another follows after a while."""
     before = state.placements[node]
+    bid = state.assignment.get(node) if before.stage is not Stage.BIDDING else None
     records = [record for record in records_of(state, node) if not record.is_over]
     state = with_records(leaving(state, node), *(_waiting(fresh(r), why) for r in records))
     if before.is_standby:
@@ -296,6 +297,7 @@ def _unplaced(state: DeploymentState, node: str, at_ns: int, why: str) -> Deploy
         round=before.round + 1,
         due_ns=at_ns + backoff_ns(before.failures),
         failures=before.failures + 1,
+        blamed=() if bid is None else tuple(dict.fromkeys((*before.blamed, bid.peer))),
         why=why,
     )
     return with_changes(state, placements=state.placements | {node: again})

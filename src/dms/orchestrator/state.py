@@ -117,6 +117,8 @@ class Placement(Wire):
     failures: int = 0
     """Attempts that failed in a row."""
     excluded: tuple[PeerID, ...] = ()
+    blamed: tuple[PeerID, ...] = ()
+    """Who bid and did not keep it; they are asked again once nobody else is left."""
     why: str = ""
     is_standby: bool = False
 
