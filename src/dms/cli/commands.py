@@ -43,6 +43,7 @@ COMMANDS: tuple[Command, ...] = (
     Command("logs", "Print what allocations wrote", "dms.cli.logs:logs", _WORK),
     Command("events", "Tell what happened to a deployment", "dms.cli.events:events", _WORK),
     Command("why", "Tell why a deployment waits or failed", "dms.cli.why:why", _WORK),
+    Command("schedule", "List, pause, resume and delete schedules", "dms.cli.schedule:app", _WORK),
     Command("shutdown", "End a deployment", "dms.cli.shutdown:shutdown", _WORK),
     Command("run", "Run the node", "dms.cli.run:run", _MACHINE),
     Command("onboard", "Offer a part of this machine to the network", "dms.cli.onboarding:onboard", _MACHINE),

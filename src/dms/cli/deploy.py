@@ -28,6 +28,21 @@ class Until(StrEnum):
     ENDED = "ended"
 
 
+class Overlap(StrEnum):
+    """What becomes of a time of a schedule when the last deployment still goes on."""
+
+    SKIP = "skip"
+    ALLOW = "allow"
+    REPLACE = "replace"
+
+
+class Missed(StrEnum):
+    """What becomes of times when the node was down."""
+
+    ONCE = "once"
+    SKIP = "skip"
+
+
 def deploy(
     ctx: typer.Context,
     file: Annotated[Path, typer.Option("-f", "--file", "--spec-file", help="The ensemble: YAML or JSON.")],
@@ -45,6 +60,22 @@ def deploy(
     run_for: Annotated[
         str | None, typer.Option("--run-for", metavar="DURATION", help="End it so long after it first ran.")
     ] = None,
+    schedule: Annotated[
+        str | None,
+        typer.Option(
+            "--schedule", metavar="CRON", help='Deploy it at times instead of now: "0 3 * * *" is 3:00 each day.'
+        ),
+    ] = None,
+    zone: Annotated[
+        str, typer.Option("--zone", metavar="ZONE", help="Time zone of --schedule, such as Europe/Berlin.")
+    ] = "UTC",
+    overlap: Annotated[
+        Overlap, typer.Option("--overlap", help="With --schedule: what to do while the last one still goes on.")
+    ] = Overlap.SKIP,
+    missed: Annotated[
+        Missed,
+        typer.Option("--missed", help="With --schedule: make up once for times when the node was down, or skip them."),
+    ] = Missed.ONCE,
     id_only: Annotated[bool, typer.Option("--id-only", help="Print the id and nothing else; do not wait.")] = False,
     follow_logs: Annotated[bool, typer.Option("--follow-logs", help="Then print the logs until it has ended.")] = False,
     progress: Annotated[
@@ -67,6 +98,7 @@ def deploy(
       ID=$(nunet deploy -f job.yaml --id-only)
       nunet deploy -f job.yaml --no-wait --output json
       nunet deploy -f train.yaml --queue-timeout 6h --run-for 2h
+      nunet deploy -f backup.yaml --schedule "0 3 * * *" --zone Europe/Berlin
     """
     from dms.cli.client import refused
     from dms.cli.following import NAMESPACE, Deployment
@@ -77,6 +109,7 @@ def deploy(
     from dms.cli.story import Story
     from dms.ensemble.loading import load_ensemble
     from dms.node.payloads import NewDeployment, NewDeploymentReply
+    from dms.node.schedules import NewSchedule, NewScheduleReply
 
     loaded = load_ensemble(file, os.environ)
     for warning in loaded.warnings:
@@ -84,6 +117,25 @@ def deploy(
     session = Session.of(ctx)
     client = session.client(context)
     timeout_s = lifetime(timeout, None, DEFAULT_TIMEOUT_S)
+    if schedule is not None:
+        order = NewSchedule(
+            ensemble=loaded.config,
+            cron=schedule,
+            zone=zone,
+            timeout_ms=int(timeout_s * 1000),
+            queue_timeout_ms=milliseconds(queue_timeout, "queue timeout"),
+            run_for_ms=milliseconds(run_for, "time to run"),
+            overlap=overlap.value,
+            missed=missed.value,
+        )
+        made = client.call(f"{NAMESPACE}/schedule/new", order, NewScheduleReply)
+        if not made.id:
+            raise refused(made.error, made.hint)
+        if output is not Format.TABLE:
+            show({"id": made.id, "next_at": made.next_at}, output)
+        else:
+            print(made.id if id_only else f"Schedule {made.id}, first at {made.next_at}")
+        return
     request = NewDeployment(
         ensemble=loaded.config,
         queue_timeout_ms=milliseconds(queue_timeout, "queue timeout"),

@@ -33,6 +33,7 @@ from dms.node.provider import SWEEP_INTERVAL_S, Provider, ProviderOptions
 from dms.node.public import HELLO_TOPIC, PublicBehaviours
 from dms.node.reservations import Reservations
 from dms.node.revocation_spread import RevocationSpread, SpreadOptions
+from dms.node.schedules import ScheduleBehaviours
 from dms.node.vm import VmBehaviours
 from dms.node.volumes import VolumeBehaviours
 from dms.observe import get_logger
@@ -40,6 +41,7 @@ from dms.orchestrator.deployments import Deployments
 from dms.orchestrator.journal import Journal
 from dms.orchestrator.logs import LogShelf
 from dms.orchestrator.messages import BID_REQUEST_TOPIC
+from dms.orchestrator.schedules import Schedules
 from dms.orchestrator.supervision import LIVENESS_TIMEOUT_S
 from dms.resources.benchmark import measure
 from dms.resources.benchmarks import Benchmarks
@@ -158,6 +160,9 @@ class Node:
             liveness_timeout_s=options.liveness_timeout_s,
             random_uuid=options.random_uuid,
         )
+        self.schedules = Schedules(
+            store, self.deployments, self.tasks, root.security, new_id=lambda: options.random_uuid().hex
+        )
 
     def child_key(self, inbox: str) -> PrivateKey:
         """The key of a child actor: derived from the node's own, so that it is the same after a restart and is never stored."""
@@ -175,6 +180,7 @@ class Node:
             await self.provider.restore()
             await self._machines.restore()
             await self.deployments.restore()
+            await self.schedules.restore()
             self._register()  # now: what is asked while half is not found yet would be answered wrongly
             for topic in (HELLO_TOPIC, BID_REQUEST_TOPIC, REVOCATION_TOPIC):
                 await self.root.subscribe(topic)
@@ -216,6 +222,7 @@ class Node:
             location=self._options.location,
             missing=self._options.missing_executors,
         ).register(self.root)
+        ScheduleBehaviours(self.schedules).register(self.root)
         CapabilityBehaviours(self.anchors, self.revocations).register(self.root)
         self.provider.register()
 

@@ -9,6 +9,9 @@
         ├── DeploymentTooShort      not enough time was given                (BadInput)
         ├── DeploymentNotFound      no deployment with this id               (NotFound)
         ├── QueueFull               too many deployments wait for capacity  (Unavailable)
+        ├── ScheduleNotFound        no schedule with this id                 (NotFound)
+        ├── TooManySchedules        there are enough of them                 (Conflict)
+        ├── NoLongerAuthorized      what its owner may not do any more       (Denied)
         ├── DeploymentNotRunning    it is not in a state for this            (Conflict)
         ├── NothingToRead           an allocation that has no logs           (NotFound)
         ├── NotTheOwner             only who submitted it may do this        (Denied)
@@ -57,6 +60,26 @@ class QueueFull(Unavailable, OrchestratorError):
 
     code = "queue_full"
     default_hint = "try again when some of them have begun, or end some: nunet get deployments"
+
+
+class ScheduleNotFound(NotFound, OrchestratorError):
+    """schedule not found"""
+
+    code = "schedule_not_found"
+    default_hint = "nunet schedule list shows those that this node knows"
+
+
+class TooManySchedules(Conflict, OrchestratorError):
+    """There are too many schedules already."""
+
+    code = "too_many_schedules"
+    default_hint = "delete some: nunet schedule list, nunet schedule delete"
+
+
+class NoLongerAuthorized(Denied, OrchestratorError):
+    """The owner may not do this any more."""
+
+    code = "no_longer_authorized"
 
 
 class DeploymentNotRunning(Conflict, OrchestratorError):

@@ -1,0 +1,170 @@
+"""Ensembles deployed at times, by order of users: ``/dms/node/deployment/schedule/*``. Ours; the original has none."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import msgspec
+
+from dms.actor.actor import Actor
+from dms.actor.behaviour import Message
+from dms.ensemble.arrival import decode_ensemble
+from dms.node.listing import rfc3339
+from dms.orchestrator.messages import Reply
+from dms.orchestrator.schedule import Overlap, Schedule
+from dms.orchestrator.schedules import Schedules
+from dms.tasks import Missed
+from dms.types.errors import BadInput, DMSError
+from dms.types.gojson import Wire
+
+NAMESPACE = "/dms/node/deployment/schedule"
+
+
+class NewSchedule(Wire):
+    """An ensemble and its times; ``zone`` as in ``Europe/Berlin``, empty is UTC."""
+
+    ensemble: Any = msgspec.field(name="Ensemble")
+    cron: str
+    zone: str = ""
+    timeout_ms: int = 120_000
+    """For each deployment: until it must run."""
+    queue_timeout_ms: int = 0
+    run_for_ms: int = 0
+    overlap: str = Overlap.SKIP.value
+    missed: str = Missed.ONCE.value
+
+
+class NewScheduleReply(Wire):
+    """Its id and when it is due first; or why there is none."""
+
+    id: str
+    next_at: str = ""
+    error: str = ""
+    hint: str = ""
+
+
+class ScheduleRun(Wire):
+    """One run: its deployment, or why there is none."""
+
+    number: int
+    at: str
+    deployment: str = ""
+    error: str = ""
+
+
+class ScheduleInfo(Wire):
+    """One schedule; times RFC 3339, empty where there is none."""
+
+    id: str
+    cron: str
+    zone: str
+    owner: str
+    overlap: str
+    missed: str
+    is_paused: bool
+    created_at: str
+    next_at: str
+    count: int
+    metadata: dict[str, str]
+    runs: tuple[ScheduleRun, ...]
+
+
+class SchedulesReply(Wire):
+    """All schedules, oldest first."""
+
+    schedules: tuple[ScheduleInfo, ...]
+    error: str = ""
+
+
+class ScheduleRequest(Wire):
+    """One schedule, by its id or the beginning of it."""
+
+    id: str
+
+
+class ScheduleBehaviours:
+    """What a node answers about its schedules."""
+
+    def __init__(self, schedules: Schedules) -> None:
+        self._schedules = schedules
+
+    def register(self, actor: Actor) -> None:
+        """Answer on ``actor``."""
+        actor.on(f"{NAMESPACE}/new", self._new, payload=NewSchedule, error_reply=_not_made)
+        actor.on(
+            f"{NAMESPACE}/list", self._list, payload=None, error_reply=lambda e: SchedulesReply(schedules=(), error=e)
+        )
+        changes: tuple[tuple[str, Callable[[str], Awaitable[None]]], ...] = (
+            ("delete", self._schedules.delete),
+            ("pause", self._schedules.pause),
+            ("resume", self._schedules.resume),
+        )
+        for name, change in changes:
+            actor.on(f"{NAMESPACE}/{name}", _changing(change), payload=ScheduleRequest, error_reply=_refused)
+
+    async def _new(self, message: Message[NewSchedule]) -> NewScheduleReply:
+        request = message.payload
+        try:
+            schedule = await self._schedules.add(
+                Schedule(
+                    id="",
+                    owner=message.sender.did.uri,
+                    tokens=message.envelope.cap,
+                    cron=request.cron,
+                    zone=request.zone or "UTC",
+                    ensemble=decode_ensemble(request.ensemble),
+                    timeout_s=request.timeout_ms / 1000,
+                    queue_for_s=request.queue_timeout_ms / 1000,
+                    run_for_s=request.run_for_ms / 1000,
+                    overlap=Overlap(_one_of(request.overlap, [o.value for o in Overlap], "overlap")),
+                    missed=_one_of(request.missed, [m.value for m in Missed], "missed"),
+                )
+            )
+        except DMSError as exc:
+            return NewScheduleReply(id="", error=exc.message, hint=exc.hint)
+        return NewScheduleReply(id=schedule.id, next_at=rfc3339(self._schedules.next_ns(schedule)))
+
+    async def _list(self, _message: Message[None]) -> SchedulesReply:
+        return SchedulesReply(schedules=tuple(self._info(schedule) for schedule in self._schedules.all()))
+
+    def _info(self, schedule: Schedule) -> ScheduleInfo:
+        return ScheduleInfo(
+            id=schedule.id,
+            cron=schedule.cron,
+            zone=schedule.zone,
+            owner=schedule.owner,
+            overlap=schedule.overlap.value,
+            missed=schedule.missed,
+            is_paused=schedule.is_paused,
+            created_at=rfc3339(schedule.created_ns),
+            next_at=rfc3339(self._schedules.next_ns(schedule)),
+            count=schedule.count,
+            metadata=schedule.ensemble.v1.metadata,
+            runs=tuple(
+                ScheduleRun(number=run.number, at=rfc3339(run.at_ns), deployment=run.ensemble_id, error=run.error)
+                for run in schedule.runs
+            ),
+        )
+
+
+def _changing(change: Callable[[str], Awaitable[None]]) -> Callable[[Message[ScheduleRequest]], Awaitable[Reply]]:
+    async def handle(message: Message[ScheduleRequest]) -> Reply:
+        await change(message.payload.id)
+        return Reply(ok=True)
+
+    return handle
+
+
+def _one_of(value: str, known: list[str], what: str) -> str:
+    if value not in known:
+        raise BadInput(f"unknown {what} {value[:40]!r}", hint=f"it is one of {', '.join(known)}")
+    return value
+
+
+def _not_made(error: str) -> NewScheduleReply:
+    return NewScheduleReply(id="", error=error)
+
+
+def _refused(error: str) -> Reply:
+    return Reply(ok=False, error=error)
