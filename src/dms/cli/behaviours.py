@@ -146,6 +146,33 @@ def _logs(flags: Flags) -> object:
     return LogsRequest(ensemble_id=flags["id"], allocation=flags["allocation"])
 
 
+def _log_job(flags: Flags) -> object:
+    from dms.node.payloads import LogJobRequest
+
+    interval = flags.get("interval")
+    return LogJobRequest(
+        ensemble_id=flags["id"],
+        allocation=flags["allocation"],
+        follow=bool(flags.get("follow")),
+        interval_ns=parse_duration_ns(interval, what="interval") if interval else 0,
+    )
+
+
+def _exec(flags: Flags) -> object:
+    from dms.node.payloads import ExecStartRequest, ExecTurnRequest
+
+    where = {"id": flags["id"], "allocation": flags["allocation"]}
+    if "command" in flags:
+        return ExecStartRequest(**where, command=tuple(flags["command"] or ()))
+    return ExecTurnRequest(**where, session=flags["session"], offset=flags.get("offset") or 0)
+
+
+def _restart(flags: Flags) -> object:
+    from dms.node.payloads import RestartRequest
+
+    return RestartRequest(id=flags["id"], allocation_names=tuple(flags.get("allocations") or ()))
+
+
 def _events(flags: Flags) -> object:
     from dms.node.payloads import EventsRequest
 
@@ -157,7 +184,7 @@ def _prune(flags: Flags) -> object:
 
     if bool(flags["before"]) == bool(flags["all"]):
         raise BadInput("give exactly one of --before, --all")
-    return PruneRequest(before=flags["before"] or "", all=flags["all"])
+    return PruneRequest(before=flags["before"] or "", all=flags["all"], dry_run=bool(flags["dry_run"]))
 
 
 def _token_list(flags: Flags) -> object:
@@ -270,6 +297,7 @@ def _volume_prune(flags: Flags) -> object:
     )
 
 
+_SESSION = Flag("session", "What start answered.", is_required=True)
 _VOLUME = Flag("volume", "Its id, the beginning of it, its content id or its name.", short="-v", is_required=True)
 _NAME = Flag("name", "Name of the volume.", short="-n", is_required=True)
 _KEY_FILE = Flag("key-file", "File with the key, mode 0600.", short="-k", is_required=True)
@@ -443,7 +471,47 @@ KNOWN: tuple[KnownBehaviour, ...] = (
         _logs,
         timeout_s=DEPLOYMENT_TIMEOUT_S,
     ),
+    *(
+        KnownBehaviour(
+            f"/dms/node/deployment/logs/async{name}",
+            text,
+            (
+                _id_flag(),
+                Flag("allocation", "Name of the allocation.", short="-a", is_required=True),
+                *(
+                    (Flag("follow", "Go on while they grow.", bool), Flag("interval", "How often; default 10s."))
+                    if not name
+                    else ()
+                ),
+            ),
+            _log_job,
+        )
+        for name, text in (
+            ("", "Have logs written on the node in the background"),
+            ("/status", "How far that is"),
+            ("/stop", "End that"),
+        )
+    ),
     KnownBehaviour("/dms/node/deployment/manifest", "Manifest of a deployment", (_id_flag(),), _deployment),
+    *(
+        KnownBehaviour(
+            f"/dms/node/deployment/exec/{name}",
+            text,
+            (_id_flag(), Flag("allocation", "Name of the allocation.", short="-a", is_required=True), *flags),
+            _exec,
+        )
+        for name, text, flags in (
+            ("start", "Run a command in an allocation", (Flag("command", "A word of it; once for each.", list),)),
+            ("io", "Hear what it says", (_SESSION, Flag("offset", "Bytes that were heard already.", int))),
+            ("stop", "End it", (_SESSION,)),
+        )
+    ),
+    KnownBehaviour(
+        "/dms/node/deployment/restart",
+        "End allocations and run them again",
+        (_id_flag(), Flag("allocations", "Only these.", list)),
+        _restart,
+    ),
     KnownBehaviour(
         "/dms/node/deployment/events",
         "What happened to a deployment",
@@ -473,7 +541,11 @@ KNOWN: tuple[KnownBehaviour, ...] = (
     KnownBehaviour(
         "/dms/node/deployment/prune",
         "Forget deployments that have ended",
-        (Flag("before", "Those that ended before this time or age."), Flag("all", "All of them.", bool)),
+        (
+            Flag("before", "Those that ended before this time or age."),
+            Flag("all", "All of them.", bool),
+            Flag("dry-run", "Only tell which.", bool),
+        ),
         _prune,
     ),
     KnownBehaviour("/dms/node/deployment/delete", "Forget one deployment", (_id_flag(),), _delete),

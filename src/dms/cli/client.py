@@ -17,7 +17,7 @@ from dms.actor.handle import NOBODY, Address, Handle, handle_of_did, handle_of_p
 from dms.actor.refusal import read_refusal
 from dms.actor.security import SecurityContext
 from dms.capability.context import CapabilityContext
-from dms.cli.errors import BadReply, CLIError, NoReply, Refused, RefusedState, RefusedUnknown
+from dms.cli.errors import BadReply, CLIError, NoReply, Refused, RefusedDenied, RefusedState, RefusedUnknown
 from dms.cli.rest import Rest
 from dms.identity.ids import DID, did_of
 from dms.identity.keys import generate_key
@@ -212,7 +212,9 @@ def refused(error: str, hint: str = "") -> CLIError:
     kind = Refused
     if "not found" in error or error.startswith("no deployment"):
         kind = RefusedUnknown
-    elif "is not running" in error or "already" in error:
+    elif error.startswith("only who "):
+        kind = RefusedDenied
+    elif "is not running" in error or "already" in error or error.startswith("the deployment is "):
         kind = RefusedState
     return kind(error, hint=hint)
 

@@ -9,6 +9,7 @@
         ├── BadReply           what came back is not what was asked for           (Unavailable)
         ├── Refused            the node answered that it cannot
         │   ├── RefusedUnknown    because it does not know what was named         (NotFound)
+        │   ├── RefusedDenied     because it is somebody else's matter         (Denied)
         │   └── RefusedState      because the present state does not allow it     (Conflict)
         ├── NetworkNotFound    no profile of this name                            (NotFound)
         ├── PlanFailed         there is no plan, whatever the reason
@@ -17,7 +18,7 @@
 
 from __future__ import annotations
 
-from dms.types.errors import Conflict, DMSError, NotFound, TimedOut, Unavailable
+from dms.types.errors import Conflict, Denied, DMSError, NotFound, TimedOut, Unavailable
 
 
 class CLIError(DMSError):
@@ -54,6 +55,10 @@ class Refused(CLIError):
 
 class RefusedUnknown(NotFound, Refused):
     """The node does not know this."""
+
+
+class RefusedDenied(Denied, Refused):
+    """This is somebody else's matter."""
 
 
 class RefusedState(Conflict, Refused):

@@ -5,7 +5,7 @@ The node keeps both; a client that is interrupted loses nothing and takes nothin
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -43,12 +43,13 @@ class Deployment:
         self.client = client
         self.id = identifier
 
-    def info(self) -> p.InfoReply:
-        """Its full id, status, error and allocations.
+    def info(self, *, usage: bool = False, logs: bool = False, names: Iterable[str] = ()) -> p.InfoReply:
+        """All that is known of it; ``usage`` is asked of the machines, ``logs`` are copied to the node.
 
         :raises Refused: the node does not know it.
         """
-        reply = self._call("info", p.DeploymentRequest(id=self.id), p.InfoReply)
+        request = p.DeploymentRequest(id=self.id, include_usage=usage, include_logs=logs, allocation_names=tuple(names))
+        reply = self._call("info", request, p.InfoReply, timeout_s=2 * CALL_TIMEOUT_S)
         if not reply.id:
             raise refused(reply.error)
         return reply
@@ -62,6 +63,35 @@ class Deployment:
         if not reply.status:
             raise refused(reply.error)
         return reply
+
+    def manifest(self) -> object:
+        """What was made of the ensemble.
+
+        :raises Refused: the node does not know it.
+        """
+        reply = self._call("manifest", p.DeploymentRequest(id=self.id), p.ManifestReply)
+        if reply.error:
+            raise refused(reply.error)
+        return reply.manifest
+
+    def restart(self, names: Iterable[str]) -> tuple[str, ...]:
+        """End allocations and run them again; which.
+
+        :raises Refused: they do not run, or are unknown.
+        """
+        reply = self._call("restart", p.RestartRequest(id=self.id, allocation_names=tuple(names)), p.RestartReply)
+        if not reply.ok:
+            raise refused(reply.error, reply.hint)
+        return reply.allocations
+
+    def delete(self) -> None:
+        """Forget it, with its events and logs.
+
+        :raises Refused: it has not ended, or is unknown.
+        """
+        reply = self._call("delete", p.DeploymentRequest(id=self.id), p.OKReply)
+        if not reply.ok:
+            raise refused(reply.error)
 
     def shutdown(self) -> None:
         """End it.
@@ -117,5 +147,5 @@ class Deployment:
             raise refused(reply.error)
         return reply
 
-    def _call(self, name: str, request: object, reply: type[R]) -> R:
-        return self.client.call(f"{NAMESPACE}/{name}", request, reply, timeout_s=CALL_TIMEOUT_S)
+    def _call(self, name: str, request: object, reply: type[R], *, timeout_s: float = CALL_TIMEOUT_S) -> R:
+        return self.client.call(f"{NAMESPACE}/{name}", request, reply, timeout_s=timeout_s)

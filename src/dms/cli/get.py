@@ -2,28 +2,51 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from dms.cli.options import Context, Format, Output
 
+if TYPE_CHECKING:
+    from dms.cli.session import Session
+    from dms.node.payloads import ListRequest
+
 app = typer.Typer(name="get", help="List deployments, allocations or resources.", no_args_is_help=True)
+
+
+Filters = Annotated[
+    list[str] | None, typer.Option("--filter", metavar="KEY=VALUE", help="Only those with this in their metadata.")
+]
+Offset = Annotated[int, typer.Option("--offset", min=0, help="Leave out so many of the beginning.")]
+Limit = Annotated[int, typer.Option("--limit", min=0, help="At most so many; 0 is the node's own limit.")]
+Sort = Annotated[
+    str,
+    typer.Option(
+        "--sort", help="created_at, updated_at, completed_at, status or orchestrator_id; a leading - turns it round."
+    ),
+]
+_TIME = "TIME"
 
 
 @app.command("deployments")
 def deployments(
     ctx: typer.Context,
-    filters: Annotated[
-        list[str] | None, typer.Option("--filter", metavar="KEY=VALUE", help="Only those with this in their metadata.")
-    ] = None,
+    filters: Filters = None,
     status: Annotated[
         list[str] | None, typer.Option("--status", help="Only those in this state; may be repeated.")
     ] = None,
-    limit: Annotated[int, typer.Option("--limit", min=0, help="At most so many; 0 is the node's own limit.")] = 0,
-    sort: Annotated[
-        str, typer.Option("--sort", help="By which field; a leading - begins with the largest.")
-    ] = "-created_at",
+    created_after: Annotated[
+        str, typer.Option("--created-after", metavar=_TIME, help="Only later ones: 2h, or 2030-01-02.")
+    ] = "",
+    created_before: Annotated[str, typer.Option("--created-before", metavar=_TIME, help="Only earlier ones.")] = "",
+    updated_after: Annotated[
+        str, typer.Option("--updated-after", metavar=_TIME, help="Only those of which something was heard since.")
+    ] = "",
+    updated_before: Annotated[str, typer.Option("--updated-before", metavar=_TIME, help="… nothing.")] = "",
+    limit: Limit = 0,
+    offset: Offset = 0,
+    sort: Sort = "-created_at",
     context: Context = None,
     output: Output = Format.TABLE,
 ) -> None:
@@ -32,17 +55,38 @@ def deployments(
     Examples:
       nunet get deployments
       nunet get deployments --status Running --filter team=blue
+      nunet get deployments --created-after 2d --limit 20 --offset 20
       nunet get deployments --output json
+    """
+    from dms.cli.session import Session
+    from dms.node.payloads import ListRequest
+
+    request = ListRequest(
+        metadata=metadata_filter(filters),
+        limit=limit,
+        offset=offset,
+        status=tuple(status or ()),
+        created_after=created_after,
+        created_before=created_before,
+        updated_after=updated_after,
+        updated_before=updated_before,
+        sort_by=sort,
+    )
+    list_deployments(Session.of(ctx), context, request, output)
+
+
+def list_deployments(session: Session, context: str | None, request: ListRequest, output: Format) -> None:
+    """Ask for a page of deployments and print it.
+
+    :raises Refused: the node does not like a filter.
     """
     from dms.cli.client import refused
     from dms.cli.following import NAMESPACE
     from dms.cli.output import age, pairs, print_table, short_id, show
-    from dms.cli.session import Session
-    from dms.node.payloads import ListReply, ListRequest
+    from dms.node.payloads import ListReply
     from dms.types import gojson
 
-    request = ListRequest(metadata=metadata_filter(filters), limit=limit, status=tuple(status or ()), sort_by=sort)
-    reply = Session.of(ctx).client(context).call(f"{NAMESPACE}/list", request, ListReply)
+    reply = session.client(context).call(f"{NAMESPACE}/list", request, ListReply)
     if reply.error:
         raise refused(reply.error)
     if output is not Format.TABLE:
@@ -52,6 +96,7 @@ def deployments(
         (
             short_id(d.orchestrator_id),
             d.status,
+            f"{d.running}/{d.allocations}" if d.allocations else "",
             age(d.created_at),
             age(d.created_at, d.completed_at) if d.completed_at else "",
             pairs(d.metadata),
@@ -59,9 +104,11 @@ def deployments(
         )
         for d in reply.deployments
     ]
-    print_table(("ID", "STATUS", "AGE", "TOOK", "METADATA", "ERROR"), rows)
+    print_table(("ID", "STATUS", "UP", "AGE", "TOOK", "METADATA", "ERROR"), rows)
     if reply.has_more:
-        typer.echo(f"{len(rows)} of {reply.total}; more with --limit", err=True)
+        first = request.offset + 1
+        last = request.offset + len(rows)
+        typer.echo(f"{first} to {last} of {reply.total}; more with --offset {reply.next_offset}", err=True)
 
 
 @app.command("allocations")

@@ -7,6 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import closing
+from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -23,6 +24,13 @@ TAIL_WINDOW_BYTES = 1024 * 1024
 Write = Callable[[bytes], object]
 
 
+class Stream(StrEnum):
+    """Which output."""
+
+    STDOUT = "stdout"
+    STDERR = "stderr"
+
+
 def logs(
     ctx: typer.Context,
     identifier: DeploymentID,
@@ -31,6 +39,9 @@ def logs(
     ] = None,
     follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on until the deployment has ended.")] = False,
     stderr: Annotated[bool, typer.Option("--stderr", help="What was written to the standard error instead.")] = False,
+    stream: Annotated[
+        Stream, typer.Option("--stream", help="Which output; --stderr is short for --stream stderr.")
+    ] = Stream.STDOUT,
     tail: Annotated[
         int | None, typer.Option("--tail", min=0, metavar="N", help="Only the last N lines of each.")
     ] = None,
@@ -59,7 +70,7 @@ def logs(
     names = [allocation] if allocation else sorted(deployment.info().allocations)
     since_ms = parse_since_ns(since, time.time_ns()) // 1_000_000 if since else 0
     start = 0 if tail is None else -TAIL_WINDOW_BYTES
-    reader = LogReader(deployment, names, "stderr" if stderr else "stdout", start=start, since_ms=since_ms)
+    reader = LogReader(deployment, names, "stderr" if stderr else stream.value, start=start, since_ms=since_ms)
     try:
         print_logs(reader, follow=follow, tail=tail, write=_to_stdout if raw else None)
     except KeyboardInterrupt:

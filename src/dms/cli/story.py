@@ -174,6 +174,20 @@ def _revert_unanswered(detail: Detail, name: Namer) -> str:
     return f"{name(detail['peer'])} does not answer that its reservation is given up: {detail['reason']}"
 
 
+def _exec_started(detail: Detail, _name: Namer) -> str:
+    return f"{detail['program']} was run in {detail['allocation']} by {detail['by']}"
+
+
+def _exec_ended(detail: Detail, _name: Namer) -> str:
+    if detail.get("why"):
+        return f"a command in {detail['allocation']} ended: {detail['why']}"
+    return f"a command in {detail['allocation']} ended with exit code {detail['exit_code']}"
+
+
+def _restart_requested(detail: Detail, _name: Namer) -> str:
+    return f"restart of {', '.join(detail['allocations'])} requested"
+
+
 def _refusals(detail: Detail, done: str, failed: str) -> str:
     refused = detail.get("refused") or {}
     if not refused:
@@ -204,4 +218,7 @@ _TELLERS: dict[str, Callable[[Detail, Namer], str]] = {
     "logs_not_fetched": _logs_not_fetched,
     "peer_unreachable": _peer_unreachable,
     "revert_unanswered": _revert_unanswered,
+    "exec_started": _exec_started,
+    "exec_ended": _exec_ended,
+    "restart_requested": _restart_requested,
 }

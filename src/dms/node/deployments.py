@@ -50,6 +50,7 @@ class DeploymentBehaviours:
             ("info", self._info, p.DeploymentRequest, _info_error),
             ("events", self._events, p.EventsRequest, lambda e: p.EventsReply(events=(), status="", error=e)),
             ("logs", self._logs, p.LogsRequest, lambda e: p.LogsReply(error=e)),
+            ("restart", self._restart, p.RestartRequest, lambda e: p.RestartReply(ok=False, error=e)),
             ("shutdown", self._shutdown, p.DeploymentRequest, lambda e: Reply(ok=False, error=e)),
             ("prune", self._prune, p.PruneRequest, lambda e: p.PruneReply(ok=False, error=e)),
             ("delete", self._delete, p.DeploymentRequest, lambda e: p.OKReply(ok=False, error=e)),
@@ -140,6 +141,16 @@ class DeploymentBehaviours:
             total_size=piece.total_size,
         )
 
+    async def _restart(self, message: Message[p.RestartRequest]) -> p.RestartReply:
+        request = message.payload
+        try:
+            record = self._find(request.id)
+            keys = [find_allocation(record, name).key for name in request.allocation_names or ()]
+            restarted = await self._deployments.live(record.id).request_restart(keys)
+        except DMSError as exc:
+            return p.RestartReply(ok=False, error=exc.message, hint=exc.hint)
+        return p.RestartReply(ok=True, allocations=restarted)
+
     async def _shutdown(self, message: Message[p.DeploymentRequest]) -> Reply:
         record = self._find(message.payload.any_id)
         await self._deployments.live(record.id).request_shutdown()
@@ -172,7 +183,7 @@ class DeploymentBehaviours:
                 for node, bid in state.assignment.items()
             },
             allocations={
-                key: AllocationPlacement(handle=a.handle, status=a.status, ports=a.ports)
+                key: AllocationPlacement(handle=a.handle, status=a.status, ports=a.ports, id=a.id)
                 for key, a in state.allocations.items()
             },
         )

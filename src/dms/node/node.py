@@ -24,8 +24,10 @@ from dms.node.capabilities import REVOCATION_TOPIC, CapabilityBehaviours
 from dms.node.capability_file import AnchorKeeper, Unkept
 from dms.node.deployments import DeploymentBehaviours
 from dms.node.doctor import DoctorBehaviours
+from dms.node.exec import ExecBehaviours
 from dms.node.explaining import ExplainingBehaviours
 from dms.node.hosting import Hosting, HostingOptions
+from dms.node.log_jobs import LogJobBehaviours
 from dms.node.machine import MachineBehaviours
 from dms.node.payloads import Hello
 from dms.node.peers import PeerBehaviours
@@ -39,6 +41,7 @@ from dms.node.volumes import VolumeBehaviours
 from dms.observe import get_logger
 from dms.orchestrator.deployments import Deployments
 from dms.orchestrator.journal import Journal
+from dms.orchestrator.log_jobs import LogJobs
 from dms.orchestrator.logs import LogShelf
 from dms.orchestrator.messages import BID_REQUEST_TOPIC
 from dms.orchestrator.schedules import Schedules
@@ -151,10 +154,11 @@ class Node:
                 work_log=options.work_log,
             ),
         )
+        shelf = LogShelf(options.work_dir / "deployments")
         self.deployments = Deployments(
             root,
             Journal(store),
-            logs=LogShelf(options.work_dir / "deployments"),
+            logs=shelf,
             child_key=self.child_key,
             tasks=self.tasks,
             liveness_timeout_s=options.liveness_timeout_s,
@@ -163,6 +167,8 @@ class Node:
         self.schedules = Schedules(
             store, self.deployments, self.tasks, root.security, new_id=lambda: options.random_uuid().hex
         )
+        self.log_jobs = LogJobs(shelf, self.deployments.read_log, root.start_soon)
+        self.deployments.on_delete = self.log_jobs.forget
 
     def child_key(self, inbox: str) -> PrivateKey:
         """The key of a child actor: derived from the node's own, so that it is the same after a restart and is never stored."""
@@ -214,6 +220,8 @@ class Node:
         if self._volumes is not None:
             VolumeBehaviours(self._volumes.controller).register(self.root)
         DeploymentBehaviours(self.deployments, clock_ns=self.root.security.now_ns).register(self.root)
+        ExecBehaviours(self.deployments).register(self.root)
+        LogJobBehaviours(self.deployments, self.log_jobs).register(self.root)
         ExplainingBehaviours(self.deployments, self.root, random_uuid=self._options.random_uuid).register(self.root)
         DoctorBehaviours(
             self.provider,

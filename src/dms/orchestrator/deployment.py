@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -49,6 +49,7 @@ from dms.orchestrator.events import (
     MeasureEdges,
     Place,
     Restart,
+    RestartRequested,
     Revert,
     Reverted,
     Settled,
@@ -64,6 +65,7 @@ from dms.orchestrator.journal import DeploymentRecord, Journal, changes
 from dms.orchestrator.logs import LogShelf
 from dms.orchestrator.machine import resume, step
 from dms.orchestrator.queueing import Turnstile
+from dms.orchestrator.recovery import can_restart
 from dms.orchestrator.state import AllocationRecord, DeploymentState, Phase, Stage
 from dms.orchestrator.supervision import LIVENESS_TIMEOUT_S, Supervision
 from dms.orchestrator.why import PLACING, Evidence, explain_state
@@ -180,6 +182,25 @@ class Deployment:
     def last_sign(self, key: str) -> messages.Liveness | None:
         """The last sign of life of an allocation that was heard in this life of the process."""
         return self._signs.get(key)
+
+    async def request_restart(self, keys: Iterable[str]) -> tuple[str, ...]:
+        """End allocations and run them again where they are; without ``keys`` all that run. Which, once that is on disk.
+
+        :raises DeploymentNotRunning: it does not run.
+        :raises NotAllocated: one of them does not, or all.
+        """
+        if self.state.phase is not Phase.RUNNING:
+            raise DeploymentNotRunning(f"deployment is not running: it is {self.state.phase.value}")
+        named = tuple(dict.fromkeys(keys))
+        for key in named:
+            if not can_restart(self.state, key):
+                status = self.state.allocations[key].status
+                raise NotAllocated(f"{key} is not running: it is {status}", hint="only what runs can be restarted")
+        wanted = named or tuple(key for key in self.state.allocations if can_restart(self.state, key))
+        if not wanted:
+            raise NotAllocated("no allocation of this deployment is running")
+        await self._post(RestartRequested(at_ns=self._now(), keys=wanted)).wait()
+        return wanted
 
     async def request_shutdown(self, reason: str = "") -> None:
         """End it in whatever phase it is; returns once that is on disk. ``reason``: where no user wants it.

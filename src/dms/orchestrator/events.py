@@ -177,6 +177,13 @@ class LeftEnded(Wire, tag="left_ended", tag_field="event"):
     ids: tuple[AllocationID, ...]
 
 
+class RestartRequested(Wire, tag="restart_requested", tag_field="event"):
+    """The user wants these to be ended and run again."""
+
+    at_ns: int
+    keys: tuple[str, ...]
+
+
 class ShutdownRequested(Wire, tag="shutdown_requested", tag_field="event"):
     """The user wants it to end; or its time is over, which ``reason`` tells then."""
 
@@ -228,6 +235,7 @@ Event = (
     | NodeAllocated
     | NodeStarted
     | LeftEnded
+    | RestartRequested
     | ShutdownRequested
     | ShutdownDone
     | Reverted

@@ -27,6 +27,7 @@ from dms.orchestrator.events import (
     NodeCommitted,
     NodeStarted,
     PeerLost,
+    RestartRequested,
     RestartsDone,
     Reverted,
     Settled,
@@ -207,6 +208,8 @@ def _describe(event: Event, after: DeploymentState) -> dict[str, object]:
             return {"node": event.node, "started": started, "failed": failed}
         case LeftEnded():
             return {"peer": event.peer, "allocations": [i.partition("_")[2] for i in event.ids]}
+        case RestartRequested():
+            return {"allocations": list(event.keys)}
         case ShutdownRequested():
             return {"reason": event.reason} if event.reason else {}
         case Begun() | GivenUp() | Settled():

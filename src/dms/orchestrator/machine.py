@@ -58,6 +58,7 @@ from dms.orchestrator.events import (
     NodeCommitted,
     NodeStarted,
     PeerLost,
+    RestartRequested,
     RestartsDone,
     Reverted,
     Settled,
@@ -77,6 +78,7 @@ from dms.orchestrator.recovery import (
     on_node_committed,
     on_node_started,
     on_peer_lost,
+    on_restart_requested,
     on_restarts,
     place_standbys,
     recover,
@@ -195,6 +197,8 @@ def _while_running(state: DeploymentState, config: EnsembleConfig, event: Event)
     match event:
         case HealthChanged():
             after, instructions = on_health(state, config, event)
+        case RestartRequested():
+            return on_restart_requested(state, event)
         case RestartsDone():
             (after, instructions), down = on_restarts(state, config, event)
         case PeerLost():

@@ -46,6 +46,7 @@ from dms.orchestrator.events import (
     PeerLost,
     Place,
     Restart,
+    RestartRequested,
     RestartsDone,
     ShutdownAll,
 )
@@ -178,6 +179,30 @@ def on_restarts(state: DeploymentState, config: EnsembleConfig, event: RestartsD
         if state.phase is not Phase.RUNNING:
             break
     return (state, instructions), tuple(down)
+
+
+def can_restart(state: DeploymentState, key: str) -> bool:
+    """Whether an allocation runs, and nothing else is being done about it."""
+    record = state.allocations.get(key)
+    return (
+        record is not None
+        and record.status == RUNNING
+        and record.handle is not None
+        and record.node_id not in state.placements
+    )
+
+
+def on_restart_requested(state: DeploymentState, event: RestartRequested) -> Step:
+    """Those that can be restarted are, at once; it counts as nobody's failure."""
+    records = []
+    for key in dict.fromkeys(event.keys):
+        if can_restart(state, key):
+            record = state.allocations[key]
+            again = with_record(record, execution=record.execution + 1, due_ns=event.at_ns)
+            records.append(_waiting(again, "restarted by its user"))
+    if not records:
+        return state, ()
+    return with_records(state, *records), (Restart(tuple(record.key for record in records)),)
 
 
 def on_peer_lost(state: DeploymentState, config: EnsembleConfig, event: PeerLost) -> Step:

@@ -486,10 +486,10 @@ def test_deployments_are_listed_with_their_short_id(node: ScriptedDaemon, nunet:
     }
     done = nunet("get", "deployments", "--filter", "team=blue", "--status", "Completed", "--limit", "1")
     head, row = done.out.splitlines()
-    assert head.split() == ["ID", "STATUS", "AGE", "TOOK", "METADATA", "ERROR"]
+    assert head.split() == ["ID", "STATUS", "UP", "AGE", "TOOK", "METADATA", "ERROR"]
     assert row.split()[:2] == ["3f2a00000000", "Completed"]
     assert row.split()[-4:] == ["3.0", "s", "team=blue", "-"]
-    assert done.err == "1 of 3; more with --limit\n"
+    assert done.err == "1 to 1 of 3; more with --offset 1\n"
     (request,) = node.payloads_of(f"{NS}/list")
     assert (request["metadata"], request["status"], request["limit"]) == ({"team": "blue"}, ["Completed"], 1)
 

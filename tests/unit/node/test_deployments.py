@@ -7,7 +7,6 @@ import stat
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 import trio
 from trio.testing import MockClock
@@ -88,15 +87,6 @@ async def test_ensembles_that_are_none_are_refused_with_the_place(
     assert answer["Status"] == "ERROR"
     assert error in answer["Error"]
     assert alice.node.deployments.all() == ()
-
-
-async def test_what_is_not_enforced_yet_is_refused(autojump_clock: MockClock, cluster: Cluster) -> None:
-    alice, _ = await two(cluster)
-    config = ensemble({"n1": {"a": "task"}, "n2": {"b": "task"}})
-    nodes = {"n1": msgspec.structs.replace(config.v1.nodes["n1"], redundancy=1), "n2": config.v1.nodes["n2"]}
-    standby = msgspec.structs.replace(config, v1=msgspec.structs.replace(config.v1, nodes=nodes))
-    answer = await raw(alice, "new", {"Ensemble": gojson.to_builtins(standby)}, 75)
-    assert answer["Error"] == "standby nodes are not provided by this version"
 
 
 async def ended(alice: SimulatedNode) -> EnsembleID:
@@ -396,3 +386,38 @@ def test_what_is_no_time_is_an_error(text: str) -> None:
 def test_times_are_written_as_rfc_3339() -> None:
     assert rfc3339(0) == ""
     assert rfc3339(1136214245_123_000_000) == "2006-01-02T15:04:05.123Z"
+
+
+async def test_restart(autojump_clock: MockClock, cluster: Cluster) -> None:
+    alice, bob = await two(cluster)
+    for number in range(2, 5):
+        for name in ("web", "web1"):
+            bob.executor.on(f"{name}-{number}", Script(None))
+    bob.executor.on("done-1", Script(1))
+    job = await alice.user.deploy(ensemble({"n1": {"web": "service", "web1": "service", "done": "task"}}))
+    await alice.wait_for(job, Phase.RUNNING)
+    await trio.sleep(10)
+    assert await raw(alice, "restart", {"id": job, "allocation_names": ["web"]}) == {
+        "ok": True,
+        "allocations": ["n1.web"],
+    }
+    await trio.sleep(30)
+    assert bob.starts(job) == {"n1.done": 1, "n1.web": 2, "n1.web1": 1}
+    answer = await raw(alice, "restart", {"id": job})
+    assert sorted(answer["allocations"]) == ["n1.web", "n1.web1"]
+    await trio.sleep(30)
+    assert bob.starts(job) == {"n1.done": 1, "n1.web": 3, "n1.web1": 2}
+    record = alice.state(job).allocations["n1.web"]
+    assert (record.status, record.error, record.restarts) == ("running", "", 2)
+    assert await raw(alice, "restart", {"id": job, "allocation_names": ["done"]}) == {
+        "ok": False,
+        "error": "n1.done is not running: it is completed",
+        "hint": "only what runs can be restarted",
+    }
+    assert (await raw(alice, "restart", {"id": job, "allocation_names": ["x"]}))["error"] == "allocation not found: x"
+    kinds = [event.kind for event in await alice.user.events(job)]
+    assert kinds.count("restart_requested") == 2
+    await alice.user.shutdown(job)
+    await alice.wait_until_settled(job)
+    gone = await raw(alice, "restart", {"id": job})
+    assert gone["error"] == "deployment is not running: it is Completed"
