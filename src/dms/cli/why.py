@@ -59,6 +59,7 @@ def print_report(report: Report, name_peer: Callable[[str], str]) -> None:
         if node.peer:
             rows.append((name, name_peer(node.peer), "hosts", ""))
         rows += [(name, name_peer(reason.peer), reason.rule, reason.text) for reason in node.reasons]
+        rows += [(name, name_peer(peer), "could", "it would host it") for peer in node.could]
         if node.more:
             rows.append((name, f"{node.more} more", "", ""))
     rows += [("", name_peer(reason.peer), reason.rule, reason.text) for reason in report.peers]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
+from enum import Enum, StrEnum
 
 from dms.hardware.clock import ClockState
 from dms.node import worklog
@@ -28,6 +28,15 @@ class Level(StrEnum):
     OK = "ok"
 
 
+class Admits(Enum):
+    """Who may ask this machine for bids, as far as its anchors tell."""
+
+    NOBODY = 0
+    OWNER = 1
+    """The owner, and whoever the owner lets."""
+    OTHERS = 2
+
+
 class Finding(Wire):
     """One thing that was looked at; ``hint`` is what the owner can do."""
 
@@ -39,7 +48,7 @@ class Finding(Wire):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """What was found. ``peers``: live connections; ``admits_others``: somebody beside the owner may ask for bids;
+    """What was found. ``peers``: live connections; ``admits``: who may ask for bids here;
     ``expired``: messages refused since the start because their time was over; ``hosted``: allocations that run here.
     """
 
@@ -51,7 +60,7 @@ class Facts:
     executors: frozenset[str]
     missing: Mapping[str, str]
     peers: int
-    admits_others: bool
+    admits: Admits
     location: Location
     clock: ClockState
     expired: int
@@ -97,6 +106,10 @@ def _ok(about: str, text: str) -> Finding:
     return Finding(level=Level.OK.value, about=about, text=text)
 
 
+def _many(count: int, what: str) -> str:
+    return f"{count} {what}{'s' * (count != 1)}"
+
+
 def _offer(facts: Facts) -> Iterator[Finding]:
     if not facts.is_ready:
         yield _problem("offer", "the node is still finding what it ran before", "wait a moment, and ask again")
@@ -113,31 +126,33 @@ def _offer(facts: Facts) -> Iterator[Finding]:
     text = ", ".join(f"{left} of {all_} {name}" for name, left, all_, _ in parts)
     used = [name for name, _, _, is_used_up in parts if is_used_up]
     if used and facts.hosted:
-        yield _note(
-            "offer", f"all {' and '.join(used)} offered are in use: {text} free, {facts.hosted} allocations run"
-        )
+        runs = _many(facts.hosted, "allocation")
+        yield _note("offer", f"all {' and '.join(used)} offered are in use: {text} free, {runs} here")
     elif used:
         yield _problem("offer", f"no {' or '.join(used)} free: {text}", "offer more of the machine: nunet onboard")
     else:
-        yield _ok("offer", f"free: {text}; {facts.hosted} allocations run")
+        yield _ok("offer", f"free: {text}; {_many(facts.hosted, 'allocation')} here")
 
 
 def _reach(facts: Facts) -> Iterator[Finding]:
     if facts.peers:
-        yield _ok("network", f"connected to {facts.peers} peer{'s' * (facts.peers > 1)}")
+        yield _ok("network", f"connected to {_many(facts.peers, 'peer')}")
         return
     yield _problem("network", "the node is connected to nobody", "check p2p.bootstrap_peers, the firewall, nunet peers")
 
 
 def _authority(facts: Facts) -> Iterator[Finding]:
-    if not facts.admits_others:
-        hint = "anchor the grant of an organisation: nunet cap anchor --require …, as in the guide to joining a network"
-        yield _problem("authority", "nobody but the owner may ask this machine for bids", hint)
+    hint = "anchor the grant of an organisation: nunet cap anchor --require …, as in the guide to joining a network"
+    if facts.admits is Admits.NOBODY:
+        yield _problem("authority", "nobody may ask this machine for bids", hint)
+    elif facts.admits is Admits.OWNER:
+        yield _note("authority", "only the owner, and whoever the owner lets, may ask this machine for bids", hint)
     if not facts.strangers:
         return
     times, first = sum(stranger.times for stranger in facts.strangers), facts.strangers[0]
     text = (
-        f"{times} requests of {len(facts.strangers)} callers were denied, the last of {first.did or first.peer}: "
+        f"{_many(times, 'request')} of {_many(len(facts.strangers), 'caller')} denied, the last of "
+        f"{first.did or first.peer}: "
         f"{first.reason}"
     )
     yield _note("authority", text, "if they should be let in: nunet cap explain tells what they lack")
@@ -146,8 +161,10 @@ def _authority(facts: Facts) -> Iterator[Finding]:
 def _requests(facts: Facts) -> Iterator[Finding]:
     heard, passed = facts.counts.get(worklog.REQUESTS, 0), facts.counts.get(worklog.OUT_OF_TURN, 0)
     plans = facts.counts.get(worklog.DRY_RUNS, 0)
-    beside = [f"{plans} dry runs"] * bool(plans) + [f"{passed} left to other machines"] * bool(passed)
-    text = f"{heard} requests for bids in the last {facts.hours} h" + (f", {', '.join(beside)}" if beside else "")
+    beside = [_many(plans, "dry run")] * bool(plans) + [f"{passed} left to other machines"] * bool(passed)
+    text = f"{_many(heard, 'request')} for bids in the last {facts.hours} h" + (
+        f", {', '.join(beside)}" if beside else ""
+    )
     if heard or passed:
         yield _ok("requests", text)
     else:
@@ -161,7 +178,7 @@ def _refusals(facts: Facts) -> Iterator[Finding]:
             continue
         said = [r.reason for request in facts.requests for r in request.refused if r.rule == rule.value]
         examples = "; ".join(list(dict.fromkeys(said))[:MAX_EXAMPLES])
-        text = f"not bid {times} times by the rule {rule.value}" + (f": {examples}" if examples else "")
+        text = f"not bid {_many(times, 'time')} by the rule {rule.value}" + (f": {examples}" if examples else "")
         remedy = Reason(rule, "").remedy
         is_ours = rule in (Rule.NOT_OFFERED, Rule.EXECUTOR) or (rule is Rule.LOCATION and facts.location == Location())
         yield (_problem if is_ours and remedy else _note)("refused", text, remedy)
@@ -171,7 +188,7 @@ def _bids(facts: Facts) -> Iterator[Finding]:
     sent, won, lost = (facts.counts.get(name, 0) for name in (worklog.BIDS, worklog.WON, worklog.LOST))
     if not sent:
         return
-    text = f"{sent} bids sent, {won} taken, {lost} lost"
+    text = f"{_many(sent, 'bid')} sent, {won} taken, {lost} lost"
     if lost and not won:
         hint = "others were nearer, cheaper, emptier or more reliable: see offer.prices, and how much is free"
         yield _note("bids", text, hint)

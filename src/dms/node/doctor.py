@@ -12,7 +12,7 @@ from dms.actor.behaviour import Message
 from dms.capability.context import CapabilityContext
 from dms.capability.paths import any_implies
 from dms.hardware.clock import ClockState, clock_state
-from dms.node.diagnosis import Facts, Finding, diagnose, summary
+from dms.node.diagnosis import Admits, Facts, Finding, diagnose, summary
 from dms.node.hosting import Hosting
 from dms.node.provider import Provider
 from dms.node.worklog import MAX_HOURS, HeardRequest, Stranger
@@ -90,7 +90,7 @@ class DoctorBehaviours:
             executors=self._provider.executors,
             missing=self._missing,
             peers=len(actor.network.peers()),
-            admits_others=admits_others(actor.security.capabilities),
+            admits=who_is_admitted(actor.security.capabilities),
             location=self._location,
             clock=self._clock(),
             expired=actor.counters["dropped.message_expired"],
@@ -110,13 +110,13 @@ class DoctorBehaviours:
         )
 
 
-def admits_others(capabilities: CapabilityContext) -> bool:
+def who_is_admitted(capabilities: CapabilityContext) -> Admits:
     """Whether some anchor lets somebody beside the roots broadcast a bid request, or send one."""
-    _, require, _, _ = capabilities.list_roots()
+    roots, require, _, _ = capabilities.list_roots()
     for token in require.tokens:
         held = token.levels[0] if token.is_well_formed else None
         if held is None or not any_implies(held.caps, BID_REQUEST):
             continue
         if not held.topics or any_implies(held.topics, BID_REQUEST_TOPIC):
-            return True
-    return False
+            return Admits.OTHERS
+    return Admits.OWNER if roots else Admits.NOBODY

@@ -55,6 +55,8 @@ class NodeReasons(Wire):
     count: int = 1
     peer: PeerID = PeerID("")
     reasons: tuple[PeerReason, ...] = ()
+    could: tuple[PeerID, ...] = ()
+    """Peers that would host it, if the others had a place, too."""
     more: int = 0
     """Peers that are left out here."""
 
@@ -216,10 +218,16 @@ class _Rows:
     def _row(self, wanted: Wanted, count: int) -> NodeReasons:
         host = self._assignment.get(wanted.node_id, PeerID(""))
         found = {peer: reason for peer, reason in self._told(wanted).items() if peer != host}
+        could: list[PeerID] = []
         for peer in self._offers:
-            if len(found) >= MAX_PEERS:
+            if len(found) + len(could) >= MAX_PEERS:
                 break
+            if peer == host:
+                continue
             refusals = self._reasons.why_not(wanted.node_id, peer)
+            if not refusals:
+                found.pop(peer, None)
+                could.append(peer)
             if not refusals or (refusals[0].rule is Rule.NO_BID and peer in found):
                 continue
             first = refusals[0]
@@ -231,7 +239,8 @@ class _Rows:
             count=count,
             peer=host,
             reasons=tuple(found.values())[:MAX_PEERS],
-            more=len((found.keys() | self._offers.keys()) - {host}) - min(len(found), MAX_PEERS),
+            could=tuple(could),
+            more=len((found.keys() | self._offers.keys()) - {host, *could}) - min(len(found), MAX_PEERS),
         )
 
     def _told(self, wanted: Wanted) -> dict[PeerID, PeerReason]:

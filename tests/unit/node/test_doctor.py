@@ -10,8 +10,9 @@ from trio.testing import MockClock
 
 from dms.actor.errors import RemoteNotAuthorized
 from dms.hardware.clock import ClockState
-from dms.node.diagnosis import Facts, diagnose, summary
-from dms.node.doctor import DOCTOR_WORK, DoctorReply, DoctorRequest, admits_others
+from dms.identity.ids import did_of
+from dms.node.diagnosis import Admits, Facts, diagnose, summary
+from dms.node.doctor import DOCTOR_WORK, DoctorReply, DoctorRequest, who_is_admitted
 from dms.node.node import NodeOptions
 from dms.node.reasons import Rule
 from dms.node.worklog import HeardRequest, RefusedHere, Stranger
@@ -33,7 +34,7 @@ def facts(**members: Any) -> Facts:
         "executors": frozenset({"wasm"}),
         "missing": {},
         "peers": 3,
-        "admits_others": True,
+        "admits": Admits.OTHERS,
         "location": Location(country="DE"),
         "clock": ClockState(True, 0.01),
         "expired": 0,
@@ -69,12 +70,13 @@ CASES: list[tuple[dict[str, Any], str, str, str, str]] = [
     ({"free": EMPTY}, "problem", "offer", "no cores free", "nunet onboard"),
     ({"free": EMPTY, "hosted": 2}, "note", "offer", "all cores offered are in use", ""),
     ({"peers": 0}, "problem", "network", "connected to nobody", "bootstrap"),
-    ({"admits_others": False}, "problem", "authority", "nobody but the owner", "nunet cap anchor"),
+    ({"admits": Admits.NOBODY}, "problem", "authority", "nobody may ask", "nunet cap anchor"),
+    ({"admits": Admits.OWNER}, "note", "authority", "only the owner", "nunet cap anchor"),
     (
         {"strangers": (STRANGER,)},
         "note",
         "authority",
-        "7 requests of 1 callers were denied, the last of did:key:m",
+        "7 requests of 1 caller denied, the last of did:key:m",
         "exp",
     ),
     ({"counts": {}}, "note", "requests", "0 requests for bids in the last 24 h", "quiet"),
@@ -163,7 +165,7 @@ async def test_who_may_not_deploy_here_is_named(autojump_clock: MockClock, clust
     assert [s.peer for s in reply.strangers] == [mallory.peer]
     assert reply.counts.get("requests", 0) == 0
     assert reply.counts["denied"] >= 1
-    assert any("were denied" in f.text for f in reply.findings if f.about == "authority")
+    assert any("denied" in f.text for f in reply.findings if f.about == "authority")
 
 
 async def test_nobody_else_may_ask_the_doctor(autojump_clock: MockClock, cluster: Cluster) -> None:
@@ -185,8 +187,10 @@ async def test_nonsense_is_answered_in_one_line(autojump_clock: MockClock, clust
 async def test_only_anchors_that_cover_bid_requests_let_others_in(autojump_clock: MockClock) -> None:
     world = World()
     async with world.node("member") as member, world.node("lonely", is_member=False) as lonely:
-        assert admits_others(member.security.capabilities)
-        assert not admits_others(lonely.security.capabilities)
+        assert who_is_admitted(member.security.capabilities) is Admits.OTHERS
+        assert who_is_admitted(lonely.security.capabilities) is Admits.OWNER
+        lonely.security.capabilities.remove_roots((did_of(world.user.public),))
+        assert who_is_admitted(lonely.security.capabilities) is Admits.NOBODY
 
 
 async def test_the_diary_outlives_the_node(autojump_clock: MockClock, cluster: Cluster) -> None:

@@ -63,6 +63,14 @@ def test_nodes_without_bids_are_named_with_what_peers_said_and_what_mends_it() -
     assert [reason.peer for reason in report.peers] == [BOB]
 
 
+def test_nodes_that_had_a_place_name_who_would_host_them() -> None:
+    report = explain(TWO, Evidence(bids=(bid("a", BOB), bid("a", ALICE, 1.0))))
+    assert report.summary == "no bids for b"
+    assert {row.node: row.could for row in report.nodes} == {"a": (BOB,), "b": ()}
+    assert rules(report)["a"] == {ALICE: "resources"}
+    assert rules(report)["b"] == {BOB: "bid"}
+
+
 def test_where_nobody_answered_it_says_where_to_look() -> None:
     [mend] = explain(ensemble({"a": {"x": "task"}}), Evidence()).mends
     assert "nunet peers" in mend
