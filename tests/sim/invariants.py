@@ -121,21 +121,52 @@ class Watch:
     def unserved(self) -> str:
         """What should run and does not, or runs and should not."""
         wanted: dict[tuple[str, str], str] = {}
+        allowed: set[tuple[str, str]] = set()
         for name in sorted(self._world.jobs):
             state = self._world.state_of(name)
             if state is None:
                 return f"the owner of {name} is down"
-            if state.phase is Phase.RUNNING:
-                for record in state.allocations.values():
-                    if not record.is_over:
-                        wanted[self._world.name_of(record.peer), record.id] = f"{record.key} of {name}"
+            if state.phase is not Phase.RUNNING:
+                continue
+            for record in state.allocations.values():
+                if record.is_over or record.is_standby:
+                    continue
+                place = self._world.name_of(record.peer), record.id
+                if record.node_id in state.placements:
+                    if record.handle is None and (free := self._could_host(name, state, record.node_id)):
+                        return f"{record.key} of {name} is not placed, though {free} could have it"
+                elif self._lasts(record):
+                    wanted[place] = f"{record.key} of {name}"
+                allowed.add(place)
         running = {(node.name, job) for node in self._world.honest() for job in _running(node)}
         honest = {node.name for node in self._world.honest()}
         for (machine, job), what in wanted.items():
             if machine in honest and (machine, job) not in running:
                 return f"{what} does not run on {machine}"
-        for machine, job in sorted(running - wanted.keys()):
+        for machine, job in sorted(running - allowed):
             return f"{machine} runs {job}, which nobody wants there"
+        return ""
+
+    def _lasts(self, record: AllocationRecord) -> bool:
+        """Whether its workload goes on until it is ended: others may be between two executions at any moment."""
+        part = self._world.part(record.name)
+        return part.duration_s is None and part.crashes == 0
+
+    def _could_host(self, name: str, state: DeploymentState, node_id: str) -> str:
+        """A machine that has room for a node, can start it and was not left out; as far as that is certain."""
+        job = next(job for job in self._world.plan.jobs if job.name == name)
+        parts = job.nodes.get(node_id)
+        if parts is None or node_id in job.pins:
+            return ""
+        placement = state.placements[node_id]
+        taken = {bid.peer for bid in state.assignment.values()} | {one.bid.peer for one in state.left}
+        for node in self._world.honest():
+            plan = next(plan for plan in self._world.plan.nodes if plan.name == node.name)
+            is_out = node.peer in taken or node.peer in placement.excluded or node.peer in state.excluded
+            if not plan.cores or plan.start_fails or is_out or not self._world.is_up(node.name):
+                continue
+            if node.node.resources.free().cpu.cores >= sum(part.cores for part in parts):
+                return node.name
         return ""
 
     def unended(self) -> str:
@@ -197,12 +228,12 @@ class Watch:
                 return f"it is {other.value} in the end"
 
     def _untrue_whole(self, name: str, state: DeploymentState) -> str:
-        statuses = {AllocationState(record.status) for record in state.allocations.values()}
+        statuses = {AllocationState(r.status) for r in state.allocations.values() if not r.is_standby}
         if state.phase is Phase.FAILED and not state.error:
             return "for no reason"
         if state.phase is Phase.COMPLETED and not state.error and AllocationState.FAILED in statuses:
             return "a part of it failed, and it does not say so"
-        if AllocationState.TERMINATED in statuses and name not in self._world.ended_by_user:
+        if AllocationState.TERMINATED in statuses and name not in self._world.ended_by_user and not state.teardown:
             return "parts were ended, and nobody asked for that"
         return ""
 

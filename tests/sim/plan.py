@@ -36,6 +36,12 @@ class PartPlan(msgspec.Struct, frozen=True, kw_only=True):
     start_takes_s: float = 0.0
     cancel_takes_s: float = 0.0
     ports: int = 0
+    recovery: str = ""
+    """Its ``failure_recovery``."""
+    crashes: int = 0
+    """So many executions in a row fail after a while; the next ones do what the rest says."""
+    health: str = ""
+    """Whether it has a check, and what that says: ``good``, or ``bad`` on its first execution."""
 
 
 class JobPlan(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,6 +54,18 @@ class JobPlan(msgspec.Struct, frozen=True, kw_only=True):
     nodes: dict[str, tuple[PartPlan, ...]]
     pins: dict[str, str] = {}
     shutdown_at_s: float | None = None
+    node_recovery: str = ""
+    """``failure_recovery`` of its nodes."""
+    redundancy: int = 0
+    """Standbys of its first node."""
+    supervisor: str = ""
+    """The strategy of a supervisor over all its services."""
+    escalation: str = ""
+
+    @property
+    def may_wander(self) -> bool:
+        """Whether what fails may be placed elsewhere, or deployed anew."""
+        return bool(self.redundancy or self.escalation or self.node_recovery == "redeploy")
 
 
 class Fault(msgspec.Struct, frozen=True, kw_only=True):
@@ -116,9 +134,12 @@ def _job(rng: random.Random, name: str, nodes: tuple[NodePlan, ...]) -> JobPlan:
     at_s = round(rng.uniform(0, HORIZON_S / 3), 3)
     members: dict[str, tuple[PartPlan, ...]] = {}
     pins = {}
+    is_supervised = rng.random() < 0.5
     for number in range(rng.choice((1, 1, 2, 3))):
         node = f"n{number}"
-        members[node] = tuple(_part(rng, f"{name}{node}{part}") for part in range(rng.choice((1, 1, 2))))
+        members[node] = tuple(
+            _part(rng, f"{name}{node}{part}", is_supervised=is_supervised) for part in range(rng.choice((1, 1, 2)))
+        )
         if rng.random() < 0.1:
             pins[node] = rng.choice([n.name for n in nodes if n.cores])
     return JobPlan(
@@ -129,10 +150,14 @@ def _job(rng: random.Random, name: str, nodes: tuple[NodePlan, ...]) -> JobPlan:
         nodes=members,
         pins=pins,
         shutdown_at_s=round(at_s + rng.uniform(0.01, HORIZON_S), 3) if rng.random() < 0.3 else None,
+        node_recovery=rng.choice(("", "restart", "redeploy", "redeploy")) if is_supervised else "",
+        redundancy=rng.choice((0, 0, 0, 1, 2)) if is_supervised else 0,
+        supervisor=rng.choice(("", "", "OneForOne", "AllForOne", "RestForOne")) if is_supervised else "",
+        escalation=rng.choice(("", "", "", "redeploy", "teardown")) if is_supervised else "",
     )
 
 
-def _part(rng: random.Random, name: str) -> PartPlan:
+def _part(rng: random.Random, name: str, *, is_supervised: bool) -> PartPlan:
     is_service = rng.random() < 0.5
     ends_s = rng.choice((None, None, None, 30.0)) if is_service else rng.choice((0.0, 1.0, 20.0, 90.0))
     return PartPlan(
@@ -144,6 +169,9 @@ def _part(rng: random.Random, name: str) -> PartPlan:
         start_takes_s=rng.choice((0.0, 0.0, 0.0, 1.0, 8.0)),
         cancel_takes_s=rng.choice((0.0, 0.0, 1.0, 20.0)),
         ports=rng.choice((0, 0, 1, 2)),
+        recovery=rng.choice(("", "stay_down", "one_for_one", "one_for_all", "rest_for_one")) if is_supervised else "",
+        crashes=rng.choice((0, 0, 0, 1, 2, 5)) if is_supervised else 0,
+        health=rng.choice(("", "", "good", "bad")) if is_supervised and is_service else "",
     )
 
 

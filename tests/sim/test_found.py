@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import msgspec
+import pytest
 import trio
+from tests.sim.byzantine import corrupt
 from trio.testing import MockClock
 
+from dms.ensemble.config import EnsembleConfig
 from dms.node.payloads import Hello
+from dms.orchestrator.errors import NothingToRead
 from dms.orchestrator.state import Phase
 from dms.testing.nodes import FOUR_CORES, Cluster, ensemble, until
+from dms.types.ids import Capability
 
 
 async def test_a_machine_whose_clock_ran_ahead_hears_answers_and_requests_once_it_is_set_right(
@@ -65,3 +71,59 @@ async def test_the_events_tell_that_a_deployment_failed_while_its_orchestrator_w
     await alice.wait_for(job, Phase.FAILED)
     restored = next(e for e in await alice.user.events(job) if e.kind == "restored")
     assert restored.detail == {"status": "Failed", "error": alice.state(job).error}
+
+
+async def test_the_end_of_an_actor_on_a_machine_whose_clock_was_set_ahead_does_not_end_the_node(
+    autojump_clock: MockClock, cluster: Cluster
+) -> None:
+    """Seed 68. What its grant had covered was put back, and had expired by the new time."""
+    alice, bob = await cluster.start("alice"), await cluster.start("bob")
+    root, caps = bob.node.root, [Capability("/dms/ensemble/x/logs")]
+    audience, subject = root.handle.did, alice.node.root.handle.did
+    child = await root.create_child("child")
+    lasting = root.grant(subject, audience, caps)
+    child.grant(subject, audience, [Capability("/dms/ensemble/x")])
+    bob.ahead_s = 2 * 3600
+    await child.aclose()
+    assert lasting in root.common.grants
+    tokens = [t for t in root.security.capabilities.list_roots()[1].tokens if t.body.cap == tuple(caps)]
+    assert [t.body.exp > root.security.now_ns() for t in tokens] == [True]
+
+
+async def test_grants_are_in_force_again_soon_after_the_clock_was_set_ahead(
+    autojump_clock: MockClock, cluster: Cluster
+) -> None:
+    alice, bob = await cluster.start("alice"), await cluster.start("bob", offers=FOUR_CORES)
+    job = await alice.user.deploy(ensemble({"n1": {"web": "service"}}))
+    await alice.wait_for(job, Phase.RUNNING)
+    alice.ahead_s = bob.ahead_s = 2 * 3600
+    await trio.sleep(90)
+    await alice.user.shutdown(job)
+    state = await alice.wait_until_settled(job)
+    assert (state.phase, state.error) == (Phase.COMPLETED, "")
+
+
+@pytest.mark.parametrize("liar", ["carol", "dave"])
+async def test_whoever_bids_and_never_keeps_it_does_not_keep_a_node_from_being_placed_again(
+    autojump_clock: MockClock, cluster: Cluster, liar: str
+) -> None:
+    """Seed 178. The same liar won every round of bids."""
+    alice, bob = await cluster.start("alice"), await cluster.start("bob", offers=FOUR_CORES)
+    config = ensemble({"n1": {"web": "service"}})
+    node = msgspec.structs.replace(config.v1.nodes["n1"], failure_recovery="redeploy")
+    job = await alice.user.deploy(EnsembleConfig(v1=msgspec.structs.replace(config.v1, nodes={"n1": node})))
+    await alice.wait_for(job, Phase.RUNNING)
+    others = [await cluster.start(name, offers=FOUR_CORES) for name in ("carol", "dave")]
+    corrupt(cluster.nodes[liar], "refuse_allocate")
+    await bob.kill()
+    honest = next(other for other in others if other.name != liar)
+    await until(lambda: honest.hosted_state(job, "n1.web") == "running", timeout_s=240, every_s=0.5)
+
+
+async def test_the_logs_of_a_standby_that_is_gone_are_nowhere(autojump_clock: MockClock, cluster: Cluster) -> None:
+    """Seed 44. Whoever fetched them ended the driver of the deployment."""
+    alice, _ = await cluster.start("alice"), await cluster.start("bob", offers=FOUR_CORES)
+    job = await alice.user.deploy(ensemble({"n1": {"web": "service"}}))
+    await alice.wait_for(job, Phase.RUNNING)
+    with pytest.raises(NothingToRead):
+        await alice.node.deployments.live(job).fetch_logs("n1-standby-1.web")

@@ -22,6 +22,7 @@ from trio.testing import MockClock
 from dms.ensemble.arrival import decode_ensemble
 from dms.ensemble.config import EnsembleConfig
 from dms.executor.errors import StartFailed
+from dms.executor.protocol import ExecOutput
 from dms.node import payloads as p
 from dms.node.hosting import HostingOptions
 from dms.orchestrator.messages import Reply
@@ -38,15 +39,19 @@ GIB: Final = 1 << 30
 LOOK_S: Final = 5.0
 RETRY_S: Final = 3.0
 CALL_S: Final = 20.0
-CALM_S: Final = 420.0
+CALM_S: Final = 900.0
 """Once nothing goes wrong any more, until every deployment runs or has ended: the rest of the users' patience, the starts
-that may take as long, and the tries to tell those that never answer."""
+that may take as long, the tries to tell those that never answer, and all that once more where a failure deploys anew."""
 SERVED_S: Final = 240.0
 """Until what runs is really there, once, and nothing else is: three signs of life, each with its answer."""
 ENDED_S: Final = 240.0
 RETURNED_S: Final = 1500.0
 """Until nothing is held for anybody: what was never started is kept for fifteen minutes."""
 KEPT_EVENTS: Final = 400
+EXECUTIONS: Final = 12
+"""Of one allocation on one machine, for which there is a script."""
+CRASHES_AFTER_S: Final = 7.0
+CHECK: Final = {"type": "command", "exec": ["up"], "interval": 15 * 10**9}
 PERSIST_LOGS_S: Final = 60.0
 
 
@@ -134,6 +139,11 @@ class World:
         """Those that keep to the rules."""
         return [node for name, node in self.cluster.nodes.items() if not self._plans[name].byzantine]
 
+    def part(self, name: str) -> PartPlan:
+        """The part of a job with this name, which is that of its allocation."""
+        parts = (part for job in self.plan.jobs for parts in job.nodes.values() for part in parts)
+        return next(part for part in parts if part.name == name)
+
     def name_of(self, peer: PeerID) -> str:
         """The machine with this id."""
         return self._names.get(peer, "")
@@ -190,7 +200,9 @@ class World:
     def _prepare(self, plan: NodePlan, node: SimulatedNode) -> None:
         for job in self.plan.jobs:
             for part in (part for parts in job.nodes.values() for part in parts):
-                node.executor.on(f".{part.name}-1", _script(part, fails=plan.start_fails))
+                for number in range(1, EXECUTIONS + 1):
+                    script = _script(part, number, fails=plan.start_fails)
+                    node.executor.on(f".{part.name}-{number}", script)
         node.executor.watch = lambda what, execution: self._executed(plan.name, what, execution)
 
     def _executed(self, machine: str, what: str, execution: str) -> None:
@@ -441,10 +453,12 @@ class _Errors(logging.Handler):
         self._world.watch.complaints.append(text)
 
 
-def _script(part: PartPlan, *, fails: bool) -> Script:
+def _script(part: PartPlan, number: int, *, fails: bool) -> Script:
+    crashes = number <= part.crashes
     return Script(
-        duration_s=part.duration_s,
-        exit_code=part.exit_code,
+        duration_s=CRASHES_AFTER_S if crashes else part.duration_s,
+        exit_code=1 if crashes else part.exit_code,
+        exec_output=ExecOutput(int(part.health == "bad" and number == 1), b"", b""),
         start_takes_s=part.start_takes_s,
         cancel_takes_s=part.cancel_takes_s,
         stdout=((0.0, f"{part.name}\n".encode()),),
@@ -460,6 +474,8 @@ def _ensemble(job: JobPlan, peers: dict[str, PeerID]) -> EnsembleConfig:
             "resources": {"cpu": {"cores": part.cores}, "ram": {"size": GIB}, "disk": {"size": GIB}},
             "execution": {"type": ENGINE},
         }
+        | ({"failure_recovery": part.recovery} if part.recovery else {})
+        | ({"healthcheck": CHECK} if part.health else {})
         for parts in job.nodes.values()
         for part in parts
     }
@@ -473,9 +489,17 @@ def _ensemble(job: JobPlan, peers: dict[str, PeerID]) -> EnsembleConfig:
             ],
         }
         | ({"peer": peers[job.pins[node]]} if node in job.pins else {})
-        for node, parts in job.nodes.items()
+        | ({"failure_recovery": job.node_recovery} if job.node_recovery else {})
+        | ({"redundancy": job.redundancy} if job.redundancy and number == 0 and node not in job.pins else {})
+        for number, (node, parts) in enumerate(job.nodes.items())
     }
-    return decode_ensemble({"v1": {"allocations": allocations, "nodes": nodes, "metadata": {"job": job.name}}})
+    services = [part.name for parts in job.nodes.values() for part in parts if part.type == "service"]
+    whole: dict[str, object] = {"allocations": allocations, "nodes": nodes, "metadata": {"job": job.name}}
+    if job.supervisor and services:
+        whole["supervisor"] = {"strategy": job.supervisor, "allocations": services}
+    if job.escalation:
+        whole["escalation_strategy"] = job.escalation
+    return decode_ensemble({"v1": whole})
 
 
 def _first_broken(exc: BaseException) -> Broken | None:
