@@ -6,13 +6,13 @@ first node; whoever bids for it bids for any of them, as often as it has room.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
 import msgspec
 
-from dms.ensemble.config import EnsembleConfig, LocationConstraints
+from dms.ensemble.config import EnsembleConfig, EnsembleConfigV1, LocationConstraints
 from dms.ensemble.groups import split_member
 from dms.ensemble.requirements import (
     node_capability,
@@ -64,10 +64,14 @@ class Wishes:
         """Every kind by its name."""
         requests: dict[bytes, NodeRequest] = {}
         members: dict[bytes, list[str]] = {}
+        seen: dict[Hashable, bytes] = {}
         for node in sorted(self._config.v1.nodes):
-            request = node_request(self._config, node)
-            key = _essence(request, self._config.v1.nodes[node].peer)
-            requests.setdefault(key, request)
+            shape = _shape(self._config.v1, node)
+            key = seen.get(shape)
+            if key is None:
+                request = node_request(self._config, node)
+                key = seen[shape] = _essence(request, self._config.v1.nodes[node].peer)
+                requests.setdefault(key, request)
             members.setdefault(key, []).append(node)
         return {
             request.node_id: Kind(
@@ -136,6 +140,22 @@ def requests_for(kinds: Iterable[Kind]) -> Iterator[tuple[VersionedNodeRequest, 
 def member_part(request: NodeRequest, allocation: str, node: str) -> str:
     """The allocation of ``node``, of the kind of ``request``, that corresponds to one of the kind's first node."""
     return _renamed(allocation, request.node_id, node)
+
+
+def _shape(config: EnsembleConfigV1, name: str) -> Hashable:
+    """What is the same only for nodes of one kind, and found at a glance: members of a group share what they have in
+    common."""
+    node = config.nodes[name]
+    allocations = [config.allocations[one] for one in node.allocations]
+    has_parts = any(one.resources.gpus for one in allocations) and len(allocations) > 1
+    return (
+        tuple((id(a.resources), a.executor, a.execution.params.get("privileged") is True) for a in allocations),
+        tuple(_renamed(one, name, "") for one in node.allocations) if has_parts else (),
+        tuple(port.public for port in node.ports),
+        id(node.location),
+        id(node.requires),
+        node.peer,
+    )
 
 
 def _essence(request: NodeRequest, pinned: PeerID) -> bytes:
