@@ -104,7 +104,7 @@ def lines(reply: PlanReply, name_peer: Callable[[str], str]) -> Iterator[str]:
         yield clean(f"~ allocation {name}")
     for name in reply.settings:
         yield clean(f"~ {name}")
-    if marked:
+    if marked or reply.allocations.changed or reply.settings:
         yield ""
     for problem in reply.problems:
         yield clean(f"Not possible: {problem.path}: {problem.reason}") + (f" ({problem.hint})" if problem.hint else "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import typer
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 
     from dms.orchestrator.why import Report
 
+_PEER = re.compile(r"\b(?:12D3Koo|Qm)\w{30,}")
 COLUMNS = ("NODE", "PEER", "RULE", "WHY")
 
 
@@ -53,16 +55,19 @@ def print_report(report: Report, name_peer: Callable[[str], str]) -> None:
     """The table and what would mend it."""
     from dms.cli.output import clean, print_table
 
+    def named(text: str) -> str:
+        return _PEER.sub(lambda found: name_peer(found[0]), text)
+
     rows = []
     for node in report.nodes:
         name = node.node + (f" (and {node.count - 1} like it)" if node.count > 1 else "")
         if node.peer:
             rows.append((name, name_peer(node.peer), "hosts", ""))
-        rows += [(name, name_peer(reason.peer), reason.rule, reason.text) for reason in node.reasons]
+        rows += [(name, name_peer(reason.peer), reason.rule, named(reason.text)) for reason in node.reasons]
         rows += [(name, name_peer(peer), "could", "it would host it") for peer in node.could]
         if node.more:
             rows.append((name, f"{node.more} more", "", ""))
-    rows += [("", name_peer(reason.peer), reason.rule, reason.text) for reason in report.peers]
+    rows += [("", name_peer(reason.peer), reason.rule, named(reason.text)) for reason in report.peers]
     if rows:
         print()
         print_table(COLUMNS, rows)
@@ -72,4 +77,4 @@ def print_report(report: Report, name_peer: Callable[[str], str]) -> None:
         print()
         print("Any one of these mends it:" if report.is_proven else "What may mend it:")
         for mend in report.mends:
-            print(clean(f"  {mend}"))
+            print(clean(f"  {named(mend)}"))

@@ -23,6 +23,7 @@ from dms.orchestrator.context import Context
 from dms.orchestrator.heard import ANY_NODE, UNREACHABLE, Heard, PeerReason, heard_from
 from dms.orchestrator.journal import DeploymentRecord
 from dms.orchestrator.machine import begin
+from dms.orchestrator.state import Phase
 from dms.orchestrator.why import Evidence, Report, place
 from dms.types.ids import EnsembleID, PeerID
 
@@ -30,6 +31,7 @@ MAX_PLANS = 4
 """At once; more wait."""
 PLAN_TIME_S = 60.0
 NS_PER_S = 10**9
+RUNNING = (Phase.COMMITTING, Phase.PROVISIONING, Phase.RUNNING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +83,7 @@ def part_of(config: EnsembleConfig, names: Iterable[str]) -> EnsembleConfig:
 
 
 def running_version(records: Iterable[DeploymentRecord], config: EnsembleConfig) -> DeploymentRecord | None:
-    """The deployment of the same ensemble that has not ended, the newest of several.
+    """The deployment of the same ensemble that runs, or is being started, the newest of several.
 
     Ensembles have no name of their own: the ``name`` in the metadata tells which are the same, where both have none the
     names of their nodes.
@@ -89,7 +91,7 @@ def running_version(records: Iterable[DeploymentRecord], config: EnsembleConfig)
     name, nodes = config.v1.metadata.get("name", ""), set(expanded(config).v1.nodes)
     found = None
     for record in records:
-        if record.state.phase.is_final:
+        if record.state.phase not in RUNNING:
             continue
         theirs = record.config.v1.metadata.get("name", "")
         is_same = theirs == name if name or theirs else set(expanded(record.config).v1.nodes) == nodes

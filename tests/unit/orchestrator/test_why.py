@@ -233,4 +233,4 @@ def test_the_running_version_is_the_newest_live_one_of_the_same_name_or_the_same
     assert running_version(records, MORE) is other, "one without a name is not one that has one"
     assert running_version(records, named(ONE, "blue")) is blue
     assert running_version(records, named(ONE, "green")) is None
-    assert running_version([ended], ONE) is None
+    assert running_version([ended, record(ONE, Phase.PREPARING, 9, "waits")], ONE) is None
