@@ -92,6 +92,8 @@ class AllocationPlacement:
     status: str = ""
     priv_addr: str = ""
     ports: Mapping[str, int] = field(default_factory=dict)
+    id: AllocationID | None = None
+    """Where it is not that of its name: a standby that was promoted keeps its own."""
 
 
 def build_manifest(
@@ -164,7 +166,7 @@ def _allocation(
     wanted = config.v1.allocations[name]
     known = placed or AllocationPlacement()
     return AllocationManifest(
-        id=allocation_id(ensemble_id, node, name),
+        id=known.id or allocation_id(ensemble_id, node, name),
         type=wanted.type,
         node_id=node,
         handle=known.handle,

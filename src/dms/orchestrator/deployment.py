@@ -64,6 +64,7 @@ from dms.orchestrator.heard import heard_from
 from dms.orchestrator.journal import DeploymentRecord, Journal, changes
 from dms.orchestrator.logs import LogShelf
 from dms.orchestrator.machine import resume, step
+from dms.orchestrator.peer_watch import PeerWatch
 from dms.orchestrator.queueing import Turnstile
 from dms.orchestrator.recovery import can_restart
 from dms.orchestrator.state import AllocationRecord, DeploymentState, Phase, Stage
@@ -102,6 +103,7 @@ class Deployment:
         *,
         logs: LogShelf,
         liveness_timeout_s: float = LIVENESS_TIMEOUT_S,
+        watch: PeerWatch | None = None,
         queue: Turnstile | None = None,
         on_change: Callable[[DeploymentState], None] = lambda _state: None,
     ) -> None:
@@ -119,7 +121,12 @@ class Deployment:
         self._book = BidBook()
         self._inbox_send, self._inbox = trio.open_memory_channel[_Posted](math.inf)
         self._supervision = Supervision(
-            self._context, lambda: self.state, self._post, self._grant_providers, liveness_timeout_s=liveness_timeout_s
+            self._context,
+            lambda: self.state,
+            self._post,
+            self._grant_providers,
+            liveness_timeout_s=liveness_timeout_s,
+            watch=watch,
         )
         self._has_ended = False
         self._changes_told = 0
@@ -438,8 +445,8 @@ class Deployment:
         """Whether its handle is still on its way to us."""
         for record in self.state.allocations.values():
             placement = self.state.placements.get(record.node_id)
-            if record.id == allocation_id and placement is not None:
-                return placement.stage is Stage.ALLOCATING
+            if record.id == allocation_id and placement is not None and placement.stage is Stage.ALLOCATING:
+                return True
         return False
 
     def _record_of(
@@ -447,8 +454,9 @@ class Deployment:
     ) -> AllocationRecord | None:
         """The allocation that a push is about; only the allocation's own actor may speak for it."""
         for record in self.state.allocations.values():
-            if record.id == message.payload.allocation_id and record.handle is not None:
-                return record if record.handle.id == message.sender.id else None
+            handle = record.handle
+            if record.id == message.payload.allocation_id and handle is not None and handle.id == message.sender.id:
+                return record  # one that was promoted shares its id with the standby after it
         return None
 
     async def _fetch_quietly(self, key: str) -> None:

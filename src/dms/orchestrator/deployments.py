@@ -33,6 +33,7 @@ from dms.orchestrator.journal import DeploymentRecord, Journal, JournalEntry
 from dms.orchestrator.logs import LogShelf
 from dms.orchestrator.machine import begin
 from dms.orchestrator.messages import AllocationLogsReply
+from dms.orchestrator.peer_watch import PeerWatch
 from dms.orchestrator.queueing import Turnstile, check_room, hopeless
 from dms.orchestrator.state import DeploymentState, Phase
 from dms.orchestrator.supervision import LIVENESS_TIMEOUT_S
@@ -75,11 +76,13 @@ class Deployments:
         self._ends: dict[EnsembleID, TaskID] = {}
         self.on_delete: Callable[[EnsembleID], object] = lambda _ensemble: None
         """Told of a deployment that is being forgotten."""
+        self._watch = PeerWatch(root)
         self._live: dict[EnsembleID, Deployment] = {}
         self._records: dict[EnsembleID, DeploymentRecord] = {}
 
     async def restore(self) -> None:
         """After a restart: go on with what had not ended, remember the rest as history."""
+        self._root.start_soon(self._watch.run)
         for record in await self._journal.load():
             self._records[record.id] = record
             if not record.state.is_settled:
@@ -240,6 +243,7 @@ class Deployments:
             self._journal,
             logs=self._logs,
             liveness_timeout_s=self._liveness_timeout_s,
+            watch=self._watch,
             queue=self._queue,
             on_change=partial(self._on_change, record.id),
         )

@@ -34,6 +34,7 @@ from dms.orchestrator.events import (
     RestartsDone,
 )
 from dms.orchestrator.health import HealthChecks
+from dms.orchestrator.peer_watch import PeerWatch
 from dms.orchestrator.recovery import wanted_of
 from dms.orchestrator.state import LOST, AllocationRecord, DeploymentState, Placement, Stage
 from dms.types.errors import DMSError
@@ -59,12 +60,15 @@ class Supervision:
         grant: Callable[[], None],
         *,
         liveness_timeout_s: float,
+        watch: PeerWatch | None = None,
     ) -> None:
         self.bidding = trio.Lock()
         """One round of bids at a time: they all come under the same name."""
         self._context, self._state, self._post, self._grant = context, state, post, grant
         self._liveness_timeout_s = liveness_timeout_s
         self._health = HealthChecks(context, state, post)
+        self._watch_peers = watch
+        self._followed: tuple[object, object] = (None, None)
         self._seen: dict[str, float] = {}
         self._restarting: set[str] = set()
         self._placing: dict[str, trio.CancelScope] = {}
@@ -80,16 +84,16 @@ class Supervision:
         """There is a new state."""
         if self._nursery is not None:
             self._health.follow(self._nursery)
+            self._follow_peers()
 
     def cancel(self) -> None:
         """The deployment does not run any more."""
         if self._nursery is not None:
             self._nursery.cancel_scope.cancel()
             self._nursery = None
-
-    def peer_lost(self, peer: PeerID, why: str) -> None:
-        """A provider is dead."""
-        self._post(PeerLost(at_ns=self._now(), peer=peer, why=why))
+        if self._watch_peers is not None:
+            self._watch_peers.forget(self._context.ensemble)
+        self._followed = (None, None)
 
     async def run(self) -> None:
         """Watch, until cancelled."""
@@ -98,6 +102,25 @@ class Supervision:
             self._nursery.start_soon(self._watch)
             self._nursery.start_soon(self._tell_again)
             self._health.restart(self._nursery)
+            self._follow_peers()
+
+    # providers -----------------------------------------------------------------------------------------------------
+
+    def _follow_peers(self) -> None:
+        """Have those watched that host something, or shall know that they host nothing."""
+        state = self._state()
+        if self._watch_peers is None or (self._followed[0] is state.assignment and self._followed[1] is state.left):
+            return
+        self._followed = (state.assignment, state.left)
+        peers = {bid.peer for bid in state.assignment.values()} | {one.bid.peer for one in state.left}
+        self._watch_peers.follow(self._context.ensemble, peers, self._on_peer_lost, self._on_peer_back)
+
+    def _on_peer_lost(self, peer: PeerID, why: str) -> None:
+        self._post(PeerLost(at_ns=self._now(), peer=peer, why=why))
+
+    def _on_peer_back(self, peer: PeerID) -> None:
+        if self._nursery is not None and any(one.bid.peer == peer for one in self._state().left):
+            self._nursery.start_soon(self.end_left)
 
     # signs of life -------------------------------------------------------------------------------------------------
 

@@ -19,6 +19,7 @@ from multiaddr import Multiaddr
 
 from dms.network.addresses import expand, host_and_port, ip_of, is_plain_tcp, parse_address
 from dms.network.errors import AddressInUse, InvalidAddress
+from dms.network.libp2p.attention import make_attentive
 
 log = logging.getLogger(__name__)
 
@@ -90,6 +91,7 @@ def _listen(address: Multiaddr) -> trio.SocketListener:
     sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        make_attentive(sock)
         if sock.family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         sock.bind((host, port))  # a numeric address: this does not block

@@ -27,10 +27,10 @@ from libp2p.peer.id import ID
 from libp2p.peer.peerstore import PeerStore
 from libp2p.security.noise.transport import PROTOCOL_ID as NOISE_PROTOCOL_ID
 from libp2p.security.noise.transport import Transport as NoiseTransport
-from libp2p.transport.tcp.tcp import TCP
 from libp2p.transport.upgrader import TransportUpgrader
 from multiaddr import Multiaddr
 
+from dms.network.libp2p.attention import AttentiveTCP
 from dms.network.libp2p.muxer import KeepaliveMuxers, KeepaliveYamux
 
 log = logging.getLogger(__name__)
@@ -87,7 +87,7 @@ class GuardedSwarm(Swarm):
             peer,
             peerstore,
             upgrader,
-            [TCP()],
+            [AttentiveTCP()],
             connection_config=ConnectionConfig(
                 max_connections=limits.connections,
                 min_connections=0,
