@@ -53,6 +53,7 @@ from dms.tasks import Interval
 from dms.types.errors import BadInput
 from dms.types.ids import PeerID
 from dms.types.resources import Location
+from dms.types.units import parse_duration_ns
 
 DATABASE = "dms.sqlite"
 REPLAY_FILE = "messages-seen"
@@ -295,7 +296,8 @@ def node_options(settings: Settings, volumes: Volumes | None = None) -> NodeOpti
         ),
         tells_reasons=offer.tell_reasons,
         work_log=general.work_dir / "provider" / "work-log.json",
-        hosting=HostingOptions(volumes=volumes),
+        keep_deployments_s=parse_duration_ns(settings.deployments.keep, what="deployments.keep") / 10**9,
+        hosting=HostingOptions(allow_exec=settings.job.allow_exec, volumes=volumes),
     )
 
 

@@ -278,6 +278,10 @@ def test_what_the_owner_allows_and_says_reaches_the_node(tmp_path: Path) -> None
         libraries=("openmpi 4.1.6",), prices=("NTX 0.5",), proofs=("iso27001 c-77",), max_hours=24
     )
     assert not app.node_options(settings_in(tmp_path)).allow_privileged
+    assert told.hosting.allow_exec
+    assert told.keep_deployments_s == 90 * 24 * 3600
+    other = app.node_options(settings_in(tmp_path, job={"allow_exec": False}, deployments={"keep": "1h30m"}))
+    assert (other.hosting.allow_exec, other.keep_deployments_s) == (False, 5400)
 
 
 async def test_an_offer_that_cannot_be_read_stops_the_start(tmp_path: Path) -> None:

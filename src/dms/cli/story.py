@@ -174,6 +174,42 @@ def _revert_unanswered(detail: Detail, name: Namer) -> str:
     return f"{name(detail['peer'])} does not answer that its reservation is given up: {detail['reason']}"
 
 
+def _health_changed(detail: Detail, _name: Namer) -> str:
+    text = f"{detail['allocation']} is {detail['health']}"
+    return f"{text}: {detail['why']}" if detail.get("why") else text
+
+
+def _restarts_done(detail: Detail, _name: Namer) -> str:
+    failed = [f"{key} could not be restarted: {why}" for key, why in sorted((detail.get("failed") or {}).items())]
+    restarted = detail.get("restarted") or ()
+    return "; ".join(([f"restarted {', '.join(restarted)}"] if restarted else []) + failed)
+
+
+def _peer_lost(detail: Detail, name: Namer) -> str:
+    text = f"{name(detail['peer'])} is gone: {detail['why']}"
+    placing = detail.get("placing") or ()
+    return f"{text}; another place is sought for {', '.join(placing)}" if placing else text
+
+
+def _node_bids(detail: Detail, name: Namer) -> str:
+    count, node = len(detail.get("bids") or ()), detail["node"]
+    bids = f"{count} bid{'' if count == 1 else 's'} for {node}"
+    chosen = (detail.get("chosen") or {}).get(node)
+    return f"chose {name(chosen)} out of {bids}" if chosen else f"{bids}, none chosen"
+
+
+def _node_committed(detail: Detail, _name: Namer) -> str:
+    return f"{detail['node']}: {_refusals(detail, 'resources reserved', 'not reserved')}"
+
+
+def _node_allocated(detail: Detail, _name: Namer) -> str:
+    return f"{detail['node']}: {_refusals(detail, 'allocations made', 'not allocated')}"
+
+
+def _left_ended(detail: Detail, name: Namer) -> str:
+    return f"{name(detail['peer'])} has ended {', '.join(detail.get('allocations') or ())}"
+
+
 def _exec_started(detail: Detail, _name: Namer) -> str:
     return f"{detail['program']} was run in {detail['allocation']} by {detail['by']}"
 
@@ -218,6 +254,14 @@ _TELLERS: dict[str, Callable[[Detail, Namer], str]] = {
     "logs_not_fetched": _logs_not_fetched,
     "peer_unreachable": _peer_unreachable,
     "revert_unanswered": _revert_unanswered,
+    "health_changed": _health_changed,
+    "restarts_done": _restarts_done,
+    "peer_lost": _peer_lost,
+    "node_bids": _node_bids,
+    "node_committed": _node_committed,
+    "node_allocated": _node_allocated,
+    "node_started": _starts_done,
+    "left_ended": _left_ended,
     "exec_started": _exec_started,
     "exec_ended": _exec_ended,
     "restart_requested": _restart_requested,

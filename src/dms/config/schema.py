@@ -22,6 +22,9 @@ from pydantic import (
     model_validator,
 )
 
+from dms.types.errors import BadInput
+from dms.types.units import parse_duration_ns
+
 BOOTSTRAP_PEERS = tuple(
     f"/dnsaddr/bootstrap.p2p.nunet.io/p2p/{peer}"
     for peer in (
@@ -160,6 +163,25 @@ class Job(_Section):
     """What jobs may do here."""
 
     allow_privileged_docker: bool = Field(default=False, description="bid for jobs that want privileged containers")
+    allow_exec: bool = Field(default=True, description="run commands inside jobs for those who deployed them")
+
+
+class Deployments(_Section):
+    """What this node deploys elsewhere."""
+
+    keep: str = Field(
+        default="90d",
+        description="how long deployments that have ended are remembered, with their logs, such as 30d; 0s: until pruned",
+    )
+
+    @field_validator("keep")
+    @classmethod
+    def _is_a_duration(cls, value: str) -> str:
+        try:
+            parse_duration_ns(value, what="duration")
+        except BadInput as exc:
+            raise ValueError(f"{exc.message}; write it like 30d") from None
+        return value
 
 
 class Machines(_Section):
@@ -261,6 +283,7 @@ class Settings(_Section):
     identity: Identity = Field(default_factory=Identity)
     messages: Messages = Field(default_factory=Messages)
     job: Job = Field(default_factory=Job)
+    deployments: Deployments = Field(default_factory=Deployments)
     machines: Machines = Field(default_factory=Machines)
     offer: Offer = Field(default_factory=Offer)
     storage: Storage = Field(default_factory=Storage)

@@ -62,6 +62,7 @@ CHILD_KEY_LABEL = b"dms-actor-key:"
 GREETING_DELAY_S = (10.0, 20.0)
 GREETING_TIMEOUT_S = 3.0
 GREETING_TRIES = 3
+FORGET_INTERVAL_S = 3600.0
 SCORE_GREETED, SCORE_SPEAKS = 5.0, 1.0
 
 log = get_logger(__name__)
@@ -88,6 +89,8 @@ class NodeOptions:
     port_in_use: Callable[[int], bool] = lambda _port: False
     hosting: HostingOptions = field(default_factory=HostingOptions)
     liveness_timeout_s: float = LIVENESS_TIMEOUT_S
+    keep_deployments_s: float = 0.0
+    """How long deployments that have ended are remembered; 0: until they are pruned."""
     spread: SpreadOptions = field(default_factory=SpreadOptions)
     random_uuid: Callable[[], uuid.UUID] = uuid.uuid4
     port_rng: random.Random | None = None
@@ -190,6 +193,8 @@ class Node:
             self._register()  # now: what is asked while half is not found yet would be answered wrongly
             for topic in (HELLO_TOPIC, BID_REQUEST_TOPIC, REVOCATION_TOPIC):
                 await self.root.subscribe(topic)
+            if self._options.keep_deployments_s > 0:
+                self.tasks.add("forget old deployments", self._forget_old, Interval(FORGET_INTERVAL_S))
             self.tasks.add("sweep", self.provider.tidy, Interval(SWEEP_INTERVAL_S))
             self.revocations.attend(self.tasks)
             stop_listening = self.root.network.listen(self._on_peer)
@@ -200,6 +205,12 @@ class Node:
                 stop_listening()
                 with trio.CancelScope(shield=True):
                     await self.provider.bidder.work.save()
+
+    async def _forget_old(self) -> None:
+        before_ns = self.root.security.now_ns() - int(self._options.keep_deployments_s * 10**9)
+        forgotten = await self.deployments.prune(before_ns)
+        if forgotten:
+            log.info("deployments_forgotten", count=len(forgotten))
 
     def score(self, peer: PeerID) -> float:
         """What gossip may think of a peer (``spec/orchestration.md`` 1.1)."""

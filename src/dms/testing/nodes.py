@@ -148,6 +148,7 @@ class Cluster:
         capability_file: bool = False,
         spread: SpreadOptions | None = None,
         allow_privileged: bool = False,
+        keep_deployments_s: float = 0.0,
         disk: LossyDisk | None = None,
         ahead_s: float = 0.0,
     ) -> SimulatedNode:
@@ -171,6 +172,7 @@ class Cluster:
                 port_rng=random.Random(f"{self.network.seed}/{name}/ports"),  # noqa: S311  a simulation, not a secret
                 spread=spread or SpreadOptions(),
                 allow_privileged=allow_privileged,
+                keep_deployments_s=keep_deployments_s,
             ),
             capability_file=context_path(self.work_dir / name, "dms") if capability_file else None,
             store_file=self.work_dir / f"{name}.sqlite" if store_file else None,

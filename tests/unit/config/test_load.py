@@ -263,3 +263,9 @@ def test_a_failed_write_leaves_no_temporary_file(tmp_path: Path) -> None:
     with pytest.raises(ConfigError):
         set_key(target, "rest.port", "5")
     assert list(tmp_path.iterdir()) == [target]
+
+
+@pytest.mark.parametrize("text", ["forever", "30", "3x"])
+def test_how_long_deployments_are_kept_is_a_duration(env: Mapping[str, str], tmp_path: Path, text: str) -> None:
+    with pytest.raises(InvalidSetting, match=r"deployments.keep.*write it like 30d"):
+        load_settings(config(tmp_path, f'{{"deployments": {{"keep": "{text}"}}}}'), env=env)
