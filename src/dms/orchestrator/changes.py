@@ -66,7 +66,7 @@ def leaving(state: DeploymentState, node: str) -> DeploymentState:
 
 def giving_back(state: DeploymentState) -> DeploymentState:
     """All peers of the assignment, and those with remains, owe whatever they have of this deployment."""
-    bids = (*state.owed, *(one.bid for one in state.left), *state.assignment.values())
+    bids = (*state.owed, *(one.bid for one in state.left), *(bid for _, bid in sorted(state.assignment.items())))
     owed = {bid.peer: bid for bid in bids}
     return with_changes(state, owed=tuple(bid for _, bid in sorted(owed.items())), left=(), placements={})
 

@@ -168,7 +168,7 @@ class Deployment:
                 raise NothingToRead(f"there are no logs of {key} yet: the deployment is {self.state.phase.value}")
             await effects.fetch_logs(self._context, self.state, key, folder)
             if record.is_over:
-                self._logs.mark_complete(self.id, key)
+                await self._logs.mark_complete(self.id, key)
         return folder
 
     async def ask(self, key: str, behaviour: str, payload: object, reply: type[R], *, timeout_s: float) -> R:

@@ -294,7 +294,7 @@ async def fetch_logs(ctx: Context, state: DeploymentState, key: str, directory: 
         copy = LogCopy(directory, stream)
         while copy.add(await read_log(ctx, state, key, stream, copy.offset)):
             continue
-        copy.finish()
+        await trio.to_thread.run_sync(copy.finish)
 
 
 async def _each(items: Mapping[K, V], task: Callable[[K, V], Awaitable[T]]) -> dict[K, T]:

@@ -6,6 +6,7 @@ Copied when an allocation ends, so that they outlive the provider (``spec/orches
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,9 +48,10 @@ class LogShelf:
         """Whether the logs here are all that there will ever be."""
         return (self.folder(ensemble, key) / COMPLETE).exists()
 
-    def mark_complete(self, ensemble: EnsembleID, key: str) -> None:
-        """Note that they are."""
-        (self.folder(ensemble, key) / COMPLETE).touch(mode=0o600)
+    async def mark_complete(self, ensemble: EnsembleID, key: str) -> None:
+        """Note that they are; on disk when this returns, as the provider may forget them from then on."""
+        folder = self.folder(ensemble, key)
+        await trio.to_thread.run_sync(_mark, folder, self.directory)
 
     async def read(
         self, ensemble: EnsembleID, key: str, stream: str, offset: int, max_bytes: int
@@ -94,13 +96,29 @@ class LogCopy:
         for start in self._starts:
             partial = self._partial(start)
             partial.chmod(0o600)
+            _sync(partial)
             partial.replace(self._directory / self._name(start))
+        _sync(self._directory)
 
     def _name(self, start: int) -> str:
         return f"{self._stream}.{start}.log" if start else f"{self._stream}.log"
 
     def _partial(self, start: int) -> Path:
         return self._directory / f".{self._name(start)}.partial"
+
+
+def _mark(folder: Path, top: Path) -> None:
+    (folder / COMPLETE).touch(mode=0o600)
+    for directory in (folder, folder.parent, top):
+        _sync(directory)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def read_piece(path: Path, offset: int, max_bytes: int, *, is_over: bool, since_ms: int = 0) -> AllocationLogsReply:
