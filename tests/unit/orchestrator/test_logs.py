@@ -23,7 +23,7 @@ async def test_what_is_complete_is_read_from_here(tmp_path: Path) -> None:
     folder.mkdir(parents=True)
     (folder / "stdout.log").write_bytes(b"0123456789")
     assert not shelf.is_complete(ENSEMBLE, "n1.a")
-    shelf.mark_complete(ENSEMBLE, "n1.a")
+    await shelf.mark_complete(ENSEMBLE, "n1.a")
     assert shelf.is_complete(ENSEMBLE, "n1.a")
     piece = await shelf.read(ENSEMBLE, "n1.a", "stdout", 3, 4)
     assert (piece.data, piece.offset, piece.next_offset, piece.total_size, piece.eof) == (b"3456", 3, 7, 10, False)
