@@ -9,6 +9,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from bench import (
+    bids,
     cli,
     deploy,
     docker,
@@ -35,6 +36,7 @@ BENCHMARKS: dict[str, Callable[[Bench], Report]] = {
     "logs": logs.measure,
     "envelope": envelope.measure,
     "matching": matching.measure,
+    "bids": bids.measure,
     "node": node.measure,
     "cli": cli.measure,
     "messages": messages.measure,

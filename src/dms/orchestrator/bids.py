@@ -238,7 +238,8 @@ class _Round:
             request=portion,
             peer_exclusion=excluded,
             sampling=sampling,
-            wants_reasons=True,
+            # of few peers: more are asked only when these did not suffice, and then reasons would come from all
+            wants_reasons=sampling.stage == 0,
             is_dry_run=self._ctx.is_dry_run,
         )
 
