@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import re
 import shlex
 from collections.abc import Iterator
@@ -66,7 +67,7 @@ def test_links_lead_to_files_and_headings_that_exist(paper: Path) -> None:
 def test_commands_in_the_papers_exist_with_their_options(where: str, words: list[str]) -> None:
     root = root_command()
     command, context = root, root.context_class(root, info_name="nunet")
-    rest = iter(words)
+    rest = itertools.chain.from_iterable(map(_apart, itertools.takewhile(lambda word: word != "--", words)))
     options: dict[str, Any] = {}
     for word in rest:
         options |= {name: each for each in command.get_params(context) for name in (*each.opts, *each.secondary_opts)}
@@ -79,6 +80,11 @@ def test_commands_in_the_papers_exist_with_their_options(where: str, words: list
             below = command.get_command(context, word)
             assert below is not None, f"{where}: there is no command {word}"
             command, context = below, below.context_class(below, info_name=word, parent=context)
+
+
+def _apart(word: str) -> list[str]:
+    """Short flags that are written together."""
+    return [f"-{letter}" for letter in word[1:]] if re.fullmatch(r"-[a-z]{2}", word) else [word]
 
 
 @pytest.mark.parametrize(
