@@ -10,7 +10,7 @@ from dms.ensemble.config import EnsembleConfig
 from dms.node import payloads as p
 from dms.orchestrator.state import Phase
 from dms.testing.executor import Script
-from dms.testing.nodes import DEPLOY_TIMEOUT_S, FOUR_CORES, Cluster, SimulatedNode, ensemble, until
+from dms.testing.nodes import DEPLOY_TIMEOUT_S, FOUR_CORES, Cluster, SimulatedNode, ensemble
 from dms.types.ids import EnsembleID
 
 MINUTE_MS = 60_000
@@ -77,17 +77,17 @@ async def test_it_fails_with_the_reason_when_nothing_came_in_time(autojump_clock
     assert 10 * 60 <= (state.completed_ns - state.created_ns) / 1e9 <= 11 * 60
 
 
-async def test_everybody_who_waits_is_served_and_one_at_a_time(autojump_clock: MockClock, cluster: Cluster) -> None:
+@pytest.mark.parametrize("after_s", [0.0, 4.0, 9.0])
+async def test_who_came_first_is_served_first(autojump_clock: MockClock, cluster: Cluster, after_s: float) -> None:
     alice, _, current = await busy(cluster)
-    waits = [await waiting(alice, service(f"job{number}")) for number in range(3)]
+    jobs = [await waiting(alice, service(f"job{number}")) for number in range(3)]
+    await trio.sleep(60 + after_s)
 
-    while waits:
+    for job in jobs:
         await alice.user.shutdown(current)
-        await until(lambda: any(alice.state(job).phase is Phase.RUNNING for job in waits), timeout_s=60, every_s=1)
-        running = [job for job in waits if alice.state(job).phase is Phase.RUNNING]
-        assert len(running) == 1
-        current = running[0]
-        waits.remove(current)
+        await alice.wait_for(job, Phase.RUNNING, timeout_s=60)
+        assert [alice.state(each).phase for each in jobs].count(Phase.RUNNING) == 1
+        current = job
 
 
 async def test_a_small_deployment_does_not_wait_for_a_large_one(autojump_clock: MockClock, cluster: Cluster) -> None:

@@ -343,7 +343,8 @@ class Deployment:
                 await self._note("bids_requested", {"round": number})
                 async with self._supervision.bidding:
                     bids = await collect_bids(self._context, self.state, secrets.token_hex(12), self._book)
-                self._post(BidsCollected(at_ns=self._now(), round=number, bids=bids))
+                gives_way = self._queue is not None and self._queue.gives_way(self.id, has_found=bool(bids))
+                self._post(BidsCollected(at_ns=self._now(), round=number, bids=bids, gives_way=gives_way))
             case MeasureEdges(number, pairs):
                 measured = await measure_edges(self._context, self.state, pairs)
                 self._post(EdgesMeasured(at_ns=self._now(), round=number, pairs=measured))

@@ -26,11 +26,12 @@ class Begun(Wire, tag="begun", tag_field="event"):
 
 
 class BidsCollected(Wire, tag="bids_collected", tag_field="event"):
-    """A round is over."""
+    """A round is over; ``gives_way``: others who wait for capacity longer shall ask before these bids are taken."""
 
     at_ns: int
     round: int
     bids: tuple[Bid, ...]
+    gives_way: bool = False
 
 
 class EdgesMeasured(Wire, tag="edges_measured", tag_field="event"):

@@ -220,6 +220,8 @@ def _while_running(state: DeploymentState, config: EnsembleConfig, event: Event)
 
 
 def _on_bids(state: DeploymentState, config: EnsembleConfig, event: BidsCollected) -> Step:
+    if event.gives_way:
+        return _next_round(state, event.at_ns, state.error or "others wait for the same longer")
     return _assigned(with_changes(state, measurings=0), config, event.bids, event.at_ns)
 
 

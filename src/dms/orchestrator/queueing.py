@@ -3,9 +3,9 @@
 A deployment that may wait (:class:`~dms.orchestrator.terms.Terms`) goes back to the queue of its node when a round of bids
 finds no place for it, and asks again when it is its turn. One asks at a time and keeps its turn until its resources are
 reserved, so that two never run after the same capacity. :class:`Line` says whose turn it is: users take turns, each
-user's oldest first, and nobody asks more often than every :data:`PAUSE_S`. In each pass who is first in line asks first;
-what becomes free in the middle of one goes to whoever asks next, and a large deployment does not hold up the small ones
-behind it.
+user's oldest first, and nobody asks more often than every :data:`PAUSE_S`. Who finds something in the middle of a pass lets
+those before it ask again first, and takes it if they have no use for it: so the first in line is served first (but for
+what becomes free right between these two questions), and a large deployment does not hold up the small ones behind it.
 
 Some wishes no network can ever fulfil (:func:`hopeless`): these fail at once. Only what is impossible whatever anybody
 may offer counts; that no peer has enough today proves nothing about tomorrow.
@@ -158,13 +158,25 @@ class Line:
         place = self._places[ensemble]
         self._places[ensemble] = replace(place, asked=place.asked + 1, ready_s=now_s + PAUSE_S)
 
+    def ahead(self, ensemble: EnsembleID) -> tuple[EnsembleID, ...]:
+        """Who is before it whatever the turns so far."""
+        ranks = self._ranks()
+        if ensemble not in ranks:
+            return ()
+        mine = (ranks[ensemble], self._places[ensemble].since_ns, ensemble)
+        return tuple(e for e, place in self._places.items() if (ranks[e], place.since_ns, e) < mine)
+
+    def give_way(self, ensemble: EnsembleID, now_s: float) -> None:
+        """Those before it have the next turns, then it has one again."""
+        place = self._places[ensemble]
+        self._places[ensemble] = replace(place, ready_s=now_s)
+        for other in self.ahead(ensemble):
+            before = self._places[other]
+            self._places[other] = replace(before, asked=min(before.asked, place.asked - 1), ready_s=now_s)
+
     def next(self, waiting: Mapping[EnsembleID, object], now_s: float) -> tuple[EnsembleID | None, float]:
         """Whose turn it is among those that wait for it; or nobody's, and when to ask again."""
-        ranks: dict[EnsembleID, int] = {}
-        seen: dict[str, int] = {}
-        for ensemble, place in sorted(self._places.items(), key=lambda item: (item[1].since_ns, item[0])):
-            ranks[ensemble] = seen.get(place.owner, 0)
-            seen[place.owner] = ranks[ensemble] + 1
+        ranks = self._ranks()
         ready = [
             (place.asked, ranks[ensemble], place.since_ns, ensemble)
             for ensemble, place in self._places.items()
@@ -174,8 +186,14 @@ class Line:
             return min(ready)[-1], now_s
         return None, min((self._places[e].ready_s for e in waiting if e in self._places), default=float("inf"))
 
-    def __len__(self) -> int:
-        return len(self._places)
+    def _ranks(self) -> dict[EnsembleID, int]:
+        """0 for each user's oldest, 1 for their second."""
+        ranks: dict[EnsembleID, int] = {}
+        seen: dict[str, int] = {}
+        for ensemble, place in sorted(self._places.items(), key=lambda item: (item[1].since_ns, item[0])):
+            ranks[ensemble] = seen.get(place.owner, 0)
+            seen[place.owner] = ranks[ensemble] + 1
+        return ranks
 
 
 class Turnstile:
@@ -184,6 +202,7 @@ class Turnstile:
     def __init__(self) -> None:
         self._line = Line()
         self._waiting: dict[EnsembleID, None] = {}
+        self._gave_way: set[EnsembleID] = set()
         self._holder: EnsembleID | None = None
         self._held_until_s = 0.0
         self._changed = trio.Event()
@@ -209,8 +228,18 @@ class Turnstile:
         self._line.took(ensemble, trio.current_time())
         self._holder, self._held_until_s = ensemble, trio.current_time() + HOLD_S
 
+    def gives_way(self, ensemble: EnsembleID, *, has_found: bool) -> bool:
+        """After its question: whether those before it shall ask again before it takes what it found. They do so once."""
+        if ensemble in self._gave_way or not has_found or not self._line.ahead(ensemble):
+            self._gave_way.discard(ensemble)
+            return False
+        self._gave_way.add(ensemble)
+        self._line.give_way(ensemble, trio.current_time())
+        return True
+
     def leave(self, ensemble: EnsembleID) -> None:
         """It waits no more: it found its place, or it ended."""
+        self._gave_way.discard(ensemble)
         self._line.leave(ensemble)
         self._release(ensemble)
 
