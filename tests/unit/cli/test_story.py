@@ -59,6 +59,11 @@ def tell(kind: str, **detail: object) -> str:
         ("restart_requested", {"allocations": ["n.a", "n.b"]}, "restart of n.a, n.b requested"),
         ("bid_refused", {"peer": "p", "reason": "too late"}, "refused a bid of <p>: too late"),
         (
+            "bid_declined",
+            {"peer": "p", "nodes": ["a", "b"], "more_nodes": 3, "rule": "free", "reason": "full"},
+            "<p> does not bid for a, b and 3 more: full",
+        ),
+        (
             "bids_collected",
             {"round": 1, "bids": [{}, {}], "chosen": {"b": "q", "a": "p"}, "status": "Committing"},
             "chose <p> for a, <q> for b out of 2 bids → Committing",
