@@ -100,6 +100,7 @@ class ExecSessions:
                     await session.wait_for_change()
             else:
                 session.take(turn)
+                session.drop_before(turn.offset)  # first: a command that stands still for lack of room says nothing new
                 while not session.has_news(turn.offset):
                     await session.wait_for_change()
         session.touch()
@@ -178,10 +179,9 @@ class Session:
         await self._changed.wait()
 
     def answer(self, turn: ExecTurn) -> ExecAnswer:
-        """What follows the place where the caller is; what it has is dropped."""
+        """What follows the place where the caller is."""
         if turn.is_deaf:
             return ExecAnswer(ok=True, offset=turn.offset, next_offset=turn.offset, input_taken=self._taken)
-        self._drop_before(turn.offset)
         pieces = tuple(ExecPiece(stream=stream, data=data) for stream, data in self._output)
         return ExecAnswer(
             ok=True,
@@ -194,7 +194,8 @@ class Session:
             exit_code=self.exit_code if self.is_over else None,
         )
 
-    def _drop_before(self, offset: int) -> None:
+    def drop_before(self, offset: int) -> None:
+        """Forget what the caller has."""
         while self._output and self._start < offset:
             stream, data = self._output.popleft()
             over = self._start + len(data) - offset

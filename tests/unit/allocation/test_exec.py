@@ -113,6 +113,17 @@ async def test_a_command_that_says_more_than_its_caller_takes_stands_still(
     assert desk.commands[-1].said_bytes <= answer.next_offset + MAX_OUTPUT_BYTES + 2**14
 
 
+async def test_a_caller_that_takes_everything_never_waits_for_what_it_has_just_made_room_for(
+    autojump_clock: MockClock, desk: Desk
+) -> None:
+    session, offset, begun = await desk.start("yes"), 0, trio.current_time()
+    while offset < 20 * MAX_OUTPUT_BYTES:
+        answer = await desk.turn(session, offset=offset, wait_ms=10_000)
+        assert text(answer)
+        offset = answer.next_offset
+    assert trio.current_time() - begun < 5
+
+
 async def test_input_that_the_command_does_not_take_is_taken_up_to_a_bound(
     autojump_clock: MockClock, desk: Desk
 ) -> None:
