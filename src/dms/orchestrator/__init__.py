@@ -6,6 +6,9 @@
 :mod:`~dms.orchestrator.effects`      what is asked of others: bids, reservations, starts, logs, the end
 :mod:`~dms.orchestrator.deployment`   one deployment alive
 :mod:`~dms.orchestrator.deployments`  all deployments of this node
+:mod:`~dms.orchestrator.terms`        how long it may wait, how long it shall run
+:mod:`~dms.orchestrator.queueing`     waiting for capacity
+:mod:`~dms.orchestrator.schedules`    ensembles deployed at times
 :mod:`~dms.orchestrator.journal`      what is kept on disk
 :mod:`~dms.orchestrator.bid`          the signed offer
 :mod:`~dms.orchestrator.messages`     payloads between orchestrators and providers
