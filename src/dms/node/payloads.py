@@ -482,12 +482,6 @@ class RestartReply(Wire):
     allocations: tuple[str, ...] = ()
 
 
-class HostedRequest(Wire):
-    """One allocation that this node runs for somebody."""
-
-    allocation_id: str = msgspec.field(name="AllocationID", default="")
-
-
 class PruneRequest(Wire):
     """Which ended deployments to forget: those before a time or an age (``6s``, ``1d``, RFC 3339, a date), or all."""
 
