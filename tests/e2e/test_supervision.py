@@ -1,0 +1,88 @@
+"""A provider's process is killed: its service is served again elsewhere, and what comes back with it is ended."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from dms.testing.commandline import Nunet
+from dms.testing.localnet import WAIT_S, LocalNet, programs_in
+
+pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("devnet")]
+
+TICKER = Path(__file__).parents[2] / "examples" / "programs" / "ticker.wasm"
+
+
+def test_a_service_whose_provider_is_killed_is_served_again_elsewhere(
+    net: LocalNet, nunet: Nunet, tmp_path: Path
+) -> None:
+    (tmp_path / TICKER.name).write_bytes(TICKER.read_bytes())
+    document = {
+        "version": "V1",
+        "allocations": {
+            "tick": {
+                "type": "service",
+                "executor": "wasm",
+                "resources": {"cpu": {"cores": 0.1}, "ram": {"size": "32MiB"}, "disk": {"size": "16MiB"}},
+                "execution": {
+                    "type": "wasm",
+                    "module": f"${{file:{TICKER.name}}}",
+                    "environment": {"TICK_MS": "100"},
+                },
+            }
+        },
+        "nodes": {"n": {"allocations": ["tick"], "failure_recovery": "redeploy"}},
+    }
+    file = tmp_path / "service.json"
+    file.write_text(json.dumps(document))
+    done = nunet("deploy", "-f", file)
+    identifier = done.out.strip()
+    assert done.code == 0, done
+    first = host(net, nunet, identifier)
+    (other,) = {"node1", "node2"} - {first}
+    try:
+        net.end(first, signal.SIGKILL)
+        await_host(net, nunet, identifier, other)
+        assert len(programs(net, other)) == 1
+        net.mend()
+        await_no_programs(net, first)
+        assert host(net, nunet, identifier) == other
+    finally:
+        net.mend()
+        assert nunet("shutdown", identifier).out.strip() == "Completed"
+    await_no_programs(net, other)
+
+
+def described(nunet: Nunet, identifier: str) -> dict[str, str]:
+    found: dict[str, str] = json.loads(nunet("status", identifier, "--output", "json").out)["allocations"]["n.tick"]
+    return found
+
+
+def host(net: LocalNet, nunet: Nunet, identifier: str) -> str:
+    peer = described(nunet, identifier)["peer"]
+    return next(name for name in ("node1", "node2") if net.node(name).peer_id == peer)
+
+
+def await_host(net: LocalNet, nunet: Nunet, identifier: str, name: str) -> None:
+    deadline = time.monotonic() + WAIT_S
+    while time.monotonic() < deadline:
+        now = described(nunet, identifier)
+        if now["status"] == "running" and now["peer"] == net.node(name).peer_id:
+            return
+        time.sleep(0.2)
+    raise AssertionError(nunet("events", identifier).out)
+
+
+def await_no_programs(net: LocalNet, name: str) -> None:
+    deadline = time.monotonic() + WAIT_S
+    while programs(net, name):
+        assert time.monotonic() < deadline, f"something still runs on {name}"
+        time.sleep(0.2)
+
+
+def programs(net: LocalNet, name: str) -> list[object]:
+    return list(programs_in(Path(net.node(name).config).parent / "work"))
