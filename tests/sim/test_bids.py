@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import pytest
 import trio
 from msgspec.structs import replace
 from trio.testing import MockClock
@@ -21,6 +22,7 @@ from dms.orchestrator.assignment import assign
 from dms.orchestrator.bid import Bid, BidMessage, PriceBid, sign_bid
 from dms.orchestrator.bids import KEEP_S, MAX_BIDS_PER_NODE, MAX_NOTES, BidBook, collect_bids
 from dms.orchestrator.context import Context
+from dms.orchestrator.errors import InvalidDeployment
 from dms.orchestrator.machine import BID_WINDOW_S, begin
 from dms.orchestrator.matching import Unmatched
 from dms.orchestrator.state import Phase
@@ -103,6 +105,22 @@ async def test_a_refused_commit_goes_to_another_bidder_without_asking_again(
     assert [str(r.peer) for r in state.allocations.values()] != [str(peer) for peer in refused]
     await alice.wait_until_settled(job)
     cluster.assert_nothing_is_held()
+
+
+async def test_a_deployment_may_name_whom_to_ask(autojump_clock: MockClock, cluster: Cluster) -> None:
+    alice = await cluster.start("alice")
+    for name in ("bob", "carol", "dave"):
+        await cluster.start(name, offers=FOUR_CORES)
+    carol = cluster.nodes["carol"].peer
+    deployments, expiry_ns = alice.node.deployments, wall_clock_ns() + 120 * 10**9
+    job = await deployments.submit(ensemble({"n1": {"a": "task"}}), expiry_ns, only_peers=[carol, carol])
+    state = await alice.wait_for(job, Phase.COMPLETED)
+    assert [str(record.peer) for record in state.allocations.values()] == [carol]
+    assert (await kinds_of_events(alice, job))["bid_received"] == 1
+    with pytest.raises(InvalidDeployment, match="not a peer id"):
+        await deployments.submit(ensemble({"n1": {"a": "task"}}), expiry_ns, only_peers=["carol"])
+    with pytest.raises(InvalidDeployment, match="1001 peers are to be asked"):
+        await deployments.submit(ensemble({"n1": {"a": "task"}}), expiry_ns, only_peers=["x"] * 1001)
 
 
 # many peers, that do nothing but bid ------------------------------------------------------------------------------------

@@ -60,6 +60,10 @@ def deploy(
     run_for: Annotated[
         str | None, typer.Option("--run-for", metavar="DURATION", help="End it so long after it first ran.")
     ] = None,
+    peer: Annotated[
+        list[str] | None,
+        typer.Option("--peer", metavar="PEER", help="Ask this machine, and none that is not named; may be repeated."),
+    ] = None,
     schedule: Annotated[
         str | None,
         typer.Option(
@@ -117,6 +121,8 @@ def deploy(
     session = Session.of(ctx)
     client = session.client(context)
     timeout_s = lifetime(timeout, None, DEFAULT_TIMEOUT_S)
+    if schedule is not None and peer:
+        raise typer.BadParameter("a schedule asks everybody; pin nodes with peer: in the ensemble", param_hint="--peer")
     if schedule is not None:
         order = NewSchedule(
             ensemble=loaded.config,
@@ -140,6 +146,7 @@ def deploy(
         ensemble=loaded.config,
         queue_timeout_ms=milliseconds(queue_timeout, "queue timeout"),
         run_for_ms=milliseconds(run_for, "time to run"),
+        peers=tuple(peer or ()),
     )
     reply = client.call(f"{NAMESPACE}/new", request, NewDeploymentReply, timeout_s=timeout_s, wait_s=REPLY_WAIT_S)
     if reply.status != "OK" or not reply.ensemble_id:

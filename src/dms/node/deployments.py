@@ -67,6 +67,7 @@ class DeploymentBehaviours:
                 owner=message.sender.did.uri,
                 queue_for_s=message.payload.queue_timeout_ms / 1000,
                 run_for_s=message.payload.run_for_ms / 1000,
+                only_peers=message.payload.peers or (),
             )
         except DMSError as exc:
             return p.NewDeploymentReply(status="ERROR", ensemble_id="", error=exc.message, hint=exc.hint)

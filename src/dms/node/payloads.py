@@ -203,6 +203,8 @@ class NewDeployment(Wire):
     """Ours: how long it may wait for capacity."""
     run_for_ms: int = msgspec.field(name="RunForMS", default=0)
     """Ours: it ends so long after it first ran."""
+    peers: tuple[str, ...] | None = msgspec.field(name="Peers", default=())
+    """Ours: who is asked for bids; everybody, if nobody is named."""
 
 
 class NewDeploymentReply(Wire):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from dms.ensemble.groups import expanded
 from dms.ensemble.ids import new_ensemble_id
 from dms.identity.ids import ActorID
 from dms.identity.keys import PrivateKey
+from dms.network.addresses import parse_peer_id
 from dms.observe import get_logger
 from dms.orchestrator.deployment import Deployment
 from dms.orchestrator.errors import (
@@ -39,10 +40,13 @@ from dms.orchestrator.state import DeploymentState, Phase
 from dms.orchestrator.supervision import LIVENESS_TIMEOUT_S
 from dms.orchestrator.terms import MAX_QUEUE_S, MAX_RUN_S, Terms
 from dms.tasks import At, Retry, Scheduler, TaskID
-from dms.types.ids import EnsembleID
+from dms.types.errors import DMSError
+from dms.types.ids import EnsembleID, PeerID
 from dms.types.units import format_duration
 
 MIN_DEPLOYMENT_S = 59.0
+MAX_ASKED = 1_000
+"""Peers that a deployment may name to be asked for bids."""
 RESERVE_S = 15.0
 """Kept back from the time that the user gave: the deployment's own deadline is that much earlier."""
 END_RETRY = Retry(max_retries=1000, base_s=1.0, max_s=60.0)
@@ -98,9 +102,11 @@ class Deployments:
         queue_for_s: float = 0.0,
         run_for_s: float = 0.0,
         schedule: str = "",
+        only_peers: Sequence[str] = (),
     ) -> EnsembleID:
         """Accept an ensemble; returns once that is on disk. ``expiry_ns`` is when the user's patience ends, ``owner`` the
-        DID of the user; for the rest see :class:`~dms.orchestrator.terms.Terms`.
+        DID of the user, ``only_peers`` those that are asked for bids, everybody if there are none; for the rest see
+        :class:`~dms.orchestrator.terms.Terms`.
 
         :raises InvalidDeployment: it cannot be deployed, with the first reason.
         :raises DeploymentTooShort: less than 59 s were given.
@@ -109,6 +115,7 @@ class Deployments:
         now_ns = self._root.security.now_ns()
         check_deployable(config)
         check_durations(queue_for_s, run_for_s)
+        peers = check_peers(only_peers)
         config = expanded(config)
         if expiry_ns - now_ns < MIN_DEPLOYMENT_S * NS_PER_S:
             raise DeploymentTooShort
@@ -123,7 +130,9 @@ class Deployments:
         ensemble = new_ensemble_id(self._root.network.peer_id, self._random_uuid())
         deadline_ns = expiry_ns + queue_for_ns - math.ceil(RESERVE_S * NS_PER_S)
         state = begin(ensemble, config, now_ns=now_ns, deadline_ns=deadline_ns)
-        record = DeploymentRecord(ensemble, config, msgspec.structs.replace(state, owner=owner, terms=terms))
+        record = DeploymentRecord(
+            ensemble, config, msgspec.structs.replace(state, owner=owner, terms=terms, only_peers=peers)
+        )
         await self._journal.submit(record)
         self._records[ensemble] = record
         await self._launch(record, is_restored=False)
@@ -305,6 +314,19 @@ def check_durations(queue_for_s: float, run_for_s: float) -> None:
     for name, value_s, most_s in (("queue timeout", queue_for_s, MAX_QUEUE_S), ("time to run", run_for_s, MAX_RUN_S)):
         if not 0.0 <= value_s <= most_s:
             raise InvalidDeployment(f"the {name} must be between 0 and {most_s / 86_400:g} days")
+
+
+def check_peers(peers: Sequence[str]) -> tuple[PeerID, ...]:
+    """The peers that shall be asked, each once.
+
+    :raises InvalidDeployment: they are too many, or one is none.
+    """
+    if len(peers) > MAX_ASKED:
+        raise InvalidDeployment(f"{len(peers)} peers are to be asked, {MAX_ASKED} at most", hint="ask everybody")
+    try:
+        return tuple(dict.fromkeys(parse_peer_id(peer) for peer in peers))
+    except DMSError as exc:
+        raise InvalidDeployment(exc.message, hint="peer ids are listed by nunet peers") from None
 
 
 def check_deployable(config: EnsembleConfig) -> None:
