@@ -134,6 +134,20 @@ def _deployment(flags: Flags) -> object:
     )
 
 
+def _schedule(flags: Flags) -> object:
+    from dms.node.schedules import ScheduleRequest
+
+    return ScheduleRequest(id=flags["id"])
+
+
+def _new_schedule(flags: Flags) -> object:
+    from dms.ensemble.loading import load_ensemble
+    from dms.node.schedules import NewSchedule
+
+    config = load_ensemble(Path(flags["spec_file"]), os.environ).config
+    return NewSchedule(ensemble=config, cron=flags["cron"], zone=flags["zone"] or "")
+
+
 def _delete(flags: Flags) -> object:
     from dms.node.payloads import DeploymentRequest
 
@@ -547,6 +561,21 @@ KNOWN: tuple[KnownBehaviour, ...] = (
             Flag("dry-run", "Only tell which.", bool),
         ),
         _prune,
+    ),
+    KnownBehaviour(
+        "/dms/node/deployment/schedule/new",
+        "Deploy an ensemble at times",
+        (
+            Flag("spec-file", "The ensemble.", short="-f", is_required=True),
+            Flag("cron", "Its times, in five fields.", is_required=True),
+            Flag("zone", "Their time zone; UTC if not given."),
+        ),
+        _new_schedule,
+    ),
+    KnownBehaviour("/dms/node/deployment/schedule/list", "Schedules of the node"),
+    *(
+        KnownBehaviour(f"/dms/node/deployment/schedule/{name}", text, (_id_flag("Id of the schedule."),), _schedule)
+        for name, text in (("pause", "Pause a schedule"), ("resume", "Resume one"), ("delete", "Forget one"))
     ),
     KnownBehaviour("/dms/node/deployment/delete", "Forget one deployment", (_id_flag(),), _delete),
     KnownBehaviour(
