@@ -38,6 +38,9 @@ class Watch:
         self._world = world
         self._ends: dict[tuple[str, str], list[int]] = {}
         """The exit codes of an execution, by machine and allocation."""
+        self._rebooted: set[str] = set()
+        self._lost_logs: set[str] = set()
+        """Machines that rebooted before the end, of whose logs parts may be lost."""
         self._final: dict[str, tuple[Phase, str]] = {}
 
     # what really happens -----------------------------------------------------------------------------------------------
@@ -48,7 +51,8 @@ class Watch:
             self._ends.setdefault((machine, execution.rpartition("-")[0]), []).append(int(what.split()[1]))
 
     def rebooted(self, machine: str) -> None:
-        """All programs of a machine are gone, and nobody has seen how they ended."""
+        """All programs of a machine are gone, and what it had not synced, logs for example."""
+        self._rebooted.add(machine)
 
     # at every moment -----------------------------------------------------------------------------------------------------
 
@@ -202,6 +206,7 @@ class Watch:
         :raises Broken: it is not.
         """
         self.look()
+        self._lost_logs = set(self._rebooted)
         for name in sorted(self._world.jobs):
             state = self._world.state_of(name)
             if state is None:
@@ -252,7 +257,19 @@ class Watch:
             state = self._world.state_of(job.name)
             if state is None or not told or told[-1] != state.phase.value:
                 raise Broken("journal", f"the events of {job.name} lead to {told}, it is {state and state.phase.value}")
+            self._look_at_logs(job.owner, job.name, state)
         await trio.lowlevel.checkpoint()
+
+    def _look_at_logs(self, owner: str, name: str, state: DeploymentState) -> None:
+        shelf = self._world.cluster.nodes[owner].node.deployments._logs
+        honest = {node.name for node in self._world.honest()} - self._lost_logs
+        for key, record in state.allocations.items():
+            is_told = record.status == "completed" and self._world.name_of(record.peer) in honest
+            if is_told and shelf.is_complete(self._world.jobs[name], key):
+                log = shelf.folder(self._world.jobs[name], key) / "stdout.log"
+                said = log.read_text() if log.exists() else ""
+                if not said.startswith(f"{record.name}\n"):
+                    raise Broken("logs", f"{key} of {name} completed, and its complete log is {said!r}")
 
 
 def _running(node: SimulatedNode) -> list[str]:

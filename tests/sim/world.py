@@ -17,6 +17,7 @@ import trio
 from tests.sim.byzantine import corrupt
 from tests.sim.invariants import Broken, Watch
 from tests.sim.plan import Fault, JobPlan, NodePlan, PartPlan, Plan
+from tests.sim.recording import Book, ReadAlong
 from trio.testing import MockClock
 
 from dms.ensemble.arrival import decode_ensemble
@@ -25,6 +26,7 @@ from dms.executor.errors import StartFailed
 from dms.executor.protocol import ExecOutput
 from dms.node import payloads as p
 from dms.node.hosting import HostingOptions
+from dms.node.node import Node
 from dms.orchestrator.messages import Reply
 from dms.orchestrator.state import DeploymentState
 from dms.testing.determinism import repeatable
@@ -183,12 +185,18 @@ class World:
             pause_s=plan.disk_pause_s,
         )
         self._disks.append(disk)
+        book = Book(lambda what: self.watch.complaints.append(f"{plan.name}: {what}"))
+
+        def read_along(node: Node) -> None:
+            node.deployments._journal = ReadAlong(node.deployments._journal.store, book)
+
         offers = Resources(cpu=CPU(cores=plan.cores), ram=RAM(size=12 * GIB), disk=Disk(size=50 * GIB))
         node = await self.cluster.start(
             plan.name,
             offers=offers if plan.cores else None,
             disk=disk,
             ahead_s=plan.ahead_s,
+            born=read_along,
             hosting=HostingOptions(persist_logs_s=PERSIST_LOGS_S),
         )
         self._names[node.peer] = plan.name
@@ -333,6 +341,8 @@ class World:
             await node.kill()
             self.note(f"{node.name} is dead")
             if reboots:
+                assert node.disk is not None
+                node.disk.lose()
                 node.lose_workloads()
                 self.watch.rebooted(node.name)
             await trio.sleep(down_s)
@@ -391,11 +401,16 @@ class World:
         self.watch.judge()
         await self._until("returned", self.watch.unreturned, RETURNED_S, every_s=20.0)
         before = {name: self.state_of(name) for name in sorted(self.jobs)}
+        tasks = {name: node.tasks for name, node in self.cluster.nodes.items()}
         for node in self.cluster.nodes.values():
-            await self._crash(node, 0.0, reboots=False)
+            await self._crash(node, 0.0, reboots=True)
         after = {name: self.state_of(name) for name in sorted(self.jobs)}
         if before != after:
             raise Broken("remembered", f"{before}\nbecame\n{after}")
+        for name, node in self.cluster.nodes.items():
+            if tasks[name] > node.tasks + len(self.cluster.nodes):  # some greet each other now and then
+                raise Broken("no leaks", f"{name} consisted of {tasks[name]} tasks, newly started of {node.tasks}")
+        self.watch.look()
         await self.watch.journals()
         self.note("end")
 

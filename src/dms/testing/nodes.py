@@ -151,6 +151,7 @@ class Cluster:
         keep_deployments_s: float = 0.0,
         disk: LossyDisk | None = None,
         ahead_s: float = 0.0,
+        born: Callable[[Node], None] | None = None,
     ) -> SimulatedNode:
         """A running node; ``offers`` is what it onboards, ``executors`` come beside the scripted one. With a
         ``capability_file`` its anchors are on disk and outlive its lives. All of it that is to last lies on ``disk``, if
@@ -180,6 +181,7 @@ class Cluster:
             ahead_s=ahead_s,
         )
         self.nodes[name] = node
+        node.born = born or node.born
         await node.start()
         await trio.sleep(CONNECT_S)
         if offers is not None:
@@ -246,6 +248,8 @@ class SimulatedNode:
         self._replay: ReplayFile | None = None
         self._ended = trio.Event()
         self.was_killed = False
+        self.born: Callable[[Node], None] = lambda _node: None
+        """Called with what is to live, before each life."""
         self.died = trio.Event()
         """Set once it is dead of :meth:`die_after`."""
 
@@ -283,6 +287,7 @@ class SimulatedNode:
         self.node = Node(
             Actor(security, self.network, gate=gate), self.store, self.machine, executors, self._options, anchors
         )
+        self.born(self.node)
         self._scope = trio.CancelScope()
         await self.cluster.nursery.start(self._run, self._scope)
 
@@ -291,11 +296,11 @@ class SimulatedNode:
         await self._end()
 
     async def kill(self) -> None:
-        """End it as a power cut does: no farewell to anybody, nothing more reaches the disk. Workloads go on."""
+        """End it as ``kill -9`` does: no farewell to anybody, nothing more reaches the disk. Workloads go on. To make it a
+        power cut, let :meth:`lose_workloads` follow, and :meth:`dms.testing.disk.LossyDisk.lose`.
+        """
         self.cut()
         await self._end()
-        if self.disk is not None:
-            self.disk.lose()
 
     def cut(self) -> None:
         """The first moment of :meth:`kill`, after which nothing that it does is noticed by anybody."""
