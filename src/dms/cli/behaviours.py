@@ -7,41 +7,17 @@ A behaviour that is not here can be called all the same, with ``--payload``. See
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
+from dms.cli.behaviour_flags import Flag, Flags, KnownBehaviour
+from dms.cli.volume_behaviours import VOLUMES
 from dms.types.errors import BadInput
 from dms.types.units import parse_bytes, parse_duration_ns
 
+__all__ = ["ABSENT", "AMONG_NODES", "KNOWN", "Flag", "KnownBehaviour", "absent", "find"]
+
 DEPLOYMENT_TIMEOUT_S = 120.0
-
-Flags = Mapping[str, Any]
-"""Values of flags by the name of the flag; their types are those of :class:`Flag`."""
-
-
-@dataclass(frozen=True, slots=True)
-class Flag:
-    """One flag; ``kind`` is ``str``, ``int``, ``float``, ``bool`` or ``list`` (of texts)."""
-
-    name: str
-    help: str
-    kind: type = str
-    short: str = ""
-    is_required: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class KnownBehaviour:
-    """A behaviour, its flags and its payload; with a ``topic`` it is broadcast."""
-
-    name: str
-    help: str
-    flags: tuple[Flag, ...] = ()
-    payload: Callable[[Flags], object] = field(default=lambda _flags: None)
-    topic: str = ""
-    timeout_s: float = 0.0
 
 
 def _id_flag(text: str = "Id of the deployment.") -> Flag:
@@ -268,54 +244,7 @@ def _vm_stop(flags: Flags) -> object:
     return StopRequest(execution_id=flags["id"])
 
 
-def _volume(flags: Flags) -> object:
-    from dms.node.volumes import LockRequest, VolumeRequest
-
-    if cid := flags.get("cid"):
-        return LockRequest(volume=flags["volume"], cid=cid)
-    return VolumeRequest(volume=flags["volume"])
-
-
-def _volume_key(flags: Flags) -> object:
-    from dms.node.volumes import KeyRequest
-    from dms.storage.sealing import SealingKey
-
-    return KeyRequest(volume=flags["volume"], key=SealingKey.load(Path(flags["key_file"])).text())
-
-
-def _volume_name(flags: Flags) -> object:
-    from dms.node.volumes import NameRequest
-
-    return NameRequest(name=flags["name"])
-
-
-def _volume_create(flags: Flags) -> object:
-    from dms.node.volumes import CreateRequest
-
-    file = flags.get("client_pem_file")
-    try:
-        pem = Path(file).read_text("ascii") if file else ""
-    except (OSError, UnicodeDecodeError):
-        raise BadInput(f"cannot read the certificate {file}") from None
-    return CreateRequest(name=flags["name"], client_pem=pem)
-
-
-def _volume_prune(flags: Flags) -> object:
-    from dms.node.volumes import PruneRequest
-
-    age = flags["older_than"]
-    return PruneRequest(
-        named=bool(flags["named"]),
-        older_than_s=parse_duration_ns(age, what="older-than") / 10**9 if age else 0.0,
-        dry_run=bool(flags["dry_run"]),
-    )
-
-
 _SESSION = Flag("session", "What start answered.", is_required=True)
-_VOLUME = Flag("volume", "Its id, the beginning of it, its content id or its name.", short="-v", is_required=True)
-_NAME = Flag("name", "Name of the volume.", short="-n", is_required=True)
-_KEY_FILE = Flag("key-file", "File with the key, mode 0600.", short="-k", is_required=True)
-_VOLUME_TIMEOUT_S = 600.0
 _TIMES = ("created-after", "created-before", "updated-after", "updated-before")
 
 KNOWN: tuple[KnownBehaviour, ...] = (
@@ -392,55 +321,7 @@ KNOWN: tuple[KnownBehaviour, ...] = (
         _vm_stop,
         timeout_s=60.0,
     ),
-    KnownBehaviour("/dms/node/volume/list", "Volumes of the node"),
-    KnownBehaviour("/dms/node/volume/create", "Make a named volume", (_NAME,), _volume_create),
-    KnownBehaviour(
-        "/dms/node/volume/inspect", "All that is known of a volume", (_VOLUME,), _volume, timeout_s=_VOLUME_TIMEOUT_S
-    ),
-    KnownBehaviour("/dms/node/volume/size", "What a volume holds", (_VOLUME,), _volume, timeout_s=_VOLUME_TIMEOUT_S),
-    KnownBehaviour("/dms/node/volume/delete", "Remove a volume", (_VOLUME,), _volume, timeout_s=_VOLUME_TIMEOUT_S),
-    KnownBehaviour(
-        "/dms/node/volume/lock",
-        "Let a volume change no more",
-        (_VOLUME, Flag("cid", "Only if this is its content.")),
-        _volume,
-        timeout_s=_VOLUME_TIMEOUT_S,
-    ),
-    KnownBehaviour("/dms/node/volume/unlock", "Let it change again", (_VOLUME,), _volume, timeout_s=_VOLUME_TIMEOUT_S),
-    KnownBehaviour(
-        "/dms/node/volume/encrypt",
-        "Keep a volume encrypted",
-        (_VOLUME, _KEY_FILE),
-        _volume_key,
-        timeout_s=_VOLUME_TIMEOUT_S,
-    ),
-    KnownBehaviour(
-        "/dms/node/volume/decrypt",
-        "Make it a directory again",
-        (_VOLUME, _KEY_FILE),
-        _volume_key,
-        timeout_s=_VOLUME_TIMEOUT_S,
-    ),
-    KnownBehaviour(
-        "/dms/node/volume/prune",
-        "Remove volumes that nobody uses",
-        (
-            Flag("named", "Named ones, too.", bool),
-            Flag("older-than", "Unchanged for so long, such as 30d."),
-            Flag("dry-run", "Remove nothing.", bool),
-        ),
-        _volume_prune,
-        timeout_s=_VOLUME_TIMEOUT_S,
-    ),
-    KnownBehaviour("/dms/volume/list", "Volumes of one's own on a node"),
-    KnownBehaviour(
-        "/dms/volume/create",
-        "Make one",
-        (_NAME, Flag("client-pem-file", "Certificate for a storage provider of GlusterFS.")),
-        _volume_create,
-    ),
-    KnownBehaviour("/dms/volume/start", "See that there is one", (_NAME,), _volume_name),
-    KnownBehaviour("/dms/volume/delete", "Remove one", (_NAME,), _volume_name, timeout_s=_VOLUME_TIMEOUT_S),
+    *VOLUMES,
     KnownBehaviour(
         "/dms/node/deployment/new",
         "Deploy an ensemble",
