@@ -68,7 +68,7 @@ def _at_terminal(talk: Conversation) -> int:
     before = termios.tcgetattr(terminal)
     former = signal.signal(signal.SIGWINCH, lambda _number, _frame: talk.resize(*reversed(os.get_terminal_size())))
     try:
-        tty.setraw(terminal)
+        tty.setraw(terminal, termios.TCSADRAIN)  # what was typed ahead is not thrown away
         talk.give_input(terminal, has_escape=True)
         write = _raw_writer(sys.stdout.fileno())
         return talk.listen(write, write)
