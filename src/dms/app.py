@@ -297,7 +297,11 @@ def node_options(settings: Settings, volumes: Volumes | None = None) -> NodeOpti
         tells_reasons=offer.tell_reasons,
         work_log=general.work_dir / "provider" / "work-log.json",
         keep_deployments_s=parse_duration_ns(settings.deployments.keep, what="deployments.keep") / 10**9,
-        hosting=HostingOptions(allow_exec=settings.job.allow_exec, volumes=volumes),
+        hosting=HostingOptions(
+            allow_exec=settings.job.allow_exec,
+            volumes=volumes,
+            orphan_grace_s=parse_duration_ns(settings.job.orphan_grace, what="job.orphan_grace") / 10**9,
+        ),
     )
 
 

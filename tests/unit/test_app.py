@@ -279,6 +279,9 @@ def test_what_the_owner_allows_and_says_reaches_the_node(tmp_path: Path) -> None
     )
     assert not app.node_options(settings_in(tmp_path)).allow_privileged
     assert told.hosting.allow_exec
+    assert told.hosting.orphan_grace_s == 3 * 3600
+    patient = app.node_options(settings_in(tmp_path, job={"orphan_grace": "2d"}))
+    assert patient.hosting.orphan_grace_s == 2 * 86_400
     assert told.keep_deployments_s == 90 * 24 * 3600
     other = app.node_options(settings_in(tmp_path, job={"allow_exec": False}, deployments={"keep": "1h30m"}))
     assert (other.hosting.allow_exec, other.keep_deployments_s) == (False, 5400)

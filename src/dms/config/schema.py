@@ -159,11 +159,28 @@ class Messages(_Section):
     broadcast_burst: Count = Field(default=500, description="and at once, after a silence")
 
 
+def _checked_duration(value: str) -> str:
+    try:
+        parse_duration_ns(value, what="duration")
+    except BadInput as exc:
+        raise ValueError(f"{exc.message}; write it like 30d") from None
+    return value
+
+
 class Job(_Section):
     """What jobs may do here."""
 
     allow_privileged_docker: bool = Field(default=False, description="bid for jobs that want privileged containers")
     allow_exec: bool = Field(default=True, description="run commands inside jobs for those who deployed them")
+    orphan_grace: str = Field(
+        default="3h",
+        description="how long work goes on while its orchestrator cannot be reached, before it is ended, such as 30m",
+    )
+
+    @field_validator("orphan_grace")
+    @classmethod
+    def _is_a_duration(cls, value: str) -> str:
+        return _checked_duration(value)
 
 
 class Deployments(_Section):
@@ -177,11 +194,7 @@ class Deployments(_Section):
     @field_validator("keep")
     @classmethod
     def _is_a_duration(cls, value: str) -> str:
-        try:
-            parse_duration_ns(value, what="duration")
-        except BadInput as exc:
-            raise ValueError(f"{exc.message}; write it like 30d") from None
-        return value
+        return _checked_duration(value)
 
 
 class Machines(_Section):

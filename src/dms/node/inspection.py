@@ -13,7 +13,7 @@ from dms.orchestrator.deployment import Deployment
 from dms.orchestrator.deployments import Deployments
 from dms.orchestrator.errors import DeploymentNotRunning
 from dms.orchestrator.journal import DeploymentRecord
-from dms.orchestrator.messages import ResourceUsage
+from dms.orchestrator.messages import Health, ResourceUsage
 from dms.orchestrator.queueing import is_queued
 from dms.orchestrator.state import AllocationRecord
 from dms.types.errors import DMSError
@@ -111,6 +111,8 @@ def _described(record: DeploymentRecord, allocation: AllocationRecord, live: Dep
         started_at=rfc3339(allocation.started_ns),
         ended_at=rfc3339(allocation.ended_ns),
         dns_name=config.dns_name if config is not None else "",
+        restarts=allocation.restarts,
+        health=_health_of(allocation),
         has_health_check=config is not None and config.healthcheck is not None,
         resource_limit=config.resources if config is not None else None,
     )
@@ -121,10 +123,18 @@ def _described(record: DeploymentRecord, allocation: AllocationRecord, live: Dep
         heartbeat_seq=sign.sequence_number,
         timestamp=sign.timestamp,
         has_health_check=sign.health_check_enabled or info.has_health_check,
-        health=sign.health,
+        health=info.health or sign.health,
         resource_usage=sign.resource_usage,
     )
 
 
 def _with(info: p.AllocationInfo, **changes: object) -> p.AllocationInfo:
     return msgspec.structs.replace(info, **changes)
+
+
+def _health_of(allocation: AllocationRecord) -> Health | None:
+    """What the orchestrator's own checks found last, where they told of anything."""
+    if not allocation.health:
+        return None
+    is_well = not allocation.health_problem
+    return Health(healthy=is_well, message=allocation.health_problem, check_type="executor")

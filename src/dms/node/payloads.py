@@ -297,6 +297,7 @@ class AllocationInfo(Wire):
     started_at: str = ""
     ended_at: str = ""
     dns_name: str = ""
+    restarts: int = 0
     heartbeat_seq: int = 0
     timestamp: int = 0
     has_health_check: bool = False

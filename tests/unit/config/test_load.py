@@ -77,7 +77,7 @@ def test_every_key_can_be_set_by_its_environment_variable(env: Mapping[str, str]
     texts = {"number": "20000", "boolean": "true", "text": "/x", "list": '["/a", "/b"]'}
     for key, kind in kinds().items():
         special = dict.fromkeys(("prism_resolver_url", "ipfs_gateway", "ipfs_api"), "http://a.b/c")
-        special |= {"level": "ERROR", "allowed_networks": '["10.0.0.0/8"]'}
+        special |= {"level": "ERROR", "keep": "5d", "orphan_grace": "1h", "allowed_networks": '["10.0.0.0/8"]'}
         text = special.get(key.rpartition(".")[2], texts[kind])
         value = load_settings(env={**env, "DMS_" + key.upper().replace(".", "_"): text}).get(key)
         listed = ("10.0.0.0/8",) if key.endswith("networks") else ("/a", "/b")
