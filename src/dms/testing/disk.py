@@ -173,3 +173,21 @@ class DiskStore(Store):
     def _write(self, fn: Callable[[Session], T], now_ns: int) -> T:
         self._written()
         return self._transact(fn, now_ns)
+
+
+class MortalStore(Store):
+    """A database in memory whose node dies after some transaction: whoever waits for that one never hears of it."""
+
+    left: int | None = None
+    die: Callable[[], None]
+
+    async def run(self, fn: Callable[[Session], T]) -> T:
+        """As the original, as long as the node lives."""
+        result = await super().run(fn)
+        if self.left is not None:
+            self.left -= 1
+            if self.left == 0:
+                self._closed = True
+                self.die()
+                await trio.sleep_forever()
+        return result

@@ -34,3 +34,12 @@ class Due:
     at_s: float
     number: int
     action: Callable[[], None] = field(compare=False)
+
+
+def call(function: Callable[..., None], *args: object) -> Callable[[], None]:
+    """The same, to be called later."""
+    return lambda: function(*args)
+
+
+async def nothing(_topic: str) -> None:
+    """What becomes of a topic that somebody joins or leaves, where nobody has to know."""

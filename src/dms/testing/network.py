@@ -41,7 +41,7 @@ from dms.network.protocol import (
     Verdict,
 )
 from dms.network.subscriptions import Subscriptions
-from dms.testing.links import Due, Link
+from dms.testing.links import Due, Link, call, nothing
 from dms.types.errors import BadInput
 from dms.types.ids import PeerID
 
@@ -64,9 +64,8 @@ class VirtualNetwork:
     :param loss: the probability that a message, or a copy of a broadcast, vanishes.
     :param mesh: whether running nodes connect to each other by themselves.
 
-    ``loss``, ``duplication`` (the probability that a message comes twice) and ``jitter_s`` (up to so much later, each
-    message for itself, so that they overtake each other) may be changed while it runs; ``loss`` of links that exist
-    with :meth:`set_link`.
+    ``duplication`` (the probability that a message comes twice) and ``jitter_s`` (up to so much later, each message for
+    itself, so that they overtake each other) may be changed while it runs.
     """
 
     def __init__(self, seed: int = 0, *, delay_s: Delay = 0.005, loss: float = 0.0, mesh: bool = True) -> None:
@@ -181,8 +180,8 @@ class VirtualNetwork:
 
     def tell(self, sender: PeerID, receiver: PeerID, where: str, data: bytes) -> None:
         """Something has arrived."""
-        for watcher in self.watchers:
-            watcher(sender, receiver, where, data)
+        for watch in self.watchers:
+            watch(sender, receiver, where, data)
 
     def find(self, peer: PeerID) -> MemoryNetwork | None:
         """The node with this id, if it runs and did not crash."""
@@ -260,7 +259,7 @@ class MemoryNetwork:
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
             self._handlers.open(nursery)
-            await self._topics.open(nursery, join=_nothing, leave=_nothing)
+            await self._topics.open(nursery, join=nothing, leave=nothing)
             nursery.start_soon(self._deliver_due)
             self._reconnect()
             try:
@@ -317,7 +316,7 @@ class MemoryNetwork:
             return
         for _ in range(self._copies()):
             delay_s = link.crossing_s(len(data)) + self._jitter_s()
-            target._after(delay_s, _call(target.arrive, self._peer_id, protocol, data))
+            target._after(delay_s, call(target.arrive, self._peer_id, protocol, data))
 
     # broadcast -------------------------------------------------------------------------------------------------------
 
@@ -354,7 +353,9 @@ class MemoryNetwork:
         """
         if address.startswith("/"):
             target, peer = split_address(address)
-            found = next((n for n in self._network.running() if _listens(n, str(target))), None)
+            found = next(
+                (n for n in self._network.running() if f"{target}/p2p/{n.peer_id}" in n.listen_addresses), None
+            )
         else:
             peer = parse_peer_id(address)
             found = self._network.find(peer)
@@ -474,9 +475,9 @@ class MemoryNetwork:
             for node in self._network.running():
                 if node is not self:
                     delay_s = self._network.link(self._peer_id, node.peer_id).delay_s
-                    self._after(delay_s, _call(self._rejoin, node.peer_id))
+                    self._after(delay_s, call(self._rejoin, node.peer_id))
         for address in self._bootstrap:
-            self._after(RECONNECT_S / 10, _call(self._rejoin, split_address(address)[1]))
+            self._after(RECONNECT_S / 10, call(self._rejoin, split_address(address)[1]))
 
     def _rejoin(self, peer: PeerID) -> None:
         if peer == self._peer_id or peer in self._connected:
@@ -485,7 +486,7 @@ class MemoryNetwork:
         if target is not None and not self._network.link(self._peer_id, peer).is_cut:
             self._join(target)
         elif target is None and not self._network.is_mesh:
-            self._after(RECONNECT_S, _call(self._rejoin, peer))
+            self._after(RECONNECT_S, call(self._rejoin, peer))
 
     def _join(self, target: MemoryNetwork) -> None:
         if target.peer_id in self._connected:
@@ -495,7 +496,7 @@ class MemoryNetwork:
             one._connected[other.peer_id] = inbound
             one._known.add(other.peer_id)
             one._tell(PeerChange.CONNECTED, other.peer_id)
-            one._after(2 * delay_s + one._jitter_s(), _call(one._identify, other.peer_id))
+            one._after(2 * delay_s + one._jitter_s(), call(one._identify, other.peer_id))
 
     def _identify(self, peer: PeerID) -> None:
         if peer in self._connected:
@@ -548,7 +549,7 @@ class MemoryNetwork:
                 node._counters["gossip lost"] += 1
                 continue
             delay_s = link.delay_s + self._jitter_s()
-            node._after(delay_s, _call(node._hear, topic, publisher, self._peer_id, data, reached))
+            node._after(delay_s, call(node._hear, topic, publisher, self._peer_id, data, reached))
 
     def _hear(self, topic: str, publisher: PeerID, relay: PeerID, data: bytes, reached: set[PeerID]) -> None:
         verdict = self._topics.judge(relay, topic, data)
@@ -598,15 +599,3 @@ class MemoryNetwork:
 
 def _peer(node: MemoryNetwork | PeerID) -> PeerID:
     return node.peer_id if isinstance(node, MemoryNetwork) else node
-
-
-def _listens(node: MemoryNetwork, address: str) -> bool:
-    return any(one.startswith(f"{address}/p2p/") for one in node.listen_addresses)
-
-
-def _call(function: Callable[..., None], *args: object) -> Callable[[], None]:
-    return lambda: function(*args)
-
-
-async def _nothing(_topic: str) -> None:
-    return

@@ -20,7 +20,7 @@ from __future__ import annotations
 import random
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -47,10 +47,11 @@ from dms.node.node import Node, NodeOptions
 from dms.node.revocation_spread import SpreadOptions
 from dms.orchestrator.messages import Reply
 from dms.orchestrator.state import DeploymentState, Phase
-from dms.store import Session, Store
+from dms.store import Store
 from dms.testing.actors import EPOCH_NS, Organisation, key_of, security_of, wall_clock_ns
 from dms.testing.clock import ThreadsFirst
-from dms.testing.disk import DiskStore, LossyDisk
+from dms.testing.disk import DiskStore, LossyDisk, MortalStore
+from dms.testing.dying import open_shields, tasks_below
 from dms.testing.executor import Script, ScriptedExecutor
 from dms.testing.hardware import FixedMachine
 from dms.testing.network import Delay, MemoryNetwork, VirtualNetwork
@@ -272,7 +273,7 @@ class SimulatedNode:
     @property
     def tasks(self) -> int:
         """How many tasks it consists of now."""
-        return 0 if self._task is None else sum(1 for _ in _tasks_below(self._task))
+        return 0 if self._task is None else sum(1 for _ in tasks_below(self._task))
 
     async def start(self) -> None:
         """Begin a life; everything of an earlier one is found again."""
@@ -316,7 +317,7 @@ class SimulatedNode:
     def die_after(self, transactions: int) -> None:
         """Kill it right after so many more transactions of its database (which must be in memory); see :attr:`died`."""
         store = self.store
-        assert isinstance(store, _MortalStore)
+        assert isinstance(store, MortalStore)
         self.died = trio.Event()
         store.left, store.die = transactions, self._die
 
@@ -367,7 +368,7 @@ class SimulatedNode:
         if self._scope is not None:
             self._scope.cancel()
             while self.was_killed and self._task is not None:
-                _open_shields(self._task)
+                open_shields(self._task)
                 await trio.lowlevel.checkpoint()
             await self._ended.wait()
         if self._store_file is not None:
@@ -416,7 +417,7 @@ class SimulatedNode:
                 written=lambda: self.cluster.watch("write", self.name),
             )
             return self.store
-        self._memory = _MortalStore(self._memory._engine, None, None, _now)  # noqa: SLF001  as above
+        self._memory = MortalStore(self._memory._engine, None, None, _now)  # noqa: SLF001  as above
         return self._memory
 
     # workloads ---------------------------------------------------------------------------------------------------------
@@ -567,24 +568,6 @@ class UserClient:
                 return data
 
 
-class _MortalStore(Store):
-    """A database in memory whose node dies after some transaction: whoever waits for that one never hears of it."""
-
-    left: int | None = None
-    die: Callable[[], None]
-
-    async def run(self, fn: Callable[[Session], R]) -> R:
-        """As the original, as long as the node lives."""
-        result = await super().run(fn)
-        if self.left is not None:
-            self.left -= 1
-            if self.left == 0:
-                self._closed = True
-                self.die()
-                await trio.sleep_forever()
-        return result
-
-
 class RandomUUIDs:
     """UUIDs that a seed determines, one after another."""
 
@@ -594,23 +577,6 @@ class RandomUUIDs:
     def __call__(self) -> uuid.UUID:
         """The next."""
         return uuid.UUID(int=self._rng.getrandbits(128), version=4)
-
-
-def _tasks_below(task: trio.lowlevel.Task) -> Iterator[trio.lowlevel.Task]:
-    yield task
-    for nursery in task.child_nurseries:
-        for child in nursery.child_tasks:
-            yield from _tasks_below(child)
-
-
-def _open_shields(task: trio.lowlevel.Task) -> None:
-    """Whatever the dying hold against their cancellation: who is dead finishes nothing."""
-    for below in _tasks_below(task):
-        status: Any = below._cancel_status  # noqa: SLF001  trio tells nobody
-        while status is not None:
-            if status._scope.shield:  # noqa: SLF001  as above
-                status._scope.shield = False  # noqa: SLF001  as above
-            status = status._parent  # noqa: SLF001  as above
 
 
 def full_id(ensemble: EnsembleID, key: str) -> AllocationID:
