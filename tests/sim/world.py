@@ -407,7 +407,7 @@ class World:
         after = {name: self.state_of(name) for name in sorted(self.jobs)}
         if before != after:
             raise Broken("remembered", f"{before}\nbecame\n{after}")
-        for name, node in self.cluster.nodes.items():
+        for name, node in ((honest.name, honest) for honest in self.honest()):
             if tasks[name] > node.tasks + len(self.cluster.nodes):  # some greet each other now and then
                 raise Broken("no leaks", f"{name} consisted of {tasks[name]} tasks, newly started of {node.tasks}")
         self.watch.look()

@@ -64,8 +64,7 @@ class VirtualNetwork:
     :param loss: the probability that a message, or a copy of a broadcast, vanishes.
     :param mesh: whether running nodes connect to each other by themselves.
 
-    ``duplication`` (the probability that a message comes twice) and ``jitter_s`` (up to so much later, each message for
-    itself, so that they overtake each other) may be changed while it runs.
+    ``duplication`` (the probability that a message comes twice) and ``jitter_s`` (up to so much later) may be changed.
     """
 
     def __init__(self, seed: int = 0, *, delay_s: Delay = 0.005, loss: float = 0.0, mesh: bool = True) -> None:
