@@ -47,6 +47,8 @@ that may take as long, the tries to tell those that never answer, and all that o
 SERVED_S: Final = 240.0
 """Until what runs is really there, once, and nothing else is: three signs of life, each with its answer."""
 ENDED_S: Final = 240.0
+GREETED_S: Final = 90.0
+"""Until whoever met a moment ago has greeted each other, or given up."""
 RETURNED_S: Final = 1500.0
 """Until nothing is held for anybody: what was never started is kept for fifteen minutes."""
 KEPT_EVENTS: Final = 400
@@ -401,6 +403,7 @@ class World:
         self.watch.judge()
         await self._until("returned", self.watch.unreturned, RETURNED_S, every_s=20.0)
         before = {name: self.state_of(name) for name in sorted(self.jobs)}
+        await trio.sleep(GREETED_S)
         tasks = {name: node.tasks for name, node in self.cluster.nodes.items()}
         for node in self.cluster.nodes.values():
             await self._crash(node, 0.0, reboots=True)
