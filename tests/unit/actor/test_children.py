@@ -6,6 +6,7 @@ import pytest
 import trio
 import trio.testing
 from tests.unit.actor.conftest import Two
+from trio.abc import Instrument
 from trio.testing import MockClock
 
 from dms.actor.actor import Actor
@@ -41,16 +42,21 @@ async def test_a_child_that_is_stopped_before_it_could_begin_does_not_run(autoju
         runs.append(actor.inbox)
         await trio.sleep_forever()
 
-    async with trio.open_nursery() as nursery:
+    class StopsItAtOnce(Instrument):
+        """Before any task that was just made has a turn, whatever their order."""
 
-        async def start() -> None:
-            await two.a.start_child(child, body=body)
+        def task_spawned(self, task: trio.lowlevel.Task) -> None:
+            if "one" in two.a.children:
+                child.stop()
 
-        nursery.start_soon(start)
-        while "one" not in two.a.children:
-            await trio.lowlevel.checkpoint()
+    stopper = StopsItAtOnce()
+    trio.lowlevel.add_instrument(stopper)
+    try:
+        await two.a.start_child(child, body=body)
         with trio.fail_after(5):
             await child.aclose()
+    finally:
+        trio.lowlevel.remove_instrument(stopper)
     assert "one" not in two.a.children
     assert runs == []
 
