@@ -265,7 +265,7 @@ class Watch:
         honest = {node.name for node in self._world.honest()} - self._lost_logs
         for key, record in state.allocations.items():
             is_told = record.status == "completed" and self._world.name_of(record.peer) in honest
-            if is_told and shelf.is_complete(self._world.jobs[name], key):
+            if is_told and shelf.is_complete(self._world.jobs[name], record):
                 log = shelf.folder(self._world.jobs[name], key) / "stdout.log"
                 said = log.read_text() if log.exists() else ""
                 if not said.startswith(f"{record.name}\n"):

@@ -147,9 +147,10 @@ class Deployment:
 
         :raises DMSError: the provider cannot be reached, or has no such log.
         """
-        if self._logs.is_complete(self.id, key):
+        record = self.state.allocations[key]
+        if self._logs.is_complete(self.id, record):
             return await self._logs.read(self.id, key, stream, offset, max_bytes)
-        if self.state.allocations[key].handle is None:
+        if record.handle is None:
             return messages.AllocationLogsReply(offset=max(0, offset), next_offset=max(0, offset))
         return await effects.read_log(self._context, self.state, key, stream, offset, max_bytes, since_ms)
 
@@ -162,13 +163,13 @@ class Deployment:
         folder = self._logs.folder(self.id, key)
         async with self._fetching.setdefault(key, trio.Lock()):
             record = self.state.allocations.get(key)
-            if self._logs.is_complete(self.id, key):
+            if record is not None and self._logs.is_complete(self.id, record):
                 return folder
             if record is None or record.handle is None:
                 raise NothingToRead(f"there are no logs of {key} yet: the deployment is {self.state.phase.value}")
             await effects.fetch_logs(self._context, self.state, key, folder)
             if record.is_over:
-                await self._logs.mark_complete(self.id, key)
+                await self._logs.mark_complete(self.id, record)
         return folder
 
     async def ask(self, key: str, behaviour: str, payload: object, reply: type[R], *, timeout_s: float) -> R:

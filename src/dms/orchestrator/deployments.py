@@ -190,7 +190,8 @@ class Deployments:
         return self._logs.folder(ensemble, key)
 
     def _check_kept(self, ensemble: EnsembleID, key: str) -> None:
-        if not self._logs.is_complete(ensemble, key):
+        record = self.get(ensemble).state.allocations.get(key)
+        if record is None or not self._logs.is_complete(ensemble, record):
             raise NothingToRead(
                 f"there are no logs of {key}", hint="it never ran, or its provider could not be reached"
             )

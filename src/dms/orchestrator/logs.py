@@ -16,10 +16,11 @@ import trio
 from dms.executor.logs import offset_at, read_log
 from dms.orchestrator.errors import NothingToRead
 from dms.orchestrator.messages import AllocationLogsReply
+from dms.orchestrator.state import AllocationRecord
 from dms.types.ids import EnsembleID
 
 COMPLETE = ".complete"
-"""Lies beside logs that were copied after the end: nothing will be added to them."""
+"""Lies beside logs that were copied after the end, and says of which run they are: nothing will be added to them."""
 MAX_PIECE_BYTES = 512 * 1024
 MAX_COPY_BYTES = 96 * 1024 * 1024
 """Of one log; executors keep less (:mod:`dms.executor.detached`)."""
@@ -44,14 +45,18 @@ class LogShelf:
                 raise NothingToRead(f"there are no logs of {name!r}")
         return self.directory / ensemble / key
 
-    def is_complete(self, ensemble: EnsembleID, key: str) -> bool:
-        """Whether the logs here are all that there will ever be."""
-        return (self.folder(ensemble, key) / COMPLETE).exists()
+    def is_complete(self, ensemble: EnsembleID, record: AllocationRecord) -> bool:
+        """Whether the logs here are all that there will ever be. Those of an earlier attempt, elsewhere, do not count."""
+        try:
+            said = (self.folder(ensemble, record.key) / COMPLETE).read_text()
+        except FileNotFoundError:
+            return False
+        return said in ("", _run_of(record))  # older marks say nothing
 
-    async def mark_complete(self, ensemble: EnsembleID, key: str) -> None:
+    async def mark_complete(self, ensemble: EnsembleID, record: AllocationRecord) -> None:
         """Note that they are; on disk when this returns, as the provider may forget them from then on."""
-        folder = self.folder(ensemble, key)
-        await trio.to_thread.run_sync(_mark, folder, self.directory)
+        folder = self.folder(ensemble, record.key)
+        await trio.to_thread.run_sync(_mark, folder, self.directory, _run_of(record))
 
     async def read(
         self, ensemble: EnsembleID, key: str, stream: str, offset: int, max_bytes: int
@@ -107,8 +112,17 @@ class LogCopy:
         return self._directory / f".{self._name(start)}.partial"
 
 
-def _mark(folder: Path, top: Path) -> None:
-    (folder / COMPLETE).touch(mode=0o600)
+def _run_of(record: AllocationRecord) -> str:
+    """What tells the attempts to run an allocation apart: on which actor, and which execution of it."""
+    return f"{record.handle.id.pub if record.handle else ''} {record.execution}"
+
+
+def _mark(folder: Path, top: Path, text: str) -> None:
+    partial = folder / f"{COMPLETE}.partial"
+    partial.write_text(text)
+    partial.chmod(0o600)
+    _sync(partial)
+    partial.replace(folder / COMPLETE)
     for directory in (folder, folder.parent, top):
         _sync(directory)
 

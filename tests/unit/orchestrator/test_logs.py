@@ -4,17 +4,55 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dms.actor.handle import Address, Handle
 from dms.executor.detached import LogFile
 from dms.executor.logs import LOST
-from dms.orchestrator.logs import MAX_GAPS, MAX_OFFSET, MAX_PIECE_BYTES, LogCopy, LogShelf, read_piece
+from dms.identity.ids import DID, ActorID
+from dms.identity.keys import generate_key
+from dms.orchestrator.logs import COMPLETE, MAX_GAPS, MAX_OFFSET, MAX_PIECE_BYTES, LogCopy, LogShelf, read_piece
 from dms.orchestrator.messages import AllocationLogsReply
-from dms.types.ids import EnsembleID
+from dms.orchestrator.state import AllocationRecord
+from dms.types.ids import AllocationID, EnsembleID, PeerID
 
 ENSEMBLE = EnsembleID("e" * 64)
+
+
+RECORD = AllocationRecord(
+    id=AllocationID("a"),
+    node_id="n1",
+    name="a",
+    type="task",
+    handle=Handle(id=ActorID.of(generate_key().public), did=DID(), addr=Address(host=PeerID("p"), inbox="a")),
+)
+
+
+async def test_the_logs_of_an_attempt_elsewhere_are_not_those_of_the_one_that_counts(tmp_path: Path) -> None:
+    """Found by simulation, seed 49: a start that failed on one machine left an empty log, and that of the run that
+    followed on another was never fetched."""
+    shelf = LogShelf(tmp_path)
+    shelf.folder(ENSEMBLE, RECORD.key).mkdir(parents=True)
+    await shelf.mark_complete(ENSEMBLE, RECORD)
+    elsewhere = Handle(id=ActorID.of(generate_key().public), did=DID(), addr=Address(host=PeerID("q"), inbox="a"))
+    assert not shelf.is_complete(ENSEMBLE, msgspec.structs.replace(RECORD, handle=elsewhere))
+    assert not shelf.is_complete(ENSEMBLE, msgspec.structs.replace(RECORD, execution=2))
+    assert not shelf.is_complete(ENSEMBLE, msgspec.structs.replace(RECORD, handle=None))
+    again = msgspec.structs.replace(RECORD, execution=2)
+    await shelf.mark_complete(ENSEMBLE, again)
+    assert shelf.is_complete(ENSEMBLE, again)
+    assert not shelf.is_complete(ENSEMBLE, RECORD)
+
+
+async def test_marks_of_earlier_versions_say_nothing_and_count(tmp_path: Path) -> None:
+    shelf = LogShelf(tmp_path)
+    folder = shelf.folder(ENSEMBLE, RECORD.key)
+    folder.mkdir(parents=True)
+    (folder / COMPLETE).touch()
+    assert shelf.is_complete(ENSEMBLE, RECORD)
 
 
 async def test_what_is_complete_is_read_from_here(tmp_path: Path) -> None:
@@ -22,9 +60,9 @@ async def test_what_is_complete_is_read_from_here(tmp_path: Path) -> None:
     folder = shelf.folder(ENSEMBLE, "n1.a")
     folder.mkdir(parents=True)
     (folder / "stdout.log").write_bytes(b"0123456789")
-    assert not shelf.is_complete(ENSEMBLE, "n1.a")
-    await shelf.mark_complete(ENSEMBLE, "n1.a")
-    assert shelf.is_complete(ENSEMBLE, "n1.a")
+    assert not shelf.is_complete(ENSEMBLE, RECORD)
+    await shelf.mark_complete(ENSEMBLE, RECORD)
+    assert shelf.is_complete(ENSEMBLE, RECORD)
     piece = await shelf.read(ENSEMBLE, "n1.a", "stdout", 3, 4)
     assert (piece.data, piece.offset, piece.next_offset, piece.total_size, piece.eof) == (b"3456", 3, 7, 10, False)
     rest = await shelf.read(ENSEMBLE, "n1.a", "stdout", 7, 100)
