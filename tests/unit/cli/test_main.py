@@ -183,7 +183,7 @@ def test_an_unknown_shell_is_bad_input(nunet: Nunet) -> None:
         ("nunet get ", ["deployments", "allocations", "resources"]),
         ("nunet --re", ["--rest-addr", "--rest-port"]),
         ("nunet deploy --id", ["--id-only"]),
-        ("nunet actor cmd /dms/node/deployment/s", ["/dms/node/deployment/status", "/dms/node/deployment/shutdown"]),
+        ("nunet actor cmd /dms/node/deployment/sh", ["/dms/node/deployment/shutdown"]),
     ],
 )
 def test_words_are_completed(
