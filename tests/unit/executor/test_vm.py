@@ -330,7 +330,7 @@ async def test_who_waits_for_a_command_learns_of_the_end(bench: Bench) -> None:
 
         async def ask() -> None:
             with pytest.raises(NotRunning, match="the machine has ended"):
-                await bench.executor.exec(ID, ("sh", "-c", f"touch {asked}; sleep 1000"))
+                await bench.executor.exec(ID, ("sh", "-c", f"touch {asked}; exec sleep 20"))
 
         nursery.start_soon(ask)
         await until(asked.exists)
