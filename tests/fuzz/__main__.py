@@ -21,6 +21,7 @@ def main() -> int:
     """Prints a line per target; 1 when something was found."""
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
     parser.add_argument("--seconds", type=float, default=60.0, help="for all targets together (default 60)")
+    parser.add_argument("--inputs", type=int, default=None, help="stop a target after so many, before its time is over")
     parser.add_argument("--target", action="append", choices=sorted(TARGETS), help="only this one; may be repeated")
     parser.add_argument("--seed", type=int, default=None, help="repeat a run, as far as time allows")
     parser.add_argument("--keep", action="store_true", help="add what led somewhere new to the corpus")
@@ -34,7 +35,10 @@ def main() -> int:
     for name in names:
         target = TARGETS[name]
         report = runner.run(
-            target, random.Random(f"{seed}/{name}"), _until(options.seconds / len(names)), runner.inputs_of(target)
+            target,
+            random.Random(f"{seed}/{name}"),
+            _until(options.seconds / len(names), options.inputs),
+            runner.inputs_of(target),
         )
         runner.keep(report, interesting=options.keep)
         print(
@@ -48,9 +52,9 @@ def main() -> int:
     return 1 if found else 0
 
 
-def _until(seconds: float) -> Callable[[int], bool]:
+def _until(seconds: float, inputs: int | None) -> Callable[[int], bool]:
     end_s = time.monotonic() + seconds
-    return lambda _: time.monotonic() < end_s
+    return lambda runs: (inputs is None or runs < inputs) and time.monotonic() < end_s
 
 
 if __name__ == "__main__":
