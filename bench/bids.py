@@ -32,7 +32,7 @@ from dms.identity.ids import did_of
 from dms.node.bidding import Bidder, Offerings
 from dms.node.public import PublicBehaviours
 from dms.orchestrator import messages as m
-from dms.orchestrator.state import Phase
+from dms.orchestrator.lifecycle.state import Phase
 from dms.testing.actors import key_of, security_of
 from dms.testing.nodes import ENGINE, FOUR_CORES, Cluster, ensemble
 from dms.types.ids import Capability

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from dms.allocation.machine import AllocationState
-from dms.orchestrator.state import AllocationRecord, DeploymentState, Phase
+from dms.orchestrator.lifecycle.state import AllocationRecord, DeploymentState, Phase
 from dms.resources.arithmetic import add
 from dms.testing.nodes import SimulatedNode
 

@@ -10,10 +10,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from dms.ensemble.config import EnsembleConfig
-from dms.orchestrator.events import Event
 from dms.orchestrator.journal import DeploymentRecord, Journal
-from dms.orchestrator.machine import step
-from dms.orchestrator.state import DeploymentState
+from dms.orchestrator.lifecycle.events import Event
+from dms.orchestrator.lifecycle.machine import step
+from dms.orchestrator.lifecycle.state import DeploymentState
 from dms.types import gojson
 from dms.types.ids import EnsembleID
 

@@ -18,15 +18,15 @@ from dms.actor.behaviour import Message
 from dms.ensemble.config import EnsembleConfig, Requirements
 from dms.node.bidding import Bidder, Offerings
 from dms.orchestrator import messages as m
-from dms.orchestrator.assignment import assign
-from dms.orchestrator.bid import Bid, BidMessage, PriceBid, sign_bid
-from dms.orchestrator.bids import KEEP_S, MAX_BIDS_PER_NODE, MAX_NOTES, BidBook, collect_bids
-from dms.orchestrator.context import Context
+from dms.orchestrator.bidding.asking import Context
+from dms.orchestrator.bidding.assignment import assign
+from dms.orchestrator.bidding.bid import Bid, BidMessage, PriceBid, sign_bid
+from dms.orchestrator.bidding.bids import KEEP_S, MAX_BIDS_PER_NODE, MAX_NOTES, BidBook, collect_bids
+from dms.orchestrator.bidding.wishes import wishes_of
 from dms.orchestrator.errors import InvalidDeployment
-from dms.orchestrator.machine import BID_WINDOW_S, begin
+from dms.orchestrator.lifecycle.machine import BID_WINDOW_S, begin
+from dms.orchestrator.lifecycle.state import Phase
 from dms.orchestrator.matching import Unmatched
-from dms.orchestrator.state import Phase
-from dms.orchestrator.wishes import wishes_of
 from dms.resources.declared import declared
 from dms.testing.actors import World, wall_clock_ns
 from dms.testing.hardware import FixedMachine

@@ -11,8 +11,8 @@ from dms.actor.actor import Actor
 from dms.ensemble.config import EdgeConfig, EnsembleConfig
 from dms.node.edges import PROTOCOL
 from dms.orchestrator import messages as m
-from dms.orchestrator.edge_messages import EDGE, EdgeReply, EdgeRequest
-from dms.orchestrator.state import Phase
+from dms.orchestrator.bidding.edge_messages import EDGE, EdgeReply, EdgeRequest
+from dms.orchestrator.lifecycle.state import Phase
 from dms.testing.actors import key_of
 from dms.testing.nodes import FOUR_CORES, Cluster, SimulatedNode, ensemble
 from dms.types.ids import EnsembleID, PeerID

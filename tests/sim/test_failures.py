@@ -12,7 +12,7 @@ from dms.executor.errors import InvalidEngineSpec, StartFailed
 from dms.executor.protocol import EndReason
 from dms.node import payloads as p
 from dms.orchestrator.journal import Journal
-from dms.orchestrator.state import Phase
+from dms.orchestrator.lifecycle.state import Phase
 from dms.testing.executor import Script
 from dms.testing.nodes import FOUR_CORES, GIB, Cluster, ensemble, until
 from dms.types.resources import CPU, RAM, Disk, Resources

@@ -11,7 +11,7 @@ from trio.testing import MockClock
 from dms.ensemble.config import EnsembleConfig
 from dms.node.payloads import Hello
 from dms.orchestrator.errors import NothingToRead
-from dms.orchestrator.state import Phase
+from dms.orchestrator.lifecycle.state import Phase
 from dms.testing.nodes import FOUR_CORES, Cluster, ensemble, until
 from dms.types.ids import Capability
 

@@ -6,7 +6,7 @@ from msgspec.structs import replace
 from trio.testing import MockClock
 
 from dms.ensemble.config import EnsembleConfig
-from dms.orchestrator.state import Phase
+from dms.orchestrator.lifecycle.state import Phase
 from dms.testing.nodes import FOUR_CORES, Cluster, ensemble
 
 

@@ -7,7 +7,7 @@ import trio
 from trio.testing import MockClock
 
 from dms.ensemble.config import LocationConstraints
-from dms.orchestrator.state import Phase
+from dms.orchestrator.lifecycle.state import Phase
 from dms.testing.executor import Script
 from dms.testing.nodes import FOUR_CORES, Cluster, ensemble
 from dms.types.resources import Location

@@ -8,7 +8,7 @@ from trio.testing import MockClock
 
 from dms.ensemble.config import EnsembleConfig
 from dms.node import payloads as p
-from dms.orchestrator.state import Phase
+from dms.orchestrator.lifecycle.state import Phase
 from dms.testing.executor import Script
 from dms.testing.nodes import DEPLOY_TIMEOUT_S, FOUR_CORES, Cluster, SimulatedNode, ensemble
 from dms.types.ids import EnsembleID

@@ -9,7 +9,7 @@ from trio.testing import MockClock
 from dms.actor.health import HEALTH_CHECK, REGISTER, HealthReply
 from dms.executor.errors import StartFailed
 from dms.executor.protocol import ExecOutput
-from dms.orchestrator.state import Phase
+from dms.orchestrator.lifecycle.state import Phase
 from dms.testing.executor import Script
 from dms.testing.nodes import FOUR_CORES, Cluster, ensemble, until
 from dms.types.ids import AllocationID, EnsembleID

@@ -8,9 +8,9 @@ from trio.testing import MockClock
 
 from dms.ensemble.config import EnsembleConfig
 from dms.node.schedules import NewSchedule, NewScheduleReply, ScheduleInfo, ScheduleRequest, SchedulesReply
+from dms.orchestrator.lifecycle.state import Phase
 from dms.orchestrator.messages import Reply
-from dms.orchestrator.schedule import KEPT
-from dms.orchestrator.state import Phase
+from dms.orchestrator.scheduling.schedule import KEPT
 from dms.testing.executor import Script
 from dms.testing.nodes import FOUR_CORES, Cluster, SimulatedNode, ensemble
 

@@ -8,8 +8,8 @@ from trio.testing import MockClock
 
 from dms.executor.errors import StartFailed
 from dms.node import payloads as p
+from dms.orchestrator.lifecycle.state import Phase
 from dms.orchestrator.messages import Reply
-from dms.orchestrator.state import Phase
 from dms.testing.executor import Script
 from dms.testing.nodes import FOUR_CORES, Cluster, ensemble, until
 

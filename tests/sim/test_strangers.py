@@ -16,7 +16,7 @@ from dms.allocation import messages as allocation_messages
 from dms.identity.ids import ActorID
 from dms.node import payloads as p
 from dms.orchestrator import messages as m
-from dms.orchestrator.state import Phase
+from dms.orchestrator.lifecycle.state import Phase
 from dms.testing.actors import key_of
 from dms.testing.nodes import FOUR_CORES, Cluster, SimulatedNode, UserClient, ensemble, full_id
 from dms.types import gojson

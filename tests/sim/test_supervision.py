@@ -12,7 +12,7 @@ from trio.testing import MockClock
 
 from dms.ensemble.config import EnsembleConfig
 from dms.executor.protocol import ExecOutput
-from dms.orchestrator.state import Phase
+from dms.orchestrator.lifecycle.state import Phase
 from dms.testing.executor import Script
 from dms.testing.nodes import FOUR_CORES, Cluster, SimulatedNode, ensemble
 from dms.testing.nodes import until as until_often

@@ -11,7 +11,7 @@ import pytest
 from trio.testing import MockClock
 
 from dms.node.hosting import HostingOptions
-from dms.orchestrator.state import Phase
+from dms.orchestrator.lifecycle.state import Phase
 from dms.storage.errors import TransferFailed
 from dms.storage.prepare import VolumeRequest, Volumes
 from dms.storage.service import StorageOptions, open_volumes

@@ -27,8 +27,8 @@ from dms.executor.protocol import ExecOutput
 from dms.node import payloads as p
 from dms.node.hosting import HostingOptions
 from dms.node.node import Node
+from dms.orchestrator.lifecycle.state import DeploymentState
 from dms.orchestrator.messages import Reply
-from dms.orchestrator.state import DeploymentState
 from dms.testing.determinism import repeatable
 from dms.testing.disk import LossyDisk, current_disk
 from dms.testing.executor import Script

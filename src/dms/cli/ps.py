@@ -33,7 +33,7 @@ def ps(
     """
     from dms.cli.session import Session
     from dms.node.payloads import ListRequest
-    from dms.orchestrator.state import Phase
+    from dms.orchestrator.lifecycle.state import Phase
 
     states = () if everything else tuple(phase.value for phase in Phase if phase.value not in ENDED)
     request = ListRequest(metadata=metadata_filter(filters), limit=limit, offset=offset, status=states, sort_by=sort)

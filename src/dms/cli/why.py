@@ -12,7 +12,7 @@ from dms.cli.options import Context, DeploymentID, Format, Output
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from dms.orchestrator.why import Report
+    from dms.orchestrator.explaining.why import Report
 
 _PEER = re.compile(r"\b(?:12D3Koo|Qm)\w{30,}")
 COLUMNS = ("NODE", "PEER", "RULE", "WHY")

@@ -23,10 +23,10 @@ from dms.node.telling import Teller
 from dms.node.worklog import WorkLog
 from dms.observe import get_logger
 from dms.orchestrator import messages
-from dms.orchestrator.bid import MAX_PRICES, PriceBid, TimeBid, sign_bid
-from dms.orchestrator.node_names import NodeNames
-from dms.orchestrator.sampling import delay_s, draw, network_size, share
-from dms.orchestrator.wishes import member_part
+from dms.orchestrator.bidding.bid import MAX_PRICES, PriceBid, TimeBid, sign_bid
+from dms.orchestrator.bidding.node_names import NodeNames
+from dms.orchestrator.bidding.sampling import delay_s, draw, network_size, share
+from dms.orchestrator.bidding.wishes import member_part
 from dms.resources.arithmetic import check, fits
 from dms.resources.capability import Connectivity, HardwareCapability, Locality, StorageUnit, Time
 from dms.resources.capability import check as check_capability

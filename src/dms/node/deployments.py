@@ -19,7 +19,7 @@ from dms.node.usage import usage_of
 from dms.orchestrator.deployments import Deployments
 from dms.orchestrator.journal import DeploymentRecord
 from dms.orchestrator.messages import Reply
-from dms.orchestrator.queueing import is_queued
+from dms.orchestrator.scheduling.queueing import is_queued
 from dms.types.errors import BadInput, DMSError
 
 NAMESPACE = "/dms/node/deployment"

@@ -27,8 +27,8 @@ from dms.node.bidding import Bidder
 from dms.node.errors import EdgeUnmeasured, InvalidRequest, NoBid
 from dms.node.reservations import check_ensemble_id
 from dms.observe import get_logger
-from dms.orchestrator.bid import verify_bid
-from dms.orchestrator.edge_messages import EDGE, EdgeReply, EdgeRequest
+from dms.orchestrator.bidding.bid import verify_bid
+from dms.orchestrator.bidding.edge_messages import EDGE, EdgeReply, EdgeRequest
 from dms.types import gojson
 from dms.types.errors import DMSError
 from dms.types.gojson import Wire

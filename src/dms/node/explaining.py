@@ -14,12 +14,12 @@ from dms.ensemble.arrival import decode_ensemble
 from dms.ensemble.changes import Changes
 from dms.ensemble.ids import new_ensemble_id
 from dms.node.finding import find_deployment
+from dms.orchestrator.bidding.heard import ANY_NODE, Heard, heard_in
 from dms.orchestrator.deployments import Deployments, check_deployable
 from dms.orchestrator.errors import DeploymentNotRunning
-from dms.orchestrator.heard import ANY_NODE, Heard, heard_in
+from dms.orchestrator.explaining.planning import Plan, Planner, running_version
+from dms.orchestrator.explaining.why import MAX_PEERS, PLACING, Evidence, NodeReasons, Report, explain_state
 from dms.orchestrator.journal import DeploymentRecord
-from dms.orchestrator.planning import Plan, Planner, running_version
-from dms.orchestrator.why import MAX_PEERS, PLACING, Evidence, NodeReasons, Report, explain_state
 from dms.store import JournalEntry
 from dms.types import gojson
 from dms.types.errors import BadJSON, DMSError

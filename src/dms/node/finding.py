@@ -5,7 +5,7 @@ from __future__ import annotations
 from dms.orchestrator.deployments import Deployments
 from dms.orchestrator.errors import DeploymentNotFound
 from dms.orchestrator.journal import DeploymentRecord
-from dms.orchestrator.state import AllocationRecord
+from dms.orchestrator.lifecycle.state import AllocationRecord
 from dms.types.errors import BadInput, NotFound
 
 MIN_PREFIX = 4

@@ -13,9 +13,9 @@ from dms.orchestrator.deployment import Deployment
 from dms.orchestrator.deployments import Deployments
 from dms.orchestrator.errors import DeploymentNotRunning
 from dms.orchestrator.journal import DeploymentRecord
+from dms.orchestrator.lifecycle.state import AllocationRecord
 from dms.orchestrator.messages import Health, ResourceUsage
-from dms.orchestrator.queueing import is_queued
-from dms.orchestrator.state import AllocationRecord
+from dms.orchestrator.scheduling.queueing import is_queued
 from dms.types.errors import DMSError
 
 

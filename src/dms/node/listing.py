@@ -8,7 +8,7 @@ from typing import Any
 
 from dms.node import payloads as p
 from dms.orchestrator.journal import DeploymentRecord
-from dms.orchestrator.state import PHASE_NUMBERS, Phase
+from dms.orchestrator.lifecycle.state import PHASE_NUMBERS, Phase
 from dms.types.errors import BadInput
 from dms.types.units import parse_duration_ns
 

@@ -9,7 +9,7 @@ from dms.actor.behaviour import Message
 from dms.node.finding import find_allocation, find_deployment
 from dms.node.payloads import LogJobReply, LogJobRequest
 from dms.orchestrator.deployments import Deployments
-from dms.orchestrator.log_jobs import LogJob, LogJobs
+from dms.orchestrator.logs.jobs import LogJob, LogJobs
 from dms.types.ids import EnsembleID
 
 NAMESPACE = "/dms/node/deployment/logs/async"

@@ -41,11 +41,11 @@ from dms.node.volumes import VolumeBehaviours
 from dms.observe import get_logger
 from dms.orchestrator.deployments import Deployments
 from dms.orchestrator.journal import Journal
-from dms.orchestrator.log_jobs import LogJobs
-from dms.orchestrator.logs import LogShelf
+from dms.orchestrator.logs.finding import LogShelf
+from dms.orchestrator.logs.jobs import LogJobs
 from dms.orchestrator.messages import BID_REQUEST_TOPIC
-from dms.orchestrator.schedules import Schedules
-from dms.orchestrator.supervision import LIVENESS_TIMEOUT_S
+from dms.orchestrator.scheduling.schedules import Schedules
+from dms.orchestrator.supervision.supervisor import LIVENESS_TIMEOUT_S
 from dms.resources.benchmark import measure
 from dms.resources.benchmarks import Benchmarks
 from dms.resources.capability import HardwareCapability

@@ -28,7 +28,7 @@ from dms.node.telling import Teller
 from dms.node.worklog import WorkLog
 from dms.observe import get_logger
 from dms.orchestrator import messages
-from dms.orchestrator.logs import MAX_PIECE_BYTES, read_piece
+from dms.orchestrator.logs.finding import MAX_PIECE_BYTES, read_piece
 from dms.resources.capability import HardwareCapability
 from dms.resources.manager import ResourceManager
 from dms.resources.ports import PortAllocator

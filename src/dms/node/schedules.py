@@ -12,8 +12,8 @@ from dms.actor.behaviour import Message
 from dms.ensemble.arrival import decode_ensemble
 from dms.node.listing import rfc3339
 from dms.orchestrator.messages import Reply
-from dms.orchestrator.schedule import Overlap, Schedule
-from dms.orchestrator.schedules import Schedules
+from dms.orchestrator.scheduling.schedule import Overlap, Schedule
+from dms.orchestrator.scheduling.schedules import Schedules
 from dms.tasks import Missed
 from dms.types.errors import BadInput, DMSError
 from dms.types.gojson import Wire

@@ -17,7 +17,7 @@ from dms.capability.paths import any_implies
 from dms.identity.ids import NO_DID
 from dms.node.reasons import Reason, Rule
 from dms.orchestrator import messages
-from dms.orchestrator.refusals import MAX_GROUPS, MAX_NODES, RefusalMessage, Refusals, RefusedNodes
+from dms.orchestrator.bidding.refusals import MAX_GROUPS, MAX_NODES, RefusalMessage, Refusals, RefusedNodes
 from dms.types.ids import Capability, PeerID
 
 DEPLOYMENT: Final = "/dms/deployment"

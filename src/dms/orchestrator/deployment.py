@@ -24,11 +24,14 @@ from dms.ensemble.config import EnsembleConfig
 from dms.identity.ids import DID, did_of
 from dms.observe import get_logger
 from dms.orchestrator import effects, messages
-from dms.orchestrator.bids import BidBook, collect_bids
-from dms.orchestrator.context import Context
-from dms.orchestrator.edges import measure_edges
+from dms.orchestrator.bidding.asking import Context
+from dms.orchestrator.bidding.bids import BidBook, collect_bids
+from dms.orchestrator.bidding.edges import measure_edges
+from dms.orchestrator.bidding.heard import heard_from
 from dms.orchestrator.errors import DeploymentNotRunning, NotAllocated, NothingToRead
-from dms.orchestrator.events import (
+from dms.orchestrator.explaining.why import PLACING, Evidence, explain_state
+from dms.orchestrator.journal import DeploymentRecord, Journal, changes
+from dms.orchestrator.lifecycle.events import (
     Allocate,
     AllocatesDone,
     AllocationEnded,
@@ -60,16 +63,13 @@ from dms.orchestrator.events import (
     StartsDone,
     Supervise,
 )
-from dms.orchestrator.heard import heard_from
-from dms.orchestrator.journal import DeploymentRecord, Journal, changes
-from dms.orchestrator.logs import LogShelf
-from dms.orchestrator.machine import resume, step
-from dms.orchestrator.peer_watch import PeerWatch
-from dms.orchestrator.queueing import Turnstile
-from dms.orchestrator.recovery import can_restart
-from dms.orchestrator.state import AllocationRecord, DeploymentState, Phase, Stage
-from dms.orchestrator.supervision import LIVENESS_TIMEOUT_S, Supervision
-from dms.orchestrator.why import PLACING, Evidence, explain_state
+from dms.orchestrator.lifecycle.machine import resume, step
+from dms.orchestrator.lifecycle.recovery import can_restart
+from dms.orchestrator.lifecycle.state import AllocationRecord, DeploymentState, Phase, Stage
+from dms.orchestrator.logs.finding import LogShelf
+from dms.orchestrator.scheduling.queueing import Turnstile
+from dms.orchestrator.supervision.peer_watch import PeerWatch
+from dms.orchestrator.supervision.supervisor import LIVENESS_TIMEOUT_S, Supervision
 from dms.types import gojson
 from dms.types.errors import DMSError
 from dms.types.ids import Capability, EnsembleID

@@ -31,14 +31,14 @@ from dms.orchestrator.errors import (
     NothingToRead,
 )
 from dms.orchestrator.journal import DeploymentRecord, Journal, JournalEntry
-from dms.orchestrator.logs import LogShelf
-from dms.orchestrator.machine import begin
+from dms.orchestrator.lifecycle.machine import begin
+from dms.orchestrator.lifecycle.state import DeploymentState, Phase
+from dms.orchestrator.logs.finding import LogShelf
 from dms.orchestrator.messages import AllocationLogsReply
-from dms.orchestrator.peer_watch import PeerWatch
-from dms.orchestrator.queueing import Turnstile, check_room, hopeless
-from dms.orchestrator.state import DeploymentState, Phase
-from dms.orchestrator.supervision import LIVENESS_TIMEOUT_S
-from dms.orchestrator.terms import MAX_QUEUE_S, MAX_RUN_S, Terms
+from dms.orchestrator.scheduling.queueing import Turnstile, check_room, hopeless
+from dms.orchestrator.scheduling.terms import MAX_QUEUE_S, MAX_RUN_S, Terms
+from dms.orchestrator.supervision.peer_watch import PeerWatch
+from dms.orchestrator.supervision.supervisor import LIVENESS_TIMEOUT_S
 from dms.tasks import At, Retry, Scheduler, TaskID
 from dms.types.errors import DMSError
 from dms.types.ids import EnsembleID, PeerID
@@ -106,7 +106,7 @@ class Deployments:
     ) -> EnsembleID:
         """Accept an ensemble; returns once that is on disk. ``expiry_ns`` is when the user's patience ends, ``owner`` the
         DID of the user, ``only_peers`` those that are asked for bids, everybody if there are none; for the rest see
-        :class:`~dms.orchestrator.terms.Terms`.
+        :class:`~dms.orchestrator.scheduling.terms.Terms`.
 
         :raises InvalidDeployment: it cannot be deployed, with the first reason.
         :raises DeploymentTooShort: less than 59 s were given.

@@ -21,13 +21,13 @@ from dms.ensemble.requirements import (
     start_layers,
 )
 from dms.orchestrator import messages
-from dms.orchestrator.bid import Bid
-from dms.orchestrator.context import Context
+from dms.orchestrator.bidding.asking import Context
+from dms.orchestrator.bidding.bid import Bid
 from dms.orchestrator.errors import NothingToRead
-from dms.orchestrator.events import Allocated, Committed, Started
-from dms.orchestrator.logs import LogCopy
-from dms.orchestrator.state import AllocationRecord, DeploymentState
-from dms.orchestrator.strategies import is_restartable
+from dms.orchestrator.lifecycle.events import Allocated, Committed, Started
+from dms.orchestrator.lifecycle.state import AllocationRecord, DeploymentState
+from dms.orchestrator.lifecycle.strategies import is_restartable
+from dms.orchestrator.logs.finding import LogCopy
 from dms.types import gojson
 from dms.types.errors import DMSError
 from dms.types.ids import PeerID

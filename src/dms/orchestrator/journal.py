@@ -10,8 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from dms.ensemble.config import EnsembleConfig
-from dms.orchestrator.bids import describe_bid
-from dms.orchestrator.events import (
+from dms.orchestrator.bidding.bids import describe_bid
+from dms.orchestrator.bidding.measured import describe_pair
+from dms.orchestrator.lifecycle.events import (
     AllocatesDone,
     AllocationEnded,
     Begun,
@@ -35,8 +36,7 @@ from dms.orchestrator.events import (
     ShutdownRequested,
     StartsDone,
 )
-from dms.orchestrator.measured import describe_pair
-from dms.orchestrator.state import DeploymentState
+from dms.orchestrator.lifecycle.state import DeploymentState
 from dms.store import DeploymentJournal, Documents, JournalEntry, Session, Store
 from dms.store.schema import deployment_journal, ensembles
 from dms.store.schema import deployments as table

@@ -83,7 +83,7 @@ class NodeRequest(Wire):
     capability: HardwareCapability | None = msgspec.field(name="Capability", default=None)
     """Ours: what else the machine must have or be; what is empty asks for nothing."""
     nodes: tuple[str, ...] | None = msgspec.field(name="Nodes", default=())
-    """Ours: further nodes that want just the same, as :func:`dms.orchestrator.node_names.compact` writes them."""
+    """Ours: further nodes that want just the same, as :func:`dms.orchestrator.bidding.node_names.compact` writes them."""
 
 
 class VersionedNodeRequest(Wire):
@@ -93,7 +93,7 @@ class VersionedNodeRequest(Wire):
 
 
 class Sampling(Wire):
-    """Who answers and when (:mod:`dms.orchestrator.sampling`): so many bidders are wanted of so many peers, 0 for all of
+    """Who answers and when (:mod:`dms.orchestrator.bidding.sampling`): so many bidders are wanted of so many peers, 0 for all of
     them; how often it was asked before; over which time answers are spread."""
 
     target: int = msgspec.field(name="Target", default=0)
@@ -110,7 +110,7 @@ class BidRequest(Wire, kw_only=True):
     request: tuple[VersionedNodeRequest, ...] | None = msgspec.field(name="Request")
     peer_exclusion: tuple[PeerID, ...] | None = msgspec.field(name="PeerExclusion", default=())
     wants_reasons: bool = msgspec.field(name="WantsReasons", default=False)
-    """Ours: whoever does not bid may say why (:mod:`dms.orchestrator.refusals`)."""
+    """Ours: whoever does not bid may say why (:mod:`dms.orchestrator.bidding.refusals`)."""
     is_dry_run: bool = msgspec.field(name="DryRun", default=False)
     """Ours: only asked to see who would bid; nothing will be committed."""
     sampling: Sampling | None = msgspec.field(name="Sampling", default=None)

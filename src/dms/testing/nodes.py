@@ -45,8 +45,8 @@ from dms.node.capability_file import AnchorKeeper, CapabilityFile, Unkept
 from dms.node.hosting import HostingOptions
 from dms.node.node import Node, NodeOptions
 from dms.node.revocation_spread import SpreadOptions
+from dms.orchestrator.lifecycle.state import DeploymentState, Phase
 from dms.orchestrator.messages import Reply
-from dms.orchestrator.state import DeploymentState, Phase
 from dms.store import Store
 from dms.testing.actors import EPOCH_NS, Organisation, key_of, security_of, wall_clock_ns
 from dms.testing.clock import ThreadsFirst

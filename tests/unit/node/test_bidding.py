@@ -18,6 +18,7 @@ from dms.ensemble.config import LocationConstraints
 from dms.identity.ids import ActorID, peer_id_of
 from dms.node.bidding import BID_LIFETIME_S, MAX_NODE_REQUESTS, Bidder, Offerings, refusal
 from dms.node.errors import InvalidRequest, NoBid
+from dms.orchestrator.bidding.sampling import draw, share
 from dms.orchestrator.messages import (
     BID,
     BidRequest,
@@ -27,7 +28,6 @@ from dms.orchestrator.messages import (
     Sampling,
     VersionedNodeRequest,
 )
-from dms.orchestrator.sampling import draw, share
 from dms.resources.capability import (
     KYC,
     Connectivity,

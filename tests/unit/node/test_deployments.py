@@ -14,8 +14,8 @@ from trio.testing import MockClock
 from dms.identity.ids import did_of
 from dms.node import payloads as p
 from dms.node.listing import parse_before, rfc3339
+from dms.orchestrator.lifecycle.state import Phase
 from dms.orchestrator.messages import Reply
-from dms.orchestrator.state import Phase
 from dms.testing.actors import EPOCH_NS
 from dms.testing.executor import Script
 from dms.testing.nodes import FOUR_CORES, Cluster, SimulatedNode, ensemble

@@ -16,7 +16,7 @@ from dms.node.doctor import DOCTOR_WORK, DoctorReply, DoctorRequest, who_is_admi
 from dms.node.node import NodeOptions
 from dms.node.reasons import Rule
 from dms.node.worklog import HeardRequest, RefusedHere, Stranger
-from dms.orchestrator.state import Phase
+from dms.orchestrator.lifecycle.state import Phase
 from dms.testing.actors import World
 from dms.testing.nodes import FOUR_CORES, Cluster, SimulatedNode, ensemble
 from dms.types.ids import EnsembleID, PeerID

@@ -12,7 +12,7 @@ from trio.testing import MockClock
 from dms.allocation.exec import LINGER_S
 from dms.identity.ids import did_of
 from dms.node.hosting import HostingOptions
-from dms.orchestrator.state import Phase
+from dms.orchestrator.lifecycle.state import Phase
 from dms.testing.nodes import FOUR_CORES, Cluster, SimulatedNode, UserClient, ensemble
 from dms.types.ids import EnsembleID
 

@@ -9,7 +9,7 @@ from trio.testing import MockClock
 from dms.ensemble.config import EnsembleConfig
 from dms.executor.errors import ExecutorError
 from dms.node.explaining import PlanReply, PlanRequest, WhyReply, WhyRequest
-from dms.orchestrator.state import Phase
+from dms.orchestrator.lifecycle.state import Phase
 from dms.testing.executor import Script
 from dms.testing.nodes import FOUR_CORES, Cluster, SimulatedNode, ensemble
 from dms.types.errors import DMSError

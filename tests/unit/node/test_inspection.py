@@ -8,7 +8,7 @@ import trio
 from trio.testing import MockClock
 
 from dms.executor.protocol import ExecutorStats
-from dms.orchestrator.state import Phase
+from dms.orchestrator.lifecycle.state import Phase
 from dms.testing.executor import Script
 from dms.testing.nodes import FOUR_CORES, Cluster, SimulatedNode, ensemble
 from dms.types.ids import EnsembleID

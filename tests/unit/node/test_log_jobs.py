@@ -11,10 +11,10 @@ import trio
 from trio.testing import MockClock
 
 from dms.orchestrator.errors import NothingToRead
-from dms.orchestrator.log_jobs import LogJobs, _write
-from dms.orchestrator.logs import LogShelf
+from dms.orchestrator.lifecycle.state import Phase
+from dms.orchestrator.logs.finding import LogShelf
+from dms.orchestrator.logs.jobs import LogJobs, _write
 from dms.orchestrator.messages import AllocationLogsReply
-from dms.orchestrator.state import Phase
 from dms.testing.executor import Script
 from dms.testing.nodes import FOUR_CORES, Cluster, SimulatedNode, ensemble
 from dms.types.errors import DMSError

@@ -8,7 +8,7 @@ import msgspec
 import trio
 from trio.testing import MockClock
 
-from dms.orchestrator.state import Phase
+from dms.orchestrator.lifecycle.state import Phase
 from dms.resources.benchmark import Benchmark
 from dms.resources.benchmarks import Benchmarks
 from dms.testing.hardware import EIGHT_CORES, FixedMachine

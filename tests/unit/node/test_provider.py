@@ -13,7 +13,7 @@ from dms.executor.detached import LogFile
 from dms.executor.logs import STDOUT_LOG, read_log
 from dms.node import payloads as p
 from dms.orchestrator import messages as m
-from dms.orchestrator.state import Phase
+from dms.orchestrator.lifecycle.state import Phase
 from dms.testing.actors import EPOCH_NS, key_of
 from dms.testing.executor import Script, ScriptedExecutor
 from dms.testing.hardware import FixedMachine

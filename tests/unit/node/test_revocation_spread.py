@@ -17,7 +17,7 @@ from dms.node.capability_payloads import CapReply, MissedReply, MissedRequest, T
 from dms.node.payloads import Hello
 from dms.node.revocation_spread import MISSED, SpreadOptions
 from dms.node.revocations import BUCKETS, DIGEST_BYTES, Limits
-from dms.orchestrator.state import Phase
+from dms.orchestrator.lifecycle.state import Phase
 from dms.testing.actors import MEMBER_CAPS, MEMBER_TOPICS, YEAR_NS, key_of, wall_clock_ns
 from dms.testing.nodes import FOUR_CORES, Cluster, SimulatedNode, ensemble
 from dms.types.errors import DMSError

@@ -12,8 +12,8 @@ from dms.actor.rates import Rate
 from dms.capability.token import Action, TokenList
 from dms.node.reasons import Reason, Rule
 from dms.node.telling import UNTOLD, Teller, refusal_message
+from dms.orchestrator.bidding.refusals import MAX_GROUPS, MAX_NODES, RefusalMessage
 from dms.orchestrator.messages import BID, BID_REQUEST, BID_REQUEST_TOPIC, BidRequest
-from dms.orchestrator.refusals import MAX_GROUPS, MAX_NODES, RefusalMessage
 from dms.testing.actors import World
 from dms.testing.nodes import FOUR_CORES, Cluster, ensemble
 from dms.types.ids import Capability, EnsembleID

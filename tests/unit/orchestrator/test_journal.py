@@ -8,16 +8,16 @@ from pathlib import Path
 import pytest
 
 from dms.ensemble.config import EnsembleConfig
-from dms.orchestrator.events import (
+from dms.orchestrator.journal import DeploymentRecord, Journal, StoredDeployment
+from dms.orchestrator.lifecycle.events import (
     AllocationEnded,
     Begun,
     BidsCollected,
     Event,
     ShutdownDone,
 )
-from dms.orchestrator.journal import DeploymentRecord, Journal, StoredDeployment
-from dms.orchestrator.machine import begin, step
-from dms.orchestrator.state import DeploymentState, Phase
+from dms.orchestrator.lifecycle.machine import begin, step
+from dms.orchestrator.lifecycle.state import DeploymentState, Phase
 from dms.store import Documents, Session, Store, StoreError
 from dms.store.schema import deployments, ensembles
 from dms.testing.nodes import ensemble

@@ -1,4 +1,4 @@
-"""The matching over bids as they come: what :mod:`dms.orchestrator.machine` asks."""
+"""The matching over bids as they come: what :mod:`dms.orchestrator.lifecycle.machine` asks."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
-from dms.orchestrator.bid import Bid, asked_price
+from dms.orchestrator.bidding.bid import Bid, asked_price
 from dms.orchestrator.matching.capacity import demand_for, shortage
 from dms.orchestrator.matching.instance import Problem
 from dms.orchestrator.matching.measurements import Measurements

@@ -1,0 +1,153 @@
+"""A dry run: what would become of an ensemble if it were deployed, or became the new version of what runs.
+
+Peers are asked for bids as always, told that it is a dry run, and nothing is reserved anywhere. What they have free may
+be gone a moment later: a plan is no promise.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+import msgspec
+import trio
+
+from dms.actor.actor import Actor
+from dms.ensemble.changes import Changes, Difference, changes_between, update_problems
+from dms.ensemble.config import EnsembleConfig
+from dms.ensemble.groups import expanded
+from dms.ensemble.problem import Problem
+from dms.orchestrator.bidding.asking import Context
+from dms.orchestrator.bidding.bids import BidBook, collect_bids
+from dms.orchestrator.bidding.heard import ANY_NODE, UNREACHABLE, Heard, PeerReason, heard_from
+from dms.orchestrator.explaining.why import Evidence, Report, place
+from dms.orchestrator.journal import DeploymentRecord
+from dms.orchestrator.lifecycle.machine import begin
+from dms.orchestrator.lifecycle.state import Phase
+from dms.types.ids import EnsembleID, PeerID
+
+MAX_PLANS = 4
+"""At once; more wait."""
+PLAN_TIME_S = 60.0
+NS_PER_S = 10**9
+RUNNING = (Phase.COMMITTING, Phase.PROVISIONING, Phase.RUNNING)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What was found. ``placed``: the nodes that would be placed; ``kept``: those that stay where they are.
+
+    ``report`` is ``None`` when no node needs a place.
+    """
+
+    changes: Changes
+    problems: tuple[Problem, ...] = ()
+    running: EnsembleID | None = None
+    placed: Mapping[str, PeerID] = field(default_factory=dict)
+    kept: Mapping[str, PeerID] = field(default_factory=dict)
+    report: Report | None = None
+
+    @property
+    def is_feasible(self) -> bool:
+        """Whether it could be carried out now, as far as is known."""
+        return not self.problems and (self.report is None or self.report.is_placed)
+
+
+def changes_to(config: EnsembleConfig, running: DeploymentRecord | None) -> Changes:
+    """What the ensemble changes in what runs; all of it is new if nothing does."""
+    if running is not None:
+        return changes_between(running.config, config)
+    v1 = expanded(config).v1
+    return Changes(Difference(added=tuple(v1.nodes)), Difference(added=tuple(v1.allocations)))
+
+
+def nodes_to_place(config: EnsembleConfig, changes: Changes) -> tuple[str, ...]:
+    """The nodes that need a place: new ones, and those that are not what they were, or what is on them is not."""
+    fresh = {*changes.nodes.added, *changes.nodes.changed}
+    altered = {*changes.allocations.added, *changes.allocations.changed}
+    nodes = expanded(config).v1.nodes
+    return tuple(name for name, node in nodes.items() if name in fresh or not altered.isdisjoint(node.allocations))
+
+
+def part_of(config: EnsembleConfig, names: Iterable[str]) -> EnsembleConfig:
+    """The ensemble with these nodes only, and the edges among them."""
+    v1, chosen = expanded(config).v1, set(names)
+    return EnsembleConfig(
+        v1=msgspec.structs.replace(
+            v1,
+            nodes={name: node for name, node in v1.nodes.items() if name in chosen},
+            edges=tuple(edge for edge in v1.edges if edge.s in chosen and edge.t in chosen),
+        )
+    )
+
+
+def running_version(records: Iterable[DeploymentRecord], config: EnsembleConfig) -> DeploymentRecord | None:
+    """The deployment of the same ensemble that runs, or is being started, the newest of several.
+
+    Ensembles have no name of their own: the ``name`` in the metadata tells which are the same, where both have none the
+    names of their nodes.
+    """
+    name, nodes = config.v1.metadata.get("name", ""), set(expanded(config).v1.nodes)
+    found = None
+    for record in records:
+        if record.state.phase not in RUNNING:
+            continue
+        theirs = record.config.v1.metadata.get("name", "")
+        is_same = theirs == name if name or theirs else set(expanded(record.config).v1.nodes) == nodes
+        if is_same and (found is None or record.state.created_ns >= found.state.created_ns):
+            found = record
+    return found
+
+
+class Planner:
+    """Makes plans for one node, a few at a time."""
+
+    def __init__(self, root: Actor, new_id: Callable[[], EnsembleID]) -> None:
+        self._root = root
+        self._new_id = new_id
+        self._limit = trio.CapacityLimiter(MAX_PLANS)
+
+    async def plan(self, config: EnsembleConfig, running: DeploymentRecord | None) -> Plan:
+        """Ask for bids for whatever needs a place, and see. Takes a round of bids, at most; the ensemble must be valid."""
+        changes = changes_to(config, running)
+        problems = update_problems(running.config, config) if running is not None else ()
+        names = nodes_to_place(config, changes)
+        of, kept = None, {}
+        if running is not None:
+            of, kept = running.id, _kept(running, set(expanded(config).v1.nodes) - set(names))
+        if not names:
+            return Plan(changes, problems, of, kept=kept)
+        part = part_of(config, names)
+        async with self._limit:
+            evidence = await self._ask(part)
+        report, placed = place(part, evidence)
+        return Plan(changes, problems, of, placed, kept, report)
+
+    async def _ask(self, config: EnsembleConfig) -> Evidence:
+        """One round of bids, by an actor that lives as long as that."""
+        ensemble = self._new_id()
+        unreachable = Heard()
+
+        async def note(kind: str, detail: dict[str, object]) -> None:
+            if kind == "peer_unreachable":
+                peer = PeerID(str(detail["peer"]))
+                unreachable.add(ANY_NODE, PeerReason(peer=peer, rule=UNREACHABLE, text=str(detail["reason"])))
+
+        actor = self._root.prepare_child(ensemble)
+        await self._root.start_child(actor)
+        try:
+            context = Context(ensemble, config, actor, note, is_dry_run=True)
+            now_ns = actor.security.now_ns()
+            state = begin(ensemble, config, now_ns=now_ns, deadline_ns=now_ns + int(PLAN_TIME_S * NS_PER_S))
+            bids = await collect_bids(context, state, secrets.token_hex(12), BidBook())
+        finally:
+            actor.stop()
+        heard = heard_from(context.hearing)
+        for reason in unreachable.about(ANY_NODE).values():
+            heard.add(ANY_NODE, reason)
+        return Evidence(bids=bids, heard=heard, excluded=frozenset(config.v1.exclude_peers))
+
+
+def _kept(running: DeploymentRecord, names: set[str]) -> dict[str, PeerID]:
+    return {node: bid.peer for node, bid in running.state.assignment.items() if node in names}

@@ -1,0 +1,5 @@
+"""Output of allocations, wherever they ran.
+
+:mod:`~dms.orchestrator.logs.finding`  asks the providers, past and present
+:mod:`~dms.orchestrator.logs.jobs`     long collections in the background
+"""

@@ -1,0 +1,285 @@
+"""The shell of supervision: watches the allocations of one running deployment, restarts them, places nodes anew.
+
+Decisions are :mod:`dms.orchestrator.lifecycle.recovery`'s. What is noticed here becomes an event; what is done
+here was on disk before, may be done twice, and ends in an event.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from dataclasses import replace
+
+import msgspec
+import trio
+
+from dms.allocation import messages as allocation_messages
+from dms.allocation.machine import AllocationState
+from dms.ensemble.ids import allocation_key
+from dms.ensemble.requirements import start_layers
+from dms.orchestrator import effects, messages
+from dms.orchestrator.bidding.asking import Context
+from dms.orchestrator.bidding.bid import Bid
+from dms.orchestrator.bidding.bids import BidBook, collect_bids
+from dms.orchestrator.lifecycle.events import (
+    AllocationEnded,
+    Event,
+    LeftEnded,
+    NodeAllocated,
+    NodeBids,
+    NodeCommitted,
+    NodeStarted,
+    PeerLost,
+    Restarted,
+    RestartsDone,
+)
+from dms.orchestrator.lifecycle.recovery import wanted_of
+from dms.orchestrator.lifecycle.state import LOST, AllocationRecord, DeploymentState, Placement, Stage
+from dms.orchestrator.supervision.health import HealthChecks
+from dms.orchestrator.supervision.peer_watch import PeerWatch
+from dms.types.errors import DMSError
+from dms.types.ids import AllocationID, PeerID
+
+LIVENESS_TIMEOUT_S = 100.0
+"""Three signs of life at the usual 30 s may be missed before an allocation counts as lost."""
+TELL_TIMEOUT_S = 15.0
+TELL_AGAIN_S = 30.0
+NS_PER_S = 10**9
+GONE = frozenset({"already_ended"})
+"""Error codes of a restart that no other try can mend: the provider has nothing to restart."""
+
+
+class Supervision:
+    """Watches and mends while the deployment runs."""
+
+    def __init__(
+        self,
+        context: Context,
+        state: Callable[[], DeploymentState],
+        post: Callable[[Event], object],
+        grant: Callable[[], None],
+        *,
+        liveness_timeout_s: float,
+        watch: PeerWatch | None = None,
+    ) -> None:
+        self.bidding = trio.Lock()
+        """One round of bids at a time: they all come under the same name."""
+        self._context, self._state, self._post, self._grant = context, state, post, grant
+        self._liveness_timeout_s = liveness_timeout_s
+        self._health = HealthChecks(context, state, post)
+        self._watch_peers = watch
+        self._followed: tuple[object, object] = (None, None)
+        self._seen: dict[str, float] = {}
+        self._restarting: set[str] = set()
+        self._placing: dict[str, trio.CancelScope] = {}
+        self._nursery: trio.Nursery | None = None
+
+    # what the deployment says --------------------------------------------------------------------------------------
+
+    def heard(self, key: str) -> None:
+        """There is a sign of life."""
+        self._seen[key] = trio.current_time()
+
+    def changed(self) -> None:
+        """There is a new state."""
+        if self._nursery is not None:
+            self._health.follow(self._nursery)
+            self._follow_peers()
+
+    def cancel(self) -> None:
+        """The deployment does not run any more."""
+        if self._nursery is not None:
+            self._nursery.cancel_scope.cancel()
+            self._nursery = None
+        if self._watch_peers is not None:
+            self._watch_peers.forget(self._context.ensemble)
+        self._followed = (None, None)
+
+    async def run(self) -> None:
+        """Watch, until cancelled."""
+        self.cancel()
+        async with trio.open_nursery() as self._nursery:
+            self._nursery.start_soon(self._watch)
+            self._nursery.start_soon(self._tell_again)
+            self._health.restart(self._nursery)
+            self._follow_peers()
+
+    # providers -----------------------------------------------------------------------------------------------------
+
+    def _follow_peers(self) -> None:
+        """Have those watched that host something, or shall know that they host nothing."""
+        state = self._state()
+        if self._watch_peers is None or (self._followed[0] is state.assignment and self._followed[1] is state.left):
+            return
+        self._followed = (state.assignment, state.left)
+        peers = {bid.peer for bid in state.assignment.values()} | {one.bid.peer for one in state.left}
+        self._watch_peers.follow(self._context.ensemble, peers, self._on_peer_lost, self._on_peer_back)
+
+    def _on_peer_lost(self, peer: PeerID, why: str) -> None:
+        self._post(PeerLost(at_ns=self._now(), peer=peer, why=why))
+
+    def _on_peer_back(self, peer: PeerID) -> None:
+        if self._nursery is not None and any(one.bid.peer == peer for one in self._state().left):
+            self._nursery.start_soon(self.end_left)
+
+    # signs of life -------------------------------------------------------------------------------------------------
+
+    async def _watch(self) -> None:
+        """An allocation of which nothing is heard for too long counts as failed."""
+        begun = trio.current_time()
+        while True:
+            await trio.sleep(self._liveness_timeout_s / 4)
+            for key, record in self._state().allocations.items():
+                silence_s = trio.current_time() - max(begun, self._seen.get(key, begun))
+                if record.is_over or record.handle is None or silence_s < self._liveness_timeout_s:
+                    continue
+                if key in self._restarting or record.node_id in self._placing:
+                    continue
+                self._post(
+                    AllocationEnded(
+                        at_ns=self._now(),
+                        key=key,
+                        status=AllocationState.FAILED.value,
+                        error=f"no sign of life from {record.peer} for {silence_s:.0f} s",
+                        reason=LOST,
+                    )
+                )
+
+    # restarts ------------------------------------------------------------------------------------------------------
+
+    async def restart(self, keys: tuple[str, ...]) -> None:
+        """Restart these when they are due: nodes side by side, inside one layer by layer."""
+        records = [r for key in keys if (r := self._state().allocations.get(key)) is not None and r.due_ns]
+        if not records:
+            return
+        await self._sleep_until(max(record.due_ns for record in records))
+        nodes: dict[str, set[str]] = {}
+        for record in records:
+            nodes.setdefault(record.node_id, set()).add(record.name)
+        async with trio.open_nursery() as nursery:
+            for node, names in nodes.items():
+                nursery.start_soon(self._restart_node, node, names)
+
+    async def _restart_node(self, node: str, names: set[str]) -> None:
+        for layer in start_layers(self._context.config, node):
+            keys = [allocation_key(node, name) for name in layer if name in names]
+            results: dict[str, Restarted] = {}
+            async with trio.open_nursery() as nursery:
+                for key in keys:
+                    nursery.start_soon(self._restart_one, key, results)
+            if results:
+                self._post(RestartsDone(at_ns=self._now(), results=results))
+
+    async def _restart_one(self, key: str, results: dict[str, Restarted]) -> None:
+        record = self._state().allocations.get(key)
+        if record is None or not record.due_ns or record.handle is None:
+            return
+        request = allocation_messages.RestartRequest(number=record.execution)
+        self._restarting.add(key)
+        try:
+            reply = await self._context.actor.invoke(
+                record.handle,
+                allocation_messages.RESTART,
+                request,
+                allocation_messages.StartReply,
+                timeout_s=effects.START_TIMEOUT_S,
+            )
+        except DMSError as exc:
+            results[key] = Restarted(ok=False, error=exc.message, is_unreached=True)
+            return
+        finally:
+            self._restarting.discard(key)
+        self.heard(key)
+        results[key] = Restarted(ok=reply.ok, error=reply.error, execution=reply.execution, is_gone=reply.code in GONE)
+
+    # placing nodes -------------------------------------------------------------------------------------------------
+
+    async def place(self, node: str) -> None:
+        """Carry out the stage in which the placement of a node is; whatever was done for it before is cancelled."""
+        former = self._placing.get(node)
+        if former is not None:
+            former.cancel()
+        with trio.CancelScope() as scope:
+            self._placing[node] = scope
+            try:
+                placement = self._state().placements.get(node)
+                if placement is not None:
+                    await self._place(node, placement)
+            finally:
+                if self._placing.get(node) is scope:
+                    del self._placing[node]
+
+    async def _place(self, node: str, placement: Placement) -> None:
+        number = placement.round
+        match placement.stage:
+            case Stage.BIDDING:
+                await self._sleep_until(placement.due_ns)
+                async with self.bidding:
+                    await self._context.note("bids_requested", {"node": node, "round": placement.round})
+                    ctx, state = self._narrow(node)
+                    bids: tuple[Bid, ...] = await collect_bids(ctx, state, secrets.token_hex(12), BidBook())
+                self._post(NodeBids(at_ns=self._now(), bids=bids, node=node, round=number))
+            case Stage.COMMITTING:
+                self._grant()
+                committed = await effects.commit_all(*self._narrow(node))
+                self._post(NodeCommitted(at_ns=self._now(), results=committed, node=node, round=number))
+            case Stage.ALLOCATING:
+                allocated = await effects.allocate_all(*self._narrow(node))
+                self._post(NodeAllocated(at_ns=self._now(), result=allocated[node], node=node, round=number))
+            case Stage.STARTING:
+                ctx, state = self._narrow(node)
+                started = await effects.start_all(ctx, state)
+                for key in started:
+                    self.heard(key)
+                self._post(NodeStarted(at_ns=self._now(), results=started, node=node, round=number))
+
+    def _narrow(self, node: str) -> tuple[Context, DeploymentState]:
+        """The deployment as if it were about this one node."""
+        state = self._state()
+        config, _ = wanted_of(state, self._context.config, node)
+        records: dict[str, AllocationRecord] = {
+            key: record for key, record in state.allocations.items() if record.node_id == node and not record.is_over
+        }
+        narrow = msgspec.structs.replace(
+            state,
+            allocations=records,
+            assignment={node: state.assignment[node]} if node in state.assignment else {},
+            deadline_ns=self._now() + int(effects.START_TIMEOUT_S * NS_PER_S),
+        )
+        return replace(self._context, config=config, whole=self._context.config), narrow
+
+    # what was left behind ------------------------------------------------------------------------------------------
+
+    async def end_left(self) -> None:
+        """Tell every peer with remains, once; those that answer have none any more."""
+        left: dict[PeerID, list[AllocationID]] = {}
+        handles = {}
+        for one in self._state().left:
+            left.setdefault(one.bid.peer, []).append(one.id)
+            handles[one.bid.peer] = one.bid.handle
+
+        async def tell(peer: PeerID) -> None:
+            request = messages.RevertRequest(ensemble_id=self._context.ensemble, allocation_ids=tuple(left[peer]))
+            try:
+                reply = await self._context.actor.invoke(
+                    handles[peer], messages.REVERT, request, messages.Reply, timeout_s=TELL_TIMEOUT_S
+                )
+            except DMSError:
+                return  # it is told again
+            if reply.ok:
+                self._post(LeftEnded(at_ns=self._now(), peer=peer, ids=tuple(left[peer])))
+
+        async with trio.open_nursery() as nursery:
+            for peer in left:
+                nursery.start_soon(tell, peer)
+
+    async def _tell_again(self) -> None:
+        while True:
+            await trio.sleep(TELL_AGAIN_S)
+            await self.end_left()
+
+    async def _sleep_until(self, at_ns: int) -> None:
+        await trio.sleep(max(0.0, (at_ns - self._now()) / NS_PER_S))
+
+    def _now(self) -> int:
+        return self._context.actor.security.now_ns()
