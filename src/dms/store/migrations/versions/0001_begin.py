@@ -3,6 +3,8 @@
 import sqlalchemy as sa
 from alembic import op
 
+from dms.store.migrations.collections import create_collection, key_type
+
 revision = "0001"
 down_revision = None
 branch_labels = None
@@ -21,21 +23,11 @@ COLLECTIONS = (
 
 
 def upgrade() -> None:
-    key = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
     for name in COLLECTIONS:
-        op.create_table(
-            name,
-            sa.Column("seq", key, primary_key=True, autoincrement=True),
-            sa.Column("id", sa.String(200), nullable=False, unique=True),
-            sa.Column("created_at", sa.BigInteger(), nullable=False),
-            sa.Column("updated_at", sa.BigInteger(), nullable=False),
-            sa.Column("deleted_at", sa.BigInteger(), nullable=False),
-            sa.Column("data", sa.JSON(), nullable=False),
-            sqlite_autoincrement=True,
-        )
+        create_collection(name)
     op.create_table(
         "deployment_journal",
-        sa.Column("id", key, primary_key=True, autoincrement=True),
+        sa.Column("id", key_type(), primary_key=True, autoincrement=True),
         sa.Column("ensemble_id", sa.String(200), nullable=False),
         sa.Column("seq", sa.BigInteger(), nullable=False),
         sa.Column("kind", sa.String(100), nullable=False),

@@ -1,7 +1,8 @@
 """What this machine measured of itself."""
 
-import sqlalchemy as sa
 from alembic import op
+
+from dms.store.migrations.collections import create_collection
 
 revision = "0003"
 down_revision = "0002"
@@ -10,17 +11,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    key = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
-    op.create_table(
-        "benchmarks",
-        sa.Column("seq", key, primary_key=True, autoincrement=True),
-        sa.Column("id", sa.String(200), nullable=False, unique=True),
-        sa.Column("created_at", sa.BigInteger(), nullable=False),
-        sa.Column("updated_at", sa.BigInteger(), nullable=False),
-        sa.Column("deleted_at", sa.BigInteger(), nullable=False),
-        sa.Column("data", sa.JSON(), nullable=False),
-        sqlite_autoincrement=True,
-    )
+    create_collection("benchmarks")
 
 
 def downgrade() -> None:
