@@ -7,7 +7,6 @@ executors, node, REST. Stop: the other way round; workloads go on running and ar
 from __future__ import annotations
 
 import contextlib
-import signal
 import socket
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
@@ -75,17 +74,6 @@ class Ready:
     did: str
     listen_addresses: tuple[str, ...]
     rest_port: int
-
-
-def run(settings: Settings, context: str, passphrase: str) -> None:
-    """Run the service until SIGINT or SIGTERM; then stop it in order and return.
-
-    :raises DMSError: it cannot start, with the reason.
-    """
-    try:
-        trio.run(_run_until_signal, settings, context, passphrase)
-    except BaseExceptionGroup as group:
-        raise _only_error(group) from None
 
 
 async def serve(
@@ -185,24 +173,6 @@ async def serve(
         )
         task_status.started(ready)
         await stop.wait()
-
-
-async def _run_until_signal(settings: Settings, context: str, passphrase: str) -> None:
-    stop = trio.Event()
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(_stop_on_signal, stop)
-        await serve(settings, context, passphrase, stop)
-        nursery.cancel_scope.cancel()
-
-
-async def _stop_on_signal(stop: trio.Event) -> None:
-    """The first signal stops in order, a second at once."""
-    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-        async for number in signals:
-            log.info("stopping", signal=signal.Signals(number).name)
-            if stop.is_set():
-                raise KeyboardInterrupt
-            stop.set()
 
 
 async def _clean(capabilities: CapabilityContext) -> None:
@@ -314,11 +284,3 @@ def port_in_use(port: int) -> bool:
         except OSError:
             return True
     return False
-
-
-def _only_error(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The one error behind nested groups, if there is but one."""
-    inner: BaseException = group
-    while isinstance(inner, BaseExceptionGroup) and len(inner.exceptions) == 1:
-        inner = inner.exceptions[0]
-    return inner

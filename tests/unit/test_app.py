@@ -24,6 +24,7 @@ from dms.app import Ready, serve
 from dms.capability.context import CapabilityContext
 from dms.cli.main import invoke
 from dms.config import Settings, load_settings
+from dms.daemon import process
 from dms.devnet.processes import read_health
 from dms.identity.errors import KeystoreError, NoProvider
 from dms.identity.ids import DID, did_of
@@ -76,7 +77,7 @@ async def failure_of(settings: Settings, passphrase: str = PASSPHRASE) -> BaseEx
     try:
         await serve(settings, "dms", passphrase, trio.Event())
     except BaseExceptionGroup as group:
-        return app._only_error(group)
+        return process.only_error(group)
     except DMSError as exc:
         return exc
     raise AssertionError("it started")
@@ -160,9 +161,9 @@ async def test_a_damaged_context_stops_the_start(tmp_path: Path) -> None:
 
 def test_errors_are_taken_out_of_their_groups() -> None:
     error = BadInput("this")
-    assert app._only_error(ExceptionGroup("outer", [ExceptionGroup("inner", [error])])) is error
+    assert process.only_error(ExceptionGroup("outer", [ExceptionGroup("inner", [error])])) is error
     several = ExceptionGroup("several", [error, BadInput("that")])
-    assert app._only_error(ExceptionGroup("outer", [several])) is several
+    assert process.only_error(ExceptionGroup("outer", [several])) is several
 
 
 def test_a_port_is_in_use_while_somebody_listens() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -17,10 +18,14 @@ def run(
         str,
         typer.Option("-c", "--context", metavar="NAME", help="Key and capabilities of the node; made when missing."),
     ] = "dms",
+    pid_file: Annotated[
+        Path | None, typer.Option("--pid-file", metavar="FILE", help="Keep the id of the process there while it runs.")
+    ] = None,
 ) -> None:
     """Run the node until it is interrupted.
 
-    The passphrase of its key comes from DMS_PASSPHRASE, or is asked for.
+    The passphrase of its key comes from DMS_PASSPHRASE, from systemd's credential "passphrase", or is asked for.
+    SIGINT and SIGTERM stop in order; a second one stops at once.
 
     Examples:
       nunet run
@@ -35,8 +40,8 @@ def run(
     is_new = not (settings.general.user_dir / "key" / f"{context}.json").exists()
     passphrase = session.passphrase(new=is_new)
 
-    from dms import app
+    from dms.daemon import process
 
     gc.freeze()  # what was loaded stays as long as the node runs, and need not be looked through again
     gc.set_threshold(GC_THRESHOLD)
-    app.run(settings, context, passphrase)
+    process.run(settings, context, passphrase, pid_path=pid_file)

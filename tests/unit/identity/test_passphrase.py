@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -50,3 +51,24 @@ def test_three_tries_are_enough() -> None:
     with pytest.raises(PassphraseFailed, match="user failed to input passphrase"):
         read_passphrase({}, ask)
     assert len(asked) == 3
+
+
+def test_the_service_manager_hands_it_over_as_a_file(tmp_path: Path) -> None:
+    ask, asked = answering()
+    (tmp_path / "passphrase").write_bytes("täglich neu \n".encode())
+    environ = {"CREDENTIALS_DIRECTORY": str(tmp_path)}
+    assert read_passphrase(environ, ask, confirm=True) == "täglich neu "
+    assert read_passphrase(environ | {"DMS_PASSPHRASE": "nearer"}, ask) == "nearer"
+    assert asked == []
+
+
+def test_credentials_for_other_purposes_are_no_passphrase(tmp_path: Path) -> None:
+    ask, _ = answering("typed")
+    assert read_passphrase({"CREDENTIALS_DIRECTORY": str(tmp_path)}, ask) == "typed"
+
+
+@pytest.mark.parametrize("data", [b"x" * 5000, b"\xff\xfe"])
+def test_what_cannot_be_a_passphrase_is_refused(data: bytes, tmp_path: Path) -> None:
+    (tmp_path / "passphrase").write_bytes(data)
+    with pytest.raises(PassphraseFailed, match="credential"):
+        read_passphrase({"CREDENTIALS_DIRECTORY": str(tmp_path)}, answering()[0])
