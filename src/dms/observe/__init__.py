@@ -1,6 +1,8 @@
 """What the node tells about itself: logs, events, counters.
 
 :mod:`~dms.observe.log`       structured logging: :func:`get_logger`, :func:`configure_logging`
+:mod:`~dms.observe.entries`   what is known of one record, for all outputs
+:mod:`~dms.observe.console`   the console
 :mod:`~dms.observe.redact`    secrets stay out of it
 :mod:`~dms.observe.rotation`  the log file and its compressed predecessors
 :mod:`~dms.observe.limit`     at most one line per key and second about bad input

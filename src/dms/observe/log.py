@@ -3,36 +3,31 @@
 An event is a name in snake_case with fields: ``log.info("allocation_started", allocation=…)``. Nothing here loads
 structlog until :func:`configure_logging` is called, so that short commands do not pay for it; before that, warnings
 and errors go to standard error in plain text.
+
+Whoever wants the entries as they come adds a tap (:func:`add_tap`): the event bus and the outputs to other machines do.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
-import re
 import sys
-from collections.abc import Mapping, MutableMapping
-from datetime import UTC, datetime
+import threading
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from dms.observe.redact import redact
-
 if TYPE_CHECKING:
-    from structlog.typing import Processor
+    from dms.observe.rotation import RotatingFile
 
 ROOT = "dms"
 FOREIGN_LEVEL = logging.WARNING
 """Libraries below this level stay silent, unless the level is DEBUG."""
 
-_LEVELS = {
-    "DEBUG": logging.DEBUG,
-    "INFO": logging.INFO,
-    "WARN": logging.WARNING,
-    "ERROR": logging.ERROR,
-    "FATAL": logging.CRITICAL,
-}
-_HARMFUL = re.compile("\x1b(?!\\[[0-9;]{0,28}m)|[\x00-\x08\x0b-\x1a\x1c-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
-_NAMES = {level: name for name, level in _LEVELS.items()}
+Tap = Callable[[int, Mapping[str, Any]], None]
+"""Takes the level and the entry, secrets removed; in the thread of whoever logs. It must not wait, and not change it."""
+
+_taps: tuple[Tap, ...] = ()
 
 
 class Logger:
@@ -71,9 +66,22 @@ class Logger:
         return self._logger.isEnabledFor(logging.DEBUG)
 
     def _log(self, level: int, event: str, fields: Mapping[str, object], *, exc_info: bool = False) -> None:
-        if self._logger.isEnabledFor(level):
-            extra = {"event_fields": {**self._fields, **fields}}
-            self._logger.log(level, "%s", event, exc_info=exc_info, extra=extra, stacklevel=3)
+        if not self._logger.isEnabledFor(level):
+            return
+        # made here and not by the logger, which walks the stack for the caller: half of what a line costs
+        caller = sys._getframe(2)  # noqa: SLF001 (the way to it that the interpreter documents)
+        record = logging.LogRecord(
+            self._logger.name,
+            level,
+            caller.f_code.co_filename,
+            caller.f_lineno,
+            event,
+            None,
+            sys.exc_info() if exc_info else None,
+            caller.f_code.co_name,
+        )
+        record.event_fields = {**self._fields, **fields} if self._fields else fields
+        self._logger.handle(record)
 
 
 def get_logger(name: str) -> Logger:
@@ -83,7 +91,9 @@ def get_logger(name: str) -> Logger:
 
 def level_of(name: str) -> int:
     """The number of a level's name; unknown names mean INFO."""
-    return _LEVELS.get(name.upper(), logging.INFO)
+    from dms.observe.entries import level_of
+
+    return level_of(name)
 
 
 def configure_logging(
@@ -101,133 +111,97 @@ def configure_logging(
 
     ``did`` is added to every entry. A file that cannot be written is reported on the console, and the program goes on.
     """
-    import structlog
-
+    from dms.observe.console import Console
+    from dms.observe.entries import entry_of, json_line
     from dms.observe.rotation import RotatingFile
 
-    stream = console or sys.stderr
-    shared: list[Processor] = [_with_fields, _with_origin, _with_level, _timestamp, _Did(did), _redacted]
-    to_console = logging.StreamHandler(stream)
-    to_console.setLevel(level_of(console_level or level))
-    to_console.setFormatter(
-        _Harmless(
-            structlog.stdlib.ProcessorFormatter(
-                foreign_pre_chain=shared,
-                processors=[
-                    structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                    _without("caller", "did"),
-                    structlog.dev.ConsoleRenderer(
-                        colors=stream.isatty(),
-                        timestamp_key="timestamp",
-                        event_key="message",
-                        exception_formatter=structlog.dev.plain_traceback,
-                    ),
-                ],
-            )
-        )
-    )
+    to_console = Console(console or sys.stderr, did)
+    if console_level is not None:
+        to_console.setLevel(level_of(console_level))
     handlers: list[logging.Handler] = [to_console]
     problem: OSError | None = None
     if file is not None:
         try:
-            to_file = RotatingFile(file, max_size_mb=max_size_mb, max_backups=max_backups, max_age_days=max_age_days)
+            to_file = RotatingFile(
+                file,
+                max_size_mb=max_size_mb,
+                max_backups=max_backups,
+                max_age_days=max_age_days,
+                encode=lambda record: json_line(entry_of(record, did)),
+                complaints=console,
+            )
         except OSError as exc:
             problem = exc
         else:
-            to_file.setFormatter(
-                _Harmless(
-                    structlog.stdlib.ProcessorFormatter(
-                        foreign_pre_chain=shared,
-                        processors=[
-                            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                            structlog.processors.format_exc_info,
-                            structlog.processors.JSONRenderer(ensure_ascii=False),
-                        ],
-                    )
-                )
-            )
             handlers.append(to_file)
+    handlers.append(_Taps(did))
     _install(handlers, level_of(level))
     if problem is not None:
         get_logger(__name__).warning("log_file_unusable", file=str(file), reason=problem.strerror)
 
 
-class _Harmless(logging.Formatter):
-    """Entries quote what others said: of its control characters only line breaks, tabs and colours reach a terminal."""
+def set_level(level: str) -> None:
+    """Show events from this level on, on the console and in the file; the outputs stay as they are."""
+    _set_level(level_of(level))
 
-    def __init__(self, inner: logging.Formatter) -> None:
+
+def log_file() -> RotatingFile | None:
+    """The file that is written now."""
+    from dms.observe.rotation import RotatingFile
+
+    return next((handler for handler in _installed() if isinstance(handler, RotatingFile)), None)
+
+
+def add_tap(tap: Tap) -> Callable[[], None]:
+    """Have ``tap`` called with every entry that is shown, once logging is configured; call the result to end that."""
+    global _taps
+    _taps = (*_taps, tap)
+
+    def remove() -> None:
+        global _taps
+        _taps = tuple(other for other in _taps if other is not tap)
+
+    return remove
+
+
+class _Taps(logging.Handler):
+    """Hands entries on. A tap that logs something itself is not called with that; one that fails is left alone."""
+
+    def __init__(self, did: str) -> None:
         super().__init__()
-        self._inner = inner
+        self._did = did
+        self._busy = threading.local()
 
-    def format(self, record: logging.LogRecord) -> str:
-        """As the inner one, without what could act on a terminal."""
-        return _HARMFUL.sub("?", self._inner.format(record))
+    def emit(self, record: logging.LogRecord) -> None:
+        from dms.observe.entries import entry_of
+
+        if not _taps or getattr(self._busy, "now", False):
+            return
+        self._busy.now = True
+        try:
+            entry = entry_of(record, self._did)
+            for tap in _taps:
+                with contextlib.suppress(Exception):
+                    tap(record.levelno, entry)
+        finally:
+            self._busy.now = False
+
+
+def _installed() -> list[logging.Handler]:
+    return [h for h in logging.getLogger().handlers if getattr(h, "installed_by_dms", False)]
 
 
 def _install(handlers: list[logging.Handler], level: int) -> None:
     root = logging.getLogger()
-    for old in [h for h in root.handlers if getattr(h, "installed_by_dms", False)]:
+    for old in _installed():
         root.removeHandler(old)
-        if isinstance(old, logging.FileHandler):
-            old.close()
+        old.close()
     for handler in handlers:
         handler.installed_by_dms = True  # type: ignore[attr-defined]
         root.addHandler(handler)
-    root.setLevel(level if level <= logging.DEBUG else max(level, FOREIGN_LEVEL))
+    _set_level(level)
+
+
+def _set_level(level: int) -> None:
+    logging.getLogger().setLevel(level if level <= logging.DEBUG else max(level, FOREIGN_LEVEL))
     logging.getLogger(ROOT).setLevel(level)
-
-
-def _with_fields(_logger: Any, _method: str, entry: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    record: logging.LogRecord = entry["_record"]
-    entry["message"] = entry.pop("event")
-    for key, value in getattr(record, "event_fields", {}).items():
-        entry[key if key not in entry else f"{key}_"] = value
-    return entry
-
-
-def _with_origin(_logger: Any, _method: str, entry: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    record: logging.LogRecord = entry["_record"]
-    entry.setdefault("logger", record.name)
-    entry.setdefault("caller", f"{record.filename}:{record.lineno}")
-    return entry
-
-
-def _with_level(_logger: Any, _method: str, entry: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    record: logging.LogRecord = entry["_record"]
-    entry["level"] = _NAMES.get(record.levelno, record.levelname)
-    return entry
-
-
-def _timestamp(_logger: Any, _method: str, entry: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    record: logging.LogRecord = entry["_record"]
-    moment = datetime.fromtimestamp(record.created, UTC)
-    entry["timestamp"] = moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    return entry
-
-
-class _Did:
-    """Adds whose log this is, where an event does not say otherwise."""
-
-    def __init__(self, did: str) -> None:
-        self._did = did
-
-    def __call__(self, _logger: Any, _method: str, entry: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-        if self._did:
-            entry.setdefault("did", self._did)
-        return entry
-
-
-def _redacted(_logger: Any, _method: str, entry: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    for key, value in entry.items():
-        if key not in ("_record", "_from_structlog", "exc_info"):
-            entry[key] = redact(value, key)
-    return entry
-
-
-def _without(*keys: str) -> Processor:
-    def drop(_logger: Any, _method: str, entry: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-        for key in keys:
-            entry.pop(key, None)
-        return entry
-
-    return drop

@@ -3,13 +3,14 @@ import json
 import logging
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
 from dms.observe import configure_logging, get_logger
-from dms.observe.log import level_of
+from dms.observe.entries import entry_of
+from dms.observe.log import add_tap, level_of, log_file, set_level
 
 
 @pytest.fixture(autouse=True)
@@ -19,8 +20,7 @@ def restore_logging() -> Iterator[None]:
     yield
     for handler in [h for h in root.handlers if getattr(h, "installed_by_dms", False)]:
         root.removeHandler(handler)
-        if isinstance(handler, logging.FileHandler):
-            handler.close()
+        handler.close()
     root.setLevel(levels[0])
     ours.setLevel(levels[1])
 
@@ -143,3 +143,40 @@ def test_what_others_said_does_not_act_on_the_terminal_of_who_reads_the_log(tmp_
         assert "\x1b[2J" not in text
         assert "\x1b]" not in text
     assert lines(file)[0]["error"] == "\x1b]0;x\x07"  # JSON keeps what it can write harmlessly
+
+
+def test_the_level_changes_at_run_time_and_the_outputs_stay(tmp_path: Path) -> None:
+    file = tmp_path / "dms.jsonl"
+    configure_logging("INFO", file, console=io.StringIO())
+    log, output = get_logger("dms.test"), log_file()
+    log.debug("hidden")
+    set_level("DEBUG")
+    log.debug("shown")
+    assert [entry["message"] for entry in lines(file)] == ["shown"]
+    assert log_file() is output
+
+
+def test_taps_see_each_entry_without_secrets_and_can_hurt_nobody(tmp_path: Path) -> None:
+    configure_logging("INFO", tmp_path / "dms.jsonl", console=io.StringIO(), did="me")
+    log, seen = get_logger("dms.test"), []
+
+    def tap(level: int, entry: Mapping[str, object]) -> None:
+        seen.append((level, entry["message"], entry["api_key"], entry["did"]))
+        log.info("a tap that logs is not called with that")
+        raise ValueError("a tap that fails")
+
+    remove = add_tap(tap)
+    log.warning("one", api_key="s3cret")
+    remove()
+    log.warning("two", api_key="s3cret")
+    assert seen == [(logging.WARNING, "one", "[hidden]", "me")]
+
+
+def test_what_json_has_no_form_for_is_written_all_the_same(tmp_path: Path) -> None:
+    file = tmp_path / "dms.jsonl"
+    configure_logging("INFO", file, console=io.StringIO())
+    get_logger("dms.test").info("odd", huge=2**100, lone="\udcff", infinite=float("inf"))
+    (entry,) = lines(file)
+    assert (entry["huge"], entry["lone"]) == (2**100, "\udcff")
+    mistaken = logging.LogRecord("library", logging.WARNING, "", 0, "%d and %d", (1,), None)
+    assert entry_of(mistaken)["message"] == "%d and %d"

@@ -1,7 +1,7 @@
 import pytest
 from nacl.signing import SigningKey
 
-from dms.observe.redact import HIDDEN, MAX_ITEMS, MAX_TEXT, is_secret_key, redact
+from dms.observe.redact import HIDDEN, MAX_ITEMS, MAX_TEXT, conceal, is_secret_key, redact, redact_text
 
 
 class Sealed:
@@ -62,3 +62,24 @@ def test_entries_stay_small() -> None:
 
 def test_plain_values_stay_what_they_are() -> None:
     assert redact({"a": 1, "b": None, "c": [True, 1.5, ("x",)]}) == {"a": 1, "b": None, "c": [True, 1.5, ["x"]]}
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("Authorization: ApiKey dGVzdDprZXk=", f"Authorization: ApiKey {HIDDEN}"),
+        ("sent bearer eyJhbGciOi.J9-_x to x", f"sent bearer {HIDDEN} to x"),
+        ("GET https://me:pa55@host/path failed", f"GET https://me:{HIDDEN}@host/path failed"),
+        ("-----BEGIN PRIVATE KEY-----\nMIIE\n-----END PRIVATE KEY-----x", f"-----BEGIN PRIVATE KEY-----{HIDDEN}x"),
+        ("a basic mistake, mail a@b.c, http://host:80/x", "a basic mistake, mail a@b.c, http://host:80/x"),
+    ],
+)
+def test_secrets_are_found_in_running_text(text: str, shown: str) -> None:
+    assert redact({"error": text}) == {"error": shown}
+
+
+def test_a_secret_that_was_told_is_hidden_wherever_it_stands() -> None:
+    conceal("correct-horse-battery")
+    conceal("abc")  # too short to look for
+    assert redact(["x correct-horse-battery y", "abc"]) == [f"x {HIDDEN} y", "abc"]
+    assert redact_text("correct-horse-battery" * 2) == HIDDEN * 2

@@ -1,4 +1,6 @@
+import errno
 import gzip
+import io
 import logging
 import os
 from pathlib import Path
@@ -37,3 +39,66 @@ def test_files_past_their_age_are_dropped(tmp_path: Path) -> None:
     os.utime(tmp_path / "other.gz", (0, 0))
     write(path, 1, max_age_days=28)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["dms.jsonl", "dms.jsonl.1.gz", "other.gz"]
+
+
+def record(text: str) -> logging.LogRecord:
+    return logging.LogRecord("x", logging.INFO, "", 0, text, None, None)
+
+
+class Disk:
+    """Writes as the system does, until it is full."""
+
+    def __init__(self) -> None:
+        self.room = 10**9
+        self.now = 0.0
+
+    def write(self, handle: int, data: bytes) -> int:
+        if self.room <= 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        written = os.write(handle, data[: self.room])
+        self.room -= written
+        return written
+
+    def file(self, path: Path, complaints: io.StringIO) -> RotatingFile:
+        return RotatingFile(
+            path,
+            max_size_mb=1,
+            max_backups=1,
+            max_age_days=0,
+            complaints=complaints,
+            clock=lambda: self.now,
+            write=self.write,
+        )
+
+
+def test_a_full_disk_costs_entries_is_said_and_passes(tmp_path: Path) -> None:
+    path, disk, said = tmp_path / "dms.jsonl", Disk(), io.StringIO()
+    log = disk.file(path, said)
+    log.emit(record("before"))
+    disk.room = 3
+    for _ in range(100):
+        disk.now += 1
+        log.emit(record("during"))
+    assert said.getvalue().count("No space left on device") == 2  # in a hundred seconds
+    assert log.lost == 100
+    disk.room, disk.now = 10**9, disk.now + 60
+    log.emit(record("after"))
+    log.close()
+    assert path.read_text() == "before\ndur\nafter\n"  # half a line does not spoil the next one
+    assert "100 entries were lost" in said.getvalue()
+
+
+def test_a_device_without_room_does_not_end_the_program() -> None:
+    said = io.StringIO()
+    log = RotatingFile(Path("/dev/full"), max_size_mb=1, max_backups=0, max_age_days=0, complaints=said)
+    log.emit(record("x"))
+    log.close()
+    assert log.lost == 1
+    assert "log_file_not_written: /dev/full: No space left on device" in said.getvalue()
+
+
+def test_what_an_earlier_life_left_half_done_is_compressed(tmp_path: Path) -> None:
+    (tmp_path / "dms.jsonl.rolled").write_text("old\n")
+    write(tmp_path / "dms.jsonl", 1)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["dms.jsonl", "dms.jsonl.1.gz"]
+    assert gzip.decompress((tmp_path / "dms.jsonl.1.gz").read_bytes()) == b"old\n"
