@@ -18,13 +18,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel
-from pydantic.fields import FieldInfo
-
 import dms
 from dms.cli.commands import PROGRAM, root_help
 from dms.cli.root import root_command
-from dms.config.schema import Settings
+from dms.config.keys import Key, keys, sections
 from dms.ensemble import format as ensemble_format
 from dms.ensemble.containers import Object
 from dms.types.errors import DMSError
@@ -37,15 +34,14 @@ CONFIGURATION = f"""
 
 {NOTE}
 
-The file is `dms_config.json`, plain JSON; comments are read and never written. The first that exists is taken:
-`./dms_config.json`, then `~/.nunet/`, then `nunet/` in the user's configuration directory, then `/etc/nunet/`. Files
-are not merged with each other. `nunet --config FILE` replaces the search.
+[Configure a node](../how-to/configure.md) tells how settings are given, seen and changed. The file is `dms_config.json`; the
+environment variable of a key is its name in capitals with `DMS_` before it and `_` for dots: `rest.port` is `DMS_REST_PORT`.
 
-What is given wins in this order: flag, environment, file, default. The environment variable of a key is its name in
-capitals with `DMS_` before it and `_` for dots: `rest.port` is `DMS_REST_PORT`. Unknown keys and values of the wrong
-type are errors that name the key and where it came from.
+Keys marked *live* may change while the node runs, by `nunet config set --live`, or by a new value in the file and SIGHUP.
+Secrets are never shown; `file:PATH` stands for the content of a file. Durations are written `90s`, `1h30m` or `30d`, paths may
+begin with `~`.
 
-`nunet config get [KEY]` shows what is in force, `nunet config set KEY VALUE` changes the file.
+`nunet config schema` prints all this as a JSON schema for editors, `nunet config init` writes a file with every key in comments.
 """
 
 VARIABLES = """
@@ -54,6 +50,7 @@ VARIABLES = """
 | Variable | Meaning |
 |---|---|
 | `DMS_PASSPHRASE` | the passphrase of every keystore file; without it the terminal is asked |
+| `BOOTSTRAP_PEERS` | as `DMS_P2P_BOOTSTRAP_PEERS`, which wins |
 | `EDITOR` | what `nunet config edit` opens |
 """
 
@@ -142,36 +139,28 @@ def main(arguments: list[str]) -> int:
 
 
 def configuration() -> Iterator[str]:
-    """Every key with type, default and meaning."""
+    """Every key with type, default, unit and meaning."""
     yield CONFIGURATION.strip()
-    for name, field in Settings.model_fields.items():
-        section = field.annotation
-        if not (isinstance(section, type) and issubclass(section, BaseModel)):
-            raise TypeError(f"{name} is not a section")
-        yield from ("", f"## {name}", "", (section.__doc__ or "").strip(), "")
-        yield from ("| Key | Default | Meaning |", "|---|---|---|")
-        yield from _rows(section, name)
+    of_section: dict[str, list[Key]] = {}
+    for key in keys().values():
+        of_section.setdefault(key.name.rpartition(".")[0], []).append(key)
+    classes = dict(sections())
+    for name, members in of_section.items():
+        yield from ("", f"## {name}", "", (classes[name].__doc__ or "").strip(), "")
+        yield from ("| Key | Type | Default | | Meaning |", "|---|---|---|---|---|")
+        for key in members:
+            takes = ", ".join(part for part in (key.kind, key.bounds, key.unit) if part)
+            live = "live" if key.is_live else ""
+            yield f"| `{key.name}` | {takes} | {_default(key.default)} | {live} | {_cell(key.meaning)} |"
     yield VARIABLES.rstrip()
 
 
-def _rows(section: type[BaseModel], prefix: str) -> Iterator[str]:
-    for name, field in section.model_fields.items():
-        inner = field.annotation
-        if isinstance(inner, type) and issubclass(inner, BaseModel):
-            yield from _rows(inner, f"{prefix}.{name}")
-        else:
-            yield f"| `{prefix}.{name}` | {_default(field)} | {_cell(field.description or '')} |"
-
-
-def _default(field: FieldInfo) -> str:
-    value = field.default
-    if field.default_factory is not None:
-        value = field.get_default(call_default_factory=True, validated_data={})
-    if isinstance(value, tuple):
+def _default(value: object) -> str:
+    if isinstance(value, list) and value:
         return "<br>".join(f"`{each}`" for each in value)
     if isinstance(value, bool):
         return f"`{str(value).lower()}`"
-    return f"`{value}`" if value not in ("", None) else "empty"
+    return f"`{value}`" if value not in ("", None, []) else "empty"
 
 
 # --- ensemble format ---------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@
     DMSError
     └── ConfigError                 the settings cannot be used                  (BadInput)
         ├── ConfigUnreadable        no file there, or not JSON
+        ├── ConfigUnwritable        a change cannot be kept
         ├── UnknownKey              a key that no setting has
         ├── InvalidSetting          a key with a value of the wrong kind
         └── SettingNotFound         asked for a key that does not exist          (NotFound)
@@ -25,6 +26,13 @@ class ConfigUnreadable(ConfigError):
     """The configuration file cannot be read."""
 
     code = "config_unreadable"
+
+
+class ConfigUnwritable(ConfigError):
+    """The configuration file cannot be written."""
+
+    code = "config_unwritable"
+    default_hint = "name another file with --config, or look at the rights of its directory"
 
 
 class UnknownKey(ConfigError):

@@ -1,7 +1,7 @@
 """The configuration file: where it is looked for, how it is read, how one key is changed.
 
-``dms_config.json`` is JSON; ``//`` and ``/* */`` comments are accepted, and never written. The first file found is
-the only one; it needs to hold only what differs from the defaults.
+``dms_config.json`` is JSON; ``//`` and ``/* */`` comments are accepted, and never written, and so is a comma after the last
+member. The first file found is the only one; it needs to hold only what differs from the defaults.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import os
 import re
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,10 @@ MAX_FILE_BYTES = 1 << 20
 
 MAX_DEPTH = 16
 
-_TOKEN = re.compile(r'"(?:\\.|[^"\\])*"|//[^\n]*|/\*.*?\*/', re.DOTALL)
+_TEXT = r'"(?:\\.|[^"\\])*"'
+_COMMENT = re.compile(rf"{_TEXT}|//[^\n]*|/\*.*?\*/", re.DOTALL)
+_LAST_COMMA = re.compile(rf"{_TEXT}|,(?=\s*[}}\]])", re.DOTALL)
+_PIECE = re.compile(rf"{_TEXT}|[{{}}\[\]:\n]", re.DOTALL)
 
 
 def search_path(env: Mapping[str, str]) -> Iterator[Path]:
@@ -59,6 +63,14 @@ def read_document(path: Path) -> dict[str, Any]:  # JSON
 
     :raises ConfigUnreadable: not there, not readable, or not a JSON object; the message says where.
     """
+    return parse(read_text(path), path)
+
+
+def read_text(path: Path) -> str:
+    """What the file holds, with its comments.
+
+    :raises ConfigUnreadable: not there, not readable, too large, or not text.
+    """
     try:
         with path.open("rb") as file:
             raw = file.read(MAX_FILE_BYTES + 1)
@@ -68,29 +80,40 @@ def read_document(path: Path) -> dict[str, Any]:  # JSON
         raise ConfigUnreadable(f"cannot read configuration file {path}: {exc.strerror}") from None
     if len(raw) > MAX_FILE_BYTES:
         raise ConfigUnreadable(f"configuration file {path} is larger than {MAX_FILE_BYTES} bytes")
-    return _parse(raw, path)
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise ConfigUnreadable(f"configuration file {path} is not UTF-8 text") from None
 
 
-def write_document(path: Path, document: Mapping[str, object], *, keep_copy: bool = False) -> Path | None:
+def write_document(
+    path: Path, document: Mapping[str, object], *, keep_copy: bool = False, now_s: int | None = None
+) -> Path | None:
     """Replace the file through a temporary one and a rename, so that it is whole at any moment.
 
-    Answers with the copy that was kept of a file whose comments would be lost, or where ``keep_copy`` asks for it.
+    Answers with the copy, ``<name>.bk.<seconds since 1970>``, that was kept of a file whose comments would be lost, or where
+    ``keep_copy`` asks for it.
     """
+    text = json.dumps(document, indent=4, ensure_ascii=False)
+    return write_text(path, f"{text}\n", keep_copy=keep_copy, now_s=now_s)
+
+
+def write_text(path: Path, text: str, *, keep_copy: bool = False, now_s: int | None = None) -> Path | None:
+    """As :func:`write_document`, with what the file shall hold as text."""
     path = path.resolve()
     path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
     mode, kept = 0o644, None
     with contextlib.suppress(FileNotFoundError):
         mode = path.stat().st_mode & 0o777
-        text = path.read_text("utf-8", "replace")
-        if keep_copy or without_comments(text) != text:
-            kept = path.with_name(path.name + ".bk")
+        old = path.read_text("utf-8", "replace")
+        if keep_copy or without_comments(old) != old:
+            kept = _unused(path, int(time.time()) if now_s is None else now_s)
             shutil.copy2(path, kept)
     handle, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=".tmp.json", dir=path.parent)
     temporary = Path(name)
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
-            json.dump(document, file, indent=4, ensure_ascii=False)
-            file.write("\n")
+            file.write(text)
             file.flush()
             os.fsync(file.fileno())
         temporary.chmod(mode)
@@ -98,6 +121,13 @@ def write_document(path: Path, document: Mapping[str, object], *, keep_copy: boo
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+    return kept
+
+
+def _unused(path: Path, now_s: int) -> Path:
+    """A name for a copy that overwrites no other."""
+    while (kept := path.with_name(f"{path.name}.bk.{now_s}")).exists():
+        now_s += 1
     return kept
 
 
@@ -115,22 +145,46 @@ def flatten(document: Mapping[str, Any], path: Path) -> dict[str, Any]:
 
 
 def without_comments(text: str) -> str:
-    """``text`` with comments blanked out; lines and columns stay where they were."""
+    """``text`` with comments, and commas after which nothing follows, blanked out; lines and columns stay where they were."""
 
     def blank(match: re.Match[str]) -> str:
         token = match[0]
         return token if token.startswith('"') else re.sub(r"[^\n]", " ", token)
 
-    return _TOKEN.sub(blank, text)
+    return _LAST_COMMA.sub(blank, _COMMENT.sub(blank, text))
 
 
-def _parse(raw: bytes, path: Path) -> dict[str, Any]:
-    if not raw.strip():
+def key_lines(text: str) -> dict[str, int]:
+    """The line, from 1, on which each dotted key stands; what is not JSON gives what can be found."""
+    lines: dict[str, int] = {}
+    line, name, key = 1, "", ""
+    inside: list[str | None] = []  # the beginning of the keys in each object; None is a list
+    for match in _PIECE.finditer(without_comments(text)):
+        piece = match[0]
+        if piece == "\n":
+            line += 1
+        elif piece.startswith('"'):
+            name = _unquoted(piece)
+        elif piece == ":" and inside and inside[-1] is not None:
+            key = inside[-1] + name.lower()
+            lines.setdefault(key, line)
+        elif piece in "{[":
+            is_known = piece == "{" and (not inside or inside[-1] is not None)
+            inside.append((f"{key}." if inside else "") if is_known else None)
+        elif piece in "}]" and inside:
+            inside.pop()
+    return lines
+
+
+def parse(text: str, path: Path) -> dict[str, Any]:  # JSON
+    """The object that ``text``, which was read from ``path``, stands for.
+
+    :raises ConfigUnreadable: it stands for none.
+    """
+    if not text.strip():
         return {}
     try:
-        value = json.loads(without_comments(raw.decode("utf-8-sig")), object_pairs_hook=_no_duplicates)
-    except UnicodeDecodeError:
-        raise ConfigUnreadable(f"configuration file {path} is not UTF-8 text") from None
+        value = json.loads(without_comments(text), object_pairs_hook=_no_duplicates)
     except json.JSONDecodeError as exc:
         raise ConfigUnreadable(
             f"configuration file {path} is not JSON: line {exc.lineno}, column {exc.colno}: {exc.msg}",
@@ -143,6 +197,13 @@ def _parse(raw: bytes, path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ConfigUnreadable(f"configuration file {path} does not hold a JSON object", hint="begin it with {")
     return value
+
+
+def _unquoted(token: str) -> str:
+    try:
+        return str(json.loads(token))
+    except ValueError:
+        return ""
 
 
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dms.config import ConfigUnreadable
-from dms.config.file import MAX_FILE_BYTES, file_to_write, flatten, read_document, without_comments
+from dms.config.file import MAX_FILE_BYTES, file_to_write, flatten, key_lines, read_document, without_comments
 
 
 def document(tmp_path: Path, raw: bytes) -> object:
@@ -75,3 +75,18 @@ def test_a_change_goes_to_the_file_in_use_or_to_the_users_directory(
     assert file_to_write(env) == tmp_path / "home/.nunet/dms_config.json"
     (tmp_path / "dms_config.json").write_text("{}")
     assert file_to_write(env) == tmp_path / "dms_config.json"
+
+
+def test_a_comma_after_the_last_member_is_accepted(tmp_path: Path) -> None:
+    raw = b'{"a": [1, 2, /* end */ ], "b": {"c": ",}", }, // more\n}'
+    assert document(tmp_path, raw) == {"a": [1, 2], "b": {"c": ",}"}}
+
+
+def test_lines_of_keys_are_found_through_comments_texts_and_lists() -> None:
+    text = '{\n"A": {"b": "x: {", // "no": 1\n\n"c": [{"d": 1},\n2]},\n"e.f": {"g": [\n]}, "h": 1}'
+    assert key_lines(text) == {"a": 2, "a.b": 2, "a.c": 4, "e.f": 6, "e.f.g": 6, "h": 7}
+
+
+@given(st.text(alphabet='ab"\\/*\n {}[]:,1', max_size=60))
+def test_looking_for_lines_never_fails(text: str) -> None:
+    assert all(1 <= line <= text.count("\n") + 1 for line in key_lines(text).values())

@@ -3,8 +3,10 @@ from pathlib import Path
 
 import pytest
 
-from dms.config import ConfigError, InvalidSetting, SettingNotFound, UnknownKey, load_settings, set_key
-from dms.config.keys import kinds
+from dms.config import ConfigUnreadable, InvalidSetting, SettingNotFound, UnknownKey, load_settings
+from dms.config.keys import keys
+from dms.config.load import differences, load_again, unknown_variables, with_live
+from dms.config.origin import Source
 from dms.config.schema import BOOTSTRAP_PEERS
 
 
@@ -73,18 +75,33 @@ def test_flag_beats_environment_beats_file_beats_default(env: Mapping[str, str],
     assert settings.source == path
 
 
-def test_every_key_can_be_set_by_its_environment_variable(env: Mapping[str, str]) -> None:
-    texts = {"number": "20000", "boolean": "true", "text": "/x", "list": '["/a", "/b"]'}
-    for key, kind in kinds().items():
-        special = dict.fromkeys(("prism_resolver_url", "ipfs_gateway", "ipfs_api"), "http://a.b/c")
-        special |= {"level": "ERROR", "keep": "5d", "orphan_grace": "1h", "allowed_networks": '["10.0.0.0/8"]'}
-        text = special.get(key.rpartition(".")[2], texts[kind])
-        value = load_settings(env={**env, "DMS_" + key.upper().replace(".", "_"): text}).get(key)
-        listed = ("10.0.0.0/8",) if key.endswith("networks") else ("/a", "/b")
-        expected: object = {"number": 20000, "boolean": True, "list": listed}.get(kind, text)
-        if key.endswith(("roots", "_dirs")):
-            expected = (Path("/a"), Path("/b"))
-        assert value == (Path("/x") if isinstance(value, Path) else expected), key
+SAMPLES = {
+    "number": ("20000", 20000),
+    "true or false": ("true", True),
+    "text": ("/x", "/x"),
+    "path": ("/x", Path("/x")),
+    "duration": ("5d", "5d"),
+    "log level": ("ERROR", "ERROR"),
+    "address": ("http://a.b/c/", "http://a.b/c"),
+    "secret": ("s3cret", "s3cret"),
+    "list of texts": ('["a", "b"]', ("a", "b")),
+    "list of paths": ("/a, /b", (Path("/a"), Path("/b"))),
+    "list of multiaddresses": ('["/a", "/b"]', ("/a", "/b")),
+    "list of networks": ("10.0.0.0/8", ("10.0.0.0/8",)),
+}
+"""Of every kind: how it is written, and what it is."""
+
+
+@pytest.mark.parametrize("key", keys())
+def test_every_key_can_be_set_by_its_environment_variable(env: Mapping[str, str], key: str) -> None:
+    text, value = SAMPLES[keys()[key].kind]
+    settings = load_settings(env={**env, keys()[key].variable: text})
+    assert settings.value(key) == value
+    assert (settings.origin(key).source, settings.origin(key).place) == (Source.ENVIRONMENT, keys()[key].variable)
+
+
+def test_no_two_keys_share_a_variable() -> None:
+    assert len({key.variable for key in keys().values()}) == len(keys())
 
 
 def test_what_is_no_network_or_address_is_refused(env: Mapping[str, str]) -> None:
@@ -131,14 +148,19 @@ def test_flat_keys_of_old_files_are_read_and_nested_ones_win(env: Mapping[str, s
     assert settings.observability.logging.level == "DEBUG"
     assert settings.observability.logging.rotation.max_size_mb == 7
     assert settings.observability.logging.rotation.max_age_days == 2
-    assert settings.ignored == ("observability.elasticsearch_url",)
+    assert settings.observability.elastic.url == "http://x"
+    assert settings.flat_keys == tuple(
+        f"observability.{name}" for name in ("log_level", "max_size", "elasticsearch_url", "max_age")
+    )
 
 
 def test_unknown_keys_are_named_all_at_once_with_the_nearest_key(env: Mapping[str, str], tmp_path: Path) -> None:
     path = config(tmp_path, '{"rest": {"prot": 1}, "profiler": {"enabled": true}, "zzz": 1}')
     with pytest.raises(UnknownKey) as caught:
         load_settings(path, env=env)
-    assert caught.value.message == f'unknown keys "rest.prot", "profiler.enabled", "zzz" in {path}'
+    assert caught.value.message == (
+        f'unknown keys in {path}: "rest.prot" (line 1), "profiler.enabled" (line 1), "zzz" (line 1)'
+    )
     assert 'rest.prot: did you mean "rest.port"?' in caught.value.hint
     assert "profiler.enabled: it belongs to a part that this release does not have" in caught.value.hint
     assert caught.value.exit_code == 2
@@ -147,24 +169,24 @@ def test_unknown_keys_are_named_all_at_once_with_the_nearest_key(env: Mapping[st
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('{"rest": {"port": "9"}}', 'rest.port in {path}: input should be a valid integer, got "9"'),
-        ('{"rest": {"port": true}}', "rest.port in {path}: input should be a valid integer, got true"),
+        ('{"rest": {"port": "9"}}', 'rest.port in {path}:1: input should be a valid integer, got "9"'),
+        ('{"rest": {"port": true}}', "rest.port in {path}:1: input should be a valid integer, got true"),
         (
             '{"rest": {"port": 65536}}',
-            "rest.port in {path}: input should be less than or equal to 65535, got 65536",
+            "rest.port in {path}:1: input should be less than or equal to 65535, got 65536",
         ),
-        ('{"general": {"debug": "yes"}}', 'general.debug in {path}: input should be a valid boolean, got "yes"'),
-        ('{"general": {"work_dir": 7}}', "general.work_dir in {path}: "),
-        ('{"p2p": {"listen_address": [1]}}', "p2p.listen_address in {path}: input should be a valid string, got 1"),
-        ('{"p2p": {"listen_address": ["x"]}}', 'p2p.listen_address in {path}: "x" is not a multiaddress'),
-        ('{"p2p": {"bootstrap_peers": "/a"}}', "p2p.bootstrap_peers in {path}: "),
-        ('{"identity": {"prism_resolver_url": "ftp://x"}}', "identity.prism_resolver_url in {path}: "),
-        ('{"identity": {"prism_resolver_url": "http://a:b@x"}}', "identity.prism_resolver_url in {path}: "),
-        ('{"rest": 5}', "rest in {path}: expected an object with settings, got 5"),
-        ('{"observability": {"log_level": "loud"}}', 'observability.logging.level in {path}: "loud" is not a level'),
+        ('{"general": {"debug": "yes"}}', 'general.debug in {path}:1: input should be a valid boolean, got "yes"'),
+        ('{"general": {"work_dir": 7}}', "general.work_dir in {path}:1: "),
+        ('{"p2p": {"listen_address": [1]}}', "p2p.listen_address in {path}:1: input should be a valid string, got 1"),
+        ('{"p2p": {"listen_address": ["x"]}}', 'p2p.listen_address in {path}:1: "x" is not a multiaddress'),
+        ('{"p2p": {"bootstrap_peers": "/a"}}', "p2p.bootstrap_peers in {path}:1: "),
+        ('{"identity": {"prism_resolver_url": "ftp://x"}}', "identity.prism_resolver_url in {path}:1: "),
+        ('{"identity": {"prism_resolver_url": "http://a:b@x"}}', "identity.prism_resolver_url in {path}:1: "),
+        ('{"rest": 5}', "rest in {path}:1: expected an object with settings, got 5"),
+        ('{"observability": {"log_level": "loud"}}', 'observability.logging.level in {path}:1: "loud" is not a level'),
         (
             '{"general": {"port_available_range_from": 9, "port_available_range_to": 9}}',
-            "general in {path}: port_available_range_from must be below port_available_range_to",
+            "general in {path}:1: port_available_range_from must be below port_available_range_to",
         ),
     ],
 )
@@ -215,57 +237,97 @@ def test_get_answers_for_keys_and_sections(env: Mapping[str, str]) -> None:
     assert caught.value.exit_code == 4
 
 
-def test_set_key_writes_only_what_was_set(env: Mapping[str, str], tmp_path: Path) -> None:
-    path = tmp_path / "new/deep/dms_config.json"
-    assert set_key(path, "rest.port", "10000") is None
-    set_key(path, "General.Host_City", "42")
-    set_key(path, "p2p.listen_address", '["/ip4/0.0.0.0/tcp/9100"]')
-    assert path.read_text() == (
-        '{\n    "rest": {\n        "port": 10000\n    },\n    "general": {\n        "host_city": "42"\n    },\n'
-        '    "p2p": {\n        "listen_address": [\n            "/ip4/0.0.0.0/tcp/9100"\n        ]\n    }\n}\n'
-    )
-    assert [p.name for p in path.parent.iterdir()] == [path.name]
-    assert load_settings(path, env=env).general.host_city == "42"
-
-
-def test_set_key_refuses_what_would_not_load_and_leaves_the_file(tmp_path: Path) -> None:
-    path = config(tmp_path, '{"rest": {"port": 1}}')
-    for key, value in (("rest.port", "x"), ("rest.port", "99999"), ("p2p.listen_address", "tcp"), ("rest.prot", "1")):
-        with pytest.raises(ConfigError):
-            set_key(path, key, value)
-    assert path.read_text() == '{"rest": {"port": 1}}'
-
-
-def test_set_key_mends_the_very_value_that_is_wrong(env: Mapping[str, str], tmp_path: Path) -> None:
-    path = config(tmp_path, '{"rest": {"port": "x"}}')
-    set_key(path, "rest.port", "2")
-    assert load_settings(path, env=env).rest.port == 2
-
-
-def test_set_key_keeps_a_copy_of_a_file_with_comments_and_keeps_mode_and_link(tmp_path: Path) -> None:
-    text = '{ // mine\n "observability": {"log_level": "WARN"}}'
-    path = config(tmp_path, text)
-    path.chmod(0o600)
-    link = tmp_path / "link.json"
-    link.symlink_to(path)
-    kept = set_key(link, "rest.port", "5")
-    assert kept is not None
-    assert kept.read_text() == text
-    assert link.is_symlink()
-    assert path.stat().st_mode & 0o777 == 0o600
-    assert load_settings(path, env={"HOME": "/h"}).observability.logging.level == "WARN"
-    assert set_key(link, "rest.port", "6") is None
-
-
-def test_a_failed_write_leaves_no_temporary_file(tmp_path: Path) -> None:
-    target = tmp_path / "dms_config.json"
-    target.mkdir()
-    with pytest.raises(ConfigError):
-        set_key(target, "rest.port", "5")
-    assert list(tmp_path.iterdir()) == [target]
-
-
 @pytest.mark.parametrize("text", ["forever", "30", "3x"])
 def test_how_long_deployments_are_kept_is_a_duration(env: Mapping[str, str], tmp_path: Path, text: str) -> None:
     with pytest.raises(InvalidSetting, match=r"deployments.keep.*write it like 30d"):
         load_settings(config(tmp_path, f'{{"deployments": {{"keep": "{text}"}}}}'), env=env)
+
+
+def test_an_unknown_key_is_told_with_file_and_line_and_the_nearest_key(env: Mapping[str, str], tmp_path: Path) -> None:
+    path = config(tmp_path, '{\n  // mine\n  "rest": {\n    "addr": "::1",\n    "prot": 1\n  }\n}')
+    with pytest.raises(UnknownKey) as caught:
+        load_settings(path, env=env)
+    assert caught.value.message == f'unknown key "rest.prot" in {path}:5'
+    assert caught.value.hint == 'did you mean "rest.port"?'
+
+
+def test_every_value_tells_where_it_comes_from(env: Mapping[str, str], tmp_path: Path) -> None:
+    path = config(tmp_path, '{\n"rest": {"port": 1},\n"observability": {"max_age": 3}\n}')
+    settings = load_settings(path, {"general.debug": True}, {**env, "DMS_P2P_FD": "5", "BOOTSTRAP_PEERS": "/x"})
+    told = {key: str(settings.origin(key)) for key in keys() if settings.origin(key).source is not Source.DEFAULT}
+    assert told == {
+        "general.debug": "flag",
+        "rest.port": f"file {path}:2",
+        "p2p.bootstrap_peers": "environment BOOTSTRAP_PEERS",
+        "p2p.fd": "environment DMS_P2P_FD",
+        "observability.logging.rotation.max_age_days": f"file {path}:3",
+    }
+
+
+# what changes while the node runs ------------------------------------------------------------------------------------
+
+
+def test_what_is_set_at_run_time_lies_over_the_file_and_under_variables_and_flags(
+    env: Mapping[str, str], tmp_path: Path
+) -> None:
+    path = config(
+        tmp_path, '{"deployments": {"keep": "1d"}, "offer": {"max_hours": 1}, "messages": {"public_burst": 1}}'
+    )
+    settings = load_settings(path, {"offer.max_hours": 2}, {**env, "DMS_MESSAGES_PUBLIC_BURST": "2"})
+    live = with_live(settings, {"deployments.keep": "9d", "offer.max_hours": 9, "messages.public_burst": 9})
+    assert (live.deployments.keep, live.offer.max_hours, live.messages.public_burst) == ("9d", 2, 2)
+    assert live.origin("deployments.keep").source is Source.LIVE
+    assert live.source == path
+    assert differences(settings, live) == ("deployments.keep",)
+    with pytest.raises(InvalidSetting, match=r"deployments.keep \(set while the node runs\): .*write it like 30d"):
+        with_live(settings, {"deployments.keep": "long"})
+
+
+def test_settings_are_loaded_again_from_the_same_sources(env: Mapping[str, str], tmp_path: Path) -> None:
+    path = config(tmp_path, '{"rest": {"port": 1}}')
+    settings = load_settings(path, {"general.debug": True}, env)
+    path.write_text('{"rest": {"port": 2}}')
+    again = load_again(settings)
+    assert (again.rest.port, again.general.debug) == (2, True)
+    assert differences(settings, again) == ("rest.port",)
+
+
+# secrets -------------------------------------------------------------------------------------------------------------
+
+
+def test_secrets_are_hidden_wherever_settings_are_shown(env: Mapping[str, str], tmp_path: Path) -> None:
+    path = config(tmp_path, '{"observability": {"elastic": {"api_key": "s3cret-1"}}}')
+    settings = load_settings(path, env={**env, "DMS_APM_API_KEY": "s3cret-2", "DMS_PASSPHRASE": "s3cret-3"})
+    assert settings.value("observability.elastic.api_key") == "s3cret-1"
+    assert settings.apm.api_key.get_secret_value() == "s3cret-2"
+    shown = [settings.as_dict(), settings, settings.get("apm"), settings.get("apm.api_key"), settings._sources]
+    assert "s3cret" not in f"{shown} {shown!r} {settings.model_dump_json()}"
+    assert settings.get("apm.api_key") == "[hidden]"
+    assert settings.get("apm.secret_token") == ""
+
+
+def test_a_secret_may_lie_in_a_file_of_its_own(env: Mapping[str, str], tmp_path: Path) -> None:
+    key = tmp_path / "key"
+    key.write_text("s3cret\n")
+    path = config(tmp_path, f'{{"apm": {{"api_key": "file:{key}"}}}}')
+    assert load_settings(path, env=env).value("apm.api_key") == "s3cret"
+    assert load_settings(env={**env, "DMS_APM_API_KEY": f"file:{key}"}).value("apm.api_key") == "s3cret"
+    key.unlink()
+    with pytest.raises(ConfigUnreadable, match=rf"apm.api_key in {path}:1: cannot read the secret in {key}: No such"):
+        load_settings(path, env=env)
+
+
+def test_a_bad_secret_is_refused_without_being_told(env: Mapping[str, str]) -> None:
+    with pytest.raises(InvalidSetting) as caught:
+        load_settings(env={**env, "DMS_APM_API_KEY": "s3c\x1bret"})
+    assert caught.value.message == "apm.api_key (environment variable DMS_APM_API_KEY): a secret is one line of text"
+
+
+# variables -----------------------------------------------------------------------------------------------------------
+
+
+def test_variables_that_look_like_settings_and_are_none_are_found(env: Mapping[str, str]) -> None:
+    found = unknown_variables(
+        {"DMS_REST_PROT": "1", "DMS_REST_PORT": "1", "DMS_PASSPHRASE": "x", "DMS_CONN_LOGS": "1", "DMS_APM_ZZZZ": ""}
+    )
+    assert found == {"DMS_APM_ZZZZ": "", "DMS_REST_PROT": "DMS_REST_PORT"}

@@ -1,0 +1,108 @@
+"""The types of settings: what a value must be like, the same wherever it is used.
+
+Each carries a :class:`Kind`, its name for people. Types are strict, as the file is JSON: a port is a number, never a text.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from ipaddress import ip_network
+from pathlib import Path
+from typing import Annotated, Final
+
+from pydantic import AfterValidator, Field, SecretStr, ValidationInfo
+
+from dms.types.errors import BadInput
+from dms.types.units import parse_duration_ns
+
+MAX_PORT: Final = 65535
+LOG_LEVELS: Final = ("DEBUG", "INFO", "WARN", "ERROR", "FATAL")
+MAX_SECRET_CHARS: Final = 8192
+
+_HTTP = re.compile(r"https?://[^\s/?#@]+(/[^\s?#]*)?")
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What people call the type of a value."""
+
+    name: str
+
+
+def _expand(path: Path, info: ValidationInfo) -> Path:
+    text, home = str(path), (info.context or {}).get("home") or Path.home()
+    for mark in ("~", "$HOME", "${HOME}"):
+        if text == mark or text.startswith(mark + "/"):
+            return Path(home, text[len(mark) :].lstrip("/"))
+    return path.absolute()
+
+
+def _duration(value: str) -> str:
+    try:
+        parse_duration_ns(value, what="duration")
+    except BadInput as exc:
+        raise ValueError(f"{exc.message}; write it like 30d") from None
+    return value
+
+
+def _http(value: str) -> str:
+    if value and not _HTTP.fullmatch(value):
+        raise ValueError(f'"{value[:80]}" is not the address of a service; write it like https://service.example.org')
+    return value.rstrip("/")
+
+
+def _multiaddress(value: str) -> str:
+    if not value.startswith("/"):
+        raise ValueError(f'"{value[:80]}" is not a multiaddress; write it like /ip4/127.0.0.1/tcp/9000')
+    return value
+
+
+def _network(value: str) -> str:
+    try:
+        ip_network(value)
+    except ValueError:
+        raise ValueError(f'"{value[:80]}" is not a network; write it like 10.1.0.0/16') from None
+    return value
+
+
+def _level(value: str) -> str:
+    level = {"WARNING": "WARN", "CRITICAL": "FATAL"}.get(value.upper(), value.upper())
+    if level not in LOG_LEVELS:
+        raise ValueError(f'"{value[:80]}" is not a level; use one of {", ".join(LOG_LEVELS)}')
+    return level
+
+
+def _secret(value: SecretStr) -> SecretStr:
+    if not value.get_secret_value().isprintable() or len(value) > MAX_SECRET_CHARS:
+        raise ValueError("a secret is one line of text")
+    return value
+
+
+_LIST = Field(strict=False)
+"""JSON has no tuples."""
+
+Duration = Annotated[str, AfterValidator(_duration), Kind("duration")]
+"""A duration as text, such as ``30d`` or ``1h30m``."""
+Directory = Annotated[Path, Field(strict=False, validate_default=True), AfterValidator(_expand), Kind("path")]
+"""May begin with ``~`` or ``$HOME``."""
+HttpAddress = Annotated[str, AfterValidator(_http), Kind("address")]
+"""Of an HTTP service, without a slash at its end; empty where there is none."""
+Level = Annotated[str, AfterValidator(_level), Kind("log level")]
+Multiaddress = Annotated[str, AfterValidator(_multiaddress), Kind("multiaddress")]
+Network = Annotated[str, AfterValidator(_network), Kind("network")]
+Secret = Annotated[SecretStr, Field(validate_default=True), AfterValidator(_secret), Kind("secret")]
+"""Never shown. ``file:PATH`` stands for the content of a file."""
+
+Text = Annotated[str, Kind("text")]
+Flag = Annotated[bool, Kind("true or false")]
+Number = Annotated[int, Kind("number")]
+Count = Annotated[int, Field(ge=1), Kind("number")]
+"""At least one."""
+CountOrNone = Annotated[int, Field(ge=0), Kind("number")]
+Port = Annotated[int, Field(ge=0, le=MAX_PORT), Kind("number")]
+
+Texts = Annotated[tuple[Text, ...], _LIST]
+Directories = Annotated[tuple[Annotated[Path, Field(strict=False), AfterValidator(_expand), Kind("path")], ...], _LIST]
+Multiaddresses = Annotated[tuple[Multiaddress, ...], _LIST]
+Networks = Annotated[tuple[Network, ...], _LIST]
