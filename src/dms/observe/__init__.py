@@ -7,11 +7,13 @@
 :mod:`~dms.observe.rotation`  the log file and its compressed predecessors
 :mod:`~dms.observe.limit`     at most one line per key and second about bad input
 :mod:`~dms.observe.events`    :class:`EventBus`: events within the process
+:mod:`~dms.observe.catalogue` the published events of a node; :mod:`~dms.observe.deployment_events` those of deployments
+:mod:`~dms.observe.ring`      the last entries and events, for those who ask what is new
 :mod:`~dms.observe.counters`  named counters
 """
 
 from dms.observe.counters import Counters
-from dms.observe.events import Event, EventBus, Subscription
+from dms.observe.events import Event, EventBus, EventKind, Subscription
 from dms.observe.limit import LimitedLogger, OncePerPeriod
 from dms.observe.log import Logger, configure_logging, get_logger
 
@@ -19,6 +21,7 @@ __all__ = [
     "Counters",
     "Event",
     "EventBus",
+    "EventKind",
     "LimitedLogger",
     "Logger",
     "OncePerPeriod",

@@ -1,11 +1,15 @@
-"""Events within the process: who emits does not know who listens, and never waits for them."""
+"""Events within the process: who emits does not know who listens, and never waits for them.
+
+Every event is of a kind that is declared, with the meaning of its fields: :mod:`~dms.observe.catalogue` holds those of the
+node, :mod:`~dms.observe.deployment_events` those of deployments. ``docs/reference/events.md`` is made of them.
+"""
 
 from __future__ import annotations
 
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
 
@@ -13,6 +17,20 @@ import trio
 
 CAPACITY = 256
 """Events that wait for one subscriber; beyond that the oldest is dropped and counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class EventKind:
+    """What is declared of an event: ``fields`` maps their names to their meaning, units included."""
+
+    name: str
+    meaning: str
+    fields: Mapping[str, str] = field(default_factory=dict)
+    is_open: bool = False
+    """It may carry other fields too."""
+
+    def __hash__(self) -> int:
+        return hash(self.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,20 +42,40 @@ class Event:
     fields: Mapping[str, object]
 
 
+Listener = Callable[[Event], None]
+"""Called with each event as it happens, in the task of who emits it; must neither wait nor raise."""
+
+
 class EventBus:
     """Hands every event to all who subscribed before; to be used from trio's thread only."""
 
     def __init__(self, *, now: Callable[[], float] = time.time) -> None:
         self._now = now
         self._subscriptions: set[Subscription] = set()
+        self._listeners: tuple[Listener, ...] = ()
+        self.undeclared: dict[str, frozenset[str]] = {}
+        """Fields that events carried and their kinds do not declare; a test looks that there are none."""
 
-    def emit(self, event: str, /, **fields: object) -> None:
-        """Tell that ``event`` happened; returns at once."""
-        if not self._subscriptions:
+    def emit(self, kind: EventKind, /, **fields: object) -> None:
+        """Tell that something of this kind happened; returns at once."""
+        if not (kind.is_open or fields.keys() <= kind.fields.keys()):
+            self.undeclared[kind.name] = frozenset(fields) - frozenset(kind.fields)
+        if not self._subscriptions and not self._listeners:
             return
-        happened = Event(event, self._now(), fields)
+        happened = Event(kind.name, self._now(), fields)
+        for listener in self._listeners:
+            listener(happened)
         for subscription in tuple(self._subscriptions):
             subscription.offer(happened)
+
+    def listen(self, listener: Listener) -> Callable[[], None]:
+        """Have ``listener`` called with every event; call the result to end that."""
+        self._listeners = (*self._listeners, listener)
+
+        def stop() -> None:
+            self._listeners = tuple(other for other in self._listeners if other is not listener)
+
+        return stop
 
     def subscribe(self, *names: str, capacity: int = CAPACITY) -> Subscription:
         """Listen to events of these names, or to all; close it, or use it with ``with``."""
