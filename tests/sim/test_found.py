@@ -30,6 +30,22 @@ async def test_a_machine_whose_clock_ran_ahead_hears_answers_and_requests_once_i
     await bob.node.root.invoke(alice.node.root.handle, "/public/hello", None, Hello)
 
 
+async def test_bids_for_a_machine_whose_clock_ran_ahead_do_not_make_it_deaf_once_that_is_set_right(
+    autojump_clock: MockClock, cluster: Cluster
+) -> None:
+    """Seed 439. A bid expires with the request, for which our own clock said when."""
+    alice, bob = await cluster.start("alice"), await cluster.start("bob", offers=FOUR_CORES)
+    alice.ahead_s = 3600
+    first = await alice.user.deploy(ensemble({"n1": {"job": "task"}}))
+    await trio.sleep(40)
+    alice.ahead_s = 0
+    await alice.user.shutdown(first)
+    await trio.sleep(40)
+    second = await alice.user.deploy(ensemble({"n1": {"job": "task"}}))
+    await alice.wait_for(second, Phase.COMPLETED, timeout_s=60)
+    assert bob.starts(second) == {"n1.job": 1}
+
+
 async def test_a_provider_that_could_not_be_told_of_the_end_learns_that_nobody_wants_its_work_any_more(
     autojump_clock: MockClock, cluster: Cluster
 ) -> None:

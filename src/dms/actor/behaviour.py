@@ -55,6 +55,7 @@ class Behaviour:
 
     ``capabilities``: any one of them admits the sender (default: the name itself). ``topic``: also reachable by
     broadcast. ``expiry_ns``: wall clock, 0 = for ever. ``one_shot``: gone after the first message it admits.
+    ``is_answer``: what comes answers requests of this actor, until whose expiry they live (``reply_to``), and says which.
     ``expected``: a message from this very actor needs no token: the name was told to nobody else, and its signature shows
     that it is the one.
     """
@@ -66,6 +67,7 @@ class Behaviour:
     topic: str = ""
     expiry_ns: int = 0
     one_shot: bool = False
+    is_answer: bool = False
     error_reply: ErrorReply | None = None
     expected: Handle | None = None
     on_denied: OnDenied | None = None

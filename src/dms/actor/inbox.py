@@ -235,6 +235,7 @@ class Inbox:
             message.opt.exp,
             now_ns=self._security.now_ns(),
             elapsed_ns=int(now_s * NS_PER_S),
+            is_answer=behaviour.is_answer,
         )
 
     async def _handle_message(self, behaviour: Behaviour, message: Envelope) -> None:

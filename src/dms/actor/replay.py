@@ -7,8 +7,9 @@ more than half of what the others leave free.
 Expired means by both clocks. The wall clock may jump: forward, and what it takes for expired is valid again once it is
 set right; back, and what had all but expired lives on. So a message stays until the time that it had left has really
 passed, by a clock that never jumps, *and* the wall clock has passed its expiry. And should the wall clock be set back later,
-whatever expires no later than what was forgotten is refused: it may be one of those. Messages of this host itself are left
-out of that: a machine whose clock is set right after its start would be deaf otherwise, and who replays them is its own user.
+whatever expires no later than what was forgotten is refused: it may be one of those. Two kinds are left out of that, since they
+expire when our own clock said so, and a machine whose clock is set right would be deaf otherwise: messages of this host itself,
+which only its own user replays, and answers to what it asked, which must name the question to be of use.
 
 Names are hashed with a secret key to 64 bits, which keeps an entry near a hundred bytes and makes collisions neither
 likely nor possible to construct.
@@ -36,6 +37,9 @@ KEY_BYTES: Final = 16
 
 LOCAL: Final = 0
 """The owner of all messages of this host."""
+_THEIR_CLOCK: Final = 1
+"""The bit of an owner that tells that the expiry was the sender's to choose; without it, it was ours."""
+_NOT_LOCAL: Final = 2
 MARK: Final = 0
 """The name of the entry that holds the latest expiry among those forgotten."""
 
@@ -69,7 +73,7 @@ class _Slot:
     def add(self, entry: Entry) -> None:
         self.names.append(entry.name)
         self.latest_expiry_ns = max(self.latest_expiry_ns, entry.expiry_ns)
-        if entry.owner != LOCAL:
+        if entry.owner & _THEIR_CLOCK:
             self.latest_remote_ns = max(self.latest_remote_ns, entry.expiry_ns)
 
     def merge(self, other: _Slot) -> None:
@@ -102,7 +106,7 @@ class ReplayWindow:
         """Take up what an earlier life of this process remembered, however much that is."""
         for entry in entries:
             if entry.name == MARK or entry.expiry_ns < now_ns:
-                self._forgotten_ns = max(self._forgotten_ns, entry.expiry_ns if entry.owner != LOCAL else 0)
+                self._forgotten_ns = max(self._forgotten_ns, entry.expiry_ns if entry.owner & _THEIR_CLOCK else 0)
             elif entry.name not in self._owners:
                 self._hold(entry, now_ns, elapsed_ns)
 
@@ -116,13 +120,16 @@ class ReplayWindow:
             raise Replayed
         return name
 
-    def admit(self, name: int, owner: DID | None, expiry_ns: int, *, now_ns: int, elapsed_ns: int) -> None:
+    def admit(
+        self, name: int, owner: DID | None, expiry_ns: int, *, now_ns: int, elapsed_ns: int, is_answer: bool = False
+    ) -> None:
         """Note a message whose signature and authority are proven: strangers must not fill the window.
 
         :param name: what :meth:`check` returned.
         :param owner: the identity that answers for the sender; none: this host. Keys cost nothing, so room is shared out
             by identity.
         :param elapsed_ns: a clock that never jumps; it may count from anywhere.
+        :param is_answer: it has the expiry of a message of ours.
         :raises Replayed: it was noted before and has not expired.
         :raises MessageExpired: the wall clock was set back, and it may have been noted and forgotten.
         :raises RateLimited: there is no room for another of this owner.
@@ -130,9 +137,9 @@ class ReplayWindow:
         self._forget(now_ns, elapsed_ns)
         if name in self._owners:
             raise Replayed
-        if owner is not None and expiry_ns <= self._forgotten_ns:
+        entry = Entry(name, LOCAL if owner is None else self._owner(owner, is_answer=is_answer), expiry_ns)
+        if entry.owner & _THEIR_CLOCK and expiry_ns <= self._forgotten_ns:
             raise MessageExpired("message expired, by what the clock of the receiver said before it was set back")
-        entry = Entry(name, LOCAL if owner is None else self._owner(owner), expiry_ns)
         held = self._counts.get(entry.owner, 0)
         if 2 * held >= self._limit - len(self._owners):
             raise RateLimited(
@@ -146,20 +153,20 @@ class ReplayWindow:
     def entries(self) -> Iterator[Entry]:
         """Everything remembered; expiries are rounded up to those of the group."""
         if self._forgotten_ns:
-            yield Entry(MARK, LOCAL + 1, self._forgotten_ns)
+            yield Entry(MARK, _THEIR_CLOCK, self._forgotten_ns)
         for slot in self._slots.values():
             for name in slot.names:
                 yield Entry(name, self._owners[name], slot.latest_expiry_ns)
 
     # ---------------------------------------------------------------------------------------------------------------
 
-    def _owner(self, did: DID) -> int:
+    def _owner(self, did: DID, *, is_answer: bool) -> int:
         known = self._hashed.get(did.uri)
         if known is None:
             if len(self._hashed) >= MAX_HASHED:
                 self._hashed.clear()
-            known = self._hashed[did.uri] = self._hash(did.uri.encode())
-        return known
+            known = self._hashed[did.uri] = self._hash(did.uri.encode()) | _THEIR_CLOCK | _NOT_LOCAL
+        return known ^ _THEIR_CLOCK if is_answer else known
 
     def _hash(self, data: bytes) -> int:
         # zero has another meaning, both as a name and as an owner

@@ -29,10 +29,17 @@ class Clocks:
         self.elapsed_ns += int(seconds * S)
 
     def admit(
-        self, window: ReplayWindow, nonce: int, expiry_ns: int, *, sender: ActorID = ALICE, owner: DID | None = OWNER
+        self,
+        window: ReplayWindow,
+        nonce: int,
+        expiry_ns: int,
+        *,
+        sender: ActorID = ALICE,
+        owner: DID | None = OWNER,
+        is_answer: bool = False,
     ) -> None:
         name = window.check(sender, nonce)
-        window.admit(name, owner, expiry_ns, now_ns=self.now_ns, elapsed_ns=self.elapsed_ns)
+        window.admit(name, owner, expiry_ns, now_ns=self.now_ns, elapsed_ns=self.elapsed_ns, is_answer=is_answer)
 
 
 def test_a_pair_counts_once_until_it_has_expired() -> None:
@@ -114,6 +121,22 @@ def test_a_clock_set_right_after_the_start_does_not_make_the_node_deaf() -> None
     clocks.admit(window, 2, clocks.now_ns + 30 * S, owner=None)
     clocks.now_ns -= 3600 * S
     clocks.admit(window, 3, clocks.now_ns + 30 * S)
+
+
+def test_answers_expire_when_our_clock_said_so_and_leave_no_mark_behind() -> None:
+    window, clocks = ReplayWindow(), Clocks()
+    clocks.now_ns += 3600 * S
+    clocks.admit(window, 1, clocks.now_ns + 30 * S, is_answer=True)
+    clocks.wait(300)
+    clocks.admit(window, 2, clocks.now_ns + 30 * S, is_answer=True)
+    with pytest.raises(Replayed):
+        clocks.admit(window, 2, clocks.now_ns + 30 * S)
+    assert len(window) == 1
+    clocks.now_ns -= 3600 * S
+    after = ReplayWindow(key=b"k" * 16)
+    after.restore(window.entries(), clocks.now_ns + 7200 * S, 5)
+    for each in (window, after):
+        clocks.admit(each, 3, clocks.now_ns + 30 * S)
 
 
 def test_another_life_takes_up_what_was_remembered() -> None:

@@ -146,7 +146,7 @@ class _Round:
         self._ends_s = trio.current_time() + BID_WINDOW_S
 
     async def run(self) -> None:
-        self._ctx.actor.on(messages.BID, self._on_bid)
+        self._ctx.actor.on(messages.BID, self._on_bid, is_answer=True)
         try:
             with trio.move_on_at(self._ends_s):
                 async with trio.open_nursery() as nursery:
