@@ -152,7 +152,7 @@ def _known(left: W, right: W) -> W:
     """``left``, its empty members taken from ``right``."""
     if left == right:
         return left
-    members = {f.name: getattr(left, f.name) or getattr(right, f.name) for f in msgspec.structs.fields(left)}
+    members = {name: getattr(left, name) or getattr(right, name) for name in left.__struct_fields__}
     return msgspec.structs.replace(left, **members)
 
 

@@ -22,7 +22,7 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import trio
 from trio import TaskStatus
@@ -54,6 +54,7 @@ from dms.testing.disk import DiskStore, LossyDisk, MortalStore
 from dms.testing.dying import open_shields, tasks_below
 from dms.testing.executor import Script, ScriptedExecutor
 from dms.testing.hardware import FixedMachine
+from dms.testing.memory_store import open_memory_store
 from dms.testing.network import Delay, MemoryNetwork, VirtualNetwork
 from dms.types.ids import AllocationID, EnsembleID, PeerID
 from dms.types.resources import CPU, RAM, Disk, Location, Resources
@@ -70,8 +71,6 @@ CONNECT_S = 1.0
 """Until a new node is connected to the others."""
 
 R = TypeVar("R")
-
-_COMPILED: dict[Any, Any] = {}  # what SQLAlchemy keeps in it is its own
 
 
 def ensemble(
@@ -405,9 +404,7 @@ class SimulatedNode:
             self.cluster.watch_threads_of(store)
             return store
         if self._memory is None:
-            self._memory = await Store.open(None, now=_now)
-            # statements are compiled once for all databases of all tests
-            self._memory._engine = self._memory._engine.execution_options(compiled_cache=_COMPILED)  # noqa: SLF001
+            self._memory = await open_memory_store(_now)
         # a new door to the same database, so that the earlier life's can stay shut
         if self.disk is not None:
             self.store = DiskStore(

@@ -264,12 +264,6 @@ def _scan_float_free(type_: Any, seen: frozenset[Any]) -> bool:
     return isinstance(type_, type) and issubclass(type_, str)
 
 
-@functools.cache
-def _struct_fields(type_: type[msgspec.Struct]) -> tuple[msgspec.structs.FieldInfo, ...]:
-    """The fields of a structure; msgspec evaluates the annotations anew at every call."""
-    return msgspec.structs.fields(type_)
-
-
 _LEAVES = frozenset({str, int, bool, bytes, type(None)})
 
 
@@ -287,23 +281,41 @@ def _has_float(value: Any) -> bool:
 
 
 def _with_go_floats(value: Any) -> Any:
+    if type(value) in _LEAVES:
+        return value
     if isinstance(value, float):
         return msgspec.Raw(_go_float(value))
     if isinstance(value, msgspec.Struct):
-        out = {}
-        for f in _struct_fields(type(value)):
-            member = getattr(value, f.name)
-            if not f.required and (not member if f.default is msgspec.NODEFAULT else member == f.default):
-                continue
-            out[f.encode_name] = _with_go_floats(member)
-        # an ordered list of pairs would be sorted by the deterministic encoder: write the object here
-        body = b",".join(_fast.encode(k) + b":" + encode(v) for k, v in out.items())
-        return msgspec.Raw(b"{" + body + b"}")
+        return msgspec.Raw(_object(value))
     if isinstance(value, dict):
         return {k: _with_go_floats(v) for k, v in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
         return [_with_go_floats(v) for v in value]
     return value
+
+
+def _object(value: msgspec.Struct) -> bytes:
+    """A structure that holds a float somewhere; an ordered list of pairs would be sorted by the deterministic encoder."""
+    tag, members = _members(type(value))
+    parts = [tag] if tag else []
+    for key, name, is_optional, default, is_float_free in members:
+        member = getattr(value, name)
+        if is_optional and (not member if default is msgspec.NODEFAULT else member == default):
+            continue
+        parts.append(key + _fast.encode(member if is_float_free else _with_go_floats(member)))
+    return b"{" + b",".join(parts) + b"}"
+
+
+@functools.cache
+def _members(type_: type[msgspec.Struct]) -> tuple[bytes, tuple[tuple[bytes, str, bool, Any, bool], ...]]:
+    """The tag of a structure as JSON, and of each member its key as JSON, its name, whether it may be left out, its default,
+    and whether it holds no float; msgspec evaluates the annotations anew at every call."""
+    config = type_.__struct_config__
+    tag = b"" if config.tag is None else _fast.encode(config.tag_field) + b":" + _fast.encode(config.tag)
+    return tag, tuple(
+        (_fast.encode(f.encode_name) + b":", f.name, not f.required, f.default, _is_float_free(f.type))
+        for f in msgspec.structs.fields(type_)
+    )
 
 
 def _go_float(value: float) -> bytes:

@@ -110,6 +110,19 @@ def test_floats_are_written_in_gos_notation(value: float, text: str) -> None:
     assert gojson.encode([value]) == f"[{text}]".encode()
 
 
+class Measured(Wire, tag="measured", tag_field="event"):
+    share: float
+    name: str = ""
+    shares: tuple[float, ...] = ()
+
+
+def test_a_structure_that_holds_floats_keeps_its_tag_and_the_order_of_its_members() -> None:
+    value = Measured(share=1.0, name="<a>", shares=(0.5, 2.0))
+    data = gojson.encode(value)
+    assert data == b'{"event":"measured","share":1,"name":"\\u003ca\\u003e","shares":[0.5,2]}'
+    assert gojson.decode(data, Measured) == value
+
+
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_what_has_no_json_is_refused(value: float) -> None:
     with pytest.raises(ValueError, match="no JSON form"):
