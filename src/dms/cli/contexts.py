@@ -43,10 +43,11 @@ def check_prism(ctx: typer.Context, provider: Provider, url: str | None) -> None
     """
     from dms.cli.session import Session
     from dms.identity.errors import InvalidKey, NoResolver, UnresolvedDID
-    from dms.identity.prism.resolver import METHOD, PrismResolver
+    from dms.identity.ids import PRISM_METHOD
+    from dms.identity.prism.resolver import PrismResolver
 
     did = provider.did
-    if did.method != METHOD:
+    if did.method != PRISM_METHOD:
         return
     import trio
 

@@ -81,7 +81,7 @@ def bench(
     if is_here:
         import trio
 
-        from dms.resources.benchmark import measure
+        from dms.resources.measuring import measure
 
         found = (trio.run(measure, session.settings.general.work_dir),)
     else:

@@ -19,6 +19,7 @@ from dms.types.gojson import Wire
 from dms.types.ids import PeerID
 
 KEY_METHOD: Final = "key"
+PRISM_METHOD: Final = "prism"
 MAX_DID_CHARS: Final = 1024
 _CACHE: Final = 4096
 _MAX_BASE58_CHARS: Final = 64

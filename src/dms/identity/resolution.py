@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Final, Protocol
-
-import trio
+from typing import TYPE_CHECKING, Final, Protocol
 
 from dms.identity.errors import NoResolver, ResolutionFailed, UnresolvedDID
 from dms.identity.ids import DID
 from dms.identity.keys import PublicKey
+
+if TYPE_CHECKING:
+    import trio
 
 KEY_LIFETIME_S: Final = 3600.0
 FAILURE_LIFETIME_S: Final = 30.0
@@ -74,6 +75,8 @@ class FetchedKeys:
 
         :raises UnresolvedDID: it cannot be had; for a while the same answer is given without asking again.
         """
+        import trio  # here, because clients that fetch nothing would spend a tenth of a second on it
+
         if self._resolver is None:
             raise NoResolver(f"no resolver is configured for {did.uri[:80]}")
         with trio.move_on_after(timeout_s):
@@ -91,6 +94,8 @@ class FetchedKeys:
         raise late
 
     async def _ask(self, resolver: Resolver, did: DID) -> PublicKey:
+        import trio  # see above
+
         if len(self._under_way) >= MAX_WAITING:
             raise UnresolvedDID(f"{did.uri[:80]} is not resolved: too many others are being asked for")
         if self._slots is None:

@@ -16,14 +16,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
-import trio
-
 from dms.identity.errors import HardwareKey, NoProvider, UnresolvedDID
-from dms.identity.ids import DID, did_of, public_key_of_did
+from dms.identity.ids import DID, PRISM_METHOD, did_of, public_key_of_did
 from dms.identity.keys import PrivateKey, PublicKey
 from dms.identity.resolution import FetchedKeys, Resolver
 
-FETCHED_METHODS: Final = frozenset({"prism"})
+FETCHED_METHODS: Final = frozenset({PRISM_METHOD})
 """DID methods whose keys must be fetched."""
 _KEY_PREFIX: Final = "did:key:"
 RESOLVE_TIMEOUT_S: Final = 5.0
@@ -174,12 +172,16 @@ class TrustContext:
             return
         if len(missing) > MAX_UNRESOLVED:
             raise UnresolvedDID(f"{len(missing)} DIDs are not resolved, more than {MAX_UNRESOLVED}")
+        import trio  # here, because clients that fetch nothing would spend a tenth of a second on it
+
         async with trio.open_nursery() as nursery:
             for did in missing:
                 nursery.start_soon(self._try_to_fetch, did, timeout_s)
 
     async def resolve_mentioned(self, text: bytes, *, timeout_s: float = FILE_TIMEOUT_S) -> None:
         """Fetch the keys of every DID that occurs in a file of our own, such as a context; a few at a time."""
+        import trio  # see above
+
         mentioned = fetched_dids_in(text)
         with trio.move_on_after(timeout_s):
             for begin in range(0, len(mentioned), MAX_UNRESOLVED):

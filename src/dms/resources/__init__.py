@@ -12,7 +12,8 @@
 :mod:`~dms.resources.onboarding`  :class:`~dms.resources.onboarding.Onboarding`: what part of the machine is offered
 :mod:`~dms.resources.offer`       GPUs as people write them, and what is little for an offer
 :mod:`~dms.resources.monitor`     :class:`~dms.resources.monitor.UsageMonitor`: how busy the machine is, smoothed
-:mod:`~dms.resources.benchmark`   what the machine really does; :mod:`~dms.resources.benchmarks` keeps it
+:mod:`~dms.resources.measuring`   what the machine really does, a :mod:`~dms.resources.benchmark`;
+                                  :mod:`~dms.resources.benchmarks` keeps it
 :mod:`~dms.resources.ports`       host ports for allocations
 :mod:`~dms.resources.errors`      the tree of errors
 

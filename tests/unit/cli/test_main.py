@@ -17,6 +17,7 @@ from dms.testing.commandline import Nunet
 from dms.testing.daemon import ScriptedDaemon
 from dms.types.errors import DMSError
 
+DAEMON_ONLY = ("trio", "libp2p", "sqlalchemy", "fastapi", "httpx2", "psutil", "logging.handlers", "docker")
 HEAVY = ("libp2p", "trio", "sqlalchemy", "fastapi", "pydantic", "nacl", "httpx2", "typer", "rich", "msgspec")
 
 
@@ -39,6 +40,15 @@ def test_the_help_of_the_root_and_the_version_import_nothing_heavy(args: list[st
     assert exit_code == "0"
     assert "nunet" in done.stdout
     assert set(HEAVY).isdisjoint(modules)
+
+
+@pytest.mark.parametrize("args", [["get", "deployments"], ["status", "x"], ["logs", "x"], ["validate", "x.yaml"]])
+def test_a_command_that_asks_a_node_imports_nothing_that_only_a_node_needs(args: list[str]) -> None:
+    code = f"import sys\nfrom dms.cli.main import invoke\ncode = invoke({args!r})\nprint(code, *sys.modules, file=sys.stderr)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    exit_code, *modules = done.stderr.splitlines()[-1].split()
+    assert exit_code != "0"  # it got as far as looking for a node, or for the file
+    assert set(DAEMON_ONLY).isdisjoint(modules)
 
 
 def test_the_help_of_the_root_names_every_command(nunet: Nunet) -> None:

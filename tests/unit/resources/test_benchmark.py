@@ -4,8 +4,9 @@ from pathlib import Path
 import pytest
 import trio
 
-from dms.resources.benchmark import Benchmark, described, measure, measure_sync
+from dms.resources.benchmark import Benchmark, described
 from dms.resources.benchmarks import Benchmarks
+from dms.resources.measuring import measure, measure_sync
 from dms.store import Store
 from dms.testing.hardware import EIGHT_CORES
 from dms.types import gojson

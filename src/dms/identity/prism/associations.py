@@ -7,9 +7,8 @@ from typing import Final
 
 from dms.identity.errors import BadNameFile, InvalidDID
 from dms.identity.files import check_name
-from dms.identity.ids import DID
+from dms.identity.ids import DID, PRISM_METHOD
 from dms.identity.name_file import read_names, remove_name, write_name
-from dms.identity.prism.resolver import METHOD
 
 FILE_NAME: Final = "prism_did_map.json"
 _COPY_SUFFIX: Final = ".bak"
@@ -59,6 +58,6 @@ def parse_prism_did(text: str) -> DID:
     :raises InvalidDID: something else.
     """
     did = DID.parse(text)
-    if did.method != METHOD:
+    if did.method != PRISM_METHOD:
         raise InvalidDID(f"invalid DID: {text[:80]!r} is no did:prism", hint="it looks like did:prism:4f3a…")
     return did

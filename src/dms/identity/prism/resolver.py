@@ -7,12 +7,11 @@ from typing import Final
 from urllib.parse import quote
 
 from dms.identity.errors import NoResolver, NotKnown, ResolutionFailed
-from dms.identity.ids import DID
+from dms.identity.ids import DID, PRISM_METHOD
 from dms.identity.keys import PublicKey
 from dms.identity.prism.document import Relationship, key_of_document
 from dms.identity.prism.http import Failed, ask
 
-METHOD: Final = "prism"
 _ACCEPT: Final = "application/did+json,application/json"
 _OK, _NOT_FOUND = 200, 404
 _IDENTIFIER: Final = re.compile(r"[A-Za-z0-9._-]{1,128}")
@@ -36,8 +35,8 @@ class PrismResolver:
         :raises ResolutionFailed: the service gave no usable document.
         :raises NoResolver: a DID of another method.
         """
-        identifier = did.uri.removeprefix(f"did:{METHOD}:")
-        if did.method != METHOD:
+        identifier = did.uri.removeprefix(f"did:{PRISM_METHOD}:")
+        if did.method != PRISM_METHOD:
             raise NoResolver(f"no resolver is configured for {did.uri[:80]}")
         if not _IDENTIFIER.fullmatch(identifier):
             raise ResolutionFailed(f"{did.uri[:80]!r} is no did:prism")
