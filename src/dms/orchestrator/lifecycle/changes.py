@@ -18,6 +18,16 @@ def with_changes(state: DeploymentState, **changes: object) -> DeploymentState:
     return msgspec.structs.replace(state, **changes)
 
 
+def in_order(state: DeploymentState) -> DeploymentState:
+    """The same state as it comes from the disk, where names are sorted: what follows must not depend on who came first."""
+    unordered = {
+        member: {key: by_name[key] for key in sorted(by_name)}
+        for member in ("allocations", "assignment", "placements", "failures", "tries")
+        if (by_name := getattr(state, member)) and list(by_name) != sorted(by_name)
+    }
+    return with_changes(state, **unordered) if unordered else state
+
+
 def with_record(record: AllocationRecord, **changes: object) -> AllocationRecord:
     """The same record but for some members."""
     return msgspec.structs.replace(record, **changes)

@@ -28,6 +28,7 @@ from dms.orchestrator.lifecycle.changes import (
     end_left,
     failures_of,
     giving_back,
+    in_order,
     leaving,
     revert_owed,
     unassigned,
@@ -121,10 +122,11 @@ def step(state: DeploymentState, config: EnsembleConfig, event: Event) -> Step:
     """Apply one event. What comes late, twice or does not fit the phase changes nothing."""
     if state.is_settled:
         return state, ()
-    after, instructions = _step(state, config, event)
-    if after is not state:
-        after = queueing.stamped(with_changes(after, updated_ns=event.at_ns), event.at_ns)
-    return after, instructions
+    before = in_order(state)
+    after, instructions = _step(before, config, event)
+    if after is before:
+        return state, instructions
+    return queueing.stamped(with_changes(after, updated_ns=event.at_ns), event.at_ns), instructions
 
 
 def resume(state: DeploymentState, now_ns: int) -> Step:

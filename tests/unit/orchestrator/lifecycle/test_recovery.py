@@ -83,6 +83,10 @@ class AnyFailure(RuleBasedStateMachine):
     def feed(self, event: Event) -> None:
         before = self.state
         self.state, self.asked = step(before, CONFIG, event)
+        reread = gojson.decode(gojson.encode(before), DeploymentState)
+        assert step(reread, CONFIG, event)[0] == self.state, (
+            "the order in a dict is lost on the disk, and must not matter"
+        )
         self.past.append(event)
         for key, record in before.allocations.items():
             after = self.state.allocations.get(key)
