@@ -38,9 +38,7 @@ from dms.node.revocation_spread import RevocationSpread, SpreadOptions
 from dms.node.schedules import ScheduleBehaviours
 from dms.node.vm import VmBehaviours
 from dms.node.volumes import VolumeBehaviours
-from dms.node.watching import WatchBehaviours, keep_events, tell_deployment, tell_peers
 from dms.observe import get_logger
-from dms.observe.ring import Ring
 from dms.orchestrator.deployments import Deployments
 from dms.orchestrator.journal import Journal
 from dms.orchestrator.logs.finding import LogShelf
@@ -48,10 +46,10 @@ from dms.orchestrator.logs.jobs import LogJobs
 from dms.orchestrator.messages import BID_REQUEST_TOPIC
 from dms.orchestrator.scheduling.schedules import Schedules
 from dms.orchestrator.supervision.supervisor import LIVENESS_TIMEOUT_S
+from dms.resources.measuring import measure
 from dms.resources.benchmarks import Benchmarks
 from dms.resources.capability import HardwareCapability
 from dms.resources.manager import ResourceManager
-from dms.resources.measuring import measure
 from dms.resources.onboarding import Onboarding
 from dms.resources.ports import PortAllocator
 from dms.store import Store
@@ -95,8 +93,6 @@ class NodeOptions:
     """How long deployments that have ended are remembered; 0: until they are pruned."""
     spread: SpreadOptions = field(default_factory=SpreadOptions)
     random_uuid: Callable[[], uuid.UUID] = uuid.uuid4
-    log: Ring | None = None
-    """The last entries of the log, for those who watch it."""
     port_rng: random.Random | None = None
     """Decides which of the free ports are given away first."""
 
@@ -124,8 +120,6 @@ class Node:
         self._rng = random.Random(root.network.peer_id)  # noqa: S311  only spreads things in time
         self.tasks = Scheduler(clock_ns=root.security.now_ns, rng=self._rng.random)
         """Whatever this node does again and again, or at a time."""
-        self._events = Ring(now_ns=root.security.now_ns)
-        keep_events(root.events, self._events)
         self._greeted: set[PeerID] = set()
         self.resources = ResourceManager(store, probe, clock=lambda: root.security.now_ns() / 10**9)
         self.benchmarks = Benchmarks(store, partial(measure, options.work_dir))
@@ -155,12 +149,18 @@ class Node:
             reservations,
             self.hosting,
             executors,
-            _provider_options(options),
+            ProviderOptions(
+                options.location,
+                allow_privileged=options.allow_privileged,
+                declared=options.declared,
+                tells_reasons=options.tells_reasons,
+                work_log=options.work_log,
+            ),
         )
         shelf = LogShelf(options.work_dir / "deployments")
         self.deployments = Deployments(
             root,
-            Journal(store, tell_deployment(root.events)),
+            Journal(store),
             logs=shelf,
             child_key=self.child_key,
             tasks=self.tasks,
@@ -178,14 +178,6 @@ class Node:
         seed = hmac.digest(self.root.security.key.ed25519_seed(), CHILD_KEY_LABEL + inbox.encode(), hashlib.sha256)
         return PrivateKey(KeyType.ED25519, seed)
 
-    def follow(self, options: NodeOptions) -> None:
-        """Take up what may change while the node runs: where it is, what it offers and tells, what jobs may do, and how long
-        deployments are remembered.
-        """
-        self._options = options
-        self.provider.follow(_provider_options(options))
-        self.hosting.follow(options.hosting)
-
     async def run(self, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Answer until cancelled; started once everything of an earlier life is found again."""
         async with trio.open_nursery() as nursery:
@@ -201,23 +193,20 @@ class Node:
             self._register()  # now: what is asked while half is not found yet would be answered wrongly
             for topic in (HELLO_TOPIC, BID_REQUEST_TOPIC, REVOCATION_TOPIC):
                 await self.root.subscribe(topic)
-            self.tasks.add("forget old deployments", self._forget_old, Interval(FORGET_INTERVAL_S))
+            if self._options.keep_deployments_s > 0:
+                self.tasks.add("forget old deployments", self._forget_old, Interval(FORGET_INTERVAL_S))
             self.tasks.add("sweep", self.provider.tidy, Interval(SWEEP_INTERVAL_S))
             self.revocations.attend(self.tasks)
             stop_listening = self.root.network.listen(self._on_peer)
-            stop_telling = self.root.network.listen(tell_peers(self.root.events))
             try:
                 task_status.started()
                 await trio.sleep_forever()
             finally:
                 stop_listening()
-                stop_telling()
                 with trio.CancelScope(shield=True):
                     await self.provider.bidder.work.save()
 
     async def _forget_old(self) -> None:
-        if self._options.keep_deployments_s <= 0:
-            return
         before_ns = self.root.security.now_ns() - int(self._options.keep_deployments_s * 10**9)
         forgotten = await self.deployments.prune(before_ns)
         if forgotten:
@@ -249,12 +238,11 @@ class Node:
             self.provider,
             self.resources,
             self.hosting,
-            location=lambda: self._options.location,
+            location=self._options.location,
             missing=self._options.missing_executors,
         ).register(self.root)
         ScheduleBehaviours(self.schedules).register(self.root)
         CapabilityBehaviours(self.anchors, self.revocations).register(self.root)
-        WatchBehaviours(self._events, self._options.log).register(self.root)
         self.provider.register()
 
     def _on_peer(self, event: PeerEvent) -> None:
@@ -277,13 +265,3 @@ class Node:
                 continue
             self._greeted.add(peer)
             return
-
-
-def _provider_options(options: NodeOptions) -> ProviderOptions:
-    return ProviderOptions(
-        options.location,
-        allow_privileged=options.allow_privileged,
-        declared=options.declared,
-        tells_reasons=options.tells_reasons,
-        work_log=options.work_log,
-    )
