@@ -24,6 +24,7 @@ import psutil
 import pytest
 import trio
 
+from dms.testing.postgres import missing_for_postgres
 from dms.testing.vms import missing_for_qemu
 
 # Every process that a test starts inherits this variable, however it detaches itself: that is how leaks are found.
@@ -215,8 +216,11 @@ def _missing() -> dict[str, str]:
         mounts = "mounts file systems; enable with: sudo DMS_TEST_MOUNTS=1 make test"
     elif os.geteuid() != 0 or shutil.which("mount") is None:
         mounts = "needs root and mount; enable with: sudo DMS_TEST_MOUNTS=1 make test"
+    postgres = "starts a PostgreSQL server; enable with: DMS_TEST_POSTGRES=1 make test"
+    if os.environ.get("DMS_TEST_POSTGRES"):
+        postgres = missing_for_postgres()
     vm = missing_for_qemu() if os.environ.get("DMS_TEST_VM") else "boots machines; enable with: DMS_TEST_VM=1 make test"
-    return {"docker": docker, "netns": netns, "mounts": mounts, "vm": vm}
+    return {"docker": docker, "netns": netns, "mounts": mounts, "postgres": postgres, "vm": vm}
 
 
 def _left_processes() -> Iterator[psutil.Process]:

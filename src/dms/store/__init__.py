@@ -1,15 +1,22 @@
-"""The database: documents and journals that survive the process.
+"""The database: records and journals that survive the process.
 
 :mod:`~dms.store.database`    :class:`Store`: open, transactions in worker threads, close
+:mod:`~dms.store.address`     where it is: a file in ``general.work_dir``, or ``database.url``
+:mod:`~dms.store.sqlite`      a SQLite file: durable, private, checked, compacted
+:mod:`~dms.store.postgres`    a schema on a PostgreSQL server
+:mod:`~dms.store.faults`      what databases complain of, as errors of ours
 :mod:`~dms.store.repository`  :class:`Repository`: many records of one type
 :mod:`~dms.store.entity`      :class:`EntityRepository`: one record with its history
 :mod:`~dms.store.query`       conditions, order, limit, offset
+:mod:`~dms.store.collection`  the two flavours of a table: documents and columns
+:mod:`~dms.store.members`     the members of a structure by name
 :mod:`~dms.store.journal`     :class:`DeploymentJournal`: the steps of deployments, appended only
 :mod:`~dms.store.schema`      the tables
-:mod:`~dms.store.migrate`     bringing an older database to the newest schema
+:mod:`~dms.store.migrate`     bringing an older database to the newest schema, and back
 :mod:`~dms.store.errors`      the tree of errors
 """
 
+from dms.store.address import DATABASE, DatabaseURL, locate
 from dms.store.database import Session, Store
 from dms.store.entity import EntityRepository
 from dms.store.errors import InvalidData, RecordNotFound, StoreError
@@ -18,6 +25,8 @@ from dms.store.query import Query
 from dms.store.repository import Documents, Record, Repository
 
 __all__ = [
+    "DATABASE",
+    "DatabaseURL",
     "DeploymentJournal",
     "Documents",
     "EntityRepository",
@@ -30,4 +39,5 @@ __all__ = [
     "Session",
     "Store",
     "StoreError",
+    "locate",
 ]

@@ -8,8 +8,9 @@ from typing import Generic, TypeVar
 import msgspec
 from sqlalchemy import Table, delete, insert, select
 
+from dms.store.collection import collection
 from dms.store.database import Session, Store, now_ns
-from dms.store.errors import RecordNotFound
+from dms.store.errors import InvalidData, RecordNotFound
 from dms.store.query import EVERYTHING, Query, statement
 from dms.store.repository import Record, record
 
@@ -25,7 +26,7 @@ class EntityRepository(Generic[T]):
     def __init__(self, store: Store, table: Table, type_: type[T], *, history: int = HISTORY) -> None:
         self._store = store
         self._table = table
-        self._type = type_
+        self._records = collection(table, type_)
         self._history = history
 
     async def save(self, value: T) -> Record[T]:
@@ -47,16 +48,24 @@ class EntityRepository(Generic[T]):
         """The versions that match, newest first unless the query says otherwise."""
 
         def find(session: Session) -> tuple[Record[T], ...]:
-            rows = session.execute(statement(self._table, self._type, query, descending=True)).mappings()
-            return tuple(record(row, self._type, self._table.name) for row in rows)
+            sql = statement(self._records, query, session.dialect.name, descending=True)
+            return tuple(record(row, self._records) for row in session.execute(sql).mappings())
 
         return await self._store.run(find)
 
+    def get_query(self) -> Query:
+        """A query that asks for all versions, to be narrowed."""
+        return EVERYTHING
+
     def save_on(self, session: Session, value: T) -> Record[T]:
         """As :meth:`save`, within a transaction that goes on."""
+        if not isinstance(value, self._records.type):
+            raise InvalidData(f"invalid data given: a {type(value).__name__} is not a {self._records.type.__name__}")
         key, stamp = str(uuid.uuid4()), now_ns(session)
         session.execute(
-            insert(self._table).values(id=key, created_at=stamp, updated_at=stamp, deleted_at=0, data=value)
+            insert(self._table).values(
+                id=key, created_at=stamp, updated_at=stamp, deleted_at=0, **self._records.columns(value)
+            )
         )
         kept = select(self._table.c.seq).order_by(self._table.c.seq.desc()).limit(self._history)
         session.execute(delete(self._table).where(self._table.c.seq.not_in(kept)))
@@ -64,10 +73,11 @@ class EntityRepository(Generic[T]):
 
     def get_on(self, session: Session) -> Record[T]:
         """As :meth:`get`, within a transaction that goes on."""
-        row = session.execute(statement(self._table, self._type, Query(limit=1), descending=True)).mappings().first()
+        sql = statement(self._records, Query(limit=1), session.dialect.name, descending=True)
+        row = session.execute(sql).mappings().first()
         if row is None:
             raise RecordNotFound
-        return record(row, self._type, self._table.name)
+        return record(row, self._records)
 
     def clear_on(self, session: Session) -> None:
         """As :meth:`clear`, within a transaction that goes on."""

@@ -9,9 +9,13 @@
         ├── BadRecord         a stored record that is not of its type
         ├── StoreInUse        another process has the database open            (Conflict)
         ├── StoreTooNew       written by a newer release                       (Conflict)
-        ├── StoreCorrupt      not a database, or a damaged one
+        ├── StoreCorrupt      not a database, or a damaged one                 (Conflict)
         ├── StoreFull         no room left on the file system                  (Unavailable)
-        └── StoreClosed       the store has been closed
+        ├── StoreReadOnly     the file system, the file or the server refuses  (Unavailable)
+        ├── StoreUnreachable  the server does not answer, or went away         (Unavailable)
+        ├── StoreClosed       the store has been closed
+        ├── BadDatabaseURL    not the address of a PostgreSQL database         (BadInput)
+        └── BadBackup         a file that is no whole backup of a database     (BadInput)
 """
 
 from __future__ import annotations
@@ -57,11 +61,14 @@ class StoreTooNew(Conflict, StoreError):
     default_hint = "run that release or a later one, or set another general.work_dir"
 
 
-class StoreCorrupt(StoreError):
+class StoreCorrupt(Conflict, StoreError):
     """The database is damaged."""
 
     code = "database_corrupt"
-    default_hint = "move it away with its -wal and -shm files; put back a backup, or start empty and onboard again"
+    default_hint = (
+        "put back a backup with nunet db restore FILE, or start anew with nunet db restore --empty; "
+        "both keep the damaged one aside"
+    )
 
 
 class StoreFull(Unavailable, StoreError):
@@ -71,7 +78,35 @@ class StoreFull(Unavailable, StoreError):
     default_hint = "free some space on the file system of general.work_dir"
 
 
+class StoreReadOnly(Unavailable, StoreError):
+    """The database cannot be written."""
+
+    code = "database_read_only"
+    default_hint = "see that the file system of general.work_dir is mounted read-write and that the files are yours"
+
+
+class StoreUnreachable(Unavailable, StoreError):
+    """The database server does not answer."""
+
+    code = "database_unreachable"
+    default_hint = "see that the server of database.url runs and lets this user in: psql with that address"
+
+
 class StoreClosed(StoreError):
     """The database has been closed."""
 
     code = "database_closed"
+
+
+class BadDatabaseURL(BadInput, StoreError):
+    """This is not the address of a PostgreSQL database."""
+
+    code = "bad_database_url"
+    default_hint = "write database.url like postgresql://user@host/name"
+
+
+class BadBackup(BadInput, StoreError):
+    """This file is no whole backup of a database."""
+
+    code = "bad_backup"
+    default_hint = "nunet db check FILE tells more; take another backup"

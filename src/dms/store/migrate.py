@@ -1,4 +1,4 @@
-"""Bringing a database to the newest schema.
+"""Bringing a database to the newest schema, and back to an older one.
 
 A new database gets the tables as they are now; Alembic, which takes long to load, is called for older ones only.
 """
@@ -6,44 +6,83 @@ A new database gets the tables as they are now; Alembic, which takes long to loa
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Column, Connection, MetaData, String, Table, insert, inspect, select
 
-from dms.store.errors import StoreCorrupt, StoreTooNew
+from dms.store.errors import InvalidData, StoreCorrupt, StoreTooNew
 from dms.store.schema import HEAD, metadata
 
+if TYPE_CHECKING:
+    from alembic.config import Config
+
 MIGRATIONS = Path(__file__).parent / "migrations"
+VERSION_TABLE = "alembic_version"
+"""Its name is Alembic's."""
+
+_versions = Table(VERSION_TABLE, MetaData(), Column("version_num", String(32), primary_key=True, nullable=False))
 
 
-def bring_to_head(session: Connection, path: Path | None) -> None:
-    """Make or upgrade the tables, within the caller's transaction.
+def bring_to_head(session: Connection, where: object) -> None:
+    """Make or upgrade the tables of the database ``where``, within the caller's transaction.
 
     :raises StoreTooNew: the schema is of a newer release.
     :raises StoreCorrupt: tables that are not ours.
     """
-    tables = set(session.execute(text("SELECT name FROM sqlite_master WHERE type = 'table'")).scalars())
+    tables = set(inspect(session).get_table_names())
     if not tables:
         metadata.create_all(session, checkfirst=False)
-        session.execute(text("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL PRIMARY KEY)"))
-        session.execute(text("INSERT INTO alembic_version VALUES (:head)"), {"head": HEAD})
+        _versions.create(session)
+        session.execute(insert(_versions).values(version_num=HEAD))
         return
-    if "alembic_version" not in tables:
-        raise StoreCorrupt(f"{path} is a database of another program", hint="set another general.work_dir")
-    stored = session.execute(text("SELECT version_num FROM alembic_version")).scalar()
+    if VERSION_TABLE not in tables:
+        raise StoreCorrupt(
+            f"{where} is a database of another program", hint="set another general.work_dir or database.url"
+        )
+    stored = revision(session)
     if stored != HEAD:
-        upgrade(session, path, stored)
+        upgrade(session, where, stored)
 
 
-def upgrade(session: Connection, path: Path | None, stored: str | None) -> None:
-    """Run the revisions that are missing."""
+def revision(session: Connection) -> str | None:
+    """Which revision the tables have; ``None``: before the first one."""
+    return session.execute(select(_versions.c.version_num)).scalar()
+
+
+def upgrade(session: Connection, where: object, stored: str | None, target: str = HEAD) -> None:
+    """Run the revisions that are missing, up to ``target``."""
     from alembic import command
+
+    config = _config(session)
+    if stored is not None and stored not in _known(config):
+        raise StoreTooNew(f"a newer release has written the database {where}: its schema is {stored}, ours {HEAD}")
+    command.upgrade(config, target)
+
+
+def downgrade(session: Connection, target: str) -> None:
+    """Undo revisions until ``target`` is the last one, for an older release to go on with; what only the newer ones know
+    is lost.
+
+    :raises InvalidData: there is no such revision, or the tables are older.
+    """
+    from alembic import command
+
+    config, stored = _config(session), revision(session)
+    if target not in _known(config) or stored is None or target > stored:
+        raise InvalidData(f"invalid data given: no revision {target} below {stored}")
+    command.downgrade(config, target)
+
+
+def _config(session: Connection) -> Config:
     from alembic.config import Config
-    from alembic.script import ScriptDirectory
 
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
-    known = {revision.revision for revision in ScriptDirectory.from_config(config).walk_revisions()}
-    if stored is not None and stored not in known:
-        raise StoreTooNew(f"a newer release has written the database {path}: its schema is {stored}, ours {HEAD}")
     config.attributes["connection"] = session
-    command.upgrade(config, "head")
+    return config
+
+
+def _known(config: Config) -> set[str]:
+    from alembic.script import ScriptDirectory
+
+    return {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}

@@ -15,10 +15,10 @@ from typing import Any, Generic, TypeVar
 import msgspec
 from sqlalchemy import Table, delete, func, insert, select, update
 
+from dms.store.collection import Collection, collection
 from dms.store.database import Session, Store, now_ns
 from dms.store.errors import BadRecord, InvalidData, RecordNotFound
 from dms.store.query import EVERYTHING, Query, statement
-from dms.types import gojson
 from dms.types.errors import BadJSON
 
 T = TypeVar("T", bound=msgspec.Struct)
@@ -34,6 +34,8 @@ class Record(Generic[T]):
     value: T
     created_at_ns: int
     updated_at_ns: int
+    deleted_at_ns: int = 0
+    """When it was hidden; 0: it is not."""
 
 
 class Documents(Generic[T]):
@@ -42,7 +44,8 @@ class Documents(Generic[T]):
     def __init__(self, session: Session, table: Table, type_: type[T]) -> None:
         self._session = session
         self._table = table
-        self._type = type_
+        self._records = collection(table, type_)
+        self._dialect = session.dialect.name
         self._now_ns = now_ns(session)
 
     def create(self, value: T, record_id: str | None = None) -> Record[T]:
@@ -55,9 +58,10 @@ class Documents(Generic[T]):
             raise InvalidData(f"invalid data given: an id has 1 to {MAX_ID_LENGTH} characters")
         if self._session.execute(select(self._table.c.seq).where(self._table.c.id == key)).first() is not None:
             raise InvalidData(f"invalid data given: there is a record {key} already")
+        columns = self._columns(value)
         self._session.execute(
             insert(self._table).values(
-                id=key, created_at=self._now_ns, updated_at=self._now_ns, deleted_at=0, data=self._checked(value)
+                id=key, created_at=self._now_ns, updated_at=self._now_ns, deleted_at=0, **columns
             )
         )
         return Record(key, value, self._now_ns, self._now_ns)
@@ -71,7 +75,7 @@ class Documents(Generic[T]):
         row = self._session.execute(sql).mappings().first()
         if row is None:
             raise RecordNotFound
-        return record(row, self._type, self._table.name)
+        return record(row, self._records)
 
     def update(self, record_id: str, value: T) -> Record[T]:
         """Replace the value of the record ``record_id``.
@@ -81,7 +85,7 @@ class Documents(Generic[T]):
         done = self._session.execute(
             update(self._table)
             .where(self._table.c.id == record_id, self._table.c.deleted_at <= 0)
-            .values(updated_at=self._now_ns, data=self._checked(value))
+            .values(updated_at=self._now_ns, **self._columns(value))
         )
         if done.rowcount == 0:
             raise RecordNotFound
@@ -117,31 +121,44 @@ class Documents(Generic[T]):
         if done.rowcount == 0:
             raise RecordNotFound
 
+    def unhide(self, record_id: str) -> Record[T]:
+        """Show a hidden record again.
+
+        :raises RecordNotFound: there is none, or it is not hidden.
+        """
+        done = self._session.execute(
+            update(self._table).where(self._table.c.id == record_id, self._table.c.deleted_at > 0).values(deleted_at=0)
+        )
+        if done.rowcount == 0:
+            raise RecordNotFound
+        return self.get(record_id)
+
     def find(self, query: Query) -> Record[T]:
         """The first record that matches.
 
         :raises RecordNotFound: none does.
         """
-        row = self._session.execute(statement(self._table, self._type, query).limit(1)).mappings().first()
+        row = self._session.execute(statement(self._records, query, self._dialect).limit(1)).mappings().first()
         if row is None:
             raise RecordNotFound
-        return record(row, self._type, self._table.name)
+        return record(row, self._records)
 
     def find_all(self, query: Query = EVERYTHING) -> tuple[Record[T], ...]:
         """All records that match, none is fine."""
-        rows = self._session.execute(statement(self._table, self._type, query)).mappings()
-        return tuple(record(row, self._type, self._table.name) for row in rows)
+        rows = self._session.execute(statement(self._records, query, self._dialect)).mappings()
+        return tuple(record(row, self._records) for row in rows)
 
     def count(self, query: Query = EVERYTHING) -> int:
         """How many records match."""
         return self._session.execute(
-            select(func.count()).select_from(statement(self._table, self._type, query).subquery())
+            select(func.count()).select_from(statement(self._records, query, self._dialect).subquery())
         ).scalar_one()
 
-    def _checked(self, value: T) -> T:
-        if not isinstance(value, self._type):
-            raise InvalidData(f"invalid data given: a {type(value).__name__} is not a {self._type.__name__}")
-        return value
+    def _columns(self, value: T) -> dict[str, object]:
+        type_ = self._records.type
+        if not isinstance(value, type_):
+            raise InvalidData(f"invalid data given: a {type(value).__name__} is not a {type_.__name__}")
+        return self._records.columns(value)
 
 
 class Repository(Generic[T]):
@@ -180,6 +197,14 @@ class Repository(Generic[T]):
         """Keep the record ``record_id`` in the database but show it no more."""
         await self._store.run(lambda session: self.on(session).hide(record_id))
 
+    async def unhide(self, record_id: str) -> Record[T]:
+        """Show a hidden record again."""
+        return await self._store.run(lambda session: self.on(session).unhide(record_id))
+
+    def get_query(self) -> Query:
+        """A query that asks for everything, to be narrowed."""
+        return EVERYTHING
+
     async def find(self, query: Query) -> Record[T]:
         """The first record that matches."""
         return await self._store.run(lambda session: self.on(session).find(query))
@@ -193,13 +218,13 @@ class Repository(Generic[T]):
         return await self._store.run(lambda session: self.on(session).count(query))
 
 
-def record(row: Mapping[Any, Any], type_: type[T], table: str) -> Record[T]:
+def record(row: Mapping[Any, Any], records: Collection[T]) -> Record[T]:
     """A row as a record.
 
-    :raises BadRecord: its document is not of the type.
+    :raises BadRecord: its value is not of the type.
     """
     try:
-        value = gojson.decode(row["data"].encode(), type_)
+        value = records.value(row)
     except BadJSON as exc:
-        raise BadRecord(f"error parsing model: {table} {row['id']}: {exc}") from None
-    return Record(row["id"], value, row["created_at"], row["updated_at"])
+        raise BadRecord(f"error parsing model: {records.table.name} {row['id']}: {exc}") from None
+    return Record(row["id"], value, row["created_at"], row["updated_at"], max(row["deleted_at"], 0))

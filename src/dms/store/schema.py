@@ -1,38 +1,31 @@
 """The tables: one per collection of documents, and the journal of deployments.
 
-A document is the canonical JSON of one :class:`~dms.types.gojson.Wire` structure. ``seq`` keeps the order of writing,
-which clocks do not. Times are nanoseconds since 1970 by the wall clock. A change here needs a revision in
-``migrations/versions`` and its name in :data:`HEAD`; a test compares the two.
+A document is the canonical JSON of one :class:`~dms.types.gojson.Wire` structure (:mod:`dms.store.collection`). Times are
+nanoseconds since 1970 by the wall clock. A change here needs a revision in ``migrations/versions`` and its name in
+:data:`HEAD`; a test compares the two.
 """
 
 from __future__ import annotations
 
-from sqlalchemy import JSON, BigInteger, Column, Index, Integer, MetaData, String, Table, UniqueConstraint
+from sqlalchemy import JSON, BigInteger, Column, Index, MetaData, String, Table, UniqueConstraint
 
-HEAD = "0004"
+from dms.store.collection import KEY, document_table
+
+HEAD = "0005"
 """The newest revision of the schema."""
 
 metadata = MetaData()
 
-_KEY = BigInteger().with_variant(Integer, "sqlite")  # only INTEGER counts up by itself in SQLite
+HISTORY = "history"
+"""In ``Table.info``: old versions of one record, which :mod:`dms.store.retention` prunes by age."""
 
 
-def _documents(name: str) -> Table:
-    return Table(
-        name,
-        metadata,
-        Column("seq", _KEY, primary_key=True, autoincrement=True),
-        Column("id", String(200), nullable=False, unique=True),
-        Column("created_at", BigInteger, nullable=False),
-        Column("updated_at", BigInteger, nullable=False),
-        Column("deleted_at", BigInteger, nullable=False, default=0),
-        Column("data", JSON, nullable=False),
-        sqlite_autoincrement=True,
-    )
+def _documents(name: str, *, is_history: bool = False) -> Table:
+    return document_table(name, metadata, **{HISTORY: is_history})
 
 
-onboarding_config = _documents("onboarding_config")
-onboarded_resources = _documents("onboarded_resources")
+onboarding_config = _documents("onboarding_config", is_history=True)
+onboarded_resources = _documents("onboarded_resources", is_history=True)
 resource_allocation = _documents("resource_allocation")
 resource_commitment = _documents("resource_commitment")
 deployments = _documents("deployments")
@@ -40,13 +33,15 @@ allocations = _documents("allocations")
 ensembles = _documents("ensembles")
 reservations = _documents("reservations")
 volumes = _documents("volumes")
-benchmarks = _documents("benchmarks")
+benchmarks = _documents("benchmarks", is_history=True)
 schedules = _documents("schedules")
+live_settings = _documents("live_settings")
+setting_changes = _documents("setting_changes")
 
 deployment_journal = Table(
     "deployment_journal",
     metadata,
-    Column("id", _KEY, primary_key=True, autoincrement=True),
+    Column("id", KEY, primary_key=True, autoincrement=True),
     Column("ensemble_id", String(200), nullable=False),
     Column("seq", BigInteger, nullable=False),
     Column("kind", String(100), nullable=False),

@@ -1,0 +1,70 @@
+"""Databases of every kind for the tests of the store."""
+
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+
+import pytest
+from sqlalchemy import MetaData, Table, delete
+from tests.unit.store.things import Thing
+
+from dms.store import DatabaseURL, Session, Store
+from dms.store.collection import document_table, relational_table
+from dms.testing.postgres import PostgresServer, run_postgres
+
+ENGINES = ("sqlite", pytest.param("postgresql", marks=pytest.mark.postgres))
+
+_tables = MetaData()
+TABLES = {
+    "documents": document_table("thing_documents", _tables),
+    "relational": relational_table("thing_columns", _tables, Thing),
+}
+
+
+@dataclass
+class Clock:
+    """A second further at each look."""
+
+    now_s: float = 1000.0
+
+    def __call__(self) -> float:
+        self.now_s += 1
+        return self.now_s
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    with run_postgres() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def shared_schema(postgres: PostgresServer) -> DatabaseURL:
+    """One for all tests that leave it as it was: to make its tables takes a while."""
+    return postgres.new_schema()
+
+
+@pytest.fixture(params=ENGINES)
+def where(request: pytest.FixtureRequest) -> DatabaseURL | None:
+    """SQLite in memory, or PostgreSQL."""
+    return None if request.param == "sqlite" else request.getfixturevalue("shared_schema")
+
+
+@pytest.fixture
+async def store(where: DatabaseURL | None) -> AsyncIterator[Store]:
+    clock = Clock()
+    async with await Store.open(where, now=clock) as store:
+
+        def prepare(session: Session) -> None:
+            for table in TABLES.values():
+                table.create(session, checkfirst=True)
+                session.execute(delete(table))
+
+        await store.run(prepare)
+        clock.now_s = 1000.0
+        yield store
+
+
+@pytest.fixture(params=list(TABLES))
+def table(request: pytest.FixtureRequest) -> Table:
+    """A table for things, of either flavour."""
+    return TABLES[request.param]
