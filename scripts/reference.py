@@ -64,9 +64,21 @@ each, unless given), `paired` (the first with the first …) or `ring` (each wit
 ## Groups
 
 A node with `count: N` stands for N equal nodes, `NAME-0001` and so on, with allocations of their own that are numbered
-likewise. `depends_on` and `ports` hold member by member; a supervisor that names an allocation of a group means all of
-them; single members may be named in edges and supervisors. The environment of a member holds `NUNET_INDEX` (from 0),
-`NUNET_COUNT` and `NUNET_GROUP`.
+likewise. `depends_on` inside the group and `ports` hold member by member; a supervisor that names an allocation of a group,
+and an allocation of another node that depends on one, mean all of them; single members may be named there and in edges. The
+environment of a member holds `NUNET_INDEX` (from 0), `NUNET_COUNT` and `NUNET_GROUP`.
+
+## Dependencies: `depends_on`
+
+A list of names, of `{allocation: NAME, condition: CONDITION}`, or a map `{NAME: {condition: CONDITION}}` as in Compose. Before
+the allocation starts, each of the others
+
+| Condition | |
+|---|---|
+| (none) | runs, and is well if it has a `healthcheck` |
+| `service_started` | runs, or has run |
+| `service_healthy` | is well; it needs a `healthcheck` |
+| `service_completed_successfully` | has ended with exit code 0; it must be a `task` |
 """
 
 ERRORS = f"""

@@ -19,6 +19,11 @@ SERVICE = "service"
 """Runs until it is shut down."""
 TCP = "tcp"
 UDP = "udp"
+STARTED = "service_started"
+HEALTHY = "service_healthy"
+COMPLETED = "service_completed_successfully"
+CONDITIONS = (STARTED, HEALTHY, COMPLETED)
+"""What must be true of an allocation before another one starts, in the words of Compose."""
 
 
 class KeyConfig(Wire):
@@ -68,6 +73,13 @@ class VolumeConfig(Wire):
     """Where the content goes when the workload has ended."""
 
 
+class Dependency(Wire):
+    """Another allocation, and what must be true of it before this one starts."""
+
+    allocation: str
+    condition: str
+
+
 class AllocationConfig(Wire):
     """One workload: what runs, with what, and how it is prepared, watched and recovered."""
 
@@ -82,8 +94,8 @@ class AllocationConfig(Wire):
     healthcheck: HealthCheckManifest | None = None
     volume: tuple[VolumeConfig, ...] = ()
     failure_recovery: str = ""
-    depends_on: tuple[str, ...] = ()
-    """Allocations of the same node that start before."""
+    depends_on: tuple[str | Dependency, ...] = ()
+    """Allocations, of any node, that start before; a name alone: they run, and are well if they have a health check."""
 
 
 class PortConfig(Wire):

@@ -18,6 +18,7 @@ from dms.ensemble.checks import (
     check_wasm,
 )
 from dms.ensemble.containers import Lazy, ListOf, MapOf, Member, Object
+from dms.ensemble.dependencies import DependsOn
 from dms.ensemble.dialect import (
     CONTINENTS,
     MAX_CARDS,
@@ -364,7 +365,9 @@ ALLOCATION = Object(
         "failure_recovery": Member(
             Text(choices=ALLOCATION_RECOVERY, what="a way to recover"), f"one of {', '.join(ALLOCATION_RECOVERY)}"
         ),
-        "depends_on": Member(ListOf(REFERENCE, what="name"), "allocations of the same node that start before"),
+        "depends_on": Member(
+            DependsOn(REFERENCE), "allocations, of any node, that start before; a name, or allocation and condition"
+        ),
     },
     definition="allocation",
 )

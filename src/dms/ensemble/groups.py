@@ -6,7 +6,8 @@ is called, and what the rest of an ensemble may say of a group:
 
 * Members are ``worker-0001`` … ``worker-1250``; with the node each of its allocations is numbered, and so is the first
   label of its DNS name. Numbers do not change when the count does.
-* ``depends_on`` and ``ports`` inside a group hold member by member.
+* ``depends_on`` and ``ports`` inside a group hold member by member; who depends on a group from outside depends on all of
+  its members, or on those that it names.
 * An edge that names a group holds for its members, as ``shape`` says: ``all`` (each with each), ``paired`` (the first with
   the first, the second with the second …) or ``ring`` (each with the next one, inside one group).
 * Edges and supervisors may name single members; a supervisor that names an allocation of a group means all of them.
@@ -24,6 +25,7 @@ from msgspec.structs import replace
 
 from dms.ensemble.config import (
     AllocationConfig,
+    Dependency,
     EdgeConfig,
     EnsembleConfig,
     EnsembleConfigV1,
@@ -126,12 +128,16 @@ def expanded(config: EnsembleConfig) -> EnsembleConfig:
     homes = {allocation: name for name in counts for allocation in v1.nodes[name].allocations}
     allocations: dict[str, AllocationConfig] = {}
     for name, allocation in v1.allocations.items():
-        if name not in homes:
-            allocations[name] = allocation
+        group = homes.get(name, "")
+        outside = tuple(_needs(allocation, homes, counts, group)) if allocation.depends_on else ()
+        if not group:
+            allocations[name] = replace(allocation, depends_on=outside) if outside else allocation
             continue
-        group = homes[name]
+        inside = tuple(need for need in allocation.depends_on if homes.get(_named(need)) == group)
         for number in range(1, counts[group] + 1):
-            allocations[member_name(name, number)] = _allocation(name, allocation, group, counts[group], number)
+            member = _allocation(name, allocation, group, counts[group], number)
+            needs = (*(_renamed(need, member_name(_named(need), number)) for need in inside), *outside)
+            allocations[member_name(name, number)] = replace(member, depends_on=needs) if needs else member
     nodes: dict[str, NodeConfig] = {}
     for name, node in v1.nodes.items():
         if not node.count:
@@ -160,8 +166,27 @@ def _allocation(name: str, whole: AllocationConfig, group: str, count: int, numb
         whole,
         execution=execution,
         dns_name=member_dns_name(whole.dns_name or name, number),
-        depends_on=tuple(member_name(other, number) for other in whole.depends_on),
     )
+
+
+def _needs(
+    allocation: AllocationConfig, homes: Mapping[str, str], counts: Mapping[str, int], group: str
+) -> Iterator[str | Dependency]:
+    """What it needs outside of its own group, members in place of groups."""
+    for need in allocation.depends_on:
+        home = homes.get(_named(need), "")
+        if not home:
+            yield need
+        elif home != group:
+            yield from (_renamed(need, name) for name in MemberNames(_named(need), counts[home]))
+
+
+def _named(need: str | Dependency) -> str:
+    return need if isinstance(need, str) else need.allocation
+
+
+def _renamed(need: str | Dependency, name: str) -> str | Dependency:
+    return name if isinstance(need, str) else replace(need, allocation=name)
 
 
 def _node(node: NodeConfig, number: int) -> NodeConfig:

@@ -85,37 +85,6 @@ def node_needs_privilege(config: EnsembleConfig, node: str) -> bool:
     return any(a.execution.params.get("privileged") is True for a in _allocations(config, node))
 
 
-def start_layers(config: EnsembleConfig, node: str) -> tuple[tuple[str, ...], ...]:
-    """The allocations of the node in layers: each layer starts once the ones before it run; inside a layer the order of
-    the node holds.
-
-    A cycle, which validation refuses, ends up in the last layer, so that this ends for any input.
-    """
-    order = {name: index for index, name in enumerate(dict.fromkeys(config.v1.nodes[node].allocations))}
-    missing: dict[str, int] = {}
-    dependents: dict[str, list[str]] = {}
-    for name in order:
-        needs = [d for d in dict.fromkeys(config.v1.allocations[name].depends_on) if d in order]
-        missing[name] = len(needs)
-        for need in needs:
-            dependents.setdefault(need, []).append(name)
-    layers: list[tuple[str, ...]] = []
-    ready = [name for name in order if not missing[name]]
-    while ready:
-        layers.append(tuple(ready))
-        following: list[str] = []
-        for name in ready:
-            del missing[name]
-            for dependent in dependents.get(name, ()):
-                missing[dependent] -= 1
-                if not missing[dependent]:
-                    following.append(dependent)
-        ready = sorted(following, key=order.__getitem__)
-    if missing:
-        layers.append(tuple(missing))
-    return tuple(layers)
-
-
 def location_matches(constraints: LocationConstraints | None, place: Location) -> bool:
     """Whether a place satisfies both lists: some ``accept`` entry matches, if there is any, and no ``reject`` entry.
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from dms.ensemble.dependencies import apply_dependency_rules
 from dms.ensemble.group_rules import apply_group_rules, is_member
 from dms.ensemble.groups import split_member
 from dms.ensemble.ids import standby_name
@@ -29,12 +30,12 @@ def apply_rules(v1: dict[str, Any], r: Reader) -> None:
     for name, allocation in allocations.items():
         _allocation(allocation, f"{ROOT}.allocations.{path_part(name)}", v1.get("scripts") or {}, r)
     homes = _homes(nodes, allocations, r)
-    _dependencies(allocations, homes, r)
     for name, node in nodes.items():
         _ports(node, f"{ROOT}.nodes.{path_part(name)}", allocations, r)
         _architecture(node, f"{ROOT}.nodes.{path_part(name)}", allocations, r)
     counts = {name: node["count"] for name, node in nodes.items() if node.get("count")}
     sizes = {name: counts[home] for name, home in homes.items() if home in counts}
+    apply_dependency_rules(allocations, homes, sizes, r)
     apply_group_rules(v1, counts, sizes, r)
     _standbys(nodes, counts, r)
     for index, edge in enumerate(v1.get("edges") or ()):
@@ -118,50 +119,6 @@ def _homes(nodes: dict[str, dict[str, Any]], allocations: dict[str, Any], r: Rea
             hint = "add its name to the allocations of a node"
             r.fail_at(f"{ROOT}.allocations.{path_part(name)}", "belongs to no node", hint=hint)
     return homes
-
-
-def _dependencies(allocations: dict[str, dict[str, Any]], homes: dict[str, str], r: Reader) -> None:
-    edges: dict[str, list[str]] = {}
-    for name, allocation in allocations.items():
-        for index, other in enumerate(allocation.get("depends_on") or ()):
-            path = f"{ROOT}.allocations.{path_part(name)}.depends_on[{index}]"
-            if other == name:
-                r.fail_at(path, "an allocation cannot depend on itself", value=other)
-            elif other not in allocations:
-                if not r.is_broken(f"{ROOT}.allocations.{path_part(other)}"):
-                    reason = f"there is no allocation {other!r}"
-                    r.fail_at(path, reason, hint=did_you_mean(other, allocations), value=other)
-            elif homes.get(name) and homes.get(other) and homes[name] != homes[other]:
-                reason = f"{other!r} is in node {homes[other]!r}, not in {homes[name]!r}"
-                r.fail_at(path, reason, hint="only allocations of one node have an order", value=other)
-            else:
-                edges.setdefault(name, []).append(other)
-    cycle = _cycle(edges)
-    if cycle:
-        reason = f"cyclic dependencies detected in allocations: {' → '.join(cycle)}"
-        r.fail_at(f"{ROOT}.allocations.{cycle[0]}.depends_on", reason)
-
-
-def _cycle(edges: dict[str, list[str]]) -> list[str]:
-    """Some cycle, its first member repeated at the end; nothing when there is none."""
-    done: set[str] = set()
-    for start in edges:
-        trail: dict[str, None] = {}
-        ahead = [iter((start,))]
-        while ahead:
-            name = next(ahead[-1], None)
-            if name is None:
-                ahead.pop()
-                if trail:
-                    done.add(trail.popitem()[0])
-                continue
-            if name in trail:
-                path = list(trail)
-                return [*path[path.index(name) :], name]
-            if name not in done:
-                trail[name] = None
-                ahead.append(iter(edges.get(name, ())))
-    return []
 
 
 def _ports(node: dict[str, Any], path: str, allocations: dict[str, dict[str, Any]], r: Reader) -> None:

@@ -68,6 +68,7 @@ from dms.orchestrator.lifecycle.recovery import can_restart
 from dms.orchestrator.lifecycle.state import AllocationRecord, DeploymentState, Phase, Stage
 from dms.orchestrator.logs.finding import LogShelf
 from dms.orchestrator.scheduling.queueing import Turnstile
+from dms.orchestrator.starting import Live, start_all
 from dms.orchestrator.supervision.peer_watch import PeerWatch
 from dms.orchestrator.supervision.supervisor import LIVENESS_TIMEOUT_S, Supervision
 from dms.types import gojson
@@ -120,12 +121,17 @@ class Deployment:
         self._context = Context(self.id, self.config, actor, self._note)
         self._book = BidBook()
         self._inbox_send, self._inbox = trio.open_memory_channel[_Posted](math.inf)
+        self._live = Live(
+            lambda: self.state,
+            lambda: self.changed,
+            lambda key: self._supervision.silence_s(key),
+            liveness_timeout_s,
+        )
         self._supervision = Supervision(
             self._context,
-            lambda: self.state,
+            self._live,
             self._post,
             self._grant_providers,
-            liveness_timeout_s=liveness_timeout_s,
             watch=watch,
         )
         self._has_ended = False
@@ -359,7 +365,8 @@ class Deployment:
                 )
             case StartAll():
                 self._grant_providers()
-                self._post(StartsDone(at_ns=self._now(), results=await effects.start_all(self._context, self.state)))
+                started = await start_all(self._context, self.state, self._live)
+                self._post(StartsDone(at_ns=self._now(), results=started))
             case Revert(bids):
                 self._book.drop(bid.peer for bid in bids)
                 peers = await effects.revert(self._context, bids)

@@ -13,18 +13,13 @@ from typing import TypeVar
 import trio
 
 from dms.actor.handle import Handle
-from dms.allocation import messages as allocation_messages
 from dms.ensemble.config import EnsembleConfig
-from dms.ensemble.ids import allocation_key
 from dms.ensemble.keys import key_scripts
-from dms.ensemble.requirements import (
-    start_layers,
-)
 from dms.orchestrator import messages
 from dms.orchestrator.bidding.asking import Context
 from dms.orchestrator.bidding.bid import Bid
 from dms.orchestrator.errors import NothingToRead
-from dms.orchestrator.lifecycle.events import Allocated, Committed, Started
+from dms.orchestrator.lifecycle.events import Allocated, Committed
 from dms.orchestrator.lifecycle.state import AllocationRecord, DeploymentState
 from dms.orchestrator.lifecycle.strategies import is_restartable
 from dms.orchestrator.logs.finding import LogCopy
@@ -36,18 +31,10 @@ from dms.types.resources import GPU
 MAX_REASON_CHARS = 500
 COMMIT_TIMEOUT_S = 3.0
 ALLOCATE_TIMEOUT_S = 5.0
-START_TIMEOUT_S = 300.0
-"""Pulling an image happens inside the start. It ends with the deployment's own deadline, too."""
-LEAST_START_TIMEOUT_S = 15.0
-"""So that what runs already can say so, also after the deadline."""
 SHUTDOWN_TIMEOUT_S = 15.0
 SHUTDOWN_TRIES = 3
 LOG_CHUNK_BYTES = 512 * 1024
 LOG_TIMEOUT_S = 30.0
-NS_PER_S = 10**9
-
-HOPELESS = frozenset({"invalid_engine_spec", "unsupported"})
-"""Error codes of a start that would fail on every machine."""
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -158,45 +145,7 @@ async def revert(ctx: Context, bids: Iterable[Bid]) -> tuple[str, ...]:
     return tuple(sorted(peer for peer, done in (await _each(handles, tell)).items() if done))
 
 
-# start and end -------------------------------------------------------------------------------------------------------
-
-
-async def start_all(ctx: Context, state: DeploymentState) -> dict[str, Started]:
-    """Start the nodes side by side and, inside each, layer by layer of ``depends_on``; a failed layer ends its node."""
-    results: dict[str, Started] = {}
-    left_s = (state.deadline_ns - ctx.actor.security.now_ns()) / NS_PER_S
-    timeout_s = min(START_TIMEOUT_S, max(left_s, LEAST_START_TIMEOUT_S))
-
-    async def start(_key: str, record: AllocationRecord) -> Started:
-        return await _start(ctx, record, timeout_s)
-
-    async def start_node(node: str) -> None:
-        for layer in start_layers(ctx.config, node):
-            keys = [allocation_key(node, name) for name in layer]
-            done = await _each({key: state.allocations[key] for key in keys}, start)
-            results.update(done)
-            if not all(started.ok for started in done.values()):
-                return
-
-    async with trio.open_nursery() as nursery:
-        for node in ctx.config.v1.nodes:
-            nursery.start_soon(start_node, node)
-    return results
-
-
-async def _start(ctx: Context, record: AllocationRecord, timeout_s: float) -> Started:
-    if record.handle is None:
-        return Started(ok=False, error="it was never allocated")
-    if record.is_over:
-        return Started(ok=True)
-    request = allocation_messages.StartRequest(port_mapping=record.ports)
-    try:
-        reply = await ctx.actor.invoke(
-            record.handle, allocation_messages.START, request, allocation_messages.StartReply, timeout_s=timeout_s
-        )
-    except DMSError as exc:
-        return Started(ok=False, error=exc.message)
-    return Started(ok=reply.ok, error=reply.error, is_hopeless=reply.code in HOPELESS)
+# the end -------------------------------------------------------------------------------------------------------------
 
 
 async def end_lost(ctx: Context, state: DeploymentState, key: str) -> None:

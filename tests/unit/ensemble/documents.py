@@ -148,6 +148,21 @@ volumes = st.one_of(
 
 
 @st.composite
+def dependencies(draw: st.DrawFn, others: dict[str, dict[str, Any]]) -> Any:
+    """Names, names with conditions, or a map of both."""
+    fitting = {
+        name: ["service_started"]
+        + (["service_healthy"] if "healthcheck" in other else [])
+        + (["service_completed_successfully"] if other["type"] == "task" else [])
+        for name, other in others.items()
+    }
+    conditions = {name: draw(st.sampled_from([None, *fit])) for name, fit in fitting.items()}
+    if draw(st.booleans()):
+        return {name: draw(st.sampled_from([c, {"condition": c}])) if c else None for name, c in conditions.items()}
+    return [{"allocation": name, "condition": c} if c else name for name, c in conditions.items()]
+
+
+@st.composite
 def ensembles(draw: st.DrawFn) -> dict[str, Any]:
     """A valid document that uses most of the format."""
     found: dict[str, Any] = {}
@@ -180,7 +195,10 @@ def ensembles(draw: st.DrawFn) -> dict[str, Any]:
         if draw(st.booleans()) and open_:
             public = draw(st.sampled_from([0, 18080]))
             nodes[node]["ports"] = [{"public": public, "private": 80, "allocation": open_[0], "protocol": "udp"}]
-        found[members[-1]]["depends_on"] = members[:-1]
+    order = list(found)
+    for index, name in enumerate(order[1:], start=1):
+        if needs := draw(st.lists(st.sampled_from(order[:index]), unique=True, max_size=2)):
+            found[name]["depends_on"] = draw(dependencies({need: found[need] for need in needs}))
     document: dict[str, Any] = {"version": "V1", "allocations": found, "nodes": nodes}
     if len(nodes) == 2 and draw(st.booleans()):
         document["edge_constraints"] = [{"edges": ["left", "right"], "rtt": draw(st.integers(1, 500)), "bw": 1000}]

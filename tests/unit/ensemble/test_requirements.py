@@ -18,7 +18,6 @@ from dms.ensemble.requirements import (
     node_parts,
     node_ports,
     node_resources,
-    start_layers,
 )
 from dms.resources.capability import KYC, Library, Price
 from dms.resources.capability_comparison import unmet
@@ -83,41 +82,6 @@ def test_ports_are_given_or_counted() -> None:
     ports = [{"public": p, "private": 80, "allocation": "a"} for p in (0, 2000, 0, 3000)]
     found = config({"a": allocation()}, nodes={"n1": {"allocations": ["a"], "ports": ports}})
     assert node_ports(found, "n1") == ((2000, 3000), 2)
-
-
-def test_layers_follow_dependencies() -> None:
-    found = config(
-        {
-            "web": allocation(depends_on=["db", "cache"]),
-            "db": allocation(),
-            "cache": allocation(depends_on=["db"]),
-            "log": allocation(),
-        }
-    )
-    assert start_layers(found, "n1") == (("db", "log"), ("cache",), ("web",))
-
-
-def test_layers_end_for_a_cycle_too() -> None:
-    found = config({"a": allocation(depends_on=["b"]), "b": allocation()})
-    looped = found.v1.allocations["b"].__class__
-    b = found.v1.allocations["b"]
-    found.v1.allocations["b"] = looped(
-        type=b.type, executor=b.executor, resources=b.resources, execution=b.execution, depends_on=("a",)
-    )
-    assert start_layers(found, "n1") == (("a", "b"),)
-
-
-@settings(max_examples=25)
-@given(ensembles())
-def test_every_allocation_is_in_one_layer_behind_what_it_needs(document: dict[str, Any]) -> None:
-    found = load(document).config
-    for name, node in found.v1.nodes.items():
-        layers = start_layers(found, name)
-        order = [a for layer in layers for a in layer]
-        assert sorted(order) == sorted(node.allocations)
-        level = {a: n for n, layer in enumerate(layers) for a in layer}
-        for a in order:
-            assert all(level[d] < level[a] for d in found.v1.allocations[a].depends_on)
 
 
 ROME = Location(continent="EU", country="IT", city="Rome", asn=3269, isp="TIM")

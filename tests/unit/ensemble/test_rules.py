@@ -145,15 +145,6 @@ BREACHES: list[tuple[str, dict[str, Any], str, str]] = [
     ("depends on nothing", one(depends_on=["x"]), "allocations.a.depends_on[0]", "there is no allocation 'x'"),
     ("depends on itself", one(depends_on=["a"]), "allocations.a.depends_on[0]", "cannot depend on itself"),
     (
-        "depends on another node",
-        ensemble(
-            {"a": allocation(depends_on=["b"]), "b": allocation()},
-            nodes={"n": {"allocations": ["a"]}, "m": {"allocations": ["b"]}},
-        ),
-        "allocations.a.depends_on[0]",
-        "'b' is in node 'm', not in 'n'",
-    ),
-    (
         "cycle",
         ensemble(
             {"a": allocation(depends_on=["b"]), "b": allocation(depends_on=["c"]), "c": allocation(depends_on=["a"])}

@@ -1,8 +1,8 @@
 """Docker Compose: each service becomes an allocation, and services that need each other share a node.
 
-Compose runs everything on one machine. Here, order of starting and named volumes hold inside a node only, so services that
-``depends_on`` each other, share a volume or a network stack are put into one node; all others are placed by themselves and
-find each other by name in the private network.
+Compose runs everything on one machine. Here named volumes hold inside a node only, so services that share one are put into
+one node, and so are those that ``depends_on`` each other or share a network stack, as they talk to each other most; all
+others are placed by themselves and find each other by name in the private network.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
+from dms.ensemble.config import COMPLETED, HEALTHY, STARTED
 from dms.ensemble.translate import amounts
 from dms.ensemble.translate.draft import Draft, Members, literal
 from dms.ensemble.translate.files import MAX_FILES_BYTES, NEEDS, including_script, writing_script
@@ -82,6 +83,7 @@ class Compose:
             self._names[name] = self._draft.name(name, part, what="allocation")
             self._together[name] = name
         built = {name: self._allocation(name, part) for name, part in self._services.items()}
+        self._conditions(built)
         self._place(built)
         for name, volume in self._volumes.members():
             self._named_volume(name, volume)
@@ -291,20 +293,32 @@ class Compose:
         value = part.get("depends_on")
         conditions = part.part("depends_on") if isinstance(value, MapTree) else None
         names = conditions.names if conditions else tuple(part.texts("depends_on"))
-        found: list[str] = []
         for name in dict.fromkeys(names):
             if name not in self._names or name == service:
                 part.note("depends_on", f"{name!r} is left out: no such service is translated")
                 continue
-            condition = conditions.part(name).text("condition") if conditions else ""
-            if condition == "service_completed_successfully":
-                part.note(
-                    "depends_on", f"{name!r} is started before, but its end is not waited for", "retry in the program"
-                )
-            found.append(self._names[name])
+            condition = conditions.part(name).text("condition", STARTED) if conditions else STARTED
+            allocation.setdefault("depends_on", []).append({"allocation": self._names[name], "condition": condition})
             self._join(service, name)
-        if found:
-            allocation["depends_on"] = found
+
+    def _conditions(self, built: Mapping[str, Members]) -> None:
+        """A condition is written where it is not what a name alone means."""
+        by_name = {self._names[service]: allocation for service, allocation in built.items()}
+        for service, allocation in built.items():
+            for need in allocation.get("depends_on", ()):
+                if need["condition"] == COMPLETED:
+                    by_name[need["allocation"]]["type"] = "task"
+                    continue
+                has_check = "healthcheck" in by_name[need["allocation"]]
+                if need["condition"] == HEALTHY and not has_check:
+                    reason = f"the start of {need['allocation']!r} is waited for: no health check of it is in this file"
+                    self._services[service].note("depends_on", reason, "write its healthcheck out")
+                if has_check == (need["condition"] == HEALTHY) or not has_check:
+                    del need["condition"]
+            if "depends_on" in allocation:
+                allocation["depends_on"] = [
+                    need if "condition" in need else need["allocation"] for need in allocation["depends_on"]
+                ]
 
     # volumes and files -----------------------------------------------------------------------------------------------
 

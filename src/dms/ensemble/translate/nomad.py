@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from dms.ensemble.config import COMPLETED
 from dms.ensemble.translate import amounts
 from dms.ensemble.translate.draft import Draft, Members, literal
 from dms.ensemble.translate.files import NEEDS, writing_script
@@ -103,18 +104,29 @@ class Nomad:
         disk = self._disk(group)
         volumes = {_label(volume): volume for volume in group.parts("volume")}
         built: dict[str, Members] = {}
-        before: list[str] = []
+        before: list[Members | str] = []
+        after: list[str] = []
         for task in tasks:
             name = names[_label(task)]
             built[name] = self._task(task, name, volumes, disk, is_task=is_task)
-            hook = next((self._text(part, "hook") for part in task.parts("lifecycle")), "")
+            cycle = next(iter(task.parts("lifecycle")), None)
+            hook = self._text(cycle, "hook") if cycle else ""
+            stays = cycle is not None and self._text(cycle, "sidecar").lower() == "true"
+            if hook in ("prestart", "poststart"):
+                built[name]["type"] = "service" if stays and not is_task else "task"
             if hook == "prestart":
-                before.append(name)
+                before.append(name if stays else {"allocation": name, "condition": COMPLETED})
+            elif hook == "poststart":
+                after.append(name)
             elif hook:
                 task.note("lifecycle", f"the hook {hook} is left out: it starts with the others", "use depends_on")
+        first = {need if isinstance(need, str) else need["allocation"] for need in before}
+        main = [name for name in built if name not in first and name not in after]
         for name, allocation in built.items():
-            if before and name not in before:
+            if name in main and before:
                 allocation["depends_on"] = list(before)
+            elif name in after and main:
+                allocation["depends_on"] = list(main)
             self._draft.allocations[name] = allocation
         self._network(group, node, tasks, names)
         self._services(group, built, names)

@@ -6,6 +6,7 @@ import posixpath
 import re
 from dataclasses import dataclass, field
 
+from dms.ensemble.config import COMPLETED
 from dms.ensemble.translate import amounts
 from dms.ensemble.translate.draft import Draft, Members, literal
 from dms.ensemble.translate.files import NEEDS, writing_script
@@ -86,16 +87,18 @@ class Pod:
         alone = len(parts) == 1
         names = [self._allocation_name(part, alone=alone) for part in parts]
         self._draft.nodes[node] = {"allocations": names}
+
+        def after(part: Part, other: str) -> Members | str:
+            return other if _stays(part) else {"allocation": other, "condition": COMPLETED}
+
         for index, (part, name) in enumerate(zip(parts, names, strict=True)):
-            allocation = self._allocation(part, name, node, is_task=self._is_task or index < len(before))
+            is_before = index < len(before) and not _stays(part)
+            allocation = self._allocation(part, name, node, is_task=self._is_task or is_before)
             if before and index >= len(before):
-                allocation["depends_on"] = names[: len(before)]
+                allocation["depends_on"] = [after(part, other) for part, other in zip(before, names, strict=False)]
             elif 0 < index < len(before):
-                allocation["depends_on"] = [names[index - 1]]
+                allocation["depends_on"] = [after(before[index - 1], names[index - 1])]
             self._draft.allocations[name] = allocation
-        if before:
-            reason = "they are started before the others, but their end is not waited for"
-            spec.note("initContainers", reason, "do their work in provision scripts")
         architecture = _ARCHITECTURES.get(spec.part("nodeSelector").text("kubernetes.io/arch"), "")
         for name in names if architecture else ():
             self._draft.allocations[name]["resources"]["cpu"]["architecture"] = architecture
@@ -351,6 +354,11 @@ class Pod:
         script = self._draft.add_script(f"{name}-{wanted}", literal(writing_script(files)))
         allocation.setdefault("provision", []).append(script)
         mount.notes.note(mount.tree, mount.path, NEEDS, "put the file into the image where there is no shell")
+
+
+def _stays(part: Part) -> bool:
+    """Whether a container that initialises is a sidecar, which never ends."""
+    return part.text("restartPolicy") == "Always"
 
 
 def _expanded(text: str, environment: dict[str, str]) -> str:

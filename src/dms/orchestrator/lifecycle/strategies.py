@@ -18,7 +18,7 @@ from enum import Enum
 
 from dms.ensemble.config import EnsembleConfig, SupervisorConfig
 from dms.ensemble.ids import allocation_key, split_allocation_key
-from dms.ensemble.requirements import start_layers
+from dms.ensemble.start_order import start_layers
 from dms.orchestrator.lifecycle.standby import is_standby
 from dms.orchestrator.lifecycle.state import Tries
 
@@ -153,7 +153,7 @@ def _all(supervisor: SupervisorConfig) -> tuple[str, ...]:
 
 
 def _started(config: EnsembleConfig, node: str) -> tuple[str, ...]:
-    return tuple(name for layer in start_layers(config, node) for name in layer)
+    return tuple(name for layer in start_layers(config, config.v1.nodes[node].allocations) for name in layer)
 
 
 def _homes(config: EnsembleConfig, names: set[str]) -> dict[str, str]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import trio
 
@@ -30,6 +29,32 @@ MAX_FAILURES = 3
 SLACK_S = 5.0
 """For the way there and back, beside the time that the check may take."""
 NS_PER_S = 10**9
+
+
+def interval_of(check: HealthCheckManifest) -> float:
+    """Seconds from one question to the next."""
+    return max(MIN_INTERVAL_S, check.interval / NS_PER_S) if check.interval else INTERVAL_S
+
+
+async def register(ctx: Context, handle: Handle, check: HealthCheckManifest) -> HealthReply | None:
+    """Have an allocation take a check; ``None`` when it does not answer."""
+    registration = Registration(ensemble_id=ctx.ensemble, health_check=gojson.to_builtins(check))
+    return await _invoke(ctx, handle, REGISTER, registration, TIMEOUT_S)
+
+
+async def ask(ctx: Context, handle: Handle, check: HealthCheckManifest) -> HealthReply | None:
+    """Whether an allocation is well; ``None`` when it does not answer."""
+    timeout_s = (check.timeout / NS_PER_S if check.timeout else TIMEOUT_S) + SLACK_S
+    return await _invoke(ctx, handle, HEALTH_CHECK, {}, timeout_s)
+
+
+async def _invoke(
+    ctx: Context, handle: Handle, behaviour: str, payload: object, timeout_s: float
+) -> HealthReply | None:
+    try:
+        return await ctx.actor.invoke(handle, behaviour, payload, HealthReply, timeout_s=timeout_s)
+    except DMSError:
+        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,38 +138,27 @@ class HealthChecks:
 
     async def _watch(self, key: str, subject: _Subject, scope: trio.CancelScope) -> None:
         check = self._checks[self._state().allocations[key].name]
-        interval_s = max(MIN_INTERVAL_S, check.interval / NS_PER_S) if check.interval else INTERVAL_S
-        timeout_s = (check.timeout / NS_PER_S if check.timeout else TIMEOUT_S) + SLACK_S
+        interval_s = interval_of(check)
         tally = Tally(check, trio.current_time())
         with scope:
             if not await self._register(key, subject, check, interval_s):
                 return
             while True:
                 asked_s = trio.current_time()
-                reply = await self._ask(subject, HEALTH_CHECK, {}, timeout_s)
+                reply = await ask(self._context, subject.handle, check)
                 if reply is not None:
                     self._take(key, tally, "" if reply.ok else reply.error or "it is not well")
                 await trio.sleep_until(max(asked_s + interval_s, trio.current_time()))
 
     async def _register(self, key: str, subject: _Subject, check: HealthCheckManifest, interval_s: float) -> bool:
-        manifest: dict[str, Any] = gojson.to_builtins(check)
         while True:
-            registration = Registration(ensemble_id=self._context.ensemble, health_check=manifest)
-            reply = await self._ask(subject, REGISTER, registration, TIMEOUT_S)
+            reply = await register(self._context, subject.handle, check)
             if reply is not None and reply.ok:
                 return True
             if reply is not None:
                 await self._context.note("check_refused", {"allocation": key, "reason": reply.error})
                 return False
             await trio.sleep(interval_s)
-
-    async def _ask(self, subject: _Subject, behaviour: str, payload: object, timeout_s: float) -> HealthReply | None:
-        try:
-            return await self._context.actor.invoke(
-                subject.handle, behaviour, payload, HealthReply, timeout_s=timeout_s
-            )
-        except DMSError:
-            return None
 
     def _take(self, key: str, tally: Tally, problem: str) -> None:
         finding = tally.take(problem, trio.current_time())

@@ -6,6 +6,7 @@ here was on disk before, may be done twice, and ends in an event.
 
 from __future__ import annotations
 
+import math
 import secrets
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,8 +16,7 @@ import trio
 
 from dms.allocation import messages as allocation_messages
 from dms.allocation.machine import AllocationState
-from dms.ensemble.ids import allocation_key
-from dms.ensemble.requirements import start_layers
+from dms.ensemble.start_order import independent_parts, start_layers
 from dms.orchestrator import effects, messages
 from dms.orchestrator.bidding.asking import Context
 from dms.orchestrator.bidding.bid import Bid
@@ -35,6 +35,7 @@ from dms.orchestrator.lifecycle.events import (
 )
 from dms.orchestrator.lifecycle.recovery import wanted_of
 from dms.orchestrator.lifecycle.state import LOST, AllocationRecord, DeploymentState, Placement, Stage
+from dms.orchestrator.starting import START_TIMEOUT_S, Live, start_all
 from dms.orchestrator.supervision.health import HealthChecks
 from dms.orchestrator.supervision.peer_watch import PeerWatch
 from dms.types.errors import DMSError
@@ -55,18 +56,17 @@ class Supervision:
     def __init__(
         self,
         context: Context,
-        state: Callable[[], DeploymentState],
+        live: Live,
         post: Callable[[Event], object],
         grant: Callable[[], None],
         *,
-        liveness_timeout_s: float,
         watch: PeerWatch | None = None,
     ) -> None:
         self.bidding = trio.Lock()
         """One round of bids at a time: they all come under the same name."""
-        self._context, self._state, self._post, self._grant = context, state, post, grant
-        self._liveness_timeout_s = liveness_timeout_s
-        self._health = HealthChecks(context, state, post)
+        self._context, self._live, self._post, self._grant = context, live, post, grant
+        self._state = live.state
+        self._health = HealthChecks(context, live.state, post)
         self._watch_peers = watch
         self._followed: tuple[object, object] = (None, None)
         self._seen: dict[str, float] = {}
@@ -79,6 +79,10 @@ class Supervision:
     def heard(self, key: str) -> None:
         """There is a sign of life."""
         self._seen[key] = trio.current_time()
+
+    def silence_s(self, key: str) -> float:
+        """For how long no sign of life was heard of an allocation; endless before the first."""
+        return trio.current_time() - self._seen.get(key, -math.inf)
 
     def changed(self) -> None:
         """There is a new state."""
@@ -128,10 +132,10 @@ class Supervision:
         """An allocation of which nothing is heard for too long counts as failed."""
         begun = trio.current_time()
         while True:
-            await trio.sleep(self._liveness_timeout_s / 4)
+            await trio.sleep(self._live.liveness_timeout_s / 4)
             for key, record in self._state().allocations.items():
                 silence_s = trio.current_time() - max(begun, self._seen.get(key, begun))
-                if record.is_over or record.handle is None or silence_s < self._liveness_timeout_s:
+                if record.is_over or record.handle is None or silence_s < self._live.liveness_timeout_s:
                     continue
                 if key in self._restarting or record.node_id in self._placing:
                     continue
@@ -148,21 +152,19 @@ class Supervision:
     # restarts ------------------------------------------------------------------------------------------------------
 
     async def restart(self, keys: tuple[str, ...]) -> None:
-        """Restart these when they are due: nodes side by side, inside one layer by layer."""
+        """Restart these when they are due, layer by layer of their dependencies; what has none side by side."""
         records = [r for key in keys if (r := self._state().allocations.get(key)) is not None and r.due_ns]
         if not records:
             return
         await self._sleep_until(max(record.due_ns for record in records))
-        nodes: dict[str, set[str]] = {}
-        for record in records:
-            nodes.setdefault(record.node_id, set()).add(record.name)
+        by_name = {record.name: record.key for record in records}
         async with trio.open_nursery() as nursery:
-            for node, names in nodes.items():
-                nursery.start_soon(self._restart_node, node, names)
+            for part in independent_parts(self._context.config, by_name):
+                nursery.start_soon(self._restart_part, part, by_name)
 
-    async def _restart_node(self, node: str, names: set[str]) -> None:
-        for layer in start_layers(self._context.config, node):
-            keys = [allocation_key(node, name) for name in layer if name in names]
+    async def _restart_part(self, names: tuple[str, ...], by_name: dict[str, str]) -> None:
+        for layer in start_layers(self._context.config, names):
+            keys = [by_name[name] for name in layer]
             results: dict[str, Restarted] = {}
             async with trio.open_nursery() as nursery:
                 for key in keys:
@@ -182,7 +184,7 @@ class Supervision:
                 allocation_messages.RESTART,
                 request,
                 allocation_messages.StartReply,
-                timeout_s=effects.START_TIMEOUT_S,
+                timeout_s=START_TIMEOUT_S,
             )
         except DMSError as exc:
             results[key] = Restarted(ok=False, error=exc.message, is_unreached=True)
@@ -228,7 +230,7 @@ class Supervision:
                 self._post(NodeAllocated(at_ns=self._now(), result=allocated[node], node=node, round=number))
             case Stage.STARTING:
                 ctx, state = self._narrow(node)
-                started = await effects.start_all(ctx, state)
+                started = await start_all(ctx, state, self._live)
                 for key in started:
                     self.heard(key)
                 self._post(NodeStarted(at_ns=self._now(), results=started, node=node, round=number))
@@ -244,7 +246,7 @@ class Supervision:
             state,
             allocations=records,
             assignment={node: state.assignment[node]} if node in state.assignment else {},
-            deadline_ns=self._now() + int(effects.START_TIMEOUT_S * NS_PER_S),
+            deadline_ns=self._now() + int(START_TIMEOUT_S * NS_PER_S),
         )
         return replace(self._context, config=config, whole=self._context.config), narrow
 

@@ -72,6 +72,34 @@ def test_services_that_need_each_other_share_a_machine() -> None:
     ]
 
 
+def test_conditions_are_kept_and_what_must_complete_is_a_task() -> None:
+    check = {"test": ["CMD", "up"]}
+    members = {
+        "web": {
+            "image": "x",
+            "depends_on": {
+                "db": {"condition": "service_healthy"},
+                "move": {"condition": "service_completed_successfully"},
+                "log": {"condition": "service_started"},
+                "bare": {"condition": "service_healthy"},
+            },
+        },
+        "api": {"image": "x", "depends_on": ["db"]},
+        "db": {"image": "x", "healthcheck": check},
+        "move": {"image": "x"},
+        "log": {"image": "x"},
+        "bare": {"image": "x"},
+    }
+    done = translated(services(**members))
+    found = written(done)["allocations"]
+    assert found["web"]["depends_on"] == [
+        "db", {"allocation": "move", "condition": "service_completed_successfully"}, "log", "bare",
+    ]  # fmt: skip
+    assert found["api"]["depends_on"] == [{"allocation": "db", "condition": "service_started"}]
+    assert (found["move"]["type"], found["log"]["type"]) == ("task", "service")
+    assert "no health check of it is in this file" in notes(done)["services.web.depends_on"]
+
+
 def test_replicas_are_a_count() -> None:
     done = translated(services(web={"image": "x", "deploy": {"replicas": 3}}))
     assert done.config.v1.nodes["web"].count == 3

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.unit.ensemble.translate.samples import notes, translated, trees, words, written
 
+from dms.ensemble.config import COMPLETED, Dependency
 from dms.ensemble.errors import EnsembleError, Untranslatable
 from dms.ensemble.groups import expanded
 from dms.ensemble.translate.draft import Translation
@@ -167,10 +168,15 @@ def test_a_stateful_set_names_its_volumes_and_members() -> None:
 def test_containers_that_initialise_come_first() -> None:
     done = of(deployment(initContainers=[{"name": "one", "image": "x"}, {"name": "two", "image": "x"}]))
     allocations = done.config.v1.allocations
+    one, two = (Dependency(allocation=f"web-{name}", condition=COMPLETED) for name in ("one", "two"))
     assert {name: a.depends_on for name, a in allocations.items()} == {
-        "web-one": (), "web-two": ("web-one",), "web-main": ("web-one", "web-two"),
+        "web-one": (), "web-two": (one,), "web-main": (one, two),
     }  # fmt: skip
-    assert "not waited for" in notes(done)["Deployment/web.spec.template.spec.initContainers"]
+    assert {name: a.type for name, a in allocations.items()} == {
+        "web-one": "task", "web-two": "task", "web-main": "service",
+    }  # fmt: skip
+    stays = of(deployment(initContainers=[{"name": "one", "image": "x", "restartPolicy": "Always"}])).config.v1
+    assert (stays.allocations["web-one"].type, stays.allocations["web-main"].depends_on) == ("service", ("web-one",))
 
 
 def test_probes_are_health_checks() -> None:

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.unit.ensemble.translate.samples import notes, translated, trees, words, written
 
+from dms.ensemble.config import COMPLETED, Dependency
 from dms.ensemble.errors import EnsembleError, InvalidEnsemble, Untranslatable
 from dms.ensemble.translate.draft import Translation
 from dms.ensemble.translate.translation import Source
@@ -167,7 +168,19 @@ def test_the_json_syntax_says_the_same() -> None:
 
 def test_what_runs_before_is_depended_on() -> None:
     done = job(hcl(task("main") + "\n" + task("prepare", 'lifecycle { hook = "prestart" }')))
-    assert done.config.v1.allocations["main"].depends_on == ("prepare",)
+    allocations = done.config.v1.allocations
+    assert allocations["main"].depends_on == (Dependency(allocation="prepare", condition=COMPLETED),)
+    assert (allocations["main"].type, allocations["prepare"].type) == ("service", "task")
+    beside = job(hcl(task("main") + "\n" + task("log", 'lifecycle {\n hook = "prestart"\n sidecar = true\n}')))
+    assert beside.config.v1.allocations["main"].depends_on == ("log",)
+    assert beside.config.v1.allocations["log"].type == "service"
+
+
+def test_what_runs_afterwards_depends_on_the_others() -> None:
+    done = job(hcl(task("main") + "\n" + task("tell", 'lifecycle { hook = "poststart" }'))).config.v1.allocations
+    assert (done["tell"].depends_on, done["tell"].type, done["main"].depends_on) == (("main",), "task", ())
+    stop = job(hcl(task("main") + "\n" + task("tidy", 'lifecycle { hook = "poststop" }')))
+    assert "the hook poststop is left out" in notes(stop)["job[0].group[0].task[1].lifecycle"]
 
 
 def test_other_drivers_are_named() -> None:
