@@ -12,6 +12,7 @@ from bench import (
     bids,
     cli,
     deploy,
+    deploy_docker,
     docker,
     envelope,
     hardware,
@@ -31,6 +32,7 @@ from bench.report import Report, print_report, write_report
 
 BENCHMARKS: dict[str, Callable[[Bench], Report]] = {
     "deploy": deploy.measure,
+    "deploy-docker": deploy_docker.measure,
     "docker": docker.measure,
     "vm": vm.measure,
     "logs": logs.measure,

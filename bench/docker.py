@@ -34,8 +34,8 @@ START_GOAL = 1.15
 def measure(bench: Bench) -> Report:
     """See the module."""
     report = Report("docker", "how much longer does a container take to start than with the engine's own command?")
-    if os.geteuid() != 0 or shutil.which("dockerd") is None or shutil.which("docker") is None:
-        report.question = "not measured: this needs root, dockerd and docker"
+    if missing := is_missing():
+        report.question = missing
         return report
     scratch = bench.scratch / "docker"
     scratch.mkdir(parents=True)
@@ -53,11 +53,23 @@ def measure(bench: Bench) -> Report:
     return report
 
 
-async def _take_turns(host: str, scratch: Path) -> tuple[list[float], ...]:
-    found: tuple[list[float], ...] = ([], [], [], [], [])
+def is_missing() -> str:
+    """Why there can be no engine here; nothing if there can."""
+    if os.geteuid() != 0 or shutil.which("dockerd") is None or shutil.which("docker") is None:
+        return "not measured: this needs root, dockerd and docker"
+    return ""
+
+
+async def make_image(host: str) -> None:
+    """Give the engine :data:`IMAGE`."""
     api = DockerApi(host)
     await api.describe()
     await api.import_image(IMAGE, busybox_image())
+
+
+async def _take_turns(host: str, scratch: Path) -> tuple[list[float], ...]:
+    found: tuple[list[float], ...] = ([], [], [], [], [])
+    await make_image(host)
     async with trio.open_nursery() as nursery:
         executor = await DockerExecutor.open(nursery, scratch / "state", executor_id="bench", host=host)
         for turn in range(TURNS + 1):

@@ -36,16 +36,20 @@ class Bench(ExitStack):
     @cached_property
     def client(self) -> Client:
         """Speaks for the person who rules the network, to the node that offers nothing; keys are open already."""
-        network = self.network
-        user_dir, name = Path(network.user_dir), network.user_context
-        key = Keystore(user_dir / "key").get(name, network.passphrase())
-        context = load_context(context_path(user_dir / "cap", name), TrustContext(Provider.of_key(key)), name=name)
-        node = network.node(None)
-        client = Client(Rest(node.rest_addr, node.rest_port), lambda: context)
-        _ = client.security
-        return client
+        return client_of(self.network)
 
     @property
     def environment(self) -> dict[str, str]:
         """In which a command addresses the network."""
         return clean_environment(**{FILE_VARIABLE: str(Path(self.network.dir) / PROFILE_FILE)})
+
+
+def client_of(network: NetworkProfile) -> Client:
+    """Speaks for the person who rules a network, to the node that offers nothing; keys are open already."""
+    user_dir, name = Path(network.user_dir), network.user_context
+    key = Keystore(user_dir / "key").get(name, network.passphrase())
+    context = load_context(context_path(user_dir / "cap", name), TrustContext(Provider.of_key(key)), name=name)
+    node = network.node(None)
+    client = Client(Rest(node.rest_addr, node.rest_port), lambda: context)
+    _ = client.security
+    return client
