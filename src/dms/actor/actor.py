@@ -30,7 +30,7 @@ from dms.actor.supervision import Restart
 from dms.identity.ids import DID, did_of
 from dms.identity.keys import PrivateKey, generate_key
 from dms.network.protocol import Network
-from dms.observe import get_logger
+from dms.observe import EventBus, get_logger
 from dms.types.ids import Capability
 
 REPLY_PREFIX = "/dms/actor/replyto/"
@@ -50,6 +50,7 @@ class _Common:
 
     def __init__(self, gate: Gate, security: SecurityContext) -> None:
         self.gate = gate
+        self.events = EventBus(now=lambda: security.now_ns() / NS_PER_S)
         self.grants = Grants(security)
         self.standings = Standings(security.capabilities)
 
@@ -94,6 +95,11 @@ class Actor:
         self._scope = trio.CancelScope()
         self._ended = trio.Event()
         self._subscriptions: dict[str, int] = {}
+
+    @property
+    def events(self) -> EventBus:
+        """Where this node tells what happens."""
+        return self.common.events
 
     @property
     def inbox(self) -> str:

@@ -21,7 +21,7 @@ from dms.node.reasons import Reason, Rule
 from dms.node.reservations import check_ensemble_id
 from dms.node.telling import Teller
 from dms.node.worklog import WorkLog
-from dms.observe import get_logger
+from dms.observe import catalogue, get_logger
 from dms.orchestrator import messages
 from dms.orchestrator.bidding.bid import MAX_PRICES, PriceBid, TimeBid, sign_bid
 from dms.orchestrator.bidding.node_names import NodeNames
@@ -315,6 +315,9 @@ class Bidder:
             await self._actor.reply(message.envelope, bid)
         except DMSError as exc:
             log.info("bid_not_delivered", ensemble=request.id, nodes=len(names), error=exc.message)
+            return
+        if not request.is_dry_run:
+            self._actor.events.emit(catalogue.BID_SENT, ensemble=request.id, peer=message.peer, nodes=names)
 
     def _is_our_turn(self, request: messages.BidRequest) -> bool:
         """Whether this machine is among those that shall answer."""

@@ -20,7 +20,7 @@ from dms.identity.ids import DID
 from dms.node import capability_payloads as p
 from dms.node.capability_file import AnchorKeeper
 from dms.node.revocation_spread import MISSED, RevocationSpread
-from dms.observe import get_logger
+from dms.observe import catalogue, get_logger
 from dms.types.errors import BadInput, NotFound
 from dms.types.ids import Capability
 
@@ -48,6 +48,7 @@ class CapabilityBehaviours:
             ("revoke/anchor", self._revoke, p.TokenRequest, _failed),
             ("explain", self._explain, p.ExplainRequest, lambda error: p.ExplainReply(ok=False, error=error)),
         )
+        self._events = actor.events
         for name, handler, payload, error_reply in table:
             actor.on(f"{NAMESPACE}/{name}", handler, payload=payload, error_reply=error_reply)
         actor.on(REVOKE_BROADCAST, self._published, payload=p.TokenRequest, topic=REVOCATION_TOPIC, error_reply=_failed)
@@ -120,6 +121,9 @@ class CapabilityBehaviours:
             return
         await self._anchors.change(add)
         log.info("anchored", by=str(message.sender.did), require=len(require), provide=len(provide))
+        for anchor, tokens in (("require", require), ("provide", provide)):
+            if tokens:
+                self._events.emit(catalogue.ANCHORS_CHANGED, anchor=anchor, by=str(message.sender.did))
 
 
 def _some(tokens: TokenList) -> TokenList:

@@ -29,7 +29,7 @@ from dms.node.errors import ExecutorMissing
 from dms.node.payloads import Hello
 from dms.node.reservations import Reservation, Reservations, ports_of
 from dms.node.vm import reserved_by_hand
-from dms.observe import get_logger
+from dms.observe import catalogue, get_logger
 from dms.orchestrator import messages
 from dms.resources.manager import ResourceManager
 from dms.resources.ports import PortAllocator
@@ -293,6 +293,7 @@ class Hosting:
         ended_ns = known.ended_ns if known else 0
         if view.state.is_final and not ended_ns:
             ended_ns = self._root.security.now_ns()
+        before = known.state if known and known.execution_id == allocation.execution_id else ""
         await self._put(
             HostedRecord(
                 spec=allocation.spec,
@@ -307,6 +308,17 @@ class Hosting:
                 health_check=allocation.health_check,
             )
         )
+        if before != view.state.value:
+            self._root.events.emit(
+                catalogue.ALLOCATION_CHANGED,
+                ensemble=allocation.spec.ensemble_id,
+                allocation=allocation.spec.id,
+                orchestrator=allocation.spec.orchestrator.addr.host,
+                before=before,
+                state=view.state.value,
+                error=view.error,
+                exit_code=view.exit_code,
+            )
 
     async def _put(self, record: HostedRecord) -> None:
         self._records[record.spec.id] = record
@@ -343,6 +355,9 @@ class Hosting:
         del self._hosted[allocation.spec.id]
         self._records.pop(allocation.spec.id, None)
         self._disowned.pop(allocation.spec.id, None)
+        self._root.events.emit(
+            catalogue.ALLOCATION_FORGOTTEN, ensemble=allocation.spec.ensemble_id, allocation=allocation.spec.id
+        )
         await allocation.destroy()
         await self._store.run(lambda session: _delete(self._documents(session), allocation.spec.id))
         await allocation.actor.aclose()

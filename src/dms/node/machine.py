@@ -11,6 +11,7 @@ from dms.hardware import HardwareProbe
 from dms.node import payloads as p
 from dms.node.hosting import Hosting
 from dms.node.listing import rfc3339
+from dms.observe import catalogue
 from dms.resources.benchmark import described
 from dms.resources.benchmarks import Benchmarks
 from dms.resources.manager import ResourceManager
@@ -38,6 +39,7 @@ class MachineBehaviours:
 
     def register(self, actor: Actor) -> None:
         """Answer on ``actor``."""
+        self._events = actor.events
         table: tuple[tuple[str, Callable[[Message[Any]], Awaitable[object]], Any], ...] = (
             ("onboarding/onboard", self._onboard, p.OnboardRequest),
             ("onboarding/offboard", self._offboard, p.Nil),
@@ -65,6 +67,14 @@ class MachineBehaviours:
             await self._onboarding.onboard(request.config.onboarded_resources, gpus=request.gpus, no_gpu=request.no_gpu)
         except DMSError as exc:
             return p.OnboardReply(success=False, error=exc.message, config=self._config())
+        offer = self._manager.onboarded or Resources()
+        self._events.emit(
+            catalogue.MACHINE_ONBOARDED,
+            cores=offer.cpu.cores,
+            ram_bytes=offer.ram.size,
+            disk_bytes=offer.disk.size,
+            gpus=len(offer.gpus),
+        )
         return p.OnboardReply(success=True, error="", config=self._config())
 
     async def _offboard(self, _message: Message[Any]) -> p.OffboardReply:
@@ -72,6 +82,7 @@ class MachineBehaviours:
             await self._onboarding.offboard()
         except DMSError as exc:
             return p.OffboardReply(success=False, error=exc.message)
+        self._events.emit(catalogue.MACHINE_OFFBOARDED)
         return p.OffboardReply(success=True, error="")
 
     async def _status(self, _message: Message[Any]) -> p.OnboardingStatus:

@@ -38,7 +38,9 @@ from dms.node.revocation_spread import RevocationSpread, SpreadOptions
 from dms.node.schedules import ScheduleBehaviours
 from dms.node.vm import VmBehaviours
 from dms.node.volumes import VolumeBehaviours
+from dms.node.watching import WatchBehaviours, keep_events, tell_deployment, tell_peers
 from dms.observe import get_logger
+from dms.observe.ring import Ring
 from dms.orchestrator.deployments import Deployments
 from dms.orchestrator.journal import Journal
 from dms.orchestrator.logs.finding import LogShelf
@@ -93,6 +95,8 @@ class NodeOptions:
     """How long deployments that have ended are remembered; 0: until they are pruned."""
     spread: SpreadOptions = field(default_factory=SpreadOptions)
     random_uuid: Callable[[], uuid.UUID] = uuid.uuid4
+    log: Ring | None = None
+    """The last entries of the log, for those who watch it."""
     port_rng: random.Random | None = None
     """Decides which of the free ports are given away first."""
 
@@ -120,6 +124,8 @@ class Node:
         self._rng = random.Random(root.network.peer_id)  # noqa: S311  only spreads things in time
         self.tasks = Scheduler(clock_ns=root.security.now_ns, rng=self._rng.random)
         """Whatever this node does again and again, or at a time."""
+        self._events = Ring(now_ns=root.security.now_ns)
+        keep_events(root.events, self._events)
         self._greeted: set[PeerID] = set()
         self.resources = ResourceManager(store, probe, clock=lambda: root.security.now_ns() / 10**9)
         self.benchmarks = Benchmarks(store, partial(measure, options.work_dir))
@@ -160,7 +166,7 @@ class Node:
         shelf = LogShelf(options.work_dir / "deployments")
         self.deployments = Deployments(
             root,
-            Journal(store),
+            Journal(store, tell_deployment(root.events)),
             logs=shelf,
             child_key=self.child_key,
             tasks=self.tasks,
@@ -198,11 +204,13 @@ class Node:
             self.tasks.add("sweep", self.provider.tidy, Interval(SWEEP_INTERVAL_S))
             self.revocations.attend(self.tasks)
             stop_listening = self.root.network.listen(self._on_peer)
+            stop_telling = self.root.network.listen(tell_peers(self.root.events))
             try:
                 task_status.started()
                 await trio.sleep_forever()
             finally:
                 stop_listening()
+                stop_telling()
                 with trio.CancelScope(shield=True):
                     await self.provider.bidder.work.save()
 
@@ -243,6 +251,7 @@ class Node:
         ).register(self.root)
         ScheduleBehaviours(self.schedules).register(self.root)
         CapabilityBehaviours(self.anchors, self.revocations).register(self.root)
+        WatchBehaviours(self._events, self._options.log).register(self.root)
         self.provider.register()
 
     def _on_peer(self, event: PeerEvent) -> None:

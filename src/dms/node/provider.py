@@ -26,7 +26,7 @@ from dms.node.reach import ReachBehaviour
 from dms.node.reservations import Reservations
 from dms.node.telling import Teller
 from dms.node.worklog import WorkLog
-from dms.observe import get_logger
+from dms.observe import catalogue, get_logger
 from dms.orchestrator import messages
 from dms.orchestrator.logs.finding import MAX_PIECE_BYTES, read_piece
 from dms.resources.capability import HardwareCapability
@@ -171,6 +171,16 @@ class Provider:
         except DMSError as exc:
             return messages.CommitReply(ok=False, error=exc.message)
         self.bidder.work.committed(request.ensemble_id, self._root.security.now_ns())
+        self._root.events.emit(
+            catalogue.RESOURCES_COMMITTED,
+            ensemble=request.ensemble_id,
+            allocation=request.allocation_id,
+            orchestrator=message.peer,
+            cores=held.resources.cpu.cores,
+            ram_bytes=held.resources.ram.size,
+            disk_bytes=held.resources.disk.size,
+            gpus=len(held.resources.gpus),
+        )
         return messages.CommitReply(ok=True, port_mapping=held.ports, expiry_ns=held.expiry_ns)
 
     async def _on_allocate(self, message: Message[messages.AllocateRequest]) -> messages.AllocateReply:

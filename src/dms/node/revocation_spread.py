@@ -26,7 +26,7 @@ from dms.identity.ids import DID
 from dms.node.capability_file import AnchorKeeper
 from dms.node.capability_payloads import MissedReply, MissedRequest
 from dms.node.revocations import Allowance, Gate, Judgement, Limits, Summary
-from dms.observe import LimitedLogger, get_logger
+from dms.observe import LimitedLogger, catalogue, get_logger
 from dms.tasks import Fired, Interval, Retry, Scheduler, TaskID
 from dms.types.errors import Denied, DMSError, Unavailable
 from dms.types.ids import PeerID
@@ -224,6 +224,7 @@ class RevocationSpread:
             self._gate.note(tokens, peer, self._known_issuers())
             self.counters["taken up"] += len(tokens)
             log.info("revocations_taken_up", count=len(tokens), peer=peer)
+            self._root.events.emit(catalogue.REVOCATIONS_TAKEN, count=len(tokens), peer=peer)
 
     def _known_issuers(self) -> set[DID]:
         """Who stands in our anchors: their revocations concern us."""

@@ -7,6 +7,7 @@ changes, is written once, at its submission.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from dms.ensemble.config import EnsembleConfig
@@ -74,6 +75,8 @@ class Journal:
     """The deployments of this node on disk."""
 
     store: Store
+    told: Callable[[EnsembleID, str, Mapping[str, object]], object] = lambda _ensemble, _kind, _detail: None
+    """Called with each entry once it is on disk."""
 
     async def submit(self, record: DeploymentRecord) -> None:
         """Begin a deployment: ensemble, state and first entry."""
@@ -85,6 +88,7 @@ class Journal:
             DeploymentJournal(self.store).append_on(session, record.id, (("submitted", detail),))
 
         await self.store.run(transact)
+        self.told(record.id, "submitted", {"metadata": record.config.v1.metadata})
 
     async def write(
         self, ensemble: EnsembleID, state: DeploymentState | None, kind: str, detail: dict[str, object]
@@ -97,6 +101,7 @@ class Journal:
                 self._put(session, ensemble, state)
 
         await self.store.run(transact)
+        self.told(ensemble, kind, detail)
 
     async def write_event(
         self,
