@@ -1,6 +1,6 @@
 # The one entry to everything: `make demo` after a fresh clone, `make check test` before every commit.
 .DEFAULT_GOAL := help
-.PHONY: help setup check test demo fuzz sim bench docs fmt clean lock
+.PHONY: help setup check test demo fuzz sim bench docs deb image fmt clean lock
 
 BIN := .venv/bin
 ARGS ?=
@@ -36,6 +36,13 @@ docs: ## write the reference anew and build the manual into site/; a broken link
 	@scripts/setup.sh docs
 	@$(BIN)/python scripts/reference.py
 	@$(BIN)/zensical build --clean --strict
+
+deb: ## build the Debian package into dist/
+	@scripts/setup.sh package
+	@. scripts/registry.sh && use_pip_settings $(BIN)/python -m pip && $(BIN)/python scripts/package.py $(ARGS)
+
+image: deb ## build a container image out of it (BASE=debian:bookworm-slim TAG=nunet-dms DOCKER=docker)
+	@scripts/image.sh
 
 fmt: setup ## format the code and mend what the linter can mend
 	@$(BIN)/ruff format

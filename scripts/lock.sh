@@ -29,4 +29,5 @@ compile runtime.txt pyproject.toml "$@"
 compile dev.txt pyproject.toml --group dev "$@"
 # These are installed into the same environment: they may not ask for other versions.
 compile docs.txt --group docs --constraint requirements/dev.txt "$@"
+compile package.txt --group package --constraint requirements/dev.txt "$@"
 compile bench.txt --group bench --constraint requirements/dev.txt "$@"

@@ -4,6 +4,7 @@
 #     scripts/setup.sh          the project, editable, with what it needs to run and to be developed
 #     scripts/setup.sh docs     the above, and what builds the manual
 #     scripts/setup.sh bench    the first, and what the benchmarks compare with
+#     scripts/setup.sh package  the first, and what writes the Debian package
 #
 # Needs git, make and a Python of at least 3.11; neither pip, python3-venv, a compiler nor root. Every package is
 # pinned by hash in requirements/. PYTHON=… chooses the interpreter. Does nothing, at once, when nothing changed.

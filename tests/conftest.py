@@ -220,7 +220,12 @@ def _missing() -> dict[str, str]:
     if os.environ.get("DMS_TEST_POSTGRES"):
         postgres = missing_for_postgres()
     vm = missing_for_qemu() if os.environ.get("DMS_TEST_VM") else "boots machines; enable with: DMS_TEST_VM=1 make test"
-    return {"docker": docker, "netns": netns, "mounts": mounts, "postgres": postgres, "vm": vm}
+    package = ""
+    if not os.environ.get("DMS_TEST_PACKAGE") or not os.environ.get("DMS_TEST_DEBIAN"):
+        package = "installs a package; .ci/run shows how: DMS_TEST_PACKAGE=….deb DMS_TEST_DEBIAN=….tar make test"
+    elif os.geteuid() != 0:
+        package = "needs root: sudo DMS_TEST_PACKAGE=….deb DMS_TEST_DEBIAN=….tar make test"
+    return {"docker": docker, "netns": netns, "mounts": mounts, "package": package, "postgres": postgres, "vm": vm}
 
 
 def _left_processes() -> Iterator[psutil.Process]:
