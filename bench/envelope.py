@@ -230,8 +230,10 @@ def _signed(sender: Actor, receiver: Actor) -> Envelope:
 def _decide_next(receiver: Actor, messages: Iterator[bytes]) -> None:
     message = decode_envelope(next(messages))
     message.verify(receiver.security.now_ns())
-    receiver.security.require(message, [Capability(BEHAVIOUR)])
-    receiver.security.discard(message)
+    admitted = receiver.security.require(message, [Capability(BEHAVIOUR)])
+    if admitted is None:
+        raise RuntimeError("a message of another node needs authority")
+    receiver.security.discard(admitted[1])
 
 
 async def _dispatch(sender: Actor, receiver: Actor, inbox: _Inbox, messages: list[bytes]) -> float:

@@ -122,9 +122,9 @@ class _World:
     def judge(self, blob: bytes) -> None:
         """Parse, verify, authorise, forget."""
         context, peer = self.node.context, self.peer
-        context.consume(peer.did, blob, sender=peer.id)
+        carried = context.consume(peer.did, blob, sender=peer.id)
         context.require(self.node.did, peer.id, self.node.id, [BEHAVIOUR], origin=peer.did)
-        context.discard(blob, sender=peer.id)
+        context.discard(carried)
 
     def judge_all(self, blobs: Sequence[bytes]) -> None:
         """Each of them."""

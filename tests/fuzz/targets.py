@@ -105,7 +105,7 @@ def check_token_list(data: bytes) -> str:
         assert decode_token_list(written) == tokens
     context = _context()
     sender = ActorID.of(seeds.MEMBER.key.public)
-    context.consume(seeds.MEMBER.did, data, sender=sender)
+    carried = context.consume(seeds.MEMBER.did, data, sender=sender)
     decisions = []
     for cap in ("/public/note", "/dms/node/secret"):
         decision = context.decide(context.did, sender, seeds.NODE.id, [Capability(cap)], origin=seeds.MEMBER.did)
@@ -115,7 +115,7 @@ def check_token_list(data: bytes) -> str:
     if decisions[0].allowed:
         assert decisions[0].token is not None
         assert all(level.signed_bytes() in _signed_tokens() for level in decisions[0].token.levels)
-    context.discard(data, sender=sender)
+    context.discard(carried)
     assert context.ephemeral_count == 0
     return str(decisions[0].rule)
 

@@ -22,7 +22,9 @@ from dms.actor.refusal import MAX_LATE_NS, is_told, refusal_of
 from dms.actor.replay_file import LONG_LIVED_NS
 from dms.actor.security import SecurityContext
 from dms.actor.standing import Standing, Standings
+from dms.capability.admission import Carried
 from dms.capability.errors import NotAuthorized
+from dms.capability.token import Token
 from dms.network.protocol import Verdict
 from dms.observe import LimitedLogger, get_logger
 from dms.types.errors import DMSError
@@ -182,13 +184,13 @@ class Inbox:
     async def _dispatch(
         self, peer: PeerID, message: Envelope, behaviour: Behaviour, name: int, now_s: float, *, topic: str
     ) -> None:
-        is_held = False
+        held: Carried | None = None
         try:
             if FETCHED_METHOD in message.cap:
                 with self._gate.fetches.take(peer):
                     await self._security.resolve(message)
                 now_s = trio.current_time()
-            is_held = self._authorise(message, behaviour, topic, now_s)
+            held = self._authorise(message, behaviour, topic, now_s)
             self._note(message, behaviour, name, now_s)
             with self._gate.limiter.acquire(peer, message.be, topic):
                 if behaviour.one_shot:
@@ -204,24 +206,24 @@ class Inbox:
             if not topic:
                 await self._refuse(peer, message, exc)
         finally:
-            if is_held:
-                self._security.discard(message)
+            if held is not None:
+                self._security.discard(held)
 
-    def _authorise(self, message: Envelope, behaviour: Behaviour, topic: str, now_s: float) -> bool:
-        """Prove the sender's authority; whether its tokens are held now.
+    def _authorise(self, message: Envelope, behaviour: Behaviour, topic: str, now_s: float) -> Carried | None:
+        """Prove the sender's authority; its tokens, if any are held now.
 
         :raises NotAuthorized: it has none.
         """
+        admitted: tuple[Token, Carried] | None = None
         if topic:
-            token = self._security.require_broadcast(message, topic, behaviour.capabilities)
-        elif behaviour.expects(message.from_):
-            return False
-        else:
-            token = self._security.require(message, behaviour.capabilities)
-        if token is None:
-            return False
+            admitted = self._security.require_broadcast(message, topic, behaviour.capabilities)
+        elif not behaviour.expects(message.from_):
+            admitted = self._security.require(message, behaviour.capabilities)
+        if admitted is None:
+            return None
+        token, held = admitted
         self._standings.note(message.from_.did, token, now_s)
-        return True
+        return held
 
     def _note(self, message: Envelope, behaviour: Behaviour, name: int, now_s: float) -> None:
         """Messages of this host, and answers to it, stand to its own account. The expiry of an answer is what our own clock

@@ -9,6 +9,7 @@ import msgspec
 
 from dms.actor.envelope import Envelope
 from dms.actor.errors import InvalidMessage
+from dms.capability.admission import Carried
 from dms.capability.context import CapabilityContext
 from dms.capability.errors import NotAuthorized
 from dms.capability.token import Action, Token, TokenList
@@ -96,9 +97,9 @@ class SecurityContext:
         """Fetch the keys of DIDs that :meth:`require` will need and that are not in the DID itself; bounded in time."""
         await self.capabilities.resolve(message.cap)
 
-    def require(self, message: Envelope, caps: Sequence[Capability]) -> Token | None:
-        """Check that the sender may use one of ``caps`` here; its tokens stay until :meth:`discard`. The deciding token,
-        none for a message to ourselves.
+    def require(self, message: Envelope, caps: Sequence[Capability]) -> tuple[Token, Carried] | None:
+        """Check that the sender may use one of ``caps`` here. The deciding token, and what is held until :meth:`discard`;
+        nothing for a message to ourselves.
 
         The identity that the message claims must be the key's own or have issued the deciding token.
 
@@ -108,28 +109,27 @@ class SecurityContext:
             return None
         return self._admitted(message, self.id, "", caps)
 
-    def require_broadcast(self, message: Envelope, topic: str, caps: Sequence[Capability]) -> Token | None:
+    def require_broadcast(self, message: Envelope, topic: str, caps: Sequence[Capability]) -> tuple[Token, Carried]:
         """The same for a broadcast on ``topic``."""
         if not message.is_broadcast or message.opt.topic != topic:
             raise InvalidMessage
         return self._admitted(message, NO_DID, topic, caps)
 
-    def discard(self, message: Envelope) -> None:
+    def discard(self, carried: Carried) -> None:
         """Forget the tokens that came with a message."""
-        if message.cap:
-            self.capabilities.discard(message.cap, sender=message.from_.id)
+        self.capabilities.discard(carried)
 
     def _admitted(
         self, message: Envelope, audience: ActorID | DID, topic: str, caps: Sequence[Capability]
-    ) -> Token | None:
+    ) -> tuple[Token, Carried]:
         claimed, sender = message.from_.did, message.from_.id
-        self.capabilities.consume(claimed, message.cap, sender=sender)
+        carried = self.capabilities.consume(claimed, message.cap, sender=sender)
         try:
             decision = self.capabilities.decide(self.did, sender, audience, caps, origin=claimed, topic=topic)
         except BaseException:
-            self.discard(message)
+            self.discard(carried)
             raise
-        if not decision.allowed:
-            self.discard(message)
+        if decision.token is None:
+            self.discard(carried)
             raise NotAuthorized(decision.message, hint=decision.hint, decision=decision)
-        return decision.token
+        return decision.token, carried

@@ -1,6 +1,7 @@
 """Who may do what: capability tokens, and the contexts that issue and judge them (``spec/security.md`` 3, 4).
 
 :mod:`~dms.capability.token`         structure, encoding, signing
+:mod:`~dms.capability.wire`          one level of a token as it travels
 :mod:`~dms.capability.parsed`        tokens recognised by their bytes
 :mod:`~dms.capability.paths`         what one capability path implies
 :mod:`~dms.capability.verification`  whether a token is valid

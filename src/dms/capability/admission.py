@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
-from typing import Final, TypeAlias
+from typing import Final
+
+import msgspec
 
 from dms.capability.anchors import Anchors
 from dms.capability.decision import Decision, Finding, Question, Rule, allow, deny
@@ -34,23 +36,21 @@ _MALFORMED = Finding(Rule.MALFORMED)
 _TOO_MANY = Finding(Rule.TOO_MANY)
 
 
-class _Message:
-    """What one message brought: the tokens that could count, by their bytes, and those that nobody has read yet.
+class Carried(msgspec.Struct, eq=False):
+    """What one message brought, held until it is discarded: the tokens that could count, and those that nobody has read
+    yet.
 
     Whether a token could count depends on who sent the message (``sender``, none: unknown) and on whom it claims to come
     from (``origin``).
     """
 
-    __slots__ = ("origin", "sender", "subjects", "tokens", "unread")
-
-    def __init__(self, origin: DID, sender: DID | None, unread: list[Listed]) -> None:
-        self.origin = origin
-        self.sender = sender
-        self.unread = unread
-        """The next one last."""
-        self.tokens: dict[bytes, Token] = {}
-        self.subjects: list[str] = []
-        """Under which it is found."""
+    origin: DID
+    sender: DID | None
+    unread: list[Listed]
+    """The next one last."""
+    tokens: list[Token] = []
+    subjects: list[str] = []
+    """Under which it is found."""
 
     @property
     def claimed(self) -> DID:
@@ -58,15 +58,11 @@ class _Message:
         return self.origin if self.sender is None else self.sender
 
 
-_Arrival: TypeAlias = tuple[str, bytes]
-"""The sender and the token list as it came: nobody can discard what another sender brought."""
-
-
 class Admission:
     """Tokens of messages from their arrival until they are discarded.
 
     They are held message by message: what a message brought goes when that message is discarded, whatever else brought
-    the same. Of messages that are alike the first to be discarded is the one that came first.
+    the same.
     """
 
     def __init__(
@@ -77,9 +73,9 @@ class Admission:
         self._trust = trust
         self._clock_ns = clock_ns
         self._max_held = max_held
-        self._messages: dict[_Arrival, list[_Message]] = {}
-        self._by_subject: dict[str, dict[_Message, None]] = {}
-        self._unread: dict[_Message, None] = {}
+        self._messages: dict[Carried, None] = {}
+        self._by_subject: dict[str, dict[Carried, None]] = {}
+        self._unread: dict[Carried, None] = {}
         self._count = 0
         """Tokens held now, read or not."""
         self._refused: dict[DID, list[tuple[Token, Finding | None]]] = {}
@@ -90,16 +86,16 @@ class Admission:
         self._read_all()
         return self._count
 
-    def consume(self, origin: DID, blob: bytes, sender: ActorID | None) -> None:
+    def consume(self, origin: DID, blob: bytes, sender: ActorID | None) -> Carried:
         """See :meth:`CapabilityContext.consume`."""
-        listed = split_token_list(blob)
-        pub = _NO_SENDER if sender is None else sender.pub
-        message = _Message(origin, None if sender is None else _did_of_pub(pub), [*reversed(listed)])
+        unread = split_token_list(blob)
+        unread.reverse()
+        message = Carried(origin, None if sender is None else _did_of_pub(sender.pub), unread)
         if self._refused:
             self._refused.pop(message.claimed, None)
-        if not listed:
-            return
-        count = len(listed)
+        count = len(unread)
+        if not count:
+            return message
         if message.sender is not None and count <= _MAX_UNREAD and count <= self._max_held - self._count:
             self._index(message, message.sender.uri)
             self._unread[message] = None
@@ -107,8 +103,9 @@ class Admission:
         else:
             self._read_at_once(message)
             if not message.tokens:
-                return
-        self._messages.setdefault((pub, blob), []).append(message)
+                return message
+        self._messages[message] = None
+        return message
 
     def decide(self, question: Question) -> Decision:
         """Answer by the tokens in hand: the first that allows it, or why none does."""
@@ -144,20 +141,17 @@ class Admission:
             findings.append((candidate, finding))
         return deny(question, findings, self._name)
 
-    def discard(self, blob: bytes, sender: ActorID | None) -> None:
+    def discard(self, message: Carried) -> None:
         """See :meth:`CapabilityContext.discard`."""
-        pub = _NO_SENDER if sender is None else sender.pub
-        if sender is not None and self._refused:
-            self._refused.pop(_did_of_pub(pub), None)
-        arrival = (pub, blob)
-        messages = self._messages.get(arrival)
-        if messages is None:
+        if self._refused and message.sender is not None:
+            self._refused.pop(message.sender, None)
+        if message not in self._messages:
             return
-        message = messages.pop(0)
-        if not messages:
-            del self._messages[arrival]
-        self._count -= len(message.tokens) + len(message.unread)
-        self._unread.pop(message, None)
+        del self._messages[message]
+        self._count -= len(message.tokens)
+        if message.unread:
+            self._count -= len(message.unread)
+            del self._unread[message]
         for subject in message.subjects:
             found = self._by_subject[subject]
             del found[message]
@@ -176,11 +170,10 @@ class Admission:
         """Drop the tokens for which ``condition`` holds; how many there were."""
         self._read_all()
         before = self._count
-        for message in [message for messages in self._messages.values() for message in messages]:
-            over = [wire for wire, token in message.tokens.items() if condition(token)]
-            for wire in over:
-                del message.tokens[wire]
-            self._count -= len(over)
+        for message in self._messages:
+            kept = [token for token in message.tokens if not condition(token)]
+            self._count -= len(message.tokens) - len(kept)
+            message.tokens = kept
         return before - self._count
 
     def _finding(self, token: Token, signed_from: int, question: Question, now_ns: int) -> Finding | None:
@@ -196,7 +189,7 @@ class Admission:
             return _NOT_ANCHORED
         return examine(token, self._trust, now_ns, anchors.revocations, signed_from=signed_from)
 
-    def _read_on(self, message: _Message) -> Token | None:
+    def _read_on(self, message: Carried) -> Token | None:
         """Read as far as the next token that could count; none: all is read."""
         unread = message.unread
         while unread:
@@ -206,7 +199,7 @@ class Admission:
             if token is None:
                 self._count -= 1
                 continue
-            message.tokens[token.wire] = token
+            message.tokens.append(token)
             subject = token.levels[0].sub.uri
             if subject not in message.subjects:
                 self._index(message, subject)
@@ -218,7 +211,7 @@ class Admission:
             while message.unread:
                 self._read_on(message)
 
-    def _read_at_once(self, message: _Message) -> None:
+    def _read_at_once(self, message: Carried) -> None:
         """Read what is too much to be kept unread, and keep that for which there is room."""
         room = self._max_held - self._count
         tokens = message.tokens
@@ -227,14 +220,14 @@ class Admission:
             if token is None:
                 continue
             if len(tokens) < room or len(tokens) < (room := self._make_room()):
-                tokens[token.wire] = token
+                tokens.append(token)
             else:
                 self._refuse(message.claimed, token, _TOO_MANY)
         self._count += len(tokens)
-        for subject in {token.levels[0].sub.uri for token in tokens.values()}:
+        for subject in {token.levels[0].sub.uri for token in tokens}:
             self._index(message, subject)
 
-    def _sorted_out(self, message: _Message, member: Listed) -> Token | None:
+    def _sorted_out(self, message: Carried, member: Listed) -> Token | None:
         """A member of the list if it could count for anything here, before any signature is computed."""
         try:
             token = read_listed(member)
@@ -245,16 +238,17 @@ class Admission:
         if not token.is_well_formed:
             self._refuse(message.claimed, token, _MALFORMED)
             return None
-        if token.wire in message.tokens:
-            return None
+        for held in message.tokens:
+            if held.wire == token.wire:
+                return None
         body, sender = token.levels[0], message.sender
         if body.act != Action.REVOKE:
-            subject, own = body.sub.uri, self._anchors.did
-            if sender is None or subject == sender.uri or subject == own.uri:
+            subject = body.sub.uri
+            if sender is None or subject == sender.uri or subject == self._anchors.did.uri:
                 origin = message.origin
                 if origin.uri == body.iss.uri or origin in token.issuers:
                     return token
-                if self._anchors.admit(token, own, self._clock_ns()):
+                if self._anchors.admit(token, self._anchors.did, self._clock_ns()):
                     return token
         self._refuse(message.claimed, token, None)
         return None
@@ -265,7 +259,7 @@ class Admission:
         self.drop(lambda token: token.expires_before(now_ns))
         return self._max_held - self._count
 
-    def _index(self, message: _Message, subject: str) -> None:
+    def _index(self, message: Carried, subject: str) -> None:
         message.subjects.append(subject)
         found = self._by_subject.get(subject)
         if found is None:
@@ -280,14 +274,14 @@ class Admission:
             return
         seen: set[bytes] = set()
         for message in tuple(messages):
-            for token in tuple(message.tokens.values()):
-                if token.levels[0].sub.uri == subject and token.wire not in seen:
-                    seen.add(token.wire)
+            for token in tuple(message.tokens):
+                if token.levels[0].sub.uri == subject and (not seen or token.wire not in seen):
                     yield token
+                    seen.add(token.wire)
             while (read := self._read_on(message)) is not None:
-                if read.levels[0].sub.uri == subject and read.wire not in seen:
-                    seen.add(read.wire)
+                if read.levels[0].sub.uri == subject and (not seen or read.wire not in seen):
                     yield read
+                    seen.add(read.wire)
 
     def _refuse(self, claimed: DID, token: Token, finding: Finding | None) -> None:
         """Keep what is not admitted until the message is discarded, to explain a denial that follows from it."""

@@ -105,11 +105,14 @@ class Anchors:
     def admit(self, token: Token, anchor: DID, now_ns: int) -> bool:
         """Whether the authority of ``token``, if it is valid, is one that counts: its chain passes through ``anchor``
         or a root, or a require anchor lends it trust."""
-        issuers, roots = token.issuers, self.roots
-        if anchor in issuers or (roots and not roots.keys().isdisjoint(issuers)):
+        levels, roots = token.levels, self.roots
+        above = levels[0].chain
+        if levels[0].iss.uri == anchor.uri or (above is not None and anchor in above.issuers):
             return True
-        for issuer in issuers:
-            for lender in self.require.of_subject(issuer):
+        if roots and not roots.keys().isdisjoint(token.issuers):
+            return True
+        for level in reversed(levels):  # those who are lent trust stand near the root
+            for lender in self.require.of_subject(level.iss):
                 if now_ns <= lender.earliest_expiry_ns and allows_action(lender, token):
                     return True
         return False

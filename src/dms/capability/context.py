@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Final
 
-from dms.capability.admission import Admission, ask
+from dms.capability.admission import Admission, Carried, ask
 from dms.capability.anchors import Anchors
 from dms.capability.decision import Decision
 from dms.capability.errors import NotAuthorized
@@ -150,7 +150,7 @@ class CapabilityContext:
         if missing:
             await self._trust.resolve_all(missing, timeout_s=timeout_s)
 
-    def consume(self, origin: DID, blob: bytes, *, sender: ActorID | None = None) -> None:
+    def consume(self, origin: DID, blob: bytes, *, sender: ActorID | None = None) -> Carried:
         """Admit the tokens of a message until :meth:`discard`; what cannot count here is left out without an error.
 
         :param origin: the DID that the message claims to come from.
@@ -158,7 +158,7 @@ class CapabilityContext:
         :raises BlobTooBig: more than 16384 bytes.
         :raises BadToken: not a token list.
         """
-        self._admission.consume(origin, blob, sender)
+        return self._admission.consume(origin, blob, sender)
 
     def decide(
         self,
@@ -233,12 +233,9 @@ class CapabilityContext:
         """How many tokens of messages in hand are held; none when no message is being handled."""
         return self._admission.count
 
-    def discard(self, blob: bytes, *, sender: ActorID | None = None) -> None:
-        """Forget the tokens of a message, unless another message that is still being handled brought them too.
-
-        :param sender: the same as for :meth:`consume`.
-        """
-        self._admission.discard(blob, sender)
+    def discard(self, message: Carried) -> None:
+        """Forget what :meth:`consume` admitted, once the message is done with."""
+        self._admission.discard(message)
 
     # output --------------------------------------------------------------------------------------------------------
 

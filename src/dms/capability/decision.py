@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
 
-from dms.identity.ids import DID, NO_DID
+from dms.identity.ids import DID
 from dms.types.ids import Capability
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class Finding(NamedTuple):
     error: DMSError | None = None
 
 
-class Question(NamedTuple):
+class Question(msgspec.Struct, frozen=True):
     """May ``subject`` do one of ``caps`` at ``audience``, or broadcast to it on ``topic``?"""
 
     action: str
@@ -104,13 +104,9 @@ class Decision(msgspec.Struct, frozen=True):
 
     allowed: bool
     rule: Rule
-    message: str
-    hint: str
-    subject: DID
-    audience: DID
-    caps: tuple[Capability, ...]
-    topic: str
-    origin: DID = NO_DID
+    question: Question
+    message: str = "allowed"
+    hint: str = ""
     token: Token | None = None
     """The deciding one, if allowed."""
     considered: tuple[Considered, ...] = ()
@@ -118,16 +114,17 @@ class Decision(msgspec.Struct, frozen=True):
 
     def as_data(self) -> dict[str, object]:
         """As JSON can hold it; tokens without their signatures, long texts cut."""
+        question = self.question
         return {
             "allowed": self.allowed,
             "rule": self.rule.value,
             "message": self.message,
             "hint": self.hint,
-            "subject": shown(self.subject.uri),
-            "audience": shown(self.audience.uri),
-            "caps": [shown(cap) for cap in self.caps[:_MAX_LISTED]],
-            "topic": shown(self.topic),
-            "origin": shown(self.origin.uri),
+            "subject": shown(question.subject.uri),
+            "audience": shown(question.audience.uri),
+            "caps": [shown(cap) for cap in question.caps[:_MAX_LISTED]],
+            "topic": shown(question.topic),
+            "origin": shown(question.origin.uri),
             "token": None if self.token is None else _token_data(self.token),
             "considered": [considered.as_data() for considered in self.considered],
         }
@@ -135,19 +132,7 @@ class Decision(msgspec.Struct, frozen=True):
 
 def allow(question: Question, token: Token) -> Decision:
     """The decision that ``token`` carries."""
-    # by position: this is made for every message
-    return Decision(
-        True,
-        Rule.ALLOWED,
-        "allowed",
-        "",
-        question.subject,
-        question.audience,
-        tuple(question.caps),
-        question.topic,
-        question.origin,
-        token,
-    )
+    return Decision(True, Rule.ALLOWED, question, token=token)
 
 
 def deny(question: Question, findings: Iterable[tuple[Token | None, Finding]], context: str) -> Decision:
@@ -164,13 +149,9 @@ def deny(question: Question, findings: Iterable[tuple[Token | None, Finding]], c
     return Decision(
         allowed=False,
         rule=rule,
+        question=question,
         message=f"not authorized: {shown(question.subject.uri)} may not {what} {wanted}",
         hint=_hint(question, considered, rule, context),
-        subject=question.subject,
-        audience=question.audience,
-        caps=tuple(question.caps),
-        topic=question.topic,
-        origin=question.origin,
         considered=considered,
     )
 

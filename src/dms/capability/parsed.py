@@ -10,6 +10,7 @@ never do. A hit says nothing about validity: it is the result of parsing, no mor
 
 from __future__ import annotations
 
+from array import array
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Final
 
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
 
 MAX_BYTES: Final = 2 * 2**20
 """Of JSON; the parsed form takes about four times as much."""
-_MAX_SEEN: Final = 4096
+_SEEN: Final = 4096
+"""Places; of digests that share one, the last is remembered."""
 
 
 class ParsedTokens:
@@ -28,7 +30,7 @@ class ParsedTokens:
         self._max_bytes = max_bytes
         self._bytes = 0
         self._tokens: OrderedDict[bytes, Token] = OrderedDict()
-        self._seen: OrderedDict[int, None] = OrderedDict()  # a dict that loses its first item is slow to find the next
+        self._seen = array("q", bytes(8 * _SEEN))
 
     def get(self, data: bytes) -> Token | None:
         """What ``data`` parses to, if that is known."""
@@ -51,11 +53,10 @@ class ParsedTokens:
     def is_recurring(self, data: bytes) -> bool:
         """Whether this was asked about ``data`` before, not too long ago. A wrong yes costs memory only."""
         digest = hash(data)
-        if digest in self._seen:
+        place = digest % _SEEN
+        if self._seen[place] == digest:
             return True
-        if len(self._seen) >= _MAX_SEEN:
-            self._seen.popitem(last=False)
-        self._seen[digest] = None
+        self._seen[place] = digest
         return False
 
     def __len__(self) -> int:

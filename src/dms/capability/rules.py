@@ -29,9 +29,10 @@ def is_anchored(token: Token, did: DID) -> bool:
 
 def anchor_depth(token: Token, did: DID) -> int | None:
     """The level nearest to the root of the chain that ``did`` issued."""
-    levels = token.levels
-    for index in reversed(range(len(levels))):
-        if levels[index].iss == did:
+    uri, index = did.uri, len(token.levels)
+    for level in reversed(token.levels):
+        index -= 1
+        if level.iss.uri == uri:
             return index
     return None
 
@@ -88,7 +89,7 @@ def allows_delegation(
         and (not body.aud or body.aud == audience)
         and all_implied(body.topics, topics)
         and all_implied(body.caps, caps)
-        and remaining_depth(token) >= (2 if action == Action.DELEGATE else 1)
+        and token.remaining_depth >= (2 if action == Action.DELEGATE else 1)
     )
 
 
@@ -97,11 +98,8 @@ def allows_action(token: Token, other: Token) -> bool:
     body, claimed = token.levels[0], other.levels[0]
     if body.act != Action.DELEGATE or claimed.exp > token.earliest_expiry_ns:
         return False
-    if body.depth > 0:
-        depth = anchor_depth(other, body.sub)
-        if depth is None or depth > body.depth:
-            return False
-    elif body.sub not in other.issuers:
+    depth = anchor_depth(other, body.sub)
+    if depth is None or 0 < body.depth < depth:
         return False
     return (
         (not body.aud.uri or body.aud.uri == claimed.aud.uri)
@@ -123,14 +121,9 @@ def subsumes(token: Token, other: Token) -> bool:
         and all_implied(body.caps, rest.cap or ())
         and all_implied(body.topics, rest.topic)
         and (body.depth == 0 or 0 < rest.depth <= body.depth)
-        and remaining_depth(token) >= remaining_depth(other)
+        and token.remaining_depth >= other.remaining_depth
         and all(_is_nearer(anchor_depth(token, did), anchor_depth(other, did)) for did in other.issuers)
     )
-
-
-def remaining_depth(token: Token) -> float:
-    """How many more levels the depth limits of the chain allow below this token; infinity without a limit."""
-    return min((level.depth - index for index, level in enumerate(token.levels) if level.depth), default=float("inf"))
 
 
 def _is_nearer(depth: int | None, other: int | None) -> bool:

@@ -11,13 +11,15 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Collection, Sequence
-from typing import Annotated, Final, NamedTuple, TypeAlias
+from collections.abc import Collection
+from math import inf
+from typing import ClassVar, Final, NamedTuple, TypeAlias
 
 import msgspec
 
 from dms.capability.errors import BadToken, BlobTooBig, NotAuthorized
 from dms.capability.parsed import ParsedTokens
+from dms.capability.wire import OuterLevel, UInt, decode_level, decode_members, encode_unsigned
 from dms.identity.ids import DID
 from dms.identity.trust import Provider
 from dms.types import gojson
@@ -32,8 +34,6 @@ MAX_BLOB_BYTES: Final = 16384
 MAX_CHAIN: Final = 16
 """Tokens in one chain, the presented one included."""
 MAX_UINT64: Final = 2**64 - 1
-
-UInt = Annotated[int, msgspec.Meta(ge=0)]
 
 
 class Action:
@@ -55,6 +55,9 @@ class TokenKey(NamedTuple):
 
 class DMSToken(Wire, kw_only=True, dict=True):
     """The body of a token; field order is the signed order."""
+
+    verified_with: ClassVar[object] = None
+    """See :meth:`note_verified`."""
 
     act: str
     iss: DID
@@ -87,8 +90,10 @@ class DMSToken(Wire, kw_only=True, dict=True):
     def unsigned_json(self) -> bytes:
         """Canonical JSON without ``sig``; the chain, last but one of the fields, is appended as it was encoded."""
         received = self.__dict__.pop(_RECEIVED, None)
-        if received is not None and (unsigned := _cut_unsigned(self.chain, *received)) is not None:
-            return unsigned
+        if received is not None and (self.chain is None or self.chain.is_canonical):
+            unsigned = encode_unsigned(received)
+            if unsigned is not None:
+                return unsigned
         bare = DMSToken(
             act=self.act,
             iss=self.iss,
@@ -121,13 +126,18 @@ class DMSToken(Wire, kw_only=True, dict=True):
         """What the signature covers."""
         return SIGNATURE_PREFIX + self.unsigned_json
 
+    @property
+    def is_self_certifying(self) -> bool:
+        """Whether the issuer is its own key. The key of any other DID may be another one tomorrow."""
+        return self.iss.uri.startswith("did:key:")
+
     def note_verified(self, trust: object) -> None:
         """Note on this very object that the signatures of it and of all above it were verified with ``trust``."""
-        self.__dict__["_verified_with"] = trust
+        self.__dict__["verified_with"] = trust
 
     def was_verified(self, trust: object) -> bool:
         """Whether :meth:`note_verified` was called with this ``trust``."""
-        return self.__dict__.get("_verified_with") is trust
+        return self.verified_with is trust
 
 
 class UCAN(Wire):
@@ -167,6 +177,11 @@ class Token(Wire, dict=True):
         """The bytes that it was parsed from; canonical JSON if it was made here. They tell tokens apart at no cost."""
         return self.json
 
+    @lazy
+    def is_canonical(self) -> bool:
+        """Whether it came as we would write it."""
+        return self.json == self.wire
+
     @property
     def is_well_formed(self) -> bool:
         """Whether :attr:`levels` exist."""
@@ -199,10 +214,10 @@ class Token(Wire, dict=True):
         return above if body.iss in above else above | {body.iss}
 
     @lazy
-    def is_self_certifying(self) -> bool:
-        """Whether all issuers are their own keys. The key of any other DID may be another one tomorrow."""
-        body = self.levels[0]  # levels exist, so that there are few
-        return body.iss.uri.startswith("did:key:") and (body.chain is None or body.chain.is_self_certifying)
+    def remaining_depth(self) -> float:
+        """How many more levels the depth limits of the chain allow below this token; infinity without a limit, less than
+        nothing if it is too deep itself."""
+        return min([level.depth - index for index, level in enumerate(self.levels) if level.depth], default=inf)
 
     @lazy
     def earliest_expiry_ns(self) -> int:
@@ -258,42 +273,10 @@ class TokenList(Wire):
 NO_TOKENS: Final = TokenList()
 
 
-class _Body(Wire, kw_only=True):
-    """:class:`DMSToken` with its chain as it came."""
-
-    act: str
-    iss: DID
-    sub: DID
-    aud: DID
-    topic: tuple[str, ...] = ()
-    cap: tuple[str, ...] | None
-    nonce: bytes | None
-    exp: UInt
-    depth: UInt = 0
-    chain: msgspec.Raw = msgspec.Raw()
-    sig: bytes = b""
-
-
-class _Outer(Wire):
-    dms: _Body
-
-
-class _List(Wire):
-    tok: list[msgspec.Raw] = msgspec.field(default_factory=list)
-
-
 Listed: TypeAlias = msgspec.Raw | Token | None
 """A member of a token list, parsed or not yet."""
 _RECEIVED: Final = "_received"
-"""Where a level that was parsed keeps its bytes and their parsed form until somebody asks for its canonical JSON."""
-_WRAPPER_BYTES: Final = len(b'{"dms":')
-_LESS, _GREATER, _AMPERSAND = b"<>&"
-_LINE_SEPARATOR: Final = "\u2028".encode()
-_PARAGRAPH_SEPARATOR: Final = "\u2029".encode()
-
-_encode_level = msgspec.json.Encoder().encode
-_decode_level = msgspec.json.Decoder(_Outer).decode
-_decode_list = msgspec.json.Decoder(_List).decode
+"""Where a level that was parsed keeps that form, with the bytes of its chain, until somebody asks for its canonical JSON."""
 _parsed = ParsedTokens()
 
 
@@ -313,7 +296,7 @@ def decode_token_list(blob: bytes) -> TokenList:
     return TokenList(tok=tuple([read_listed(member) for member in split_token_list(blob)]))
 
 
-def split_token_list(blob: bytes) -> Sequence[Listed]:
+def split_token_list(blob: bytes) -> list[Listed]:
     """The members of the token list of a message, each for :func:`read_listed`: most messages are decided by the first.
 
     :raises BlobTooBig: more than :data:`MAX_BLOB_BYTES`.
@@ -322,9 +305,9 @@ def split_token_list(blob: bytes) -> Sequence[Listed]:
     if len(blob) > MAX_BLOB_BYTES:
         raise _too_big(blob)
     try:
-        return _decode_list(blob or b"{}").tok
+        return [*decode_members(blob or b"{}").tok]
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return _read_tolerantly(blob, TokenList).tok
+        return list(_read_tolerantly(blob, TokenList).tok)
 
 
 def read_listed(member: Listed) -> Token | None:
@@ -336,7 +319,7 @@ def read_listed(member: Listed) -> Token | None:
         return member
     data = bytes(member)
     try:
-        return _read(data)
+        return _parsed.get(data) or _read(data)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return _read_tolerantly(b'{"tok":[%b]}' % data, TokenList).tok[0]
 
@@ -350,7 +333,7 @@ def decode_token(data: bytes) -> Token:
     if len(data) > MAX_BLOB_BYTES:
         raise _too_big(data)
     try:
-        token = _read(data)
+        token = _parsed.get(data) or _read(data)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         token = _read_tolerantly(data, Token)
     _ = token.levels
@@ -371,11 +354,9 @@ def _read(data: bytes) -> Token:
 
     :raises msgspec.MsgspecError: not as we write it, or too long a chain; :func:`_read_tolerantly` tells.
     """
-    token = _parsed.get(data)
-    if token is not None:
-        return token
-    outer = _decode_level(data)
-    below: list[tuple[bytes, _Outer]] = []
+    outer = decode_level(data)
+    token: Token | None = None
+    below: list[tuple[bytes, OuterLevel]] = []
     while above := bytes(outer.dms.chain):
         token = _parsed.get(above)
         if token is not None:
@@ -383,14 +364,14 @@ def _read(data: bytes) -> Token:
         below.append((data, outer))
         if len(below) == MAX_CHAIN:
             raise msgspec.ValidationError
-        data, outer = above, _decode_level(above)
+        data, outer = above, decode_level(above)
     token = _joined(data, outer, token)
     while below:
         token = _joined(*below.pop(), token)
     return token
 
 
-def _joined(wire: bytes, outer: _Outer, parent: Token | None) -> Token:
+def _joined(wire: bytes, outer: OuterLevel, parent: Token | None) -> Token:
     """The token whose lowest level is ``outer``, parsed from ``wire``."""
     body = outer.dms
     dms = DMSToken(
@@ -406,7 +387,7 @@ def _joined(wire: bytes, outer: _Outer, parent: Token | None) -> Token:
         chain=parent,
         sig=body.sig,
     )
-    dms.__dict__[_RECEIVED] = (wire, outer)
+    dms.__dict__[_RECEIVED] = outer
     token = Token(dms=dms)
     known = token.__dict__
     known["wire"] = wire
@@ -419,28 +400,6 @@ def _joined(wire: bytes, outer: _Outer, parent: Token | None) -> Token:
         exp, limit = body.exp, parent.earliest_expiry_ns
         known["earliest_expiry_ns"] = min(limit, exp)
     return token
-
-
-def _cut_unsigned(chain: Token | None, wire: bytes, outer: _Outer) -> bytes | None:
-    """The canonical JSON without ``sig`` of the level that was parsed from ``wire``, cut out of these bytes; None
-    unless they are canonical themselves, as those of an honest issuer are. To see that is cheaper than to encode the
-    level with its chain anew, and the signature is checked over the same bytes either way.
-    """
-    if _encode_level(outer) != wire or (chain is not None and chain.json != chain.wire):  # the chain went as it came
-        return None
-    if _LESS in wire or _GREATER in wire or _AMPERSAND in wire:  # our encoder leaves them as they are, Go does not
-        return None
-    if not wire.isascii() and (_LINE_SEPARATOR in wire or _PARAGRAPH_SEPARATOR in wire):
-        return None
-    sig = outer.dms.sig
-    if not sig:
-        return wire[_WRAPPER_BYTES:-1]
-    return wire[_WRAPPER_BYTES : -1 - _sig_member_bytes(len(sig))] + b"}"
-
-
-def _sig_member_bytes(size: int) -> int:
-    """Of the last member and the end of the object, ``,"sig":"…"}``."""
-    return 10 + 4 * ((size + 2) // 3)
 
 
 def _read_tolerantly(data: bytes, type_: type[gojson.T]) -> gojson.T:

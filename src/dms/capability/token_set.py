@@ -14,17 +14,17 @@ class TokenSet:
 
     def __init__(self) -> None:
         self._tokens: dict[bytes, Token] = {}
-        self._by_subject: dict[DID, dict[bytes, Token]] = {}
+        self._by_subject: dict[str, dict[bytes, Token]] = {}
 
     def add(self, token: Token) -> bool:
         """Add ``token`` unless one that is here subsumes it; drop those that it subsumes. Whether it was added."""
-        neighbours = self._by_subject.get(token.body.sub, {})
+        neighbours = self._by_subject.get(token.body.sub.uri, {})
         if any(subsumes(held, token) for held in neighbours.values()):
             return False
         for held in [held for held in neighbours.values() if subsumes(token, held)]:
             self._drop(held)
         self._tokens[token.fingerprint] = token
-        self._by_subject.setdefault(token.body.sub, {})[token.fingerprint] = token
+        self._by_subject.setdefault(token.body.sub.uri, {})[token.fingerprint] = token
         return True
 
     def remove(self, key: TokenKey) -> int:
@@ -40,7 +40,7 @@ class TokenSet:
 
     def of_subject(self, subject: DID) -> Collection[Token]:
         """The tokens given to ``subject``."""
-        found = self._by_subject.get(subject)
+        found = self._by_subject.get(subject.uri)
         return () if found is None else found.values()
 
     def __iter__(self) -> Iterator[Token]:
@@ -51,7 +51,7 @@ class TokenSet:
 
     def _drop(self, token: Token) -> None:
         del self._tokens[token.fingerprint]
-        neighbours = self._by_subject[token.body.sub]
+        neighbours = self._by_subject[token.body.sub.uri]
         del neighbours[token.fingerprint]
         if not neighbours:
-            del self._by_subject[token.body.sub]
+            del self._by_subject[token.body.sub.uri]

@@ -56,10 +56,18 @@ def examine(
         return _expired(levels, now_ns)
     if levels[0].act == Action.REVOKE:
         return _revocation_finding(token, trust)
-    known = _first_verified(levels, trust)
-    finding = _level_finding(levels, known, revoked)
-    if finding is not None:
+    known = 0  # the lowest level that, with all above it, was verified before
+    for level in levels:
+        if level.verified_with is trust:
+            break
+        known += 1
+    finding = _lasting_finding(token, known) if known else None
+    has_revoked = bool(revoked)  # names are made only where there is something to compare them with
+    if finding is None and has_revoked:
+        finding = _revoked_finding(levels, revoked)
+    if finding is not None or not known:
         return finding
+    is_lasting = signed_from == 0
     parent = levels[known] if known < len(levels) else None
     for index in range(known - 1, -1, -1):
         level = levels[index]
@@ -67,8 +75,9 @@ def examine(
             return finding
         if index >= signed_from and (finding := _signature_finding(index, level, trust)) is not None:
             return finding
+        is_lasting = is_lasting and level.is_self_certifying
         parent = level
-    if known > 0 and signed_from == 0 and token.is_self_certifying:
+    if is_lasting:
         for level in levels[:known]:
             level.note_verified(trust)
         keep_parsed(token)
@@ -85,7 +94,7 @@ def _revocation_finding(token: Token, trust: TrustContext) -> Finding | None:
     if body.was_verified(trust):
         return None
     finding = _signature_finding(0, body, trust)
-    if finding is None and token.is_self_certifying:
+    if finding is None and body.is_self_certifying:
         body.note_verified(trust)
     return finding
 
@@ -95,8 +104,13 @@ def _expired(levels: tuple[DMSToken, ...], now_ns: int) -> Finding:
     return Finding(Rule.EXPIRED, index, CapabilityExpired())
 
 
-def _level_finding(levels: tuple[DMSToken, ...], known: int, revoked: Container[TokenKey]) -> Finding | None:
-    """What is wrong with single levels: depth and revocation everywhere, shape where it was not looked at before."""
+def _lasting_finding(token: Token, known: int) -> Finding | None:
+    """What is wrong with single levels and will never change: their shape below ``known``, and their depth.
+
+    What is remembered of the levels from there up holds for ever too: these bytes were signed by the keys that they name
+    themselves. Failures are not remembered: there are as many wrong tokens as anybody likes to make.
+    """
+    levels = token.levels
     for index in range(known):
         level = levels[index]
         if level.act not in _ACTIONS:
@@ -105,30 +119,20 @@ def _level_finding(levels: tuple[DMSToken, ...], known: int, revoked: Container[
             return _malformed(index, "no capabilities")
         if level.exp > MAX_UINT64 or level.depth > MAX_UINT64:
             return _malformed(index, "expiry or depth out of range")
-    index = 0
-    for level in levels:
-        if level.depth and 0 < level.depth < index:
-            message = f"not authorized: max depth exceeded: level {index} allows {level.depth}"
-            return _finding(Rule.DEPTH, index, message)
-        index += 1  # noqa: SIM113 (an enumeration costs more than the loop)
-    has_revoked = bool(revoked)  # names are made only where there is something to compare them with
-    if has_revoked:
-        for index, level in enumerate(levels):
-            if level.key in revoked:
-                return _finding(Rule.REVOKED, index, f"not authorized: revoked by {shown(level.iss.uri)}")
+    parent = levels[0].chain
+    if parent is None or parent.remaining_depth >= 1:
+        return None
+    index = next(index for index, level in enumerate(levels) if 0 < level.depth < index)
+    return _finding(
+        Rule.DEPTH, index, f"not authorized: max depth exceeded: level {index} allows {levels[index].depth}"
+    )
+
+
+def _revoked_finding(levels: tuple[DMSToken, ...], revoked: Container[TokenKey]) -> Finding | None:
+    for index, level in enumerate(levels):
+        if level.key in revoked:
+            return _finding(Rule.REVOKED, index, f"not authorized: revoked by {shown(level.iss.uri)}")
     return None
-
-
-def _first_verified(levels: tuple[DMSToken, ...], trust: TrustContext) -> int:
-    """The lowest level that, with all above it, was verified before; the number of levels if none was.
-
-    What is remembered holds for ever: these bytes were signed by the keys that they name themselves. Failures are not
-    remembered: there are as many wrong tokens as anybody likes to make.
-    """
-    for index in range(len(levels)):
-        if levels[index].was_verified(trust):
-            return index
-    return len(levels)
 
 
 def _link_finding(index: int, child: DMSToken, parent: DMSToken) -> Finding | None:

@@ -41,10 +41,10 @@ async def test_what_is_attached_lets_the_sender_in_for_what_it_asks_and_nothing_
     autojump_clock: MockClock, two: Two
 ) -> None:
     message = request(two.a, two.b)
-    token = two.b.security.require(message, [PING])
-    assert token is not None
+    admitted = two.b.security.require(message, [PING])
+    assert admitted is not None
     assert two.b.security.capabilities.ephemeral_count > 0
-    two.b.security.discard(message)
+    two.b.security.discard(admitted[1])
     assert two.b.security.capabilities.ephemeral_count == 0
     with pytest.raises(NotAuthorized) as caught:
         two.b.security.require(message, [SECRET])
@@ -76,8 +76,8 @@ async def test_only_the_key_of_the_sender_signs(autojump_clock: MockClock, two: 
 
 async def test_a_broadcast_is_one_on_its_topic(autojump_clock: MockClock, two: Two) -> None:
     message = broadcast(two.a)
-    assert two.b.security.require_broadcast(message, TOPIC, [HELLO]) is not None
-    two.b.security.discard(message)
+    _, carried = two.b.security.require_broadcast(message, TOPIC, [HELLO])
+    two.b.security.discard(carried)
     for topic in ("/nunet/else", ""):
         with pytest.raises(InvalidMessage):
             two.b.security.require_broadcast(message, topic, [HELLO])
@@ -97,8 +97,9 @@ async def test_a_reply_path_is_granted_to_whom_we_ask_and_to_nobody_else(autojum
             sender.security.capabilities.consume(message.from_.did, message.cap, sender=message.from_.id)
             answer = sender.security.provide(sender.envelope(two.a.handle, back, None), [back])
             if is_allowed:
-                assert two.a.security.require(answer, [back]) is not None
-                two.a.security.discard(answer)
+                admitted = two.a.security.require(answer, [back])
+                assert admitted is not None
+                two.a.security.discard(admitted[1])
                 continue
             with pytest.raises(NotAuthorized):
                 two.a.security.require(answer, [back])
@@ -110,16 +111,16 @@ async def test_a_dynamic_grant_holds_until_it_is_withdrawn_or_over(autojump_cloc
     with pytest.raises(NotAuthorized):
         security.require(request(actor, two.b, SECRET), [SECRET])
     tokens = security.grant(two.a.handle.did, two.b.handle.did, [SECRET], 3600 * 10**9)
-    message = request(actor, two.b, SECRET)
-    assert security.require(message, [SECRET]) is not None
-    security.discard(message)
+    admitted = security.require(request(actor, two.b, SECRET), [SECRET])
+    assert admitted is not None
+    security.discard(admitted[1])
     security.withdraw(tokens)
     with pytest.raises(NotAuthorized):
         security.require(request(actor, two.b, SECRET), [SECRET])
     security.restore(tokens)
-    again = request(actor, two.b, SECRET)
-    assert security.require(again, [SECRET]) is not None
-    security.discard(again)
+    admitted = security.require(request(actor, two.b, SECRET), [SECRET])
+    assert admitted is not None
+    security.discard(admitted[1])
     await trio.sleep(3601)
     with pytest.raises(NotAuthorized):
         security.require(request(actor, two.b, SECRET), [SECRET])

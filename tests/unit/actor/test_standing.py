@@ -27,9 +27,10 @@ def request(sender: Actor, receiver: Actor) -> Envelope:
 
 
 def deciding(two: Two, message: Envelope) -> Token:
-    token = two.b.security.require(message, [PING])
-    two.b.security.discard(message)
-    assert token is not None
+    admitted = two.b.security.require(message, [PING])
+    assert admitted is not None
+    token, carried = admitted
+    two.b.security.discard(carried)
     return token
 
 

@@ -42,11 +42,11 @@ class World:
     def rule(self, *tokens: Token, cap: Capability = PUBLIC, sender: Party | None = None) -> Rule:
         """The rule by which the node decides about an invocation that carries ``tokens``."""
         who, context, blob = sender or self.peer, self.node.context, encode_token_list(TokenList.of(*tokens))
-        context.consume(who.did, blob, sender=who.id)
+        carried = context.consume(who.did, blob, sender=who.id)
         try:
             return context.decide(self.node.did, who.id, self.node.id, [cap]).rule
         finally:
-            context.discard(blob, sender=who.id)
+            context.discard(carried)
 
     def invoke(self, parent: Token | None = None, cap: str = "/public", **more: object) -> Token:
         return self.peer.issue(self.peer, cap, act=Action.INVOKE, parent=parent, **more)  # type: ignore[arg-type]
@@ -248,8 +248,8 @@ def test_a_signature_of_one_kind_of_key_does_not_pass_for_another() -> None:
 def test_null_tokens_and_null_chains_crash_nothing(world: World) -> None:
     good = world.org.issue(world.peer, "/public", act=Action.INVOKE)
     for blob in (b'{"tok":[null]}', b'{"tok":[null,{"dms":null},{"dms":{"chain":{"dms":null}}},%b]}' % good.json):
-        world.node.context.consume(world.peer.did, blob, sender=world.peer.id)
-        world.node.context.discard(blob, sender=world.peer.id)
+        carried = world.node.context.consume(world.peer.did, blob, sender=world.peer.id)
+        world.node.context.discard(carried)
     blob = b'{"tok":[{"dms":{"act":"invoke","chain":null}},%b]}' % good.json
     world.node.context.consume(world.peer.did, blob, sender=world.peer.id)
     assert world.node.context.decide(world.node.did, world.peer.id, world.node.id, [PUBLIC]).allowed

@@ -15,6 +15,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from dms.capability.admission import Carried
 from dms.capability.errors import CapabilityError
 from dms.capability.store import load_context, save_context
 from dms.capability.token import Action, Token, TokenList, decode_token_list, encode_token_list, issue, issue_revocation
@@ -125,7 +126,7 @@ class ContextMachine(RuleBasedStateMachine):
         self.context = self.node.context
         self.model = Model()
         self.made: list[Grant] = []
-        self.blobs: list[bytes] = []
+        self.carried: list[Carried] = []
 
     @initialize(depth=st.sampled_from([0, 1, 2, 3]), is_side=st.booleans(), life=lives)
     def a_chain_that_may_count(self, depth: int, is_side: bool, life: int) -> None:
@@ -271,7 +272,7 @@ class ContextMachine(RuleBasedStateMachine):
 
     # messages ---------------------------------------------------------------------------------------------------------
 
-    @precondition(lambda self: self.made and len(self.blobs) < 6)
+    @precondition(lambda self: self.made and len(self.carried) < 6)
     @rule(data=st.data(), is_honest=st.sampled_from([True, True, False]))
     def consume(self, data: st.DataObject, is_honest: bool) -> None:
         """Honest senders put invocations first, and their own."""
@@ -283,8 +284,7 @@ class ContextMachine(RuleBasedStateMachine):
 
     def _send(self, sender: str, grants: list[Grant]) -> None:
         blob, party = encode_token_list(TokenList.of(*(grant.token for grant in grants))), self.parties[sender]
-        self.context.consume(party.did, blob, sender=party.id)
-        self.blobs.append(blob)
+        self.carried.append(self.context.consume(party.did, blob, sender=party.id))
         # only what could count at that moment is kept
         kept = tuple(
             grant
@@ -293,7 +293,7 @@ class ContextMachine(RuleBasedStateMachine):
         )
         self.model.messages.append((sender, kept))
 
-    @precondition(lambda self: 0 < len(self.blobs) < 6)
+    @precondition(lambda self: 0 < len(self.carried) < 6)
     @rule(data=st.data())
     def consume_again(self, data: st.DataObject) -> None:
         """The same tokens in two messages at once."""
@@ -301,11 +301,11 @@ class ContextMachine(RuleBasedStateMachine):
         if grants:
             self._send(sender, list(grants))
 
-    @precondition(lambda self: self.blobs)
+    @precondition(lambda self: self.carried)
     @rule()
     def discard(self) -> None:
-        sender, _ = self.model.messages.pop(0)
-        self.context.discard(self.blobs.pop(0), sender=self.parties[sender].id)
+        self.model.messages.pop(0)
+        self.context.discard(self.carried.pop(0))
 
     @rule(cap=st.sampled_from(CAPS), life=lives)
     def provide(self, cap: str, life: int) -> None:
@@ -363,7 +363,7 @@ class ContextMachine(RuleBasedStateMachine):
         assert self.context.load_problems == ()
         self.node.context = self.context
         self.model.messages.clear()
-        self.blobs.clear()
+        self.carried.clear()
 
     @invariant()
     def all_decisions_agree(self) -> None:
@@ -382,7 +382,7 @@ class ContextMachine(RuleBasedStateMachine):
 
     @invariant()
     def nothing_is_left_of_messages_that_ended(self) -> None:
-        if not self.blobs:
+        if not self.carried:
             assert self.context.ephemeral_count == 0
 
 

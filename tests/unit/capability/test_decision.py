@@ -32,11 +32,11 @@ class World:
     ) -> Decision:
         """What the node decides about a message of the peer that carries ``tokens``."""
         context, blob = self.node.context, gojson.encode(TokenList.of(*tokens))
-        context.consume(origin or self.peer.did, blob, sender=self.peer.id)
+        carried = context.consume(origin or self.peer.did, blob, sender=self.peer.id)
         try:
             return context.decide(self.node.did, self.peer.id, self.node.id, caps, origin=origin, topic=topic)
         finally:
-            context.discard(blob, sender=self.peer.id)
+            context.discard(carried)
 
     def invoke(self, by: Party, *caps: str, audience: DID = NO_DID, parent: Token | None = None) -> Token:
         return by.issue(self.peer, *(caps or ("/a",)), act=Action.INVOKE, audience=audience, parent=parent)

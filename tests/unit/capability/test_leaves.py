@@ -139,9 +139,9 @@ def test_a_receiver_verifies_tokens_that_come_again_twice_at_most(world: World) 
             [A],
             [Capability(f"/dms/actor/replyto/{number}")],
         )
-        node.consume(world.user.did, blob, sender=world.user.id)
+        carried = node.consume(world.user.did, blob, sender=world.user.id)
         node.require(world.node.did, world.user.id, world.node.id, [A], origin=world.user.did)
-        node.discard(blob, sender=world.user.id)
+        node.discard(carried)
         counts.append(len(issuers))
     assert counts == [2, 3, 3, 3, 3, 3]
 

@@ -143,9 +143,9 @@ def test_a_revocation_reaches_the_middle_of_a_chain_that_was_used_before() -> No
     blob = encode_token_list(TokenList.of(PEER.issue(PEER, "/a", act=Action.INVOKE, parent=middle)))
     caps = [Capability("/a")]
     for _ in range(3):
-        node.consume(PEER.did, blob, sender=PEER.id)
+        carried = node.consume(PEER.did, blob, sender=PEER.id)
         node.require(NODE.did, PEER.id, NODE.id, caps)
-        node.discard(blob, sender=PEER.id)
+        node.discard(carried)
     node.consume(PEER.did, blob, sender=PEER.id)
     revoked = TokenList.of(issue_revocation(USER.provider, middle))
     node.add_roots(revoke=revoked)

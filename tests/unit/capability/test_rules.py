@@ -16,7 +16,6 @@ from dms.capability.rules import (
     claim_finding,
     is_anchored,
     is_self_signed,
-    remaining_depth,
     subsumes,
 )
 from dms.capability.token import Action, Token
@@ -107,7 +106,7 @@ def test_depth_one_may_be_used_and_depth_two_may_be_passed_on(depth: int, may_in
 
 def test_the_depth_of_every_ancestor_counts() -> None:
     token = USER.issue(NODE, "/a", depth=9, parent=ORG.issue(USER, "/a", depth=2))
-    assert remaining_depth(token) == 1
+    assert token.remaining_depth == 1
     assert allows_delegation(token, Action.INVOKE, NODE.did, NO_DID, (), EXP, ("/a",))
     assert not allows_delegation(token, Action.DELEGATE, NODE.did, NO_DID, (), EXP, ("/a",))
 
