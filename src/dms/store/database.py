@@ -94,14 +94,16 @@ class Store:
         return await trio.to_thread.run_sync(self._transact, fn, self._now_ns(), limiter=self._one_at_a_time)
 
     async def compact(self) -> None:
-        """Empty the write-ahead log, and write the file anew where that gives much back. Of a server: nothing to do.
+        """Give free space back to the file system, a little at a time, and empty the write-ahead log. Of a server: nothing
+        to do.
 
         :raises StoreError: the database failed.
         """
-        if self._closed:
-            raise StoreClosed
-        if self.path is not None:
-            await trio.to_thread.run_sync(self._compact, limiter=self._one_at_a_time)
+        if self.path is None:
+            return
+        while await trio.to_thread.run_sync(self._bare, sqlite.give_back, limiter=self._one_at_a_time):
+            pass
+        await trio.to_thread.run_sync(self._bare, sqlite.compact, limiter=self._one_at_a_time)
 
     async def aclose(self) -> None:
         """Close the file once the transactions that wait are done; a second time does nothing."""
@@ -131,9 +133,11 @@ class Store:
             session.info[_NOW] = now_ns
             return fn(session)
 
-    def _compact(self) -> None:
+    def _bare(self, fn: Callable[[Engine], T]) -> T:
+        if self._closed:  # the engine would open the file again
+            raise StoreClosed
         with translated(self.where):
-            sqlite.compact(self._engine)
+            return fn(self._engine)
 
     def _now_ns(self) -> int:
         """Read in trio's thread, so that the clock may be trio's."""

@@ -15,7 +15,9 @@
         ├── StoreUnreachable  the server does not answer, or went away         (Unavailable)
         ├── StoreClosed       the store has been closed
         ├── BadDatabaseURL    not the address of a PostgreSQL database         (BadInput)
-        └── BadBackup         a file that is no whole backup of a database     (BadInput)
+        ├── NoDatabase        none has been made yet                           (NotFound)
+        ├── BadBackup         a file that is no whole backup of a database     (BadInput)
+        └── BackupExists      there is a file of that name already             (Conflict)
 """
 
 from __future__ import annotations
@@ -105,8 +107,22 @@ class BadDatabaseURL(BadInput, StoreError):
     default_hint = "write database.url like postgresql://user@host/name"
 
 
+class NoDatabase(NotFound, StoreError):
+    """There is no database yet."""
+
+    code = "no_database"
+    default_hint = "the node makes it when it starts: nunet run"
+
+
 class BadBackup(BadInput, StoreError):
     """This file is no whole backup of a database."""
 
     code = "bad_backup"
     default_hint = "nunet db check FILE tells more; take another backup"
+
+
+class BackupExists(Conflict, StoreError):
+    """There is a file of this name already."""
+
+    code = "backup_exists"
+    default_hint = "choose another name; backups are never overwritten"

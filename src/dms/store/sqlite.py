@@ -6,8 +6,10 @@ file open (a lock beside it says so).
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -103,37 +105,44 @@ def free_bytes(session: Connection) -> int:
     return int(pages * session.execute(text("PRAGMA page_size")).scalar_one())
 
 
-def give_back(session: Connection) -> int:
-    """Give free pages back to the file system, some of them; how many. 0: there are none, or it cannot be done so."""
-    if session.execute(text("PRAGMA auto_vacuum")).scalar_one() != _INCREMENTAL:
-        return 0
-    before: int = session.execute(text("PRAGMA freelist_count")).scalar_one()
-    if before == 0:
-        return 0
-    session.execute(text(f"PRAGMA incremental_vacuum({FREED_AT_ONCE_PAGES})")).fetchall()
-    return before - int(session.execute(text("PRAGMA freelist_count")).scalar_one())
+def give_back(engine: Engine) -> int:
+    """Outside of transactions: give some free pages back to the file system; how many. 0: there are none, or it cannot be
+    done so.
+    """
+    with _bare(engine) as cursor:
+        mode, before = _pragma(cursor, "auto_vacuum"), _pragma(cursor, "freelist_count")
+        if mode != _INCREMENTAL or before == 0:
+            return 0
+        # as a script: it frees a page per row of its result, of which the driver would fetch only the first
+        cursor.executescript(f"PRAGMA incremental_vacuum({FREED_AT_ONCE_PAGES})")
+        return before - _pragma(cursor, "freelist_count")
 
 
 def compact(engine: Engine) -> None:
     """Outside of transactions: empty the write-ahead log into the file, and write a file of an early release anew, in
-    the form in which it gives back free pages, once that pays."""
-    connection = engine.raw_connection()  # VACUUM cannot run inside a transaction, which the engine would begin
+    the form in which it gives back free pages, once that pays.
+    """
+    with _bare(engine) as cursor:
+        free, page_bytes = _pragma(cursor, "freelist_count"), _pragma(cursor, "page_size")
+        pays = free > _pragma(cursor, "page_count") * FREE_SHARE and free * page_bytes > FREE_BYTES
+        if pays and _pragma(cursor, "auto_vacuum") != _INCREMENTAL:
+            cursor.execute(f"PRAGMA auto_vacuum={_INCREMENTAL}")
+            cursor.execute("VACUUM")
+        cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+
+@contextlib.contextmanager
+def _bare(engine: Engine) -> Iterator[Any]:  # a DB-API cursor has no type
+    """A cursor without the transaction that the engine would begin, inside which VACUUM cannot run."""
+    connection = engine.raw_connection()
     try:
-        cursor: Any = connection.cursor()  # a DB-API cursor has no type
-        try:
-            sizes = [
-                cursor.execute(f"PRAGMA {n}").fetchone()[0]
-                for n in ("auto_vacuum", "freelist_count", "page_count", "page_size")
-            ]
-            mode, free, pages, page_bytes = (int(size) for size in sizes)
-            if mode != _INCREMENTAL and free > pages * FREE_SHARE and free * page_bytes > FREE_BYTES:
-                cursor.execute(f"PRAGMA auto_vacuum={_INCREMENTAL}")
-                cursor.execute("VACUUM")
-            cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-        finally:
-            cursor.close()
+        yield connection.cursor()
     finally:
         connection.close()
+
+
+def _pragma(cursor: Any, name: str) -> int:  # as above
+    return int(cursor.execute(f"PRAGMA {name}").fetchone()[0])
 
 
 _INCREMENTAL = 2

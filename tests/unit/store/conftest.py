@@ -50,8 +50,12 @@ def where(request: pytest.FixtureRequest) -> DatabaseURL | None:
 
 
 @pytest.fixture
-async def store(where: DatabaseURL | None) -> AsyncIterator[Store]:
-    clock = Clock()
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+async def store(where: DatabaseURL | None, clock: Clock) -> AsyncIterator[Store]:
     async with await Store.open(where, now=clock) as store:
 
         def prepare(session: Session) -> None:
