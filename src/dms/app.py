@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import time
+import time
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from functools import partial
@@ -40,7 +42,11 @@ from dms.identity.trust import Provider, TrustContext
 from dms.identity.wallets.names import check_daemon_context
 from dms.network.libp2p import Libp2pNetwork
 from dms.node.capability_file import CapabilityFile, warn_of_problems
+from dms.node.configuring import ConfigBehaviours
 from dms.node.hosting import HostingOptions
+from dms.node.live import LiveSettings
+from dms.node.configuring import ConfigBehaviours
+from dms.node.live import LiveSettings
 from dms.node.node import Node, NodeOptions
 from dms.observe import configure_logging, get_logger
 from dms.resources.declared import declared
@@ -112,6 +118,16 @@ async def serve(
         stack.callback(listener.close)
         store = await Store.open(general.work_dir / DATABASE)
         stack.push_async_callback(store.aclose)
+        live = await LiveSettings.open(store, settings, time.time_ns)
+        live.attend(lambda now: _configure_logging(now, str(did)), "general.debug", "observability.logging")
+        if live.values:
+            _configure_logging(live.settings, str(did))
+        settings = live.settings
+        live = await LiveSettings.open(store, settings, time.time_ns)
+        live.attend(lambda now: _configure_logging(now, str(did)), "general.debug", "observability.logging")
+        if live.values:
+            _configure_logging(live.settings, str(did))
+        settings = live.settings
         security = SecurityContext(key, capabilities)
         elapsed_ns = int(trio.current_time() * NS_PER_S)
         replay = await trio.to_thread.run_sync(
@@ -155,11 +171,27 @@ async def serve(
         options = replace(node_options(settings, volumes), missing_executors=found.missing)
         node = Node(root, store, usage, found.executors, options, capability_file)
         nodes.append(node)
+        live.attend(lambda now: gate.follow(_gate_options(now.messages)), "messages")
+        live.attend(
+            lambda now: node.follow(replace(node_options(now, volumes), missing_executors=found.missing)),
+            *("general.host_city", "general.host_country", "general.host_continent", "job", "deployments", "offer"),
+        )
+        assert not live.unattended, live.unattended
+        ConfigBehaviours(live).register(root)
+        live.attend(lambda now: gate.follow(_gate_options(now.messages)), "messages")
+        live.attend(
+            lambda now: node.follow(replace(node_options(now, volumes), missing_executors=found.missing)),
+            *("general.host_city", "general.host_country", "general.host_continent", "job", "deployments", "offer"),
+        )
+        assert not live.unattended, live.unattended
+        ConfigBehaviours(live).register(root)
         background.start_soon(usage.run, node.tasks)
         await background.start(node.run)
         await background.start(run_server, Bridge(network, root.security, root.handle), listener)
         node.tasks.add("capability_garbage", partial(_clean, capabilities), Interval(GARBAGE_INTERVAL_S))
         background.start_soon(capability_file.reload_on_signal)
+        background.start_soon(live.reload_on_signal)
+        background.start_soon(live.reload_on_signal)
         background.start_soon(capability_file.keep_up, node.tasks)
         ready = Ready(network.peer_id, str(did), network.listen_addresses, listener.getsockname()[1])
         log.info(

@@ -15,7 +15,8 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import msgspec
-from tests.sim.plan import Plan, draw
+from tests.sim.drawing import draw
+from tests.sim.plan import Plan
 from tests.sim.shrinking import shrink
 from tests.sim.world import Outcome, simulate
 

@@ -7,17 +7,23 @@ which name what is not so yet), some in the end (:meth:`Watch.judge`).
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import trio
+from tests.sim.plan import JobPlan
 
 from dms.allocation.machine import AllocationState
 from dms.orchestrator.lifecycle.state import AllocationRecord, DeploymentState, Phase
 from dms.resources.arithmetic import add
 from dms.testing.nodes import SimulatedNode
+from dms.types.ids import EnsembleID
 
 if TYPE_CHECKING:
     from tests.sim.world import World
+
+
+LONG_NS: Final = 1800 * 10**9
+"""More than anybody's patience."""
 
 
 class Broken(Exception):
@@ -42,13 +48,34 @@ class Watch:
         self._lost_logs: set[str] = set()
         """Machines that rebooted before the end, of whose logs parts may be lost."""
         self._final: dict[str, tuple[Phase, str]] = {}
+        self._begun: set[tuple[str, str]] = set()
+        """What was started of an ensemble, ever, by its parts."""
+        self._done: set[tuple[str, str]] = set()
+        """And what ended well."""
 
     # what really happens -----------------------------------------------------------------------------------------------
 
     def executed(self, machine: str, what: str, execution: str) -> None:
         """A workload started, or ended with a code."""
+        ensemble, part = execution.partition("_")[0], execution.rpartition("-")[0].rpartition(".")[2]
+        if what == "started" and (ensemble, part) not in self._begun:
+            self._look_at_order(ensemble, part)
+            self._begun.add((ensemble, part))
+        if what == "ended 0":
+            self._done.add((ensemble, part))
         if what.startswith("ended"):
             self._ends.setdefault((machine, execution.rpartition("-")[0]), []).append(int(what.split()[1]))
+
+    def _look_at_order(self, ensemble: str, part: str) -> None:
+        for dependency in self._world.part(part).after:
+            known = self._done if dependency.condition == "completed_successfully" else self._begun
+            if (ensemble, dependency.part) not in known:
+                self.complaints.append(f"{part} started before {dependency.part} had {dependency.condition}")
+
+    @property
+    def has_rebooted(self) -> bool:
+        """Whether logs may lack something."""
+        return bool(self._rebooted)
 
     def rebooted(self, machine: str) -> None:
         """All programs of a machine are gone, and what it had not synced, logs for example."""
@@ -69,6 +96,7 @@ class Watch:
                 self._look_at_resources(node)
         for name in self._world.jobs:
             self._look_at_deployment(name)
+        self._look_at_schedules()
 
     def _look_at_workloads(self, node: SimulatedNode) -> None:
         twice = [job for job, times in Counter(_running(node)).items() if times > 1]
@@ -91,9 +119,13 @@ class Watch:
         twice = [str(port) for port, times in ports.items() if times > 1]
         if twice:
             raise Broken("ports once", f"{node.name} gave away twice: {', '.join(twice)}")
+        names = Counter(allocation.spec.id for allocation in node.node.hosting)
+        twice = [name for name, times in names.items() if times > 1]
+        if twice:
+            raise Broken("names once", f"{node.name} has twice: {', '.join(twice)}")
 
     def _look_at_deployment(self, name: str) -> None:
-        job = next(job for job in self._world.plan.jobs if job.name == name)
+        job = self._world.job(name)
         if not self._world.is_up(job.owner):
             return
         if self._world.jobs[name] not in self._world.cluster.nodes[job.owner].node.deployments._records:
@@ -109,15 +141,54 @@ class Watch:
             over = [key for key, record in state.allocations.items() if not record.is_over]
             if over:
                 raise Broken("final", f"{name} is {state.phase.value}, but not {', '.join(over)}")
+        if state.phase is Phase.RUNNING:
+            self._look_at_places(job, name, state)
+
+    def _look_at_places(self, job: JobPlan, name: str, state: DeploymentState) -> None:
+        """What was wished for holds where it is; liars may say of themselves and others what they like."""
+        honest = {node.name for node in self._world.honest()}
+        places = {node: self._world.name_of(bid.peer) for node, bid in state.assignment.items()}
+        for node, place in places.items():
+            if job.price and place in honest and self._world.machine(place).price > job.price:
+                raise Broken("price", f"{node} of {name} is on {place}, which is too expensive")
+        if job.may_wander:
+            return  # who is placed anew goes where there is room
+        for edge in job.edges:
+            pair = tuple(sorted((places.get(edge.s, ""), places.get(edge.t, ""))))
+            if pair in self._world.plan.far and honest.issuperset(pair):
+                raise Broken(
+                    "edges", f"{edge.s} and {edge.t} of {name} are on {' and '.join(pair)}, which are far apart"
+                )
+
+    def _look_at_schedules(self) -> None:
+        states = ((name, self._world.state_of(name)) for name in self._world.jobs if "#" in name)
+        tags = Counter(state.terms.schedule for _, state in states if state is not None)
+        twice = [tag for tag, times in tags.items() if times > 1]
+        if twice:
+            raise Broken("scheduled once", f"{', '.join(twice)} was deployed twice")
 
     # once it is calm -----------------------------------------------------------------------------------------------------
 
+    def unscheduled(self) -> str:
+        """Which schedule should have had a time by now, and did nothing about it."""
+        for job in self._world.plan.jobs:
+            wrong_clocks = {n for fault in self._world.plan.faults if fault.kind == "clock_jump" for n in fault.nodes}
+            if not job.cron or job.owner in self._world.gone | wrong_clocks:
+                continue
+            schedules = self._world.cluster.nodes[job.owner].node.schedules.all()
+            if not any(schedule.runs for schedule in schedules if schedule.ensemble.v1.metadata["job"] == job.name):
+                return f"{job.name} was never due"
+        return ""
+
     def unsteady(self) -> str:
-        """Which deployment neither runs nor has ended."""
-        for name in sorted(self._world.jobs):
+        """Which deployment neither runs nor has ended, though its time is over."""
+        for name in self._world.present():
             state = self._world.state_of(name)
             if state is None:
                 return f"the owner of {name} is down"
+            clock_ns = self._world.cluster.nodes[self._world.job(name).owner].clock_ns()
+            if state.phase.is_creating and state.deadline_ns > clock_ns + LONG_NS:
+                continue  # it was submitted while the clock ran ahead, and has time until then
             if state.phase is not Phase.RUNNING and not state.is_settled:
                 return f"{name} is {state.phase.value} ({state.error})"
         return ""
@@ -126,12 +197,14 @@ class Watch:
         """What should run and does not, or runs and should not."""
         wanted: dict[tuple[str, str], str] = {}
         allowed: set[tuple[str, str]] = set()
-        for name in sorted(self._world.jobs):
+        for name in self._world.present():
             state = self._world.state_of(name)
             if state is None:
                 return f"the owner of {name} is down"
             if state.phase is not Phase.RUNNING:
                 continue
+            if state.ends_ns and state.ends_ns < self._world.cluster.nodes[self._world.job(name).owner].clock_ns():
+                return f"{name} runs, though its time is over"
             for record in state.allocations.values():
                 if record.is_over or record.is_standby:
                     continue
@@ -142,7 +215,13 @@ class Watch:
                 elif self._lasts(record):
                     wanted[place] = f"{record.key} of {name}"
                 allowed.add(place)
-        running = {(node.name, job) for node in self._world.honest() for job in _running(node)}
+        lost = self._world.lost()
+        running = {
+            (node.name, job)
+            for node in self._world.honest()
+            for job in _running(node)
+            if EnsembleID(job.partition("_")[0]) not in lost
+        }
         honest = {node.name for node in self._world.honest()}
         for (machine, job), what in wanted.items():
             if machine in honest and (machine, job) not in running:
@@ -158,14 +237,16 @@ class Watch:
 
     def _could_host(self, name: str, state: DeploymentState, node_id: str) -> str:
         """A machine that has room for a node, can start it and was not left out; as far as that is certain."""
-        job = next(job for job in self._world.plan.jobs if job.name == name)
+        job = self._world.job(name)
         parts = job.nodes.get(node_id)
         if parts is None or node_id in job.pins:
             return ""
         placement = state.placements[node_id]
         taken = {bid.peer for bid in state.assignment.values()} | {one.bid.peer for one in state.left}
         for node in self._world.honest():
-            plan = next(plan for plan in self._world.plan.nodes if plan.name == node.name)
+            plan = self._world.machine(node.name)
+            if plan.price > job.price > 0 or any(part.public for part in parts):
+                continue
             is_out = node.peer in taken or node.peer in placement.excluded or node.peer in state.excluded
             if not plan.cores or plan.start_fails or is_out or not self._world.is_up(node.name):
                 continue
@@ -175,7 +256,7 @@ class Watch:
 
     def unended(self) -> str:
         """Which deployment has not ended, or still has something to do."""
-        for name in sorted(self._world.jobs):
+        for name in self._world.present():
             state = self._world.state_of(name)
             if state is None or not state.is_settled:
                 return f"{name} is {state.phase.value if state else 'down'} and not settled"
@@ -207,7 +288,7 @@ class Watch:
         """
         self.look()
         self._lost_logs = set(self._rebooted)
-        for name in sorted(self._world.jobs):
+        for name in self._world.present():
             state = self._world.state_of(name)
             if state is None:
                 raise Broken("truth", f"nothing is known of {name}")
@@ -238,7 +319,10 @@ class Watch:
             return "for no reason"
         if state.phase is Phase.COMPLETED and not state.error and AllocationState.FAILED in statuses:
             return "a part of it failed, and it does not say so"
-        if AllocationState.TERMINATED in statuses and name not in self._world.ended_by_user and not state.teardown:
+        is_due = state.ends_ns and state.completed_ns >= state.ends_ns
+        is_replaced = "#" in name and self._world.job(name).overlap == "replace"
+        is_wanted = name in self._world.ended_by_user or is_due or is_replaced or state.teardown
+        if AllocationState.TERMINATED in statuses and not is_wanted:
             return "parts were ended, and nobody asked for that"
         return ""
 
@@ -247,17 +331,17 @@ class Watch:
 
         :raises Broken: they do not.
         """
-        for job in self._world.plan.jobs:
-            ensemble = self._world.jobs[job.name]
-            entries = await self._world.cluster.nodes[job.owner].node.deployments.events(ensemble, 0)
+        for name in self._world.present():
+            owner = self._world.job(name).owner
+            entries = await self._world.cluster.nodes[owner].node.deployments.events(self._world.jobs[name], 0)
             numbers = [entry.seq for entry in entries]
             if numbers != list(range(1, len(numbers) + 1)):
-                raise Broken("journal", f"the events of {job.name} are numbered {numbers}")
+                raise Broken("journal", f"the events of {name} are numbered {numbers}")
             told = [entry.payload["status"] for entry in entries if "status" in entry.payload]
-            state = self._world.state_of(job.name)
+            state = self._world.state_of(name)
             if state is None or not told or told[-1] != state.phase.value:
-                raise Broken("journal", f"the events of {job.name} lead to {told}, it is {state and state.phase.value}")
-            self._look_at_logs(job.owner, job.name, state)
+                raise Broken("journal", f"the events of {name} lead to {told}, it is {state and state.phase.value}")
+            self._look_at_logs(owner, name, state)
         await trio.lowlevel.checkpoint()
 
     def _look_at_logs(self, owner: str, name: str, state: DeploymentState) -> None:

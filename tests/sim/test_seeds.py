@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 import trio
 from msgspec.structs import replace
+from tests.sim.drawing import draw
 from tests.sim.invariants import Broken
-from tests.sim.plan import FAULTS, MOVES, Fault, JobPlan, NodePlan, PartPlan, Plan, draw
+from tests.sim.plan import FAULTS, MOVES, Fault, JobPlan, NodePlan, PartPlan, Plan
 from tests.sim.shrinking import shrink
 from tests.sim.world import Outcome, World, simulate
 
@@ -27,7 +28,7 @@ def test_whatever_goes_wrong_the_invariants_hold(seed: int) -> None:
 def test_a_seed_repeats_its_run_exactly_in_any_process() -> None:
     here = [simulate(draw(4)).fingerprint for _ in range(2)]
     script = (
-        "from tests.sim.plan import draw; from tests.sim.world import simulate; print(simulate(draw(4)).fingerprint)"
+        "from tests.sim.drawing import draw; from tests.sim.world import simulate; print(simulate(draw(4)).fingerprint)"
     )
     elsewhere = [
         subprocess.run(

@@ -11,36 +11,30 @@ from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import trio
 from tests.sim.byzantine import corrupt
 from tests.sim.invariants import Broken, Watch
-from tests.sim.plan import Fault, JobPlan, NodePlan, PartPlan, Plan
+from tests.sim.plan import FAR_S, GRACE_S, Fault, JobPlan, NodePlan, PartPlan, Plan
 from tests.sim.recording import Book, ReadAlong
+from tests.sim.users import User
+from tests.sim.workloads import script_of
 from trio.testing import MockClock
 
-from dms.ensemble.arrival import decode_ensemble
-from dms.ensemble.config import EnsembleConfig
-from dms.executor.errors import StartFailed
-from dms.executor.protocol import ExecOutput
-from dms.node import payloads as p
+from dms.allocation.hooks.liveness import ORPHAN_GRACE_S
 from dms.node.hosting import HostingOptions
 from dms.node.node import Node
 from dms.orchestrator.lifecycle.state import DeploymentState
-from dms.orchestrator.messages import Reply
+from dms.resources.declared import declared
 from dms.testing.determinism import repeatable
 from dms.testing.disk import LossyDisk, current_disk
-from dms.testing.executor import Script
-from dms.testing.nodes import ENGINE, Cluster, SimulatedNode
-from dms.types.errors import DMSError
+from dms.testing.nodes import Cluster, SimulatedNode
 from dms.types.ids import EnsembleID, PeerID
 from dms.types.resources import CPU, RAM, Disk, Resources
 
 GIB: Final = 1 << 30
 LOOK_S: Final = 5.0
-RETRY_S: Final = 3.0
-CALL_S: Final = 20.0
 CALM_S: Final = 900.0
 """Once nothing goes wrong any more, until every deployment runs or has ended: the rest of the users' patience, the starts
 that may take as long, the tries to tell those that never answer, and all that once more where a failure deploys anew."""
@@ -51,11 +45,11 @@ GREETED_S: Final = 90.0
 """Until whoever met a moment ago has greeted each other, or given up."""
 RETURNED_S: Final = 1500.0
 """Until nothing is held for anybody: what was never started is kept for fifteen minutes."""
+RAN_S: Final = 200.0
+"""Until what is scheduled was deployed once, or not, for a reason."""
 KEPT_EVENTS: Final = 400
 EXECUTIONS: Final = 12
 """Of one allocation on one machine, for which there is a script."""
-CRASHES_AFTER_S: Final = 7.0
-CHECK: Final = {"type": "command", "exec": ["up"], "interval": 15 * 10**9}
 PERSIST_LOGS_S: Final = 60.0
 
 
@@ -110,14 +104,19 @@ class World:
         self.story: deque[str] = deque(maxlen=KEPT_EVENTS)
         self.cluster: Cluster
         self.jobs: dict[str, EnsembleID] = {}
-        """By the name of the job, once its deployment is acknowledged."""
+        """By the name of the job, once its deployment is acknowledged; ``<job>#<number>`` for each run of a schedule."""
         self.ended_by_user: set[str] = set()
+        self.gone: set[str] = set()
+        """Machines that never come back."""
+        self.users = {job.name: User(self, job) for job in plan.jobs}
         self.watch = Watch(self)
         self._directory = directory
         self._hash = hashlib.sha256()
         self._names: dict[PeerID, str] = {}
         self._disks: list[LossyDisk] = []
         self._plans = {node.name: node for node in plan.nodes}
+        self._scheduled: dict[EnsembleID, str] = {}
+        self._grace_s = GRACE_S if plan.vanishing else ORPHAN_GRACE_S
         self._down: Counter[str] = Counter()
         self._moving: dict[str, trio.Lock] = {}
 
@@ -140,13 +139,21 @@ class World:
             disk.close()
 
     def honest(self) -> list[SimulatedNode]:
-        """Those that keep to the rules."""
-        return [node for name, node in self.cluster.nodes.items() if not self._plans[name].byzantine]
+        """Those that keep to the rules, and are there."""
+        present = ((name, node) for name, node in self.cluster.nodes.items() if name not in self.gone)
+        return [node for name, node in present if not self._plans[name].byzantine]
+
+    def job(self, name: str) -> JobPlan:
+        """The plan of a deployment."""
+        return self.users[name.partition("#")[0]].job
+
+    def machine(self, name: str) -> NodePlan:
+        """The plan of a machine."""
+        return self._plans[name]
 
     def part(self, name: str) -> PartPlan:
         """The part of a job with this name, which is that of its allocation."""
-        parts = (part for job in self.plan.jobs for parts in job.nodes.values() for part in parts)
-        return next(part for part in parts if part.name == name)
+        return next(part for job in self.plan.jobs for part in job.parts if part.name == name)
 
     def name_of(self, peer: PeerID) -> str:
         """The machine with this id."""
@@ -166,10 +173,13 @@ class World:
             network = self.cluster.network
             network.jitter_s, network.duplication = plan.jitter_s, plan.duplication
             network.set_loss(plan.loss)
+            for a, b in plan.far:
+                first, second = (self.cluster.nodes[name].network for name in (a, b))
+                network.set_link(first, second, delay_s=plan.delay_s + FAR_S)
             begun_s = trio.current_time()
             async with trio.open_nursery() as busy:
-                for job in plan.jobs:
-                    busy.start_soon(self._use, job, begun_s)
+                for user in self.users.values():
+                    busy.start_soon(user.live, begun_s)
                 for fault in plan.faults:
                     busy.start_soon(self._fail, fault, begun_s)
                 watching = trio.CancelScope()
@@ -190,7 +200,8 @@ class World:
         book = Book(lambda what: self.watch.complaints.append(f"{plan.name}: {what}"))
 
         def read_along(node: Node) -> None:
-            node.deployments._journal = ReadAlong(node.deployments._journal.store, book)
+            journal = node.deployments._journal
+            node.deployments._journal = ReadAlong(journal.store, journal.told, book=book)
 
         offers = Resources(cpu=CPU(cores=plan.cores), ram=RAM(size=12 * GIB), disk=Disk(size=50 * GIB))
         node = await self.cluster.start(
@@ -199,7 +210,8 @@ class World:
             disk=disk,
             ahead_s=plan.ahead_s,
             born=read_along,
-            hosting=HostingOptions(persist_logs_s=PERSIST_LOGS_S),
+            hosting=HostingOptions(persist_logs_s=PERSIST_LOGS_S, orphan_grace_s=self._grace_s),
+            declared=declared(prices=[f"NTX {plan.price:g}"] if plan.price else []),
         )
         self._names[node.peer] = plan.name
         self._moving[plan.name] = trio.Lock()
@@ -209,9 +221,9 @@ class World:
 
     def _prepare(self, plan: NodePlan, node: SimulatedNode) -> None:
         for job in self.plan.jobs:
-            for part in (part for parts in job.nodes.values() for part in parts):
+            for part in job.parts:
                 for number in range(1, EXECUTIONS + 1):
-                    script = _script(part, number, fails=plan.start_fails)
+                    script = script_of(part, number, fails=plan.start_fails)
                     node.executor.on(f".{part.name}-{number}", script)
         node.executor.watch = lambda what, execution: self._executed(plan.name, what, execution)
 
@@ -227,61 +239,24 @@ class World:
         with scope:
             while True:
                 await trio.sleep(LOOK_S)
+                self.find_scheduled()
                 self.watch.look()
 
-    # users -------------------------------------------------------------------------------------------------------------
+    def find_scheduled(self) -> None:
+        """What schedules have deployed by now is looked at as if users had."""
+        for job in (job for job in self.plan.jobs if job.cron and self.is_up(job.owner)):
+            for record in self.cluster.nodes[job.owner].node.deployments.all():
+                if record.config.v1.metadata.get("job") == job.name and record.id not in self._scheduled:
+                    number = sum(name.startswith(f"{job.name}#") for name in self.jobs) + 1
+                    self._scheduled[record.id] = f"{job.name}#{number}"
+                    self.jobs[f"{job.name}#{number}"] = record.id
+                    self.note(f"adopted {job.name}#{number} {record.id}")
 
-    async def _use(self, job: JobPlan, begun_s: float) -> None:
-        """Submit, and shut down if so planned; whoever hears nothing looks and asks again, as people do."""
-        await trio.sleep_until(begun_s + job.at_s)
-        owner = self.cluster.nodes[job.owner]
-        config = _ensemble(job, {name: node.peer for name, node in self.cluster.nodes.items()})
-        while job.name not in self.jobs:
-            found = await self._ask(owner, lambda: self._submit(owner, job, config))
-            if found is not None:
-                self.note(f"accepted {job.name} {found}")
-                self.jobs[job.name] = found
-                continue
-            await trio.sleep(RETRY_S)
-        if job.shutdown_at_s is not None:
-            await trio.sleep_until(begun_s + job.shutdown_at_s)
-            await self.shut_down(job.name)
-
-    async def _submit(self, owner: SimulatedNode, job: JobPlan, config: EnsembleConfig) -> EnsembleID | None:
-        listed = await owner.user.call("list", p.ListRequest(metadata={"job": job.name}), p.ListReply, timeout_s=CALL_S)
-        if listed.deployments:
-            return EnsembleID(listed.deployments[0].orchestrator_id)
-        request = p.NewDeployment(ensemble=config)
-        reply = await owner.user.call("new", request, p.NewDeploymentReply, timeout_s=job.patience_s)
-        return EnsembleID(reply.ensemble_id) if reply.status == "OK" else None
-
-    async def shut_down(self, name: str) -> None:
-        """Until the machine took note, or the deployment has ended."""
-        job = next(job for job in self.plan.jobs if job.name == name)
-        owner, request = self.cluster.nodes[job.owner], p.DeploymentRequest(id=self.jobs[name])
-        while True:
-            reply = await self._ask(owner, lambda: owner.user.call("shutdown", request, Reply, timeout_s=CALL_S))
-            if reply is not None and reply.ok:
-                self.note(f"shutdown of {name} accepted")
-                self.ended_by_user.add(name)
-                return
-            if reply is not None and self.state_of(name) is not None and self.is_final(name):
-                return
-            await trio.sleep(RETRY_S)
-
-    async def _ask(self, owner: SimulatedNode, call: Callable[[], Any]) -> Any:  # whatever the call answers
-        """The answer; ``None`` when there was none, as when the machine is down."""
-        if not owner.is_running or self._down[owner.name]:
-            return None
-        try:
-            return await call()
-        except DMSError:
-            return None
+    # where things are ----------------------------------------------------------------------------------------------------
 
     def state_of(self, name: str) -> DeploymentState | None:
         """What the owner of a job knows of its deployment; ``None`` while it is down or has not found it again."""
-        job = next(job for job in self.plan.jobs if job.name == name)
-        owner = self.cluster.nodes[job.owner]
+        owner = self.cluster.nodes[self.job(name).owner]
         if name not in self.jobs or not self.is_up(owner.name):
             return None
         return owner.state(self.jobs[name])
@@ -290,6 +265,19 @@ class World:
         """Whether a deployment has ended."""
         state = self.state_of(name)
         return state is not None and state.phase.is_final
+
+    def present(self) -> list[str]:
+        """The deployments whose orchestrator has not vanished."""
+        return [name for name in sorted(self.jobs) if self.job(name).owner not in self.gone]
+
+    def lost(self) -> frozenset[EnsembleID]:
+        """All that was deployed by those who have."""
+        nodes = (self.cluster.nodes[name] for name in self.gone)
+        return frozenset(ensemble for node in nodes for ensemble in node.node.deployments._records)
+
+    def is_reachable(self, name: str) -> bool:
+        """Whether somebody answers on a machine."""
+        return self.cluster.nodes[name].is_running and not self._down[name]
 
     def is_up(self, name: str) -> bool:
         """Whether a machine is up and has found again what it knew."""
@@ -334,10 +322,14 @@ class World:
                 nodes[0].ahead_s = self._plans[nodes[0].name].ahead_s
             case "oom":
                 self._end_workload(nodes[0])
+            case "vanish":
+                await self._vanish(nodes[0])
             case _:
                 raise AssertionError(fault.kind)
 
     async def _crash(self, node: SimulatedNode, down_s: float, *, reboots: bool) -> None:
+        if node.name in self.gone:
+            return
         self._down[node.name] += 1
         async with self._moving[node.name]:
             await node.kill()
@@ -349,7 +341,16 @@ class World:
                 self.watch.rebooted(node.name)
             await trio.sleep(down_s)
             self._down[node.name] -= 1
-            await self._revive(node)
+            if node.name not in self.gone:
+                await self._revive(node)
+
+    async def _vanish(self, node: SimulatedNode) -> None:
+        self._down[node.name] += 1
+        self.gone.add(node.name)
+        async with self._moving[node.name]:
+            if node.is_running:
+                await node.kill()
+            self.note(f"{node.name} is gone for good")
 
     async def _crash_at_step(self, node: SimulatedNode, steps: int, down_s: float) -> None:
         counter = _StepCounter(node, steps)
@@ -394,20 +395,24 @@ class World:
             node.ahead_s = 0.0
             assert node.disk is not None
             node.disk.pause_s = min(node.disk.pause_s, 0.02)
+        await self._until("scheduled", self.watch.unscheduled, RAN_S)
+        for user in self.users.values():
+            await user.cancel()
+        self.find_scheduled()
         await self._until("steady", self.watch.unsteady, CALM_S)
         await self._until("served", self.watch.unserved, SERVED_S)
-        for name in sorted(self.jobs):
+        for name in self.present():
             if not self.is_final(name):
-                await self.shut_down(name)
+                await self.users[self.job(name).name].shut_down(name)
         await self._until("ended", self.watch.unended, ENDED_S)
         self.watch.judge()
-        await self._until("returned", self.watch.unreturned, RETURNED_S, every_s=20.0)
-        before = {name: self.state_of(name) for name in sorted(self.jobs)}
+        await self._until("returned", self.watch.unreturned, RETURNED_S + (GRACE_S if self.gone else 0.0), every_s=20.0)
+        before = {name: self.state_of(name) for name in self.present()}
         await trio.sleep(GREETED_S)
         tasks = {name: node.tasks for name, node in self.cluster.nodes.items()}
         for node in self.cluster.nodes.values():
             await self._crash(node, 0.0, reboots=True)
-        after = {name: self.state_of(name) for name in sorted(self.jobs)}
+        after = {name: self.state_of(name) for name in self.present()}
         if before != after:
             raise Broken("remembered", f"{before}\nbecame\n{after}")
         for name, node in ((honest.name, honest) for honest in self.honest()):
@@ -469,55 +474,6 @@ class _Errors(logging.Handler):
         if record.exc_info and record.exc_info[1] is not None:
             text += "\n" + "".join(traceback.format_exception(record.exc_info[1]))
         self._world.watch.complaints.append(text)
-
-
-def _script(part: PartPlan, number: int, *, fails: bool) -> Script:
-    crashes = number <= part.crashes
-    return Script(
-        duration_s=CRASHES_AFTER_S if crashes else part.duration_s,
-        exit_code=1 if crashes else part.exit_code,
-        exec_output=ExecOutput(int(part.health == "bad" and number == 1), b"", b""),
-        start_takes_s=part.start_takes_s,
-        cancel_takes_s=part.cancel_takes_s,
-        stdout=((0.0, f"{part.name}\n".encode()),),
-        start_error=StartFailed("this machine cannot") if fails else None,
-    )
-
-
-def _ensemble(job: JobPlan, peers: dict[str, PeerID]) -> EnsembleConfig:
-    allocations = {
-        part.name: {
-            "type": part.type,
-            "executor": ENGINE,
-            "resources": {"cpu": {"cores": part.cores}, "ram": {"size": GIB}, "disk": {"size": GIB}},
-            "execution": {"type": ENGINE},
-        }
-        | ({"failure_recovery": part.recovery} if part.recovery else {})
-        | ({"healthcheck": CHECK} if part.health else {})
-        for parts in job.nodes.values()
-        for part in parts
-    }
-    nodes = {
-        node: {
-            "allocations": [part.name for part in parts],
-            "ports": [
-                {"public": 0, "private": 80 + number, "allocation": part.name}
-                for part in parts
-                for number in range(part.ports)
-            ],
-        }
-        | ({"peer": peers[job.pins[node]]} if node in job.pins else {})
-        | ({"failure_recovery": job.node_recovery} if job.node_recovery else {})
-        | ({"redundancy": job.redundancy} if job.redundancy and number == 0 and node not in job.pins else {})
-        for number, (node, parts) in enumerate(job.nodes.items())
-    }
-    services = [part.name for parts in job.nodes.values() for part in parts if part.type == "service"]
-    whole: dict[str, object] = {"allocations": allocations, "nodes": nodes, "metadata": {"job": job.name}}
-    if job.supervisor and services:
-        whole["supervisor"] = {"strategy": job.supervisor, "allocations": services}
-    if job.escalation:
-        whole["escalation_strategy"] = job.escalation
-    return decode_ensemble({"v1": whole})
 
 
 def _first_broken(exc: BaseException) -> Broken | None:

@@ -31,6 +31,7 @@ from dms.identity.ids import DID, did_of
 from dms.identity.keys import PrivateKey, generate_key
 from dms.network.protocol import Network
 from dms.observe import EventBus, get_logger
+from dms.observe.tracing import current_traceparent
 from dms.types.ids import Capability
 
 REPLY_PREFIX = "/dms/actor/replyto/"
@@ -311,6 +312,7 @@ class Actor:
             nonce=self.security.next_nonce(),
             opt=Options(exp=self.security.now_ns() + lifetime_ns, cont=reply_to, topic=topic),
             msg=encode_payload(payload),
+            trace=current_traceparent(),
         )
 
     async def send(

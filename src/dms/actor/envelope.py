@@ -15,6 +15,7 @@ from dms.actor.errors import BadSender, BadSignature, InvalidMessage, MessageExp
 from dms.actor.handle import Handle
 from dms.identity.ids import ActorID
 from dms.identity.keys import PrivateKey
+from dms.observe.tracing import parse_traceparent
 from dms.types import gojson
 from dms.types.errors import BadJSON, DMSError
 from dms.types.gojson import Wire
@@ -54,6 +55,9 @@ class Envelope(Wire, dict=True):
     msg: bytes
     cap: bytes = b""
     sig: bytes = b""
+    trace: str = ""
+    """Where the sender is in which trace (W3C ``traceparent``), or nothing. Not signed, and not read for anything but traces:
+    the original re-encodes what it knows before it verifies, so a member that the signature covered would break it there."""
 
     @property
     def is_broadcast(self) -> bool:
@@ -69,8 +73,8 @@ class Envelope(Wire, dict=True):
 
     @lazy
     def unsigned_json(self) -> bytes:
-        """Canonical JSON without ``sig``, the last of the members."""
-        return gojson.encode(msgspec.structs.replace(self, sig=b"") if self.sig else self)
+        """Canonical JSON without ``sig``, the last of the members, and what stands behind it."""
+        return gojson.encode(msgspec.structs.replace(self, sig=b"", trace="") if self.sig or self.trace else self)
 
     def signed_bytes(self) -> bytes:
         """What the signature covers."""
@@ -128,7 +132,10 @@ class Envelope(Wire, dict=True):
         """The bytes on the wire."""
         if not self.sig:
             return self.unsigned_json
-        return b'%b,"sig":"%b"}' % (self.unsigned_json[:-1], b2a_base64(self.sig, newline=False))
+        signed = b'%b,"sig":"%b"}' % (self.unsigned_json[:-1], b2a_base64(self.sig, newline=False))
+        if not self.trace or parse_traceparent(self.trace) is None:
+            return signed
+        return b'%b,"trace":"%b"}' % (signed[:-1], self.trace.encode())
 
 
 def decode_envelope(data: bytes) -> Envelope:

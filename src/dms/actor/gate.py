@@ -72,12 +72,32 @@ class Gate:
         self.sync_replay = sync_replay
         """Returns once what the window notes will survive a loss of power."""
         self.fetches = Slots(FETCHES, FETCHES_PER_PEER)
+        self._own_host = own_host
+        self._options = options
         self._rates = RateLimiter[PeerID](options.rates, exempt=own_host)
-        self._refusals = Buckets[PeerID](options.refusal_rate) if options.are_refusals_told else None
+        self._refusals = Buckets[PeerID](options.refusal_rate)
         self._queue = FairQueue[PeerID, tuple[Door, bytes]]()
         self._is_led = False
         self._waiting = trio.lowlevel.ParkingLot()
         self._crowded_out = trio.lowlevel.ParkingLot()
+
+    def follow(self, options: GateOptions) -> None:
+        """Have other bounds from now on. Where the rates are others, everybody's buckets are full again."""
+        if options.rates != self._options.rates:
+            self._rates = RateLimiter[PeerID](options.rates, exempt=self._own_host)
+        if options.refusal_rate != self._options.refusal_rate:
+            self._refusals = Buckets[PeerID](options.refusal_rate)
+        self.limiter.follow(options.limits)
+        self._options = options
+
+    def follow(self, options: GateOptions) -> None:
+        """Have other bounds from now on. Where the rates are others, everybody's buckets are full again."""
+        if options.rates != self._options.rates:
+            self._rates = RateLimiter[PeerID](options.rates, exempt=self._own_host)
+        if options.refusal_rate != self._options.refusal_rate:
+            self._refusals = Buckets[PeerID](options.refusal_rate)
+        self.limiter.follow(options.limits)
+        self._options = options
 
     def offer(self, peer: PeerID, data: bytes, door: Door) -> bool:
         """Queue a message for ``door``. Whether there was room."""
@@ -100,7 +120,7 @@ class Gate:
 
     def may_refuse(self, peer: PeerID) -> bool:
         """Count an answer to a peer that was refused."""
-        return self._refusals is not None and self._refusals.take(peer, trio.current_time())
+        return self._options.are_refusals_told and self._refusals.take(peer, trio.current_time())
 
     async def run(self) -> None:
         """Let messages in, in turns, until cancelled."""

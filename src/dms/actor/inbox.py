@@ -27,6 +27,7 @@ from dms.capability.errors import NotAuthorized
 from dms.capability.token import Token
 from dms.network.protocol import Verdict
 from dms.observe import LimitedLogger, get_logger
+from dms.observe.tracing import Kind, parse_traceparent, span
 from dms.types.errors import DMSError
 from dms.types.ids import PeerID
 
@@ -242,7 +243,10 @@ class Inbox:
 
     async def _handle_message(self, behaviour: Behaviour, message: Envelope) -> None:
         try:
-            answer = await behaviour.handler(Message(message, message.payload(behaviour.payload)))
+            if message.trace:
+                answer = await self._traced(behaviour, message)
+            else:
+                answer = await behaviour.handler(Message(message, message.payload(behaviour.payload)))
         except DMSError as exc:
             log.info("behaviour_failed", behaviour=message.be, sender=str(message.from_.did), error=exc.message)
             answer = behaviour.error_reply(exc.message) if behaviour.error_reply else None
@@ -251,6 +255,15 @@ class Inbox:
             answer = behaviour.error_reply("internal error") if behaviour.error_reply else None
         if answer is not None and message.opt.cont:
             await self._answer(message, answer)
+
+    async def _traced(self, behaviour: Behaviour, message: Envelope) -> object:
+        """What is done for a message that belongs to a trace is a span of it. The bytes of ``trace`` are nobody's word."""
+        context = parse_traceparent(message.trace)
+        sender = message.from_.addr.host
+        with span(
+            message.be, kind=Kind.SERVER, parent=context, peer=self._handle.addr.host, sender=sender
+        ):
+            return await behaviour.handler(Message(message, message.payload(behaviour.payload)))
 
     async def _answer(self, message: Envelope, answer: object) -> None:
         try:

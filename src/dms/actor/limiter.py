@@ -47,6 +47,14 @@ class Limiter:
         self._topics: dict[str, int] = {}
         self._hosts: dict[PeerID, int] = {}
 
+    def follow(self, limits: Limits) -> None:
+        """Have other limits from now on; what runs already goes on."""
+        self._limits = limits
+
+    def follow(self, limits: Limits) -> None:
+        """Have other limits from now on; what runs already goes on."""
+        self._limits = limits
+
     def allow(self, host: PeerID, behaviour: str, topic: str = "") -> bool:
         """Whether there is room for one more."""
         limits = self._limits

@@ -8,12 +8,14 @@
         ├── ConfigUnwritable        a change cannot be kept
         ├── UnknownKey              a key that no setting has
         ├── InvalidSetting          a key with a value of the wrong kind
+        ├── NotLive                 a key that does not change while the node runs  (Conflict)
+        ├── FixedSetting            a key that environment or flags decide       (Conflict)
         └── SettingNotFound         asked for a key that does not exist          (NotFound)
 """
 
 from __future__ import annotations
 
-from dms.types.errors import BadInput, NotFound
+from dms.types.errors import BadInput, Conflict, NotFound
 
 
 class ConfigError(BadInput):
@@ -53,3 +55,17 @@ class SettingNotFound(NotFound, ConfigError):
 
     code = "config_key_not_found"
     default_hint = "`nunet config get` shows all keys"
+
+
+class NotLive(Conflict, ConfigError):
+    """This setting does not change while the node runs."""
+
+    code = "config_not_live"
+    default_hint = "change it in the file, nunet config set KEY VALUE, and start the node again"
+
+
+class FixedSetting(Conflict, ConfigError):
+    """This setting is decided by the environment or a flag."""
+
+    code = "config_fixed"
+    default_hint = "start the node without the variable or the flag"

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -99,6 +99,20 @@ def with_live(settings: Settings, live: Mapping[str, Any]) -> Settings:
         key = known(name).name
         if key not in found or not found[key].origin.is_fixed:
             found[key] = Found(value, Origin(Source.LIVE))
+    merged = validated(found, home_of(sources.env))
+    merged._source, merged._flat_keys = settings._source, settings._flat_keys  # noqa: SLF001
+    merged._sources = replace(sources, found=found)  # noqa: SLF001
+    return merged
+
+
+def with_keys_of(settings: Settings, fresh: Settings, names: Collection[str]) -> Settings:
+    """The settings, but for the keys ``names``, which are as in ``fresh``.
+
+    :raises ConfigError: they do not fit together.
+    """
+    sources, others = _sources(settings), _sources(fresh)
+    found = {key: each for key, each in sources.found.items() if key not in names}
+    found |= {key: each for key, each in others.found.items() if key in names}
     merged = validated(found, home_of(sources.env))
     merged._source, merged._flat_keys = settings._source, settings._flat_keys  # noqa: SLF001
     merged._sources = replace(sources, found=found)  # noqa: SLF001

@@ -149,7 +149,11 @@ class Job(Section):
     """What jobs may do here."""
 
     allow_privileged_docker: Flag = setting(False, "bid for jobs that want privileged containers")
-    allow_exec: Flag = setting(True, "run commands inside jobs for those who deployed them", live=True)
+    allow_exec: Flag = setting(
+        True,
+        "run commands inside jobs for those who deployed them; a change holds for jobs that begin after it",
+        live=True,
+    )
     orphan_grace: Duration = setting(
         "3h",
         "how long work goes on while its orchestrator cannot be reached, before it is ended, such as 30m; a change holds"

@@ -41,8 +41,10 @@ def up(
     name: str = "devnet",
     say: Say = lambda _: None,
     choose_ports: Callable[[int], Sequence[int]] = free_ports,
+    modules: Sequence[str] = (processes.MODULE,),
 ) -> NetworkProfile:
-    """Start a network of ``count`` nodes in ``directory``; what fails or is interrupted leaves nothing behind.
+    """Start a network of ``count`` nodes in ``directory``; what fails or is interrupted leaves nothing behind. ``modules`` is
+    what they run, see :func:`dms.devnet.processes.start`.
 
     :raises BadInput: there cannot be such a network, or not there.
     :raises DevnetRunning: one runs there.
@@ -61,7 +63,7 @@ def up(
         with Interruption() as interruption:
             try:
                 nodes = plan_nodes(directory, count, providers, choose_ports(2 * count))
-                profile = _start(directory, nodes, name, started, say, interruption.check)
+                profile = _start(directory, nodes, name, started, say, interruption.check, modules)
                 interruption.check()
             except BaseException:
                 processes.stop_all([psutil.Process(process.pid) for process in started if process.poll() is None])
@@ -128,6 +130,7 @@ def _start(
     started: list[subprocess.Popen[bytes]],
     say: Say,
     check: Callable[[], None],
+    modules: Sequence[str],
 ) -> NetworkProfile:
     """Everything up to the last node that answers; what runs stands in ``started`` also when it fails."""
     providers = sum(node.is_provider for node in nodes)
@@ -141,7 +144,7 @@ def _start(
         if node.is_provider:
             trio.run(prepare.onboard, node, providers)
         check()
-        started.append(processes.start(node, passphrase))
+        started.append(processes.start(node, passphrase, modules))
     profile = NetworkProfile(
         name=name,
         dir=str(directory),

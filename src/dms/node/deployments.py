@@ -81,7 +81,7 @@ class DeploymentBehaviours:
         told = await describe_all(self._deployments, record, Detail(usage=message.payload.include_usage))
         state = record.state
         return p.StatusReply(
-            status=state.phase.value,
+            status=state.status,
             error=state.error,
             allocation_info=told.allocations,
             allocation_usage={k: usage_of(a.executor_stats) for k, a in told.allocations.items() if a.executor_stats},
@@ -118,7 +118,7 @@ class DeploymentBehaviours:
         told = [entry.payload["status"] for entry in page if "status" in entry.payload]
         return p.EventsReply(
             events=tuple(p.DeploymentEvent(seq=e.seq, at=e.at_ns, kind=e.kind, detail=e.payload) for e in page),
-            status=told[-1] if told else record.state.phase.value,
+            status=told[-1] if told else record.state.status,
             error="",
         )
 

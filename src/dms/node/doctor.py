@@ -54,7 +54,7 @@ class DoctorBehaviours:
         resources: ResourceManager,
         hosting: Hosting,
         *,
-        location: Location,
+        location: Callable[[], Location],
         missing: Mapping[str, str],
         clock: Callable[[], ClockState] = clock_state,
     ) -> None:
@@ -91,7 +91,7 @@ class DoctorBehaviours:
             missing=self._missing,
             peers=len(actor.network.peers()),
             admits=who_is_admitted(actor.security.capabilities),
-            location=self._location,
+            location=self._location(),
             clock=self._clock(),
             expired=actor.counters["dropped.message_expired"],
             counts=work.counts(now_ns, hours),

@@ -12,6 +12,7 @@ from dms.actor.actor import Actor
 from dms.actor.behaviour import Message
 from dms.ensemble.arrival import decode_ensemble
 from dms.ensemble.changes import Changes
+from dms.ensemble.config import EnsembleConfig
 from dms.ensemble.ids import new_ensemble_id
 from dms.node.finding import find_deployment
 from dms.orchestrator.bidding.heard import ANY_NODE, Heard, heard_in
@@ -105,6 +106,10 @@ class ExplainingBehaviours:
         actor.on(f"{NAMESPACE}/plan", self._plan, payload=PlanRequest, error_reply=lambda e: PlanReply(error=e))
         actor.on(f"{NAMESPACE}/why", self._why, payload=WhyRequest, error_reply=lambda e: WhyReply(error=e))
 
+    async def plan_for(self, config: EnsembleConfig, running: DeploymentRecord | None) -> PlanReply:
+        """What would become of an ensemble, which is valid; of the deployment that would become it, if there is one."""
+        return plan_reply(await self._planner.plan(config, running))
+
     async def _plan(self, message: Message[PlanRequest]) -> PlanReply:
         request = message.payload
         try:
@@ -116,10 +121,9 @@ class ExplainingBehaviours:
                     raise DeploymentNotRunning(f"deployment is not running: it is {running.state.phase.value}")
             else:
                 running = running_version(self._deployments.all(), config)
-            plan = await self._planner.plan(config, running)
+            return await self.plan_for(config, running)
         except DMSError as exc:
             return PlanReply(error=exc.message, hint=exc.hint)
-        return plan_reply(plan)
 
     async def _why(self, message: Message[WhyRequest]) -> WhyReply:
         record = find_deployment(self._deployments, message.payload.id)

@@ -114,6 +114,14 @@ class Hosting:
         self._records: dict[AllocationID, HostedRecord] = {}
         self._disowned = Counter[AllocationID]()
 
+    def follow(self, options: HostingOptions) -> None:
+        """Host by other options what begins from now on."""
+        self._options = options
+
+    def follow(self, options: HostingOptions) -> None:
+        """Host by other options what begins from now on."""
+        self._options = options
+
     def __iter__(self) -> Iterator[Allocation]:
         return iter(tuple(self._hosted.values()))
 

@@ -42,7 +42,7 @@ async def describe(deployments: Deployments, record: DeploymentRecord, wanted: D
     state = record.state
     return p.InfoReply(
         id=record.id,
-        status=state.phase.value,
+        status=state.status,
         error=state.error,
         manifest=manifest,
         allocations=told.allocations,

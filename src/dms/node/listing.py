@@ -105,7 +105,7 @@ def _listed(record: DeploymentRecord) -> p.ListedDeployment:
     state = record.state
     return p.ListedDeployment(
         orchestrator_id=record.id,
-        status=state.phase.value,
+        status=state.status,
         created_at=rfc3339(state.created_ns),
         updated_at=rfc3339(state.updated_ns),
         completed_at=rfc3339(state.completed_ns),

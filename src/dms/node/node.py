@@ -36,6 +36,7 @@ from dms.node.public import HELLO_TOPIC, PublicBehaviours
 from dms.node.reservations import Reservations
 from dms.node.revocation_spread import RevocationSpread, SpreadOptions
 from dms.node.schedules import ScheduleBehaviours
+from dms.node.updating import UpdatingBehaviours
 from dms.node.vm import VmBehaviours
 from dms.node.volumes import VolumeBehaviours
 from dms.node.watching import WatchBehaviours, keep_events, tell_deployment, tell_peers
@@ -48,10 +49,11 @@ from dms.orchestrator.logs.jobs import LogJobs
 from dms.orchestrator.messages import BID_REQUEST_TOPIC
 from dms.orchestrator.scheduling.schedules import Schedules
 from dms.orchestrator.supervision.supervisor import LIVENESS_TIMEOUT_S
-from dms.resources.measuring import measure
+from dms.orchestrator.updating.requests import Updates
 from dms.resources.benchmarks import Benchmarks
 from dms.resources.capability import HardwareCapability
 from dms.resources.manager import ResourceManager
+from dms.resources.measuring import measure
 from dms.resources.onboarding import Onboarding
 from dms.resources.ports import PortAllocator
 from dms.store import Store
@@ -155,13 +157,7 @@ class Node:
             reservations,
             self.hosting,
             executors,
-            ProviderOptions(
-                options.location,
-                allow_privileged=options.allow_privileged,
-                declared=options.declared,
-                tells_reasons=options.tells_reasons,
-                work_log=options.work_log,
-            ),
+            _provider_options(options),
         )
         shelf = LogShelf(options.work_dir / "deployments")
         self.deployments = Deployments(
@@ -184,6 +180,22 @@ class Node:
         seed = hmac.digest(self.root.security.key.ed25519_seed(), CHILD_KEY_LABEL + inbox.encode(), hashlib.sha256)
         return PrivateKey(KeyType.ED25519, seed)
 
+    def follow(self, options: NodeOptions) -> None:
+        """Take up what may change while the node runs: where it is, what it offers and tells, what jobs may do, and how long
+        deployments are remembered.
+        """
+        self._options = options
+        self.provider.follow(_provider_options(options))
+        self.hosting.follow(options.hosting)
+
+    def follow(self, options: NodeOptions) -> None:
+        """Take up what may change while the node runs: where it is, what it offers and tells, what jobs may do, and how long
+        deployments are remembered.
+        """
+        self._options = options
+        self.provider.follow(_provider_options(options))
+        self.hosting.follow(options.hosting)
+
     async def run(self, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Answer until cancelled; started once everything of an earlier life is found again."""
         async with trio.open_nursery() as nursery:
@@ -199,8 +211,7 @@ class Node:
             self._register()  # now: what is asked while half is not found yet would be answered wrongly
             for topic in (HELLO_TOPIC, BID_REQUEST_TOPIC, REVOCATION_TOPIC):
                 await self.root.subscribe(topic)
-            if self._options.keep_deployments_s > 0:
-                self.tasks.add("forget old deployments", self._forget_old, Interval(FORGET_INTERVAL_S))
+            self.tasks.add("forget old deployments", self._forget_old, Interval(FORGET_INTERVAL_S))
             self.tasks.add("sweep", self.provider.tidy, Interval(SWEEP_INTERVAL_S))
             self.revocations.attend(self.tasks)
             stop_listening = self.root.network.listen(self._on_peer)
@@ -215,6 +226,10 @@ class Node:
                     await self.provider.bidder.work.save()
 
     async def _forget_old(self) -> None:
+        if self._options.keep_deployments_s <= 0:
+            return
+        if self._options.keep_deployments_s <= 0:
+            return
         before_ns = self.root.security.now_ns() - int(self._options.keep_deployments_s * 10**9)
         forgotten = await self.deployments.prune(before_ns)
         if forgotten:
@@ -241,12 +256,15 @@ class Node:
         DeploymentBehaviours(self.deployments, clock_ns=self.root.security.now_ns).register(self.root)
         ExecBehaviours(self.deployments).register(self.root)
         LogJobBehaviours(self.deployments, self.log_jobs).register(self.root)
-        ExplainingBehaviours(self.deployments, self.root, random_uuid=self._options.random_uuid).register(self.root)
+        plans = ExplainingBehaviours(self.deployments, self.root, random_uuid=self._options.random_uuid)
+        plans.register(self.root)
+        updates = Updates(self.deployments, self.deployments.journal, clock_ns=self.root.security.now_ns)
+        UpdatingBehaviours(self.deployments, updates, plans).register(self.root)
         DoctorBehaviours(
             self.provider,
             self.resources,
             self.hosting,
-            location=self._options.location,
+            location=lambda: self._options.location,
             missing=self._options.missing_executors,
         ).register(self.root)
         ScheduleBehaviours(self.schedules).register(self.root)
@@ -274,3 +292,23 @@ class Node:
                 continue
             self._greeted.add(peer)
             return
+
+
+def _provider_options(options: NodeOptions) -> ProviderOptions:
+    return ProviderOptions(
+        options.location,
+        allow_privileged=options.allow_privileged,
+        declared=options.declared,
+        tells_reasons=options.tells_reasons,
+        work_log=options.work_log,
+    )
+
+
+def _provider_options(options: NodeOptions) -> ProviderOptions:
+    return ProviderOptions(
+        options.location,
+        allow_privileged=options.allow_privileged,
+        declared=options.declared,
+        tells_reasons=options.tells_reasons,
+        work_log=options.work_log,
+    )

@@ -82,10 +82,20 @@ class Provider:
         self._locks: dict[EnsembleID, trio.Lock] = {}
         self._served: set[EnsembleID] = set()
         """Those whose logs and shutdown this node answers for."""
-        teller = Teller(root.security, is_willing=options.tells_reasons)
-        self.bidder = Bidder(root, self, work=WorkLog(options.work_log), teller=teller)
+        self._teller = Teller(root.security, is_willing=options.tells_reasons)
+        self.bidder = Bidder(root, self, work=WorkLog(options.work_log), teller=self._teller)
         self._order = RequestOrder()
         self.edges = EdgeMeter(root, self.bidder)
+
+    def follow(self, options: ProviderOptions) -> None:
+        """Bid by other options from now on; the diary stays where it is."""
+        self._options = options
+        self._teller.is_willing = options.tells_reasons
+
+    def follow(self, options: ProviderOptions) -> None:
+        """Bid by other options from now on; the diary stays where it is."""
+        self._options = options
+        self._teller.is_willing = options.tells_reasons
 
     def register(self) -> None:
         """Answer on the root actor."""

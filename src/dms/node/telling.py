@@ -32,7 +32,8 @@ class Teller:
 
     def __init__(self, security: SecurityContext, *, is_willing: bool = True, rate: Rate = REASONS_RATE) -> None:
         self._security = security
-        self._is_willing = is_willing
+        self.is_willing = is_willing
+        """Whether anybody is told anything."""
         self._buckets: Buckets[PeerID] = Buckets(rate)
 
     def answer(
@@ -41,7 +42,7 @@ class Teller:
         """What the sender is told; ``None``: nothing. ``refused``: reasons, and the nodes that each kept away."""
         told = {reason: nodes for reason, nodes in refused.items() if reason.rule not in UNTOLD}
         request = message.payload
-        if not told or not request.wants_reasons or not self._is_willing:
+        if not told or not request.wants_reasons or not self.is_willing:
             return None
         if not self._buckets.take(message.peer, now_s) or not may_deploy(self._security, message.envelope):
             return None

@@ -10,16 +10,14 @@ from __future__ import annotations
 import math
 import secrets
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
 import trio
 
 from dms.actor.actor import Actor
-from dms.actor.behaviour import Message
 from dms.actor.grants import Grant
-from dms.allocation.machine import AllocationState
 from dms.ensemble.config import EnsembleConfig
 from dms.identity.ids import DID, did_of
 from dms.observe import get_logger
@@ -28,16 +26,16 @@ from dms.orchestrator.bidding.asking import Context
 from dms.orchestrator.bidding.bids import BidBook, collect_bids
 from dms.orchestrator.bidding.edges import measure_edges
 from dms.orchestrator.bidding.heard import heard_from
-from dms.orchestrator.errors import DeploymentNotRunning, NotAllocated, NothingToRead
+from dms.orchestrator.errors import DeploymentNotRunning, NotAllocated, NothingToRead, NoUpdate, UpdateRefused
 from dms.orchestrator.explaining.why import PLACING, Evidence, explain_state
 from dms.orchestrator.journal import DeploymentRecord, Journal, changes
 from dms.orchestrator.lifecycle.events import (
     Allocate,
     AllocatesDone,
-    AllocationEnded,
     AwaitTurn,
     Begun,
     BidsCollected,
+    CarryUpdate,
     CollectBids,
     Commit,
     CommitsDone,
@@ -51,6 +49,7 @@ from dms.orchestrator.lifecycle.events import (
     Instruction,
     MeasureEdges,
     Place,
+    PlaceStandbys,
     Restart,
     RestartRequested,
     Revert,
@@ -59,24 +58,30 @@ from dms.orchestrator.lifecycle.events import (
     ShutdownAll,
     ShutdownDone,
     ShutdownRequested,
+    StandbysWanted,
     StartAll,
     StartsDone,
     Supervise,
+    UpdateCancelled,
+    UpdateRequested,
 )
 from dms.orchestrator.lifecycle.machine import resume, step
 from dms.orchestrator.lifecycle.recovery import can_restart
-from dms.orchestrator.lifecycle.state import AllocationRecord, DeploymentState, Phase, Stage
+from dms.orchestrator.lifecycle.state import DeploymentState, Phase
 from dms.orchestrator.logs.finding import LogShelf
+from dms.orchestrator.reports import Reports
 from dms.orchestrator.scheduling.queueing import Turnstile
 from dms.orchestrator.starting import Live, start_all
 from dms.orchestrator.supervision.peer_watch import PeerWatch
 from dms.orchestrator.supervision.supervisor import LIVENESS_TIMEOUT_S, Supervision
+from dms.orchestrator.updating.carrying import Carrier
+from dms.orchestrator.updating.ensembles import Ensembles, is_same_mix
+from dms.orchestrator.updating.state import Version
+from dms.orchestrator.updating.versions import check_updatable
 from dms.types import gojson
 from dms.types.errors import DMSError
 from dms.types.ids import Capability, EnsembleID
 
-MAX_CHANGES_TOLD = 10_000
-"""Changes reported by providers that go into the events: they must not fill our disk."""
 NS_PER_S = 10**9
 
 R = TypeVar("R")
@@ -109,8 +114,11 @@ class Deployment:
         on_change: Callable[[DeploymentState], None] = lambda _state: None,
     ) -> None:
         self.id: EnsembleID = record.id
-        self.config: EnsembleConfig = record.config
         self.state: DeploymentState = record.state
+        self._ensembles = record.ensembles
+        self._offered: dict[str, EnsembleConfig] = {}
+        self.config: EnsembleConfig = record.config
+        """What is in force; of two versions, while it becomes another one."""
         self.actor = actor
         self.changed = trio.Event()
         """Set and replaced with every step; wait on it to follow the deployment."""
@@ -134,11 +142,20 @@ class Deployment:
             self._grant_providers,
             watch=watch,
         )
+        self._reports = Reports(self.id, actor, lambda: self.state, self._post, self._note, self._supervision.heard)
+        self._carrier = Carrier(
+            lambda: self._context,
+            lambda: self._ensembles.both,
+            self._live,
+            self._post,
+            self._grant_providers,
+            bidding=self._supervision.bidding,
+            turn=self._await_turn,
+            heard=self._supervision.heard,
+        )
         self._has_ended = False
-        self._changes_told = 0
         self._work: trio.CancelScope | None = None
         self._mending: set[trio.CancelScope] = set()
-        self._signs: dict[str, messages.Liveness] = {}
         self._fetching: dict[str, trio.Lock] = {}
         self._granted: dict[DID, Grant] = {}
         self.was_driven = False
@@ -195,7 +212,7 @@ class Deployment:
 
     def last_sign(self, key: str) -> messages.Liveness | None:
         """The last sign of life of an allocation that was heard in this life of the process."""
-        return self._signs.get(key)
+        return self._reports.signs.get(key)
 
     async def request_restart(self, keys: Iterable[str]) -> tuple[str, ...]:
         """End allocations and run them again where they are; without ``keys`` all that run. Which, once that is on disk.
@@ -227,6 +244,45 @@ class Deployment:
         if self.state.phase is Phase.FAILED:
             raise DeploymentNotRunning(f"deployment is not running: it has just failed: {self.state.error}")
 
+    async def request_update(self, event: UpdateRequested, written: EnsembleConfig) -> Version:
+        """Become the version of which ``written`` is the ensemble; returns once that is on disk.
+
+        The same request again is no second one.
+
+        :raises UpdateRefused: it does not run, or becomes another version already.
+        """
+        known = next((v for v in self.state.versions if event.request and v.request == event.request), None)
+        if known is None:
+            check_updatable(self.state)
+            self._offered[event.request] = written
+            await self._post(event).wait()
+            known = next((v for v in self.state.versions if v.request == event.request), None)
+        if known is None:
+            check_updatable(self.state)
+            raise UpdateRefused("the deployment is no longer what it was when the update was asked for")
+        return known
+
+    async def request_cancel(self, by: str) -> int:
+        """Undo the update that is under way; returns its version once that is on disk.
+
+        :raises NoUpdate: there is none.
+        """
+        update = self.state.update
+        if not self.state.is_updating or update is None:
+            raise NoUpdate
+        await self._post(UpdateCancelled(at_ns=self._now(), by=by)).wait()
+        return update.version
+
+    @property
+    def base(self) -> EnsembleConfig:
+        """The version in force, as if there were no update."""
+        return self._ensembles.base
+
+    @property
+    def record(self) -> DeploymentRecord:
+        """All of it that is stored."""
+        return DeploymentRecord(self.id, self.config, self.state, self._ensembles)
+
     @property
     def evidence(self) -> Evidence:
         """What tells why the nodes are where they are, as far as it is in memory."""
@@ -236,7 +292,7 @@ class Deployment:
 
     async def run(self, *, is_restored: bool = False) -> None:
         """Drive it to its end."""
-        self._register()
+        self._reports.register()
         self._grant_providers()
         async with trio.open_nursery() as nursery:
             if is_restored:
@@ -262,10 +318,10 @@ class Deployment:
         """
         error = f"given up by this node: {_innermost(failure)!r}"
         event, before = GivenUp(at_ns=self._now(), error=error), self.state
-        after, _ = step(before, self.config, event)
+        after, _ = step(before, self.config, event, self._ensembles.both)
         if after is not before:
             try:
-                await self._journal.write_event(self.id, event, before, after)
+                await self._journal.write_event(self.id, event, before, after, self._ensembles)
             except Exception:  # it may be the very reason
                 log.exception("end_not_recorded", ensemble=self.id)
             self.state = after
@@ -278,12 +334,15 @@ class Deployment:
         """One event; whether it was the last."""
         posted = await self._inbox.receive()
         event, before = posted.event, self.state
-        after, instructions = step(before, self.config, event)
+        ensembles = self._ensembles
+        if isinstance(event, UpdateRequested):
+            ensembles = ensembles.offering(self._offered.pop(event.request))
+        after, instructions = step(before, self.config, event, ensembles.both)
         if after is before and not instructions:
             posted.taken.set()
             return False
-        await self._journal.write_event(self.id, event, before, after)
-        self.state = after
+        await self._journal.write_event(self.id, event, before, after, ensembles)
+        self._take_up(before, after, ensembles)
         posted.taken.set()
         self._announce()
         self._supervision.changed()
@@ -320,12 +379,20 @@ class Deployment:
                     nursery.start_soon(self._beside, self._supervision.restart, keys)
                 case Place(node):
                     nursery.start_soon(self._beside, self._supervision.place, node)
+                case CarryUpdate():
+                    nursery.start_soon(self._beside, self._carry_update, None)
+                case PlaceStandbys():
+                    if any(node.redundancy for node in self.config.v1.nodes.values()):
+                        self._post(StandbysWanted(at_ns=self._now()))
                 case EndLeft():
                     nursery.start_soon(self._supervision.end_left)
                 case _:
                     main.append(instruction)
         if main:
             nursery.start_soon(self._perform_all, main)
+
+    async def _carry_update(self, _about: None) -> None:
+        await self._carrier.carry()
 
     async def _beside(self, perform: Callable[[T], Awaitable[None]], about: T) -> None:
         """What mends a running deployment is interrupted when that runs no more."""
@@ -344,8 +411,7 @@ class Deployment:
     async def _perform(self, instruction: Instruction) -> None:
         match instruction:
             case AwaitTurn():
-                if self._queue is not None:
-                    await self._queue.turn(self.id, self.state.owner, self.state.queued_ns or self.state.created_ns)
+                await self._await_turn()
             case CollectBids(number):
                 await self._note("bids_requested", {"round": number})
                 async with self._supervision.bidding:
@@ -377,6 +443,13 @@ class Deployment:
             case _:
                 raise AssertionError(instruction)
 
+    async def _await_turn(self) -> None:
+        """Wait until this deployment may ask for capacity that others wait for, too."""
+        state = self.state
+        since_ns = state.update.begun_ns if state.update is not None else state.queued_ns or state.created_ns
+        if self._queue is not None:
+            await self._queue.turn(self.id, state.owner, since_ns)
+
     async def _finish(self, instructions: tuple[Instruction, ...]) -> None:
         """What is left to do after the end: logs first, as a revert takes them away."""
         async with trio.open_nursery() as nursery:
@@ -394,79 +467,10 @@ class Deployment:
                 case _:
                     continue
         event, before = Settled(at_ns=self._now()), self.state
-        after, _ = step(before, self.config, event)
-        await self._journal.write_event(self.id, event, before, after)
+        after, _ = step(before, self.config, event, self._ensembles.both)
+        await self._journal.write_event(self.id, event, before, after, self._ensembles)
         self.state = after
         self._announce()
-
-    # what providers push -------------------------------------------------------------------------------------------
-
-    def _register(self) -> None:
-        self.actor.on(messages.task_termination(self.id), self._on_termination, payload=messages.TaskTermination)
-        self.actor.on(messages.allocation_liveness(self.id), self._on_liveness, payload=messages.Liveness)
-        self.actor.on(messages.allocation_status(self.id), self._on_status, payload=messages.StatusChange)
-
-    async def _on_termination(self, message: Message[messages.TaskTermination]) -> messages.Reply:
-        record = self._record_of(message)
-        if record is None:
-            return messages.Reply(ok=False, error="not an allocation of this deployment")
-        ended = message.payload
-        posted = self._post(
-            AllocationEnded(
-                at_ns=self._now(),
-                key=record.key,
-                status=_known_status(ended.status),
-                error=ended.error.err,
-                reason=ended.error.reason,
-                exit_code=ended.error.exit_code,
-                execution=ended.execution,
-            )
-        )
-        await posted.wait()  # acknowledged means on disk: the provider will not say it again
-        return messages.Reply(ok=True)
-
-    async def _on_liveness(self, message: Message[messages.Liveness]) -> messages.Reply:
-        record = self._record_of(message)
-        if record is None and self._is_being_placed(message.payload.allocation_id):
-            return messages.Reply(ok=True)
-        if record is None or record.is_over:
-            return messages.Reply(ok=False, error="not a running allocation of this deployment")
-        self._supervision.heard(record.key)
-        self._signs[record.key] = message.payload
-        return messages.Reply(ok=True)
-
-    async def _on_status(self, message: Message[messages.StatusChange]) -> messages.Reply:
-        record = self._record_of(message)
-        if record is None:
-            return messages.Reply(ok=False, error="not an allocation of this deployment")
-        self._supervision.heard(record.key)
-        change = message.payload
-        self._changes_told += 1
-        if self._changes_told > MAX_CHANGES_TOLD:
-            return messages.Reply(ok=True)
-        await self._note(
-            "allocation_status",
-            {"allocation": record.key, "from": change.old_status, "to": change.new_status, "reason": change.reason},
-        )
-        return messages.Reply(ok=True)
-
-    def _is_being_placed(self, allocation_id: str) -> bool:
-        """Whether its handle is still on its way to us."""
-        for record in self.state.allocations.values():
-            placement = self.state.placements.get(record.node_id)
-            if record.id == allocation_id and placement is not None and placement.stage is Stage.ALLOCATING:
-                return True
-        return False
-
-    def _record_of(
-        self, message: Message[messages.TaskTermination] | Message[messages.Liveness] | Message[messages.StatusChange]
-    ) -> AllocationRecord | None:
-        """The allocation that a push is about; only the allocation's own actor may speak for it."""
-        for record in self.state.allocations.values():
-            handle = record.handle
-            if record.id == message.payload.allocation_id and handle is not None and handle.id == message.sender.id:
-                return record  # one that was promoted shares its id with the standby after it
-        return None
 
     async def _fetch_quietly(self, key: str) -> None:
         try:
@@ -475,6 +479,19 @@ class Deployment:
             await self._note("logs_not_fetched", {"allocation": key, "reason": str(exc)})
 
     # bookkeeping ---------------------------------------------------------------------------------------------------
+
+    def _take_up(self, before: DeploymentState, after: DeploymentState, ensembles: Ensembles) -> None:
+        """What is on disk is so now."""
+        self.state, self._ensembles = after, ensembles.after(before, after)
+        if is_same_mix(before, after):
+            return
+        self.config = self._ensembles.in_force(after)
+        self._context = replace(self._context, config=self.config)
+        self._supervision.use(self._context)
+        for key, record in after.allocations.items():
+            known = before.allocations.get(key)
+            if record.handle is not None and (known is None or known.handle != record.handle):
+                self._supervision.heard(key)  # under another name
 
     def _grant_providers(self) -> None:
         """Let the chosen providers, and no others, push to us until the end (``spec/orchestration.md`` 2.8)."""
@@ -514,12 +531,3 @@ def _innermost(failure: BaseException) -> BaseException:
     while isinstance(failure, BaseExceptionGroup):
         failure = failure.exceptions[0]
     return failure
-
-
-def _known_status(status: str) -> str:
-    """Whatever a provider calls it, an end is one of ours."""
-    try:
-        known = AllocationState(status)
-    except ValueError:
-        return AllocationState.FAILED.value
-    return known.value if known.is_final else AllocationState.FAILED.value

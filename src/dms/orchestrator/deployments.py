@@ -70,7 +70,7 @@ class Deployments:
         random_uuid: Callable[[], uuid.UUID] = uuid.uuid4,
     ) -> None:
         self._root = root
-        self._journal = journal
+        self.journal = self._journal = journal
         self._logs = logs
         self._child_key = child_key
         self._liveness_timeout_s = liveness_timeout_s
@@ -116,7 +116,7 @@ class Deployments:
         check_deployable(config)
         check_durations(queue_for_s, run_for_s)
         peers = check_peers(only_peers)
-        config = expanded(config)
+        written, config = config, expanded(config)
         if expiry_ns - now_ns < MIN_DEPLOYMENT_S * NS_PER_S:
             raise DeploymentTooShort
         queue_for_ns = int(queue_for_s * NS_PER_S)
@@ -133,7 +133,7 @@ class Deployments:
         record = DeploymentRecord(
             ensemble, config, msgspec.structs.replace(state, owner=owner, terms=terms, only_peers=peers)
         )
-        await self._journal.submit(record)
+        await self._journal.submit(record, written)
         self._records[ensemble] = record
         await self._launch(record, is_restored=False)
         return ensemble
@@ -145,7 +145,7 @@ class Deployments:
         """
         live = self._live.get(ensemble)
         if live is not None:
-            return DeploymentRecord(live.id, live.config, live.state)
+            return live.record
         record = self._records.get(ensemble)
         if record is None:
             raise DeploymentNotFound(f"deployment not found: {ensemble}")
@@ -233,7 +233,7 @@ class Deployments:
                 f"the deployment is {phase.value}", hint=f"end it first: nunet shutdown {ensemble}"
             )
         self.on_delete(ensemble)
-        await self._journal.delete(ensemble)
+        await self._journal.delete(ensemble, record.state.versions)
         self._records.pop(ensemble, None)
         await self._logs.remove(ensemble)
 
@@ -283,7 +283,8 @@ class Deployments:
 
     def _on_change(self, ensemble: EnsembleID, state: DeploymentState) -> None:
         """One that has found its place gives its turn to the next; one that runs may have an end."""
-        if state.phase not in (Phase.PREPARING, Phase.GENERATING, Phase.COMMITTING):
+        is_asking = state.update is not None and state.update.is_asking
+        if state.phase not in (Phase.PREPARING, Phase.GENERATING, Phase.COMMITTING) and not is_asking:
             self._queue.leave(ensemble)
         if state.phase is Phase.RUNNING and state.ends_ns and ensemble not in self._ends:
             end = partial(self._end, ensemble, state.terms.run_for_ns)
@@ -304,7 +305,7 @@ class Deployments:
             return
         deployment.changed.set()  # whoever came to wait after the last step waits for nothing
         if deployment.id in self._records:  # not deleted meanwhile
-            self._records[deployment.id] = DeploymentRecord(deployment.id, deployment.config, deployment.state)
+            self._records[deployment.id] = deployment.record
 
 
 def check_durations(queue_for_s: float, run_for_s: float) -> None:

@@ -12,6 +12,9 @@
         ├── ScheduleNotFound        no schedule with this id                 (NotFound)
         ├── TooManySchedules        there are enough of them                 (Conflict)
         ├── NoLongerAuthorized      what its owner may not do any more       (Denied)
+        ├── UpdateRefused           an update that cannot be made            (Conflict)
+        ├── NoUpdate                there is no update to be undone          (Conflict)
+        ├── VersionNotFound         no such version of a deployment          (NotFound)
         ├── DeploymentNotRunning    it is not in a state for this            (Conflict)
         ├── NothingToRead           an allocation that has no logs           (NotFound)
         ├── NotTheOwner             only who submitted it may do this        (Denied)
@@ -104,3 +107,23 @@ class NotAllocated(Conflict, OrchestratorError):
     """The allocation is on no machine."""
 
     code = "not_allocated"
+
+
+class UpdateRefused(Conflict, OrchestratorError):
+    """The deployment cannot be updated so."""
+
+    code = "update_refused"
+
+
+class NoUpdate(Conflict, OrchestratorError):
+    """The deployment is not being updated."""
+
+    code = "no_update"
+    default_hint = "nunet versions ID shows what became of its updates"
+
+
+class VersionNotFound(NotFound, OrchestratorError):
+    """The deployment has no such version."""
+
+    code = "version_not_found"
+    default_hint = "nunet versions ID lists those that are kept"

@@ -38,6 +38,8 @@ class LocalNet:
     """A network that was started by ``nunet devnet up``."""
 
     directory: Path
+    modules: Sequence[str] = (processes.MODULE,)
+    """What its nodes run; see :func:`dms.devnet.processes.start`."""
     _started: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     @property
@@ -99,7 +101,7 @@ class LocalNet:
         """Start a node again, with its configuration."""
         node = self.node(name)
         plan = NodePlan(node.name, Path(node.config).parent, 0, node.rest_port, node.is_provider)
-        self._started.append(processes.start(plan, self.profile.passphrase()))
+        self._started.append(processes.start(plan, self.profile.passphrase(), self.modules))
 
     def mend(self) -> None:
         """Start whatever does not run, and wait until all are connected."""

@@ -47,6 +47,7 @@ from dms.node.node import Node, NodeOptions
 from dms.node.revocation_spread import SpreadOptions
 from dms.orchestrator.lifecycle.state import DeploymentState, Phase
 from dms.orchestrator.messages import Reply
+from dms.resources.capability import HardwareCapability
 from dms.store import Store
 from dms.testing.actors import EPOCH_NS, Organisation, key_of, security_of, wall_clock_ns
 from dms.testing.clock import ThreadsFirst
@@ -149,6 +150,7 @@ class Cluster:
         spread: SpreadOptions | None = None,
         allow_privileged: bool = False,
         keep_deployments_s: float = 0.0,
+        declared: HardwareCapability | None = None,
         disk: LossyDisk | None = None,
         ahead_s: float = 0.0,
         born: Callable[[Node], None] | None = None,
@@ -174,6 +176,7 @@ class Cluster:
                 spread=spread or SpreadOptions(),
                 allow_privileged=allow_privileged,
                 keep_deployments_s=keep_deployments_s,
+                declared=declared or HardwareCapability(),
             ),
             capability_file=context_path(self.work_dir / name, "dms") if capability_file else None,
             store_file=self.work_dir / f"{name}.sqlite" if store_file else None,

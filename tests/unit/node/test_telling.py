@@ -27,7 +27,7 @@ async def bob_hears(cluster: Cluster, *, offers_cores: float, tells: bool = True
     """What alice hears from bob, who has too little, about a node of four cores; the events of that kind."""
     alice = await cluster.start("alice")
     bob = await cluster.start("bob", offers=FOUR_CORES)
-    bob.node.provider.bidder._teller._is_willing = tells
+    bob.node.provider.bidder._teller.is_willing = tells
     job = await alice.user.deploy(ensemble({"n1": {"a": "task"}, "n2": {"b": "task"}}, cores=offers_cores))
     state = await alice.wait_until_settled(job)
     assert state.phase.value == "Failed"

@@ -13,6 +13,7 @@ import msgspec
 from dms.actor.handle import Handle
 from dms.orchestrator.bidding.bid import Bid
 from dms.orchestrator.bidding.measured import MeasuredPair
+from dms.orchestrator.updating.state import Moves, UpdateTerms
 from dms.types.gojson import Wire
 from dms.types.ids import AllocationID, PeerID
 
@@ -98,6 +99,8 @@ class AllocationEnded(Wire, tag="allocation_ended", tag_field="event"):
     reason: str = ""
     exit_code: int | None = None
     execution: int = 0
+    id: AllocationID = AllocationID("")
+    """Which one it is about, since another may have its name by now; empty: whichever has."""
 
 
 class HealthChanged(Wire, tag="health_changed", tag_field="event"):
@@ -107,6 +110,8 @@ class HealthChanged(Wire, tag="health_changed", tag_field="event"):
     key: str
     problem: str = ""
     is_failure: bool = False
+    id: AllocationID = AllocationID("")
+    """As above."""
 
 
 class Restarted(Wire):
@@ -185,6 +190,79 @@ class RestartRequested(Wire, tag="restart_requested", tag_field="event"):
     keys: tuple[str, ...]
 
 
+class UpdateRequested(Wire, tag="update_requested", tag_field="event"):
+    """A user wants another version; its ensemble is written to disk along with this. ``copy_of``: it is an earlier one."""
+
+    at_ns: int
+    deadline_ns: int
+    moves: Moves
+    terms: UpdateTerms
+    by: str = ""
+    request: str = ""
+    what: str = ""
+    copy_of: int = 0
+
+
+class UpdateCancelled(Wire, tag="update_cancelled", tag_field="event"):
+    """A user does not want the update any more."""
+
+    at_ns: int
+    by: str = ""
+
+
+class UpdateBids(Wire, tag="update_bids", tag_field="event"):
+    """Bids for the nodes that are being added or replaced."""
+
+    at_ns: int
+    round: int
+    bids: tuple[Bid, ...]
+
+
+class UpdateMeasured(Wire, tag="update_measured", tag_field="event"):
+    """Connections of their peers, to each other and to those that stay."""
+
+    at_ns: int
+    round: int
+    pairs: tuple[MeasuredPair, ...]
+
+
+class UpdateCommitted(Wire, tag="update_committed", tag_field="event"):
+    """Whether their peers reserved for them; by ``<node>.<allocation>``."""
+
+    at_ns: int
+    round: int
+    results: dict[str, Committed]
+
+
+class UpdateAllocated(Wire, tag="update_allocated", tag_field="event"):
+    """The second phase; by node."""
+
+    at_ns: int
+    round: int
+    results: dict[str, Allocated]
+
+
+class UpdateStarted(Wire, tag="update_started", tag_field="event"):
+    """And their start."""
+
+    at_ns: int
+    round: int
+    results: dict[str, Started]
+
+
+class UpdateDue(Wire, tag="update_due", tag_field="event"):
+    """It is time to look at the update again: something was to be well, or to have ended, by now."""
+
+    at_ns: int
+    round: int
+
+
+class StandbysWanted(Wire, tag="standbys_wanted", tag_field="event"):
+    """The ensemble may want standbys that there are not."""
+
+    at_ns: int
+
+
 class ShutdownRequested(Wire, tag="shutdown_requested", tag_field="event"):
     """The user wants it to end; or its time is over, which ``reason`` tells then."""
 
@@ -220,6 +298,18 @@ class Settled(Wire, tag="settled", tag_field="event"):
     at_ns: int
 
 
+UpdateEvent = (
+    UpdateRequested
+    | UpdateCancelled
+    | UpdateBids
+    | UpdateMeasured
+    | UpdateCommitted
+    | UpdateAllocated
+    | UpdateStarted
+    | UpdateDue
+    | StandbysWanted
+)
+
 Event = (
     Begun
     | BidsCollected
@@ -237,6 +327,7 @@ Event = (
     | NodeStarted
     | LeftEnded
     | RestartRequested
+    | UpdateEvent
     | ShutdownRequested
     | ShutdownDone
     | Reverted
@@ -324,6 +415,16 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
+class CarryUpdate:
+    """Carry out the stage that the update is in, and answer with its event."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlaceStandbys:
+    """Look whether standbys are missing, and answer with :class:`StandbysWanted`."""
+
+
+@dataclass(frozen=True, slots=True)
 class EndLeft:
     """Tell peers what they shall not have any more, and answer with :class:`LeftEnded` for each that answers."""
 
@@ -351,6 +452,8 @@ Instruction = (
     | EndLost
     | Restart
     | Place
+    | CarryUpdate
+    | PlaceStandbys
     | EndLeft
     | ShutdownAll
     | Finish

@@ -11,6 +11,8 @@ The shell writes each event and the state that follows from it to disk in one tr
 instructions, so that after a crash :func:`resume` tells what is still to be done. Every instruction may therefore be
 carried out twice; providers take it the same way. Peers that must give something back stay in the state
 (``owed``) until they said that they did.
+
+While it runs it may become another version of itself: :mod:`dms.orchestrator.updating.machine`.
 """
 
 from __future__ import annotations
@@ -59,6 +61,7 @@ from dms.orchestrator.lifecycle.events import (
     NodeCommitted,
     NodeStarted,
     PeerLost,
+    PlaceStandbys,
     RestartRequested,
     RestartsDone,
     Reverted,
@@ -66,6 +69,7 @@ from dms.orchestrator.lifecycle.events import (
     ShutdownAll,
     ShutdownDone,
     ShutdownRequested,
+    StandbysWanted,
     StartAll,
     StartsDone,
     Supervise,
@@ -89,6 +93,9 @@ from dms.orchestrator.lifecycle.state import LOST, AllocationRecord, DeploymentS
 from dms.orchestrator.lifecycle.strategies import is_restartable
 from dms.orchestrator.matching import Unmatched
 from dms.orchestrator.scheduling import queueing
+from dms.orchestrator.updating import machine as updating
+from dms.orchestrator.updating import rollout
+from dms.orchestrator.updating.turning import Both, abandon
 from dms.types.ids import EnsembleID
 
 MAX_PROVISION_ATTEMPTS = 3
@@ -118,12 +125,18 @@ def begin(ensemble: EnsembleID, config: EnsembleConfig, *, now_ns: int, deadline
     )
 
 
-def step(state: DeploymentState, config: EnsembleConfig, event: Event) -> Step:
-    """Apply one event. What comes late, twice or does not fit the phase changes nothing."""
+def step(state: DeploymentState, config: EnsembleConfig, event: Event, both: Both | None = None) -> Step:
+    """Apply one event. What comes late, twice or does not fit the phase changes nothing.
+
+    :param both: the two versions of the ensemble, while it becomes another one; ``config`` is what of them is in force.
+    """
     if state.is_settled:
         return state, ()
+    both = both or Both(config, config)
     before = in_order(state)
-    after, instructions = _step(before, config, event)
+    after, instructions = _step(before, config, event, both)
+    if before.is_updating and after.phase is not Phase.RUNNING and after.update is not None:
+        after = abandon(after, both, event.at_ns)
     if after is before:
         return state, instructions
     return queueing.stamped(with_changes(after, updated_ns=event.at_ns), event.at_ns), instructions
@@ -143,7 +156,8 @@ def resume(state: DeploymentState, now_ns: int) -> Step:
             return state, (*owed, StartAll())
         case Phase.RUNNING:
             after, instructions = resumed(state, now_ns)
-            return after, (*owed, *instructions, Supervise())
+            after, updates = rollout.resumed(after, now_ns)
+            return after, tuple(dict.fromkeys((*owed, *instructions, *updates, Supervise(), PlaceStandbys())))
         case Phase.SHUTTING_DOWN:
             return state, (ShutdownAll(),)
         case _ if not state.is_settled:
@@ -153,7 +167,7 @@ def resume(state: DeploymentState, now_ns: int) -> Step:
             return state, ()
 
 
-def _step(state: DeploymentState, config: EnsembleConfig, event: Event) -> Step:
+def _step(state: DeploymentState, config: EnsembleConfig, event: Event, both: Both) -> Step:
     phase = state.phase
     match event:
         case Reverted():
@@ -178,9 +192,10 @@ def _step(state: DeploymentState, config: EnsembleConfig, event: Event) -> Step:
         case StartsDone() if phase is Phase.PROVISIONING:
             return _on_starts(state, config, event)
         case AllocationEnded():
-            return _on_ended(state, config, event)
+            return _on_ended(state, config, event, both)
         case LeftEnded():
-            return on_left_ended(state, event)
+            after, instructions = on_left_ended(state, event)
+            return rollout.on_left_ended(after, event.at_ns) if after.is_updating else (after, instructions)
         case ShutdownRequested() if phase is not Phase.SHUTTING_DOWN:
             return with_changes(state, phase=Phase.SHUTTING_DOWN, placements={}), (ShutdownAll(),)
         case ShutdownDone() if phase is Phase.SHUTTING_DOWN:
@@ -188,13 +203,18 @@ def _step(state: DeploymentState, config: EnsembleConfig, event: Event) -> Step:
         case GivenUp():
             return _fail(state, event.at_ns, event.error, ended_by="its orchestrator was given up")
         case _ if phase is Phase.RUNNING:
-            return _while_running(state, config, event)
+            return _while_running(state, config, event, both)
         case _:
             return state, ()
 
 
-def _while_running(state: DeploymentState, config: EnsembleConfig, event: Event) -> Step:
-    """What supervision and recovery are told; see :mod:`dms.orchestrator.lifecycle.recovery`."""
+def _while_running(state: DeploymentState, config: EnsembleConfig, event: Event, both: Both) -> Step:
+    """What supervision and recovery are told, and an update; see :mod:`dms.orchestrator.lifecycle.recovery`."""
+    if isinstance(event, HealthChanged) and rollout.is_stale(state, event):
+        return state, ()
+    updated = updating.step(state, config, both, event)
+    if updated is not None:
+        return updated if updated[0] is state else _conclude(updated[0], event.at_ns, updated[1])
     down: tuple[str, ...] = ()
     match event:
         case HealthChanged():
@@ -204,7 +224,11 @@ def _while_running(state: DeploymentState, config: EnsembleConfig, event: Event)
         case RestartsDone():
             (after, instructions), down = on_restarts(state, config, event)
         case PeerLost():
-            after, instructions = on_peer_lost(state, config, event)
+            after, ends = rollout.on_peer_lost(state, both, event) if state.is_updating else (state, ())
+            after, instructions = on_peer_lost(after, config, event)
+            instructions = tuple(dict.fromkeys((*ends, *instructions)))
+        case StandbysWanted() if state.update is None:
+            after, instructions = place_standbys(state, config, event.at_ns)
         case NodeBids():
             after, instructions = on_node_bids(state, config, event)
         case NodeCommitted():
@@ -217,8 +241,8 @@ def _while_running(state: DeploymentState, config: EnsembleConfig, event: Event)
             return state, ()
     if after is state:
         return state, instructions
-    ends = tuple(each for key in down for each in (FetchLogs(key), EndLost(key)))
-    return _conclude(after, event.at_ns, (*instructions, *ends))
+    follow = tuple(each for key in down for each in (FetchLogs(key), EndLost(key)))
+    return _conclude(after, event.at_ns, (*instructions, *follow))
 
 
 def _on_bids(state: DeploymentState, config: EnsembleConfig, event: BidsCollected) -> Step:
@@ -300,14 +324,16 @@ def _on_starts(state: DeploymentState, config: EnsembleConfig, event: StartsDone
     return _conclude(running, event.at_ns, (Supervise(), *waiting, *again))
 
 
-def _on_ended(state: DeploymentState, config: EnsembleConfig, event: AllocationEnded) -> Step:
+def _on_ended(state: DeploymentState, config: EnsembleConfig, event: AllocationEnded, both: Both) -> Step:
     record = state.allocations.get(event.key)
     if record is None or record.is_over or record.handle is None:
         return state, ()
     if not AllocationState(event.status).is_final or _is_stale(record, event):
         return state, ()
     is_bad = event.status != AllocationState.COMPLETED.value
-    if state.phase is Phase.RUNNING and is_bad and (record.node_id not in state.placements or event.reason == LOST):
+    is_new = rollout.concerns(state, record.node_id)
+    is_held = record.node_id in state.placements and event.reason != LOST
+    if state.phase is Phase.RUNNING and is_bad and not is_new and not is_held:
         is_lost = event.reason == LOST or event.status == AllocationState.TERMINATED.value
         why = event.error or f"it is {event.status}"
         recovered = recover(state, config, event.key, event.at_ns, why, is_lost=is_lost)
@@ -323,6 +349,9 @@ def _on_ended(state: DeploymentState, config: EnsembleConfig, event: AllocationE
         due_ns=0,
     )
     after = with_changes(state, allocations=state.allocations | {event.key: ended})
+    if is_new:
+        after, instructions = rollout.on_ended(after, config, both, ended, event)
+        return _conclude(after, event.at_ns, instructions)
     follow: tuple[Instruction, ...] = (FetchLogs(event.key),)
     if event.reason == LOST or (event.status == AllocationState.FAILED.value and _is_held(config, record)):
         follow = (*follow, EndLost(event.key))
@@ -338,6 +367,8 @@ def _is_held(config: EnsembleConfig, record: AllocationRecord) -> bool:
 
 def _is_stale(record: AllocationRecord, event: AllocationEnded) -> bool:
     """Whether it is about an execution that is over for us already."""
+    if event.id and event.id != record.id:
+        return True
     if event.reason == LOST:
         return False
     return event.execution < record.execution if event.execution else bool(record.due_ns)
@@ -370,7 +401,7 @@ def _conclude(state: DeploymentState, at_ns: int, instructions: tuple[Instructio
         return state, instructions  # it escalated
     failed = failures_of(state)
     error = "; ".join(failed)
-    if not all(record.is_over for record in state.allocations.values() if not record.is_standby):
+    if state.update or not all(r.is_over for r in state.allocations.values() if not r.is_standby):
         return (state if error == state.error else with_changes(state, error=error)), instructions
     for node in [record.node_id for record in state.allocations.values() if record.is_standby]:
         state = leaving(state, node)

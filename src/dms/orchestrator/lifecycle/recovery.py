@@ -62,6 +62,7 @@ from dms.orchestrator.lifecycle.standby import (
 )
 from dms.orchestrator.lifecycle.state import AllocationRecord, DeploymentState, Left, Phase, Placement, Stage, Tries
 from dms.orchestrator.lifecycle.strategies import MAX_TRIES, Remedy, Rung, backoff_ns, choose, ladder, used
+from dms.orchestrator.updating.merging import placed_names
 from dms.types.ids import EnsembleID, PeerID
 
 RETRY_UNREACHED_NS = 5 * 10**9
@@ -197,6 +198,7 @@ def can_restart(state: DeploymentState, key: str) -> bool:
         and record.status == RUNNING
         and record.handle is not None
         and record.node_id not in state.placements
+        and (state.update is None or record.node_id not in placed_names(state.update))
     )
 
 
@@ -245,7 +247,7 @@ def wanted_of(state: DeploymentState, config: EnsembleConfig, node: str) -> tupl
     excluded = tuple(dict.fromkeys((*state.excluded, *placement.excluded, *placement.blamed, *taken, *left)))
     over = {record.name for record in records_of(state, node) if record.is_over}
     names = [name for name in node_of(config, node).allocations if name not in over]
-    return narrowed(config, node, names, excluded), excluded
+    return narrowed(config, node, names, excluded, only=placement.only or None), excluded
 
 
 def on_node_bids(state: DeploymentState, config: EnsembleConfig, event: NodeBids) -> Step:

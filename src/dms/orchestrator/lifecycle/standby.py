@@ -57,15 +57,22 @@ def node_of(config: EnsembleConfig, node: str) -> NodeConfig:
 
 
 def narrowed(
-    config: EnsembleConfig, node: str, names: Iterable[str], excluded: Iterable[PeerID] = ()
+    config: EnsembleConfig,
+    node: str,
+    names: Iterable[str],
+    excluded: Iterable[PeerID] = (),
+    *,
+    only: PeerID | None = None,
 ) -> EnsembleConfig:
-    """The ensemble as if it had this one node, with only these of its allocations; more peers are excluded."""
+    """The ensemble as if it had this one node, with only these of its allocations; more peers are excluded, or all but
+    ``only``."""
     kept = set(names)
     wanted = node_of(config, node)
     wanted = msgspec.structs.replace(
         wanted,
         allocations=tuple(name for name in wanted.allocations if name in kept),
         ports=tuple(port for port in wanted.ports if port.allocation in kept),
+        peer=only or wanted.peer,
     )
     v1 = msgspec.structs.replace(
         config.v1,

@@ -12,6 +12,7 @@ from dms.ensemble.ids import allocation_key
 from dms.orchestrator.bidding.bid import Bid
 from dms.orchestrator.bidding.measured import MeasuredPair
 from dms.orchestrator.scheduling.terms import Terms
+from dms.orchestrator.updating.state import FIRST_VERSION, Update, Version
 from dms.types.gojson import Wire
 from dms.types.ids import AllocationID, PeerID
 
@@ -46,6 +47,9 @@ class Phase(Enum):
 PHASE_NUMBERS = {phase: number for number, phase in enumerate(Phase)}
 """The original's integers: 0 Preparing … 7 Completed."""
 
+
+UPDATING = "Updating"
+"""What a running deployment says of itself while it becomes another version."""
 
 LOST = "lost"
 """Reason of an end that nobody reported: no sign of life came for too long."""
@@ -121,6 +125,8 @@ class Placement(Wire):
     """Who bid and did not keep it; they are asked again once nobody else is left."""
     why: str = ""
     is_standby: bool = False
+    only: PeerID = PeerID("")
+    """The one machine where it may be, since its data is there."""
 
 
 class Left(Wire):
@@ -183,6 +189,23 @@ class DeploymentState(Wire):
     """How long the creation may take when it is deployed anew; 0: as long as the first time."""
     teardown: str = ""
     """Why it ends itself, if it does."""
+    version: int = FIRST_VERSION
+    """Of its ensemble: the one that is in force, as a whole or but for an update that is under way."""
+    versions: tuple[Version, ...] = ()
+    """Its history, oldest first; empty before the first update."""
+    update: Update | None = None
+    updates: int = 0
+    """How many there were, the way back of one counted as another: for names that are used once."""
+
+    @property
+    def is_updating(self) -> bool:
+        """Whether it becomes another version, or returns to the one before."""
+        return self.phase is Phase.RUNNING and self.update is not None
+
+    @property
+    def status(self) -> str:
+        """Where it is, for people and other programs."""
+        return UPDATING if self.is_updating else self.phase.value
 
     @property
     def excluded(self) -> tuple[PeerID, ...]:

@@ -101,13 +101,18 @@ class HealthChecks:
     """The checks of one deployment; follows which of its allocations run."""
 
     def __init__(self, context: Context, state: Callable[[], DeploymentState], post: Callable[[Event], object]) -> None:
-        self._context, self._state, self._post = context, state, post
+        self._state, self._post = state, post
+        self.use(context)
+        self._running: dict[str, tuple[_Subject, trio.CancelScope]] = {}
+
+    def use(self, context: Context) -> None:
+        """Another version of the ensemble is in force."""
+        self._context = context
         self._checks = {
             name: allocation.healthcheck
             for name, allocation in context.config.v1.allocations.items()
             if allocation.healthcheck is not None and allocation.healthcheck.type
         }
-        self._running: dict[str, tuple[_Subject, trio.CancelScope]] = {}
 
     def restart(self, nursery: trio.Nursery) -> None:
         """Begin anew in this nursery; the one before has ended."""
@@ -116,7 +121,7 @@ class HealthChecks:
 
     def follow(self, nursery: trio.Nursery) -> None:
         """Check what runs now, and nothing else."""
-        if not self._checks:
+        if not self._checks and not self._running:
             return
         wanted = {key: s for key, r in self._state().allocations.items() if (s := self._subject(r)) is not None}
         for key, (subject, scope) in list(self._running.items()):
@@ -137,7 +142,8 @@ class HealthChecks:
         return _Subject(record.handle, record.execution, record.started_ns)
 
     async def _watch(self, key: str, subject: _Subject, scope: trio.CancelScope) -> None:
-        check = self._checks[self._state().allocations[key].name]
+        record = self._state().allocations[key]
+        check = self._checks[record.name]
         interval_s = interval_of(check)
         tally = Tally(check, trio.current_time())
         with scope:
@@ -147,7 +153,7 @@ class HealthChecks:
                 asked_s = trio.current_time()
                 reply = await ask(self._context, subject.handle, check)
                 if reply is not None:
-                    self._take(key, tally, "" if reply.ok else reply.error or "it is not well")
+                    self._take(record, tally, "" if reply.ok else reply.error or "it is not well")
                 await trio.sleep_until(max(asked_s + interval_s, trio.current_time()))
 
     async def _register(self, key: str, subject: _Subject, check: HealthCheckManifest, interval_s: float) -> bool:
@@ -160,8 +166,12 @@ class HealthChecks:
                 return False
             await trio.sleep(interval_s)
 
-    def _take(self, key: str, tally: Tally, problem: str) -> None:
+    def _take(self, record: AllocationRecord, tally: Tally, problem: str) -> None:
         finding = tally.take(problem, trio.current_time())
         if finding.is_new or finding.is_failure:
             now_ns = self._context.actor.security.now_ns()
-            self._post(HealthChanged(at_ns=now_ns, key=key, problem=problem, is_failure=finding.is_failure))
+            self._post(
+                HealthChanged(
+                    at_ns=now_ns, key=record.key, id=record.id, problem=problem, is_failure=finding.is_failure
+                )
+            )

@@ -38,6 +38,7 @@ from dms.orchestrator.lifecycle.state import LOST, AllocationRecord, DeploymentS
 from dms.orchestrator.starting import START_TIMEOUT_S, Live, start_all
 from dms.orchestrator.supervision.health import HealthChecks
 from dms.orchestrator.supervision.peer_watch import PeerWatch
+from dms.orchestrator.updating.rollout import is_starting
 from dms.types.errors import DMSError
 from dms.types.ids import AllocationID, PeerID
 
@@ -83,6 +84,11 @@ class Supervision:
     def silence_s(self, key: str) -> float:
         """For how long no sign of life was heard of an allocation; endless before the first."""
         return trio.current_time() - self._seen.get(key, -math.inf)
+
+    def use(self, context: Context) -> None:
+        """Another version of the ensemble is in force."""
+        self._context = context
+        self._health.use(context)
 
     def changed(self) -> None:
         """There is a new state."""
@@ -139,10 +145,13 @@ class Supervision:
                     continue
                 if key in self._restarting or record.node_id in self._placing:
                     continue
+                if is_starting(self._state(), record.node_id):
+                    continue
                 self._post(
                     AllocationEnded(
                         at_ns=self._now(),
                         key=key,
+                        id=record.id,
                         status=AllocationState.FAILED.value,
                         error=f"no sign of life from {record.peer} for {silence_s:.0f} s",
                         reason=LOST,

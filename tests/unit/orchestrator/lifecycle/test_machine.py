@@ -30,6 +30,7 @@ from dms.orchestrator.lifecycle.events import (
     Finish,
     GivenUp,
     Instruction,
+    PlaceStandbys,
     Revert,
     Reverted,
     Settled,
@@ -357,7 +358,7 @@ def test_a_reason_survives_the_rounds_without_bids_that_follow() -> None:
         (Phase.PREPARING, (CollectBids(2),), Phase.PREPARING),
         (Phase.COMMITTING, (revert_of(*BIDS), CollectBids(2)), Phase.PREPARING),
         (Phase.PROVISIONING, (StartAll(),), Phase.PROVISIONING),
-        (Phase.RUNNING, (Supervise(),), Phase.RUNNING),
+        (Phase.RUNNING, (Supervise(), PlaceStandbys()), Phase.RUNNING),
     ],
 )
 def test_after_a_restart_it_goes_on(phase: Phase, expected: tuple[Instruction, ...], after: Phase) -> None:

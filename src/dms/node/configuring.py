@@ -1,0 +1,138 @@
+"""``/dms/node/config/*``: the owner looks at the settings of the running node and changes those that may change. Ours."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from dms.actor.actor import Actor
+from dms.actor.behaviour import Message
+from dms.node.live import MAX_CHANGES, LiveSettings, SettingChange, SettingView
+from dms.types.errors import BadInput, DMSError
+from dms.types.gojson import Wire
+
+CONFIG = "/dms/node/config"
+MAX_KEYS = 100
+"""That one request may change."""
+
+
+class ConfigRequest(Wire):
+    """A key, a section, or nothing for all."""
+
+    key: str = ""
+
+
+class ConfigSetRequest(Wire):
+    """Values by key: JSON, or text as in an environment variable. All are changed, or none."""
+
+    values: dict[str, Any] = msgspec.field(default_factory=dict)
+
+
+class ConfigResetRequest(Wire):
+    """Keys whose values of run time are forgotten; none: all."""
+
+    keys: tuple[str, ...] = ()
+
+
+class ConfigHistoryRequest(Wire):
+    """How many of the last changes; 0: all that are known."""
+
+    limit: int = 0
+
+
+class SettingInfo(Wire):
+    """A setting as it is in force; ``source`` and ``place`` tell where it comes from; ``pending``: it was changed in the
+    file, which holds after a restart.
+    """
+
+    key: str
+    value: Any  # JSON; of a secret hidden
+    source: str
+    place: str = ""
+    live: bool = False
+    pending: bool = False
+
+
+class ConfigReply(Wire):
+    """Settings; what was changed; what needs a restart."""
+
+    ok: bool = msgspec.field(default=False, name="OK")
+    error: str = ""
+    hint: str = ""
+    settings: tuple[SettingInfo, ...] = ()
+    changes: tuple[SettingChange, ...] = ()
+    needs_restart: tuple[str, ...] = ()
+
+
+class ConfigBehaviours:
+    """What a node answers about its settings. Each of them may be asked twice: setting a value again changes nothing."""
+
+    def __init__(self, live: LiveSettings) -> None:
+        self._live = live
+
+    def register(self, actor: Actor) -> None:
+        """Answer on ``actor``."""
+        handlers: tuple[tuple[str, Any, Any], ...] = (
+            ("get", self._get, ConfigRequest | None),
+            ("set", self._set, ConfigSetRequest),
+            ("reset", self._reset, ConfigResetRequest | None),
+            ("reload", self._reload, None),
+            ("history", self._history, ConfigHistoryRequest | None),
+        )
+        for name, handler, payload in handlers:
+            actor.on(f"{CONFIG}/{name}", handler, payload=payload, error_reply=lambda error: ConfigReply(error=error))
+
+    async def _get(self, message: Message[ConfigRequest | None]) -> ConfigReply:
+        try:
+            found = self._live.view(message.payload.key if message.payload is not None else "")
+        except DMSError as exc:
+            return _refused(exc)
+        return ConfigReply(ok=True, settings=tuple(_info(each) for each in found))
+
+    async def _set(self, message: Message[ConfigSetRequest]) -> ConfigReply:
+        values = message.payload.values
+        try:
+            if not 0 < len(values) <= MAX_KEYS:
+                raise BadInput(f"give 1 to {MAX_KEYS} values by key")
+            return self._changed(await self._live.set(values, message.sender.did.uri))
+        except DMSError as exc:
+            return _refused(exc)
+
+    async def _reset(self, message: Message[ConfigResetRequest | None]) -> ConfigReply:
+        chosen = message.payload.keys if message.payload is not None else ()
+        try:
+            return self._changed(await self._live.reset(chosen[:MAX_KEYS], message.sender.did.uri))
+        except DMSError as exc:
+            return _refused(exc)
+
+    async def _reload(self, message: Message[None]) -> ConfigReply:
+        try:
+            done = await self._live.reload(message.sender.did.uri)
+        except DMSError as exc:
+            return _refused(exc)
+        taken_up = tuple(_info(each) for key in done.applied for each in self._live.view(key))
+        return ConfigReply(ok=True, settings=taken_up, needs_restart=done.needs_restart)
+
+    async def _history(self, message: Message[ConfigHistoryRequest | None]) -> ConfigReply:
+        limit = message.payload.limit if message.payload is not None else 0
+        return ConfigReply(ok=True, changes=await self._live.changes(min(max(1, limit or MAX_CHANGES), MAX_CHANGES)))
+
+    def _changed(self, changes: tuple[SettingChange, ...]) -> ConfigReply:
+        now = tuple(_info(each) for change in changes for each in self._live.view(change.key))
+        return ConfigReply(ok=True, settings=now, changes=changes)
+
+
+def _info(view: SettingView) -> SettingInfo:
+    return SettingInfo(
+        key=view.key.name,
+        value=view.value,
+        source=view.origin.source.value,
+        place=view.origin.place,
+        live=view.key.is_live,
+        pending=view.pending,
+    )
+
+
+def _refused(error: DMSError) -> ConfigReply:
+    return ConfigReply(error=error.message, hint=error.hint)
