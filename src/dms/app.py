@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import socket
 import time
-import time
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from functools import partial
@@ -45,22 +44,21 @@ from dms.node.capability_file import CapabilityFile, warn_of_problems
 from dms.node.configuring import ConfigBehaviours
 from dms.node.hosting import HostingOptions
 from dms.node.live import LiveSettings
-from dms.node.configuring import ConfigBehaviours
-from dms.node.live import LiveSettings
 from dms.node.node import Node, NodeOptions
 from dms.observe import configure_logging, get_logger
 from dms.resources.declared import declared
 from dms.resources.monitor import UsageMonitor
 from dms.storage.prepare import Volumes
 from dms.storage.service import StorageOptions, open_volumes, volume_dirs
-from dms.store import Store
+from dms.store import Store, locate
+from dms.store.retention import Retention
+from dms.store.upkeep import FIRST_S, INTERVAL_S, Upkeep
 from dms.tasks import Interval
 from dms.types.errors import BadInput
 from dms.types.ids import PeerID
 from dms.types.resources import Location
 from dms.types.units import parse_duration_ns
 
-DATABASE = "dms.sqlite"
 REPLAY_FILE = "messages-seen"
 NS_PER_S = 10**9
 DEV_ENVIRONMENTS = ("dev", "test")
@@ -116,13 +114,8 @@ async def serve(
     async with AsyncExitStack() as stack:
         listener = bind(settings.rest.addr, settings.rest.port)
         stack.callback(listener.close)
-        store = await Store.open(general.work_dir / DATABASE)
+        store = await Store.open(locate(settings.database.url.get_secret_value(), general.work_dir))
         stack.push_async_callback(store.aclose)
-        live = await LiveSettings.open(store, settings, time.time_ns)
-        live.attend(lambda now: _configure_logging(now, str(did)), "general.debug", "observability.logging")
-        if live.values:
-            _configure_logging(live.settings, str(did))
-        settings = live.settings
         live = await LiveSettings.open(store, settings, time.time_ns)
         live.attend(lambda now: _configure_logging(now, str(did)), "general.debug", "observability.logging")
         if live.values:
@@ -176,21 +169,16 @@ async def serve(
             lambda now: node.follow(replace(node_options(now, volumes), missing_executors=found.missing)),
             *("general.host_city", "general.host_country", "general.host_continent", "job", "deployments", "offer"),
         )
-        assert not live.unattended, live.unattended
-        ConfigBehaviours(live).register(root)
-        live.attend(lambda now: gate.follow(_gate_options(now.messages)), "messages")
-        live.attend(
-            lambda now: node.follow(replace(node_options(now, volumes), missing_executors=found.missing)),
-            *("general.host_city", "general.host_country", "general.host_continent", "job", "deployments", "offer"),
-        )
+        upkeep = Upkeep(store, _retention(settings))
+        live.attend(lambda now: upkeep.follow(_retention(now)), "database")
         assert not live.unattended, live.unattended
         ConfigBehaviours(live).register(root)
         background.start_soon(usage.run, node.tasks)
         await background.start(node.run)
         await background.start(run_server, Bridge(network, root.security, root.handle), listener)
         node.tasks.add("capability_garbage", partial(_clean, capabilities), Interval(GARBAGE_INTERVAL_S))
+        node.tasks.add("look after the database", upkeep.run, Interval(INTERVAL_S, jitter_s=FIRST_S, first_s=FIRST_S))
         background.start_soon(capability_file.reload_on_signal)
-        background.start_soon(live.reload_on_signal)
         background.start_soon(live.reload_on_signal)
         background.start_soon(capability_file.keep_up, node.tasks)
         ready = Ready(network.peer_id, str(did), network.listen_addresses, listener.getsockname()[1])
@@ -265,6 +253,15 @@ def _gate_options(messages: Messages) -> GateOptions:
             relayed=Rate(20 * messages.broadcast_per_s, 20 * messages.broadcast_burst),
         ),
         are_refusals_told=messages.tell_refused,
+    )
+
+
+def _retention(settings: Settings) -> Retention:
+    database = settings.database
+    return Retention(
+        hidden_s=parse_duration_ns(database.keep_hidden, what="database.keep_hidden") / NS_PER_S,
+        history_s=parse_duration_ns(database.keep_history, what="database.keep_history") / NS_PER_S,
+        steps_s=parse_duration_ns(database.keep_events, what="database.keep_events") / NS_PER_S,
     )
 
 

@@ -18,6 +18,7 @@ from dms.config.values import (
     MAX_PORT,
     Count,
     CountOrNone,
+    DatabaseAddress,
     Directories,
     Directory,
     Duration,
@@ -172,6 +173,23 @@ class Deployments(Section):
     )
 
 
+class Database(Section):
+    """Where records are kept, and for how long those that are no longer needed."""
+
+    url: DatabaseAddress = setting(
+        "", "PostgreSQL database, such as postgresql://user@host/name; empty: the file dms.sqlite in general.work_dir"
+    )
+    keep_hidden: Duration = setting("30d", "how long records that were hidden stay; 0s: for ever", live=True)
+    keep_history: Duration = setting(
+        "365d", "how long old versions of what is onboarded and measured stay; 0s: for ever", live=True
+    )
+    keep_events: Duration = setting(
+        "90d",
+        "how long events of deployments that go on stay, but for the first and the last 100; 0s: for ever",
+        live=True,
+    )
+
+
 class Machines(Section):
     """Machines that jobs may boot here."""
 
@@ -268,6 +286,7 @@ class Settings(Section):
     messages: Messages = Field(default_factory=Messages)
     job: Job = Field(default_factory=Job)
     deployments: Deployments = Field(default_factory=Deployments)
+    database: Database = Field(default_factory=Database)
     machines: Machines = Field(default_factory=Machines)
     offer: Offer = Field(default_factory=Offer)
     storage: Storage = Field(default_factory=Storage)

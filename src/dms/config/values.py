@@ -21,6 +21,7 @@ LOG_LEVELS: Final = ("DEBUG", "INFO", "WARN", "ERROR", "FATAL")
 MAX_SECRET_CHARS: Final = 8192
 
 _HTTP = re.compile(r"https?://[^\s/?#@]+(/[^\s?#]*)?")
+_POSTGRESQL = re.compile(r"postgres(ql)?://[^\s/?#]*/[^\s/?#]+(\?\S*)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +80,13 @@ def _secret(value: SecretStr) -> SecretStr:
     return value
 
 
+def _database(value: SecretStr) -> SecretStr:
+    text = _secret(value).get_secret_value()
+    if text and not _POSTGRESQL.fullmatch(text):  # which may hold a password: it is not repeated
+        raise ValueError("not the address of a PostgreSQL database; write it like postgresql://user@host/name")
+    return value
+
+
 _LIST = Field(strict=False)
 """JSON has no tuples."""
 
@@ -93,6 +101,9 @@ Multiaddress = Annotated[str, AfterValidator(_multiaddress), Kind("multiaddress"
 Network = Annotated[str, AfterValidator(_network), Kind("network")]
 Secret = Annotated[SecretStr, Field(validate_default=True), AfterValidator(_secret), Kind("secret")]
 """Never shown. ``file:PATH`` stands for the content of a file."""
+
+DatabaseAddress = Annotated[SecretStr, Field(validate_default=True), AfterValidator(_database), Kind("secret address")]
+"""Of a PostgreSQL database, as a secret: it may hold a password."""
 
 Text = Annotated[str, Kind("text")]
 Flag = Annotated[bool, Kind("true or false")]

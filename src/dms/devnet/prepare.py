@@ -26,7 +26,7 @@ from dms.identity.keystore import Keystore
 from dms.identity.trust import Provider, TrustContext
 from dms.resources.manager import ResourceManager
 from dms.resources.onboarding import Onboarding
-from dms.store import Store
+from dms.store import DATABASE, Store
 from dms.types.errors import DMSError
 from dms.types.ids import Capability, PeerID
 
@@ -37,7 +37,6 @@ LIFETIME_NS = 365 * 86400 * 10**9
 SCRYPT_N = 2**12
 """Cheap on purpose: the passphrase lies beside the keys, so a costly derivation would only delay every command."""
 ENVIRONMENT = "dev"
-DATABASE = "dms.sqlite"
 
 
 @dataclass(frozen=True, slots=True)

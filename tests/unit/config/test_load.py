@@ -84,6 +84,7 @@ SAMPLES = {
     "log level": ("ERROR", "ERROR"),
     "address": ("http://a.b/c/", "http://a.b/c"),
     "secret": ("s3cret", "s3cret"),
+    "secret address": ("postgresql://u:s3cret@h/d?x=y", "postgresql://u:s3cret@h/d?x=y"),
     "list of texts": ('["a", "b"]', ("a", "b")),
     "list of paths": ("/a, /b", (Path("/a"), Path("/b"))),
     "list of multiaddresses": ('["/a", "/b"]', ("/a", "/b")),
@@ -98,6 +99,13 @@ def test_every_key_can_be_set_by_its_environment_variable(env: Mapping[str, str]
     settings = load_settings(env={**env, keys()[key].variable: text})
     assert settings.value(key) == value
     assert (settings.origin(key).source, settings.origin(key).place) == (Source.ENVIRONMENT, keys()[key].variable)
+
+
+def test_a_bad_address_of_a_database_is_refused_and_not_repeated(env: Mapping[str, str]) -> None:
+    for text in ("mysql://u:s3cret@h/d", "postgresql://u:s3cret@h", "u:s3cret", "postgresql://u:s3cret@h/a b"):
+        with pytest.raises(InvalidSetting, match="write it like postgresql://") as caught:
+            load_settings(env={**env, "DMS_DATABASE_URL": text})
+        assert "s3cret" not in f"{caught.value!r} {caught.value.hint}"
 
 
 def test_no_two_keys_share_a_variable() -> None:
