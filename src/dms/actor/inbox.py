@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Final
 
 import trio
@@ -31,6 +32,8 @@ from dms.observe.tracing import Kind, parse_traceparent, span
 from dms.types.errors import DMSError
 from dms.types.ids import PeerID
 
+QUIET: Final = ("/liveness", "/healthcheck")
+"""Behaviours that are called for as long as something runs: spans of them would never end a trace."""
 SWEEP_INTERVAL_S: Final = 120.0
 NS_PER_S: Final = 10**9
 FETCHED_METHOD: Final = b"did:prism:"
@@ -264,6 +267,16 @@ class Inbox:
             message.be, kind=Kind.SERVER, parent=context, peer=self._handle.addr.host, sender=sender
         ):
             return await behaviour.handler(Message(message, message.payload(behaviour.payload)))
+
+    async def _traced(self, behaviour: Behaviour, message: Envelope) -> object:
+        """What is done for a message that belongs to a trace is a span of it. The bytes of ``trace`` are nobody's word."""
+        context = parse_traceparent(message.trace)
+        sender = message.from_.addr.host
+        work = partial(behaviour.handler, Message(message, message.payload(behaviour.payload)))
+        if message.be.endswith(QUIET):
+            return await work()
+        with span(message.be, kind=Kind.SERVER, parent=context, peer=self._handle.addr.host, sender=sender):
+            return await work()
 
     async def _answer(self, message: Envelope, answer: object) -> None:
         try:

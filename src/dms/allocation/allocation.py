@@ -45,6 +45,7 @@ from dms.executor.protocol import (
 )
 from dms.executor.sessions import ExecRequest, ExecSession
 from dms.observe import get_logger
+from dms.observe.tracing import span
 from dms.types.errors import DMSError
 from dms.types.gojson import Wire
 from dms.types.ids import AllocationID, EnsembleID
@@ -308,8 +309,10 @@ class Allocation:
         with trio.CancelScope() as self._starting:
             try:
                 for hook in self._surroundings.hooks:
-                    await hook.prerun(self)
-                await self._executor.start(self._with_mounts(request))
+                    with span(f"prerun {type(hook).__name__}", allocation=self.spec.id):
+                        await hook.prerun(self)
+                with span("execute", allocation=self.spec.id, executor=self.spec.executor):
+                    await self._executor.start(self._with_mounts(request))
             except DMSError as exc:
                 return exc
             except Exception as exc:

@@ -105,6 +105,7 @@ _KINDS = (
     _kind("peer_unreachable", "A peer that was to be asked cannot be reached", peer=_PEER, reason=_WHY),
     _kind("peer_lost", "A provider is gone", peer=_PEER, why=_WHY, placing="nodes that another place is sought for"),
     _kind("node_bids", "Bids to take over a node", node=_NODE, bids=_BIDS, chosen=_CHOSEN),
+    _kind("node_measured", "Connections of peers that bid for a node", node=_NODE, pairs=_PAIRS, chosen=_CHOSEN),
     _kind("node_committed", "Resources for a node elsewhere", node=_NODE, refused=_REFUSED),
     _kind("node_allocated", "Allocations for a node elsewhere", node=_NODE, refused=_REFUSED),
     _kind("node_started", "A node runs elsewhere", node=_NODE, **_STARTED),

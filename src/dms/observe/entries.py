@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 from dms.observe.redact import redact, redact_text
+from dms.observe.tracing import is_tracing, trace_fields
 
 Entry = dict[str, Any]  # JSON: timestamp, level, message, logger, caller, then the fields of the event
 
@@ -58,6 +59,8 @@ def entry_of(record: logging.LogRecord, did: str = "") -> Entry:
         entry["did"] = did
     for key, value in fields.items():
         entry[f"{key}_" if key in _OWN else key] = redact(value, key)
+    if is_tracing():
+        entry |= trace_fields()
     if record.exc_info and record.exc_info[0] is not None:
         trace = _formatter.formatException(record.exc_info)
         entry["exception"] = redact_text(trace[-MAX_TRACE_CHARS:])

@@ -21,6 +21,7 @@ from dms.actor.grants import Grant
 from dms.ensemble.config import EnsembleConfig
 from dms.identity.ids import DID, did_of
 from dms.observe import get_logger
+from dms.observe.tracing import span
 from dms.orchestrator import effects, messages
 from dms.orchestrator.bidding.asking import Context
 from dms.orchestrator.bidding.bids import BidBook, collect_bids
@@ -406,7 +407,8 @@ class Deployment:
     async def _perform_all(self, instructions: list[Instruction]) -> None:
         with trio.CancelScope() as self._work:
             for instruction in instructions:
-                await self._perform(instruction)
+                with span(type(instruction).__name__, ensemble=self.id, peer=self.actor.handle.addr.host):
+                    await self._perform(instruction)
 
     async def _perform(self, instruction: Instruction) -> None:
         match instruction:

@@ -22,6 +22,7 @@ from dms.identity.ids import ActorID
 from dms.identity.keys import PrivateKey
 from dms.network.addresses import parse_peer_id
 from dms.observe import get_logger
+from dms.observe.tracing import context_of_deployment, joined, record_deployment
 from dms.orchestrator.deployment import Deployment
 from dms.orchestrator.errors import (
     DeploymentNotFound,
@@ -265,7 +266,11 @@ class Deployments:
     async def _drive(self, deployment: Deployment, is_restored: bool, _actor: Actor) -> None:  # noqa: FBT001  partial
         """The body of its actor; after an unforeseen failure it goes on from what is on disk, as after a restart."""
         is_again, deployment.was_driven = deployment.was_driven, True
-        await deployment.run(is_restored=is_restored or is_again)
+        with joined(context_of_deployment(deployment.id)):
+            await deployment.run(is_restored=is_restored or is_again)
+        state = deployment.state
+        told = {"peer": self._root.handle.addr.host, "allocations": len(state.allocations)}
+        record_deployment(deployment.id, state.created_ns, state.phase.value, state.error, told)
         log.info("deployment_ended", ensemble=deployment.id, status=deployment.state.phase.value)
         self._forget(deployment)
 

@@ -23,7 +23,9 @@ from dms.actor.errors import BadSender, BadSignature, InvalidMessage, MessageExp
 from dms.actor.handle import NOBODY, Address, Handle
 from dms.identity.ids import DID, ActorID, did_of, peer_id_of
 from dms.testing.actors import key_of
+from dms.types import gojson
 from dms.types.errors import DMSError
+from dms.types.gojson import Wire
 from dms.types.ids import PeerID
 
 KEY, OTHER = key_of("a"), key_of("b")
@@ -96,6 +98,45 @@ def test_order_case_and_unknown_members_change_nothing(order: list[str], rng: ob
     assert read == signed
     assert read.encode() == signed.encode()
     read.check_signature()
+
+
+TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
+class AsOriginal(Wire):
+    """The members that the original knows; what else comes it ignores."""
+
+    to: Handle
+    be: str
+    from_: Handle = msgspec.field(name="from")
+    nonce: int
+    opt: Options
+    msg: bytes
+    cap: bytes = b""
+    sig: bytes = b""
+
+
+def test_a_trace_is_outside_of_what_is_signed_so_that_the_original_verifies_the_message() -> None:
+    plain, traced = envelope().sign(KEY), envelope(trace=TRACE).sign(KEY)
+    assert traced.sig == plain.sig
+    data = traced.encode()
+    assert data == plain.encode()[:-1] + b',"trace":"%b"}' % TRACE.encode()
+    read = decode_envelope(data)
+    assert read.trace == TRACE
+    read.check_signature()
+    assert read.encode() == data
+    theirs = gojson.decode(data, AsOriginal)
+    signed = b"dms:msg:" + gojson.encode(msgspec.structs.replace(theirs, sig=b""))
+    assert KEY.public.verify(signed, theirs.sig)
+
+
+@pytest.mark.parametrize("trace", ['"}', "x" * 10_000, TRACE.upper(), "\u2028"])
+def test_what_is_no_trace_is_neither_refused_nor_passed_on(trace: str) -> None:
+    plain = envelope().sign(KEY)
+    data = plain.encode()[:-1] + b',"trace":' + json.dumps(trace).encode() + b"}"
+    read = decode_envelope(data)
+    read.check_signature()
+    assert read.encode() == plain.encode()
 
 
 def test_no_payload_and_a_payload_of_null_are_two_things() -> None:
