@@ -263,15 +263,6 @@ class Inbox:
         """What is done for a message that belongs to a trace is a span of it. The bytes of ``trace`` are nobody's word."""
         context = parse_traceparent(message.trace)
         sender = message.from_.addr.host
-        with span(
-            message.be, kind=Kind.SERVER, parent=context, peer=self._handle.addr.host, sender=sender
-        ):
-            return await behaviour.handler(Message(message, message.payload(behaviour.payload)))
-
-    async def _traced(self, behaviour: Behaviour, message: Envelope) -> object:
-        """What is done for a message that belongs to a trace is a span of it. The bytes of ``trace`` are nobody's word."""
-        context = parse_traceparent(message.trace)
-        sender = message.from_.addr.host
         work = partial(behaviour.handler, Message(message, message.payload(behaviour.payload)))
         if message.be.endswith(QUIET):
             return await work()
