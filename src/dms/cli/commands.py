@@ -62,6 +62,7 @@ COMMANDS: tuple[Command, ...] = (
     Command("tap", "Make, remove and list TAP devices for microVMs", "dms.cli.tap:app", _MACHINE),
     Command("doctor", "Find out why this machine gets no work", "dms.cli.doctor:app", _MACHINE),
     Command("peers", "List the peers that the node is connected to", "dms.cli.peers:peers", _MACHINE),
+    Command("db", "Check, back up and restore the database", "dms.cli.db:app", _MACHINE),
     Command("config", "Show and change the configuration", "dms.cli.config:app", _MACHINE),
     Command("devnet", "Run a whole network on this machine", "dms.cli.devnet:app", _NETWORK),
     Command("key", "Make keys and show their DIDs", "dms.cli.key:app", _IDENTITY),

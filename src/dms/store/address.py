@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Final
 
@@ -14,6 +15,7 @@ DATABASE: Final = "dms.sqlite"
 """The file in ``general.work_dir``."""
 
 DRIVER = "postgresql+psycopg"
+_SEARCH_PATH = re.compile(r"-c\s*search_path=(\w+)")
 _SCHEMES = ("postgresql", "postgres")
 
 
@@ -50,8 +52,22 @@ class DatabaseURL:
     @property
     def dump_command(self) -> str:
         """What saves this database; the password is left to ``PGPASSWORD`` or ``~/.pgpass``."""
-        bare = self._url.set(drivername="postgresql", password=None).render_as_string()
-        return f"pg_dump --format=custom --file=nunet.dump '{bare}'"
+        schema = f"--schema={self._schema} " if self._schema else ""
+        return f"pg_dump --format=custom {schema}--file=nunet.dump '{self._bare}'"
+
+    @property
+    def restore_command(self) -> str:
+        """What puts it back."""
+        return f"pg_restore --clean --if-exists --single-transaction --dbname='{self._bare}' nunet.dump"
+
+    @property
+    def _bare(self) -> str:
+        return self._url.set(drivername="postgresql", password=None).render_as_string()
+
+    @property
+    def _schema(self) -> str:
+        found = _SEARCH_PATH.search(str(self._url.query.get("options", "")))
+        return found[1] if found else ""
 
     def __str__(self) -> str:
         return self._url.render_as_string(hide_password=True)

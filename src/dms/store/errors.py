@@ -14,6 +14,7 @@
         ├── StoreReadOnly     the file system, the file or the server refuses  (Unavailable)
         ├── StoreUnreachable  the server does not answer, or went away         (Unavailable)
         ├── StoreClosed       the store has been closed
+        ├── StoreOnServer     that can be done with a file only                (Conflict)
         ├── BadDatabaseURL    not the address of a PostgreSQL database         (BadInput)
         ├── NoDatabase        none has been made yet                           (NotFound)
         ├── BadBackup         a file that is no whole backup of a database     (BadInput)
@@ -105,6 +106,12 @@ class BadDatabaseURL(BadInput, StoreError):
 
     code = "bad_database_url"
     default_hint = "write database.url like postgresql://user@host/name"
+
+
+class StoreOnServer(Conflict, StoreError):
+    """The database is on a server, which has its own programs for this."""
+
+    code = "database_on_server"
 
 
 class NoDatabase(NotFound, StoreError):
