@@ -90,15 +90,6 @@ class Gate:
         self.limiter.follow(options.limits)
         self._options = options
 
-    def follow(self, options: GateOptions) -> None:
-        """Have other bounds from now on. Where the rates are others, everybody's buckets are full again."""
-        if options.rates != self._options.rates:
-            self._rates = RateLimiter[PeerID](options.rates, exempt=self._own_host)
-        if options.refusal_rate != self._options.refusal_rate:
-            self._refusals = Buckets[PeerID](options.refusal_rate)
-        self.limiter.follow(options.limits)
-        self._options = options
-
     def offer(self, peer: PeerID, data: bytes, door: Door) -> bool:
         """Queue a message for ``door``. Whether there was room."""
         if not self._queue.put(peer, (door, data), len(data)):

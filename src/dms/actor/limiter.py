@@ -51,10 +51,6 @@ class Limiter:
         """Have other limits from now on; what runs already goes on."""
         self._limits = limits
 
-    def follow(self, limits: Limits) -> None:
-        """Have other limits from now on; what runs already goes on."""
-        self._limits = limits
-
     def allow(self, host: PeerID, behaviour: str, topic: str = "") -> bool:
         """Whether there is room for one more."""
         limits = self._limits

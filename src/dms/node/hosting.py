@@ -118,10 +118,6 @@ class Hosting:
         """Host by other options what begins from now on."""
         self._options = options
 
-    def follow(self, options: HostingOptions) -> None:
-        """Host by other options what begins from now on."""
-        self._options = options
-
     def __iter__(self) -> Iterator[Allocation]:
         return iter(tuple(self._hosted.values()))
 

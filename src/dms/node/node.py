@@ -188,14 +188,6 @@ class Node:
         self.provider.follow(_provider_options(options))
         self.hosting.follow(options.hosting)
 
-    def follow(self, options: NodeOptions) -> None:
-        """Take up what may change while the node runs: where it is, what it offers and tells, what jobs may do, and how long
-        deployments are remembered.
-        """
-        self._options = options
-        self.provider.follow(_provider_options(options))
-        self.hosting.follow(options.hosting)
-
     async def run(self, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Answer until cancelled; started once everything of an earlier life is found again."""
         async with trio.open_nursery() as nursery:
@@ -226,8 +218,6 @@ class Node:
                     await self.provider.bidder.work.save()
 
     async def _forget_old(self) -> None:
-        if self._options.keep_deployments_s <= 0:
-            return
         if self._options.keep_deployments_s <= 0:
             return
         before_ns = self.root.security.now_ns() - int(self._options.keep_deployments_s * 10**9)
@@ -292,16 +282,6 @@ class Node:
                 continue
             self._greeted.add(peer)
             return
-
-
-def _provider_options(options: NodeOptions) -> ProviderOptions:
-    return ProviderOptions(
-        options.location,
-        allow_privileged=options.allow_privileged,
-        declared=options.declared,
-        tells_reasons=options.tells_reasons,
-        work_log=options.work_log,
-    )
 
 
 def _provider_options(options: NodeOptions) -> ProviderOptions:

@@ -92,11 +92,6 @@ class Provider:
         self._options = options
         self._teller.is_willing = options.tells_reasons
 
-    def follow(self, options: ProviderOptions) -> None:
-        """Bid by other options from now on; the diary stays where it is."""
-        self._options = options
-        self._teller.is_willing = options.tells_reasons
-
     def register(self) -> None:
         """Answer on the root actor."""
         self._root.on(
