@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from dms.cli.output import clean, pairs
+from dms.cli.update_story import UPDATE_TELLERS, progress
 from dms.node.payloads import DeploymentEvent
 from dms.types.units import format_bytes
 
@@ -51,6 +52,8 @@ class Story:
             text = tell(detail, self._name_peer) if tell else f"{event.kind.replace('_', ' ')} {pairs(detail)}".strip()
         except (KeyError, TypeError, AttributeError, ValueError):  # another version's shape of it
             text = f"{event.kind.replace('_', ' ')} {pairs(detail)}"
+        if told := progress(detail):
+            text = f"{text}; {told}"
         if error and error not in text:
             text = f"{text}: {error}"
         if status:
@@ -206,6 +209,19 @@ def _node_allocated(detail: Detail, _name: Namer) -> str:
     return f"{detail['node']}: {_refusals(detail, 'allocations made', 'not allocated')}"
 
 
+def _node_measured(detail: Detail, name: Namer) -> str:
+    count, chosen = len(detail.get("pairs") or ()), (detail.get("chosen") or {}).get(detail["node"])
+    text = f"measured {count} connection{'' if count == 1 else 's'} for {detail['node']}"
+    return f"{text}: {name(chosen)} keeps its edges" if chosen else text
+
+
+_CONDITIONS = {"service_healthy": "to be well", "service_completed_successfully": "to complete"}
+
+
+def _start_waits(detail: Detail, _name: Namer) -> str:
+    return f"{detail['allocation']} waits for {detail['for']} {_CONDITIONS.get(detail['condition'], 'to run')}"
+
+
 def _left_ended(detail: Detail, name: Namer) -> str:
     return f"{name(detail['peer'])} has ended {', '.join(detail.get('allocations') or ())}"
 
@@ -231,7 +247,7 @@ def _refusals(detail: Detail, done: str, failed: str) -> str:
     return f"{failed}: {'; '.join(f'{key}: {why}' for key, why in sorted(refused.items()))}"
 
 
-_TELLERS: dict[str, Callable[[Detail, Namer], str]] = {
+_TELLERS: dict[str, Callable[[Detail, Namer], str]] = UPDATE_TELLERS | {
     "begun": lambda _detail, _name: "begun",
     "reverted": _reverted,
     "settled": lambda _detail, _name: "settled",
@@ -258,6 +274,8 @@ _TELLERS: dict[str, Callable[[Detail, Namer], str]] = {
     "restarts_done": _restarts_done,
     "peer_lost": _peer_lost,
     "node_bids": _node_bids,
+    "node_measured": _node_measured,
+    "start_waits": _start_waits,
     "node_committed": _node_committed,
     "node_allocated": _node_allocated,
     "node_started": _starts_done,

@@ -30,6 +30,7 @@ from dms.orchestrator.lifecycle.events import (
     NodeAllocated,
     NodeBids,
     NodeCommitted,
+    NodeMeasured,
     NodeStarted,
     PeerLost,
     RestartRequested,
@@ -287,6 +288,10 @@ def _describe(event: Event, after: DeploymentState) -> dict[str, object]:
         case NodeBids():
             chosen = {event.node: after.assignment[event.node].peer} if event.node in after.assignment else {}
             return {"node": event.node, "bids": [describe_bid(b) for b in event.bids], "chosen": chosen}
+        case NodeMeasured():
+            chosen = {event.node: after.assignment[event.node].peer} if event.node in after.assignment else {}
+            pairs = [describe_pair(pair) for pair in event.pairs[:MAX_BIDS_TOLD]]
+            return {"node": event.node, "pairs": pairs, "chosen": chosen}
         case NodeCommitted():
             return {"node": event.node, "refused": {k: r.error for k, r in sorted(event.results.items()) if not r.ok}}
         case NodeAllocated():

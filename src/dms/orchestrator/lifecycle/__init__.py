@@ -5,6 +5,8 @@
 :mod:`~dms.orchestrator.lifecycle.events`      what can happen, and what can be asked for
 :mod:`~dms.orchestrator.lifecycle.changes`     the small steps from one state to the next
 :mod:`~dms.orchestrator.lifecycle.recovery`    what is done about a failure
+:mod:`~dms.orchestrator.lifecycle.placing`     a node that is placed while the others run
+:mod:`~dms.orchestrator.lifecycle.remedies`    what is done when nothing smaller helps
 :mod:`~dms.orchestrator.lifecycle.strategies`  who is restarted with whom
 :mod:`~dms.orchestrator.lifecycle.standby`     the names of places that wait to take over
 """

@@ -148,6 +148,15 @@ class NodeBids(Wire, tag="node_bids", tag_field="event"):
     bids: tuple[Bid, ...]
 
 
+class NodeMeasured(Wire, tag="node_measured", tag_field="event"):
+    """Connections between the machines that bid for such a node and those that stay."""
+
+    at_ns: int
+    node: str
+    round: int
+    pairs: tuple[MeasuredPair, ...]
+
+
 class NodeCommitted(Wire, tag="node_committed", tag_field="event"):
     """The chosen provider reserved for a node that is being placed, or did not."""
 
@@ -322,6 +331,7 @@ Event = (
     | RestartsDone
     | PeerLost
     | NodeBids
+    | NodeMeasured
     | NodeCommitted
     | NodeAllocated
     | NodeStarted

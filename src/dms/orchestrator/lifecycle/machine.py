@@ -59,6 +59,7 @@ from dms.orchestrator.lifecycle.events import (
     NodeAllocated,
     NodeBids,
     NodeCommitted,
+    NodeMeasured,
     NodeStarted,
     PeerLost,
     PlaceStandbys,
@@ -74,17 +75,21 @@ from dms.orchestrator.lifecycle.events import (
     StartsDone,
     Supervise,
 )
-from dms.orchestrator.lifecycle.recovery import (
-    on_health,
-    on_left_ended,
+from dms.orchestrator.lifecycle.placing import (
     on_node_allocated,
     on_node_bids,
     on_node_committed,
+    on_node_measured,
+)
+from dms.orchestrator.lifecycle.recovery import (
+    on_health,
+    on_left_ended,
     on_node_started,
     on_peer_lost,
     on_restart_requested,
     on_restarts,
     place_standbys,
+    promote_waiting,
     recover,
     recover_failed,
     resumed,
@@ -231,6 +236,8 @@ def _while_running(state: DeploymentState, config: EnsembleConfig, event: Event,
             after, instructions = place_standbys(state, config, event.at_ns)
         case NodeBids():
             after, instructions = on_node_bids(state, config, event)
+        case NodeMeasured():
+            after, instructions = on_node_measured(state, config, event)
         case NodeCommitted():
             after, instructions = on_node_committed(state, config, event)
         case NodeAllocated():
@@ -241,6 +248,8 @@ def _while_running(state: DeploymentState, config: EnsembleConfig, event: Event,
             return state, ()
     if after is state:
         return state, instructions
+    after, promotions = promote_waiting(after, config, event.at_ns)
+    instructions = tuple(dict.fromkeys((*instructions, *promotions)))
     follow = tuple(each for key in down for each in (FetchLogs(key), EndLost(key)))
     return _conclude(after, event.at_ns, (*instructions, *follow))
 

@@ -106,6 +106,10 @@ class Stage(Enum):
 
     BIDDING = "bidding"
     """From its due moment on bids are collected."""
+    CHECKING = "checking"
+    """It has a place, where it waited: bids of its machine and of those next to it are collected, to measure between them."""
+    MEASURING = "measuring"
+    """Its edges to those that stay are being measured."""
     COMMITTING = "committing"
     ALLOCATING = "allocating"
     STARTING = "starting"
@@ -125,6 +129,11 @@ class Placement(Wire):
     """Who bid and did not keep it; they are asked again once nobody else is left."""
     why: str = ""
     is_standby: bool = False
+    heard: tuple[Bid, ...] = ()
+    """While edges are measured: the bids that it is about."""
+    measured: tuple[MeasuredPair, ...] = ()
+    """In this attempt; what was measured once may be different now."""
+    measurings: int = 0
     only: PeerID = PeerID("")
     """The one machine where it may be, since its data is there."""
 

@@ -21,6 +21,7 @@ from dms.orchestrator import effects, messages
 from dms.orchestrator.bidding.asking import Context
 from dms.orchestrator.bidding.bid import Bid
 from dms.orchestrator.bidding.bids import BidBook, collect_bids
+from dms.orchestrator.bidding.edges import measure_edges
 from dms.orchestrator.lifecycle.events import (
     AllocationEnded,
     Event,
@@ -28,12 +29,13 @@ from dms.orchestrator.lifecycle.events import (
     NodeAllocated,
     NodeBids,
     NodeCommitted,
+    NodeMeasured,
     NodeStarted,
     PeerLost,
     Restarted,
     RestartsDone,
 )
-from dms.orchestrator.lifecycle.recovery import wanted_of
+from dms.orchestrator.lifecycle.placing import asked_of, pairs_to_measure, wanted_of
 from dms.orchestrator.lifecycle.state import LOST, AllocationRecord, DeploymentState, Placement, Stage
 from dms.orchestrator.starting import START_TIMEOUT_S, Live, start_all
 from dms.orchestrator.supervision.health import HealthChecks
@@ -223,13 +225,18 @@ class Supervision:
     async def _place(self, node: str, placement: Placement) -> None:
         number = placement.round
         match placement.stage:
-            case Stage.BIDDING:
+            case Stage.BIDDING | Stage.CHECKING:
                 await self._sleep_until(placement.due_ns)
                 async with self.bidding:
                     await self._context.note("bids_requested", {"node": node, "round": placement.round})
-                    ctx, state = self._narrow(node)
+                    ctx, state = self._asking(node)
                     bids: tuple[Bid, ...] = await collect_bids(ctx, state, secrets.token_hex(12), BidBook())
                 self._post(NodeBids(at_ns=self._now(), bids=bids, node=node, round=number))
+            case Stage.MEASURING:
+                ctx, state = self._asking(node)
+                pairs = pairs_to_measure(self._state(), self._context.config, node)
+                measured = await measure_edges(ctx, msgspec.structs.replace(state, heard=placement.heard), pairs)
+                self._post(NodeMeasured(at_ns=self._now(), pairs=measured, node=node, round=number))
             case Stage.COMMITTING:
                 self._grant()
                 committed = await effects.commit_all(*self._narrow(node))
@@ -258,6 +265,11 @@ class Supervision:
             deadline_ns=self._now() + int(START_TIMEOUT_S * NS_PER_S),
         )
         return replace(self._context, config=config, whole=self._context.config), narrow
+
+    def _asking(self, node: str) -> tuple[Context, DeploymentState]:
+        """The same, with those next to it."""
+        ctx, state = self._narrow(node)
+        return replace(ctx, config=asked_of(self._state(), self._context.config, node)), state
 
     # what was left behind ------------------------------------------------------------------------------------------
 
