@@ -21,7 +21,7 @@ from dms.store.migrate import bring_to_head
 from dms.types import gojson
 
 CONNECT_TIMEOUT_S = 5
-LOCK_WAIT_S = 5.0
+LOCK_WAIT_S = 3.0
 """How long the server may need to notice that an earlier connection of ours is gone."""
 LOCK_PAUSE_S = 0.2
 LOCK_NUMBER = 0x6E756E74
