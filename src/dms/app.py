@@ -31,6 +31,7 @@ from dms.capability.store import context_path
 from dms.config import Settings
 from dms.config.schema import Messages, Storage
 from dms.executor.registry import available_executors
+from dms.hardware.gpus import GPUProbe
 from dms.hardware.machine import MachineProbe
 from dms.identity.files import make_private_directory
 from dms.identity.keys import KeyType, PrivateKey, generate_key
@@ -46,6 +47,8 @@ from dms.node.hosting import HostingOptions
 from dms.node.live import LiveSettings
 from dms.node.node import Node, NodeOptions
 from dms.observe import configure_logging, get_logger
+from dms.plugins.finding import find_plugins
+from dms.plugins.running import RunningPlugins
 from dms.resources.declared import declared
 from dms.resources.monitor import UsageMonitor
 from dms.storage.prepare import Volumes
@@ -136,9 +139,10 @@ async def serve(
             app_score=lambda peer: nodes[0].score(peer) if nodes else 0.0,
         )
         await stack.enter_async_context(network.run())
+        plugins = RunningPlugins(await trio.to_thread.run_sync(find_plugins, settings.plugins.disabled))
         storage = _storage_options(settings.storage)
         volumes = await stack.enter_async_context(
-            open_volumes(store, general.work_dir, storage, closed=(general.user_dir,))
+            open_volumes(store, general.work_dir, storage, closed=(general.user_dir,), more=plugins.providers())
         )
         background = await stack.enter_async_context(trio.open_nursery())
         stack.callback(background.cancel_scope.cancel)
@@ -153,12 +157,16 @@ async def serve(
             fetch_file=volumes.read_file,
             volume_dirs=volume_dirs(general.work_dir, storage),
         )
+        found.executors.update(
+            await plugins.open_executors(background, general.work_dir / "executors", str(network.peer_id))
+        )
         for executor, reason in found.missing.items():
             log.info("executor_missing", executor=executor, reason=reason)
         background.start_soon(replay.keep_compact)
         gate = Gate(network.peer_id, _gate_options(settings.messages), replay=replay.window, sync_replay=replay.sync)
         root = Actor(security, network, gate=gate)
-        machine = MachineProbe(general.work_dir)
+        plugins.start_listeners(background, root.events)
+        machine = MachineProbe(general.work_dir, gpus=GPUProbe(more=plugins.gpu_sources()))
         stack.callback(machine.close)
         usage = UsageMonitor(machine)
         options = replace(node_options(settings, volumes), missing_executors=found.missing)

@@ -57,6 +57,7 @@ COMMANDS: tuple[Command, ...] = (
     Command("onboard", "Offer a part of this machine to the network", "dms.cli.onboarding:onboard", _MACHINE),
     Command("offboard", "Withdraw this machine from the network", "dms.cli.onboarding:offboard", _MACHINE),
     Command("hardware", "Show and measure this machine", "dms.cli.hardware:app", _MACHINE),
+    Command("plugin", "List the plugins of this machine", "dms.cli.plugin:app", _MACHINE),
     Command("gpu", "List and test the GPUs of this machine", "dms.cli.gpu:app", _MACHINE),
     Command("volume", "List, make, lock, encrypt and remove volumes", "dms.cli.volume:app", _MACHINE),
     Command("tap", "Make, remove and list TAP devices for microVMs", "dms.cli.tap:app", _MACHINE),

@@ -276,6 +276,12 @@ class Apm(Section):
     secret_token: Secret = setting("", "token, where there is no API key")
 
 
+class Plugins(Section):
+    """Parts that other packages bring."""
+
+    disabled: Texts = setting((), "names of plugins, or of packages, that are installed and shall not be used")
+
+
 class Settings(Section):
     """All settings; build them with :func:`dms.config.load_settings`."""
 
@@ -290,6 +296,7 @@ class Settings(Section):
     machines: Machines = Field(default_factory=Machines)
     offer: Offer = Field(default_factory=Offer)
     storage: Storage = Field(default_factory=Storage)
+    plugins: Plugins = Field(default_factory=Plugins)
     observability: Observability = Field(default_factory=Observability)
     apm: Apm = Field(default_factory=Apm)
 

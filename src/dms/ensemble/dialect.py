@@ -7,7 +7,6 @@ an old one.
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping as MappingABC
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -169,67 +168,6 @@ class Cards(Kind):
             else:
                 cards.append(card)
         return cards
-
-
-@dataclass(frozen=True)
-class Execution(Kind):
-    """What an executor is given: ``type`` and, beside it or under ``params``, the parameters of that type."""
-
-    types: MappingABC[str, Object]
-    what: str = "an executor"
-
-    def read(self, tree: Tree, path: str, r: Reader) -> JSON:
-        """``{"type": …, "params": {…}}``."""
-        if not isinstance(tree, Mapping):
-            return r.fail(tree, path, f"must be a map, not {kind_of(tree)}")
-        rest: dict[str, Entry] = {}
-        type_: Entry | None = None
-        nested: Entry | None = None
-        for key, entry in tree.entries.items():
-            if key.lower() == "type":
-                type_ = entry
-            elif key.lower() == "params":
-                if isinstance(entry.value, Mapping):
-                    nested = entry
-                elif not is_null(entry.value):
-                    r.fail(entry, f"{path}.params", f"must be a map, not {kind_of(entry.value)}")
-            else:
-                rest[key] = entry
-        if nested is not None and isinstance(nested.value, Mapping):
-            if rest:
-                r.warn(nested, f"{path}.params", "parameters stand here and beside it", hint="keep them in one place")
-            rest = dict(nested.value.entries) | rest
-        if type_ is None or is_null(type_.value):
-            return r.fail(tree, f"{path}.type", "is required", hint=f"one of {', '.join(self.types)}")
-        if type_.mark:
-            r.marks[f"{path}.type"] = type_.mark
-        kind = Text(choices=tuple(self.types), what=self.what).read(type_.value, f"{path}.type", r)
-        if kind is INVALID:
-            return INVALID
-        params = self.types[kind].read(Mapping(rest, tree.mark), path if not r.is_wire else f"{path}.params", r)
-        return INVALID if params is INVALID else {"type": kind, "params": params}
-
-    def schema(self, defs: dict[str, JSON]) -> dict[str, JSON]:
-        """One object per type, flat or with ``params``."""
-        options: list[JSON] = []
-        for name, params in self.types.items():
-            schema = params.schema(defs)
-            type_ = {"enum": [name], "description": f"{self.what}: {name}"}
-            flat = dict(schema)
-            flat["properties"] = {"type": type_, "params": {"type": "null"}} | schema["properties"]
-            flat["required"] = ["type", *schema.get("required", [])]
-            nested: dict[str, JSON] = {
-                "type": "object",
-                "properties": {"type": type_, "params": schema},
-                "required": ["type", "params"],
-                "additionalProperties": False,
-            }
-            options += [flat, nested]
-        return {"anyOf": options}
-
-    def write(self, value: JSON) -> JSON:
-        """The parameters beside the type."""
-        return {"type": value["type"]} | self.types[value["type"]].write(value.get("params", {}))
 
 
 @dataclass(frozen=True)

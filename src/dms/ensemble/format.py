@@ -25,7 +25,6 @@ from dms.ensemble.dialect import (
     Cards,
     Edge,
     Environment,
-    Execution,
     HealthCheck,
     Keys,
     Remembered,
@@ -35,6 +34,7 @@ from dms.ensemble.dialect import (
     continent_code,
     version_name,
 )
+from dms.ensemble.execution import ANYTHING, ByType, Execution, TypeName
 from dms.ensemble.groups import MAX_COUNT
 from dms.ensemble.kinds import Bool, Bytes, Duration, Integer, Number, Text, frequency, size
 from dms.ensemble.storage import ANY_STORAGE, STORAGE
@@ -308,30 +308,32 @@ HEALTH_CHECK = Object(
     },
     check=check_healthcheck,
 )
-VOLUME = Object(
-    {
-        "type": Member(
-            Text(choices=("local", "glusterfs", *STORAGE), what="a type of volume"),
-            "local, glusterfs, s3, http or ipfs",
-            required=True,
-        ),
-        "mount_destination": Member(
-            FILLED, "path in the sandbox", required=True, aliases=("path", "mountpoint", "mount_point")
-        ),
-        "read_only": Member(Bool(), "whether it can be written to"),
-        "name": Member(TEXT, "name of a glusterfs volume"),
-        "src": Member(FILLED, "local: absolute path on the provider, or a name"),
-        "servers": Member(ListOf(FILLED, what="host"), "hosts of glusterfs"),
-        "client_private_key": Member(TEXT, "TLS key", aliases=("ssl_key",)),
-        "client_pem": Member(TEXT, "TLS certificate", aliases=("ssl_cert",)),
-        "client_ca": Member(TEXT, "TLS authority", aliases=("ssl_ca",)),
-        "params": Member(
-            ANY_STORAGE,
-            "s3, http, ipfs: what is downloaded; the members of that type",
-        ),
-        "upload": Member(Execution(STORAGE, what="a storage"), "where the content goes when the workload has ended"),
-    },
+_VOLUME: Final[dict[str, Member]] = {
+    "type": Member(
+        TypeName(choices=("local", "glusterfs", *STORAGE), what="a type of volume"),
+        "local, glusterfs, s3, http, ipfs or, with a dot, a plugin's",
+        required=True,
+    ),
+    "mount_destination": Member(
+        FILLED, "path in the sandbox", required=True, aliases=("path", "mountpoint", "mount_point")
+    ),
+    "read_only": Member(Bool(), "whether it can be written to"),
+    "name": Member(TEXT, "name of a glusterfs volume"),
+    "src": Member(FILLED, "local: absolute path on the provider, or a name"),
+    "servers": Member(ListOf(FILLED, what="host"), "hosts of glusterfs"),
+    "client_private_key": Member(TEXT, "TLS key", aliases=("ssl_key",)),
+    "client_pem": Member(TEXT, "TLS certificate", aliases=("ssl_cert",)),
+    "client_ca": Member(TEXT, "TLS authority", aliases=("ssl_ca",)),
+    "params": Member(
+        ANY_STORAGE,
+        "s3, http, ipfs: what is downloaded; the members of that type",
+    ),
+    "upload": Member(Execution(STORAGE, what="a storage"), "where the content goes when the workload has ended"),
+}
+VOLUME = ByType(
+    _VOLUME,
     check=partial(check_volume, storage=STORAGE),
+    foreign=Object(_VOLUME | {"params": Member(ANYTHING, "what the plugin understands")}),
 )
 ALLOCATION = Object(
     {
@@ -341,8 +343,8 @@ ALLOCATION = Object(
             required=True,
         ),
         "executor": Member(
-            Text(choices=EXECUTORS, what="an executor"),
-            "docker, wasm, qemu, firecracker or null; the same as execution.type",
+            TypeName(choices=EXECUTORS, what="an executor"),
+            "docker, wasm, qemu, firecracker, null or, with a dot, a plugin's; the same as execution.type",
             required=True,
         ),
         "resources": Member(

@@ -35,9 +35,11 @@ class GPUProbe:
         *,
         root: Path = Path("/"),
         deadline_s: float = DEADLINE_S,
+        more: Iterable[GPUSource] = (),
     ) -> None:
-        found = (NvidiaSource(), AmdSource(), IntelSource()) if sources is None else sources
-        self._sources = tuple(_Guarded(source) for source in found)
+        """``more``: sources of plugins, beside those of ``sources``, or of the three vendors."""
+        found = (NvidiaSource(), AmdSource(), IntelSource()) if sources is None else tuple(sources)
+        self._sources = tuple(_Guarded(source) for source in (*found, *more))
         self._root = root
         self._deadline_s = deadline_s
         self._indexes: dict[str, int] = {}
@@ -88,7 +90,10 @@ class _Guarded:
         self._is_busy = False
 
     def is_present(self, root: Path, devices: Sequence[PCIDevice]) -> bool:
-        return self._source.is_present(root, devices)
+        try:
+            return self._source.is_present(root, devices)
+        except Exception:  # noqa: BLE001 (as below)
+            return True  # so that it is asked, and what is wrong with it is told
 
     async def gpus(
         self, root: Path, devices: Sequence[PCIDevice], deadline_s: float, limiter: trio.CapacityLimiter

@@ -30,6 +30,10 @@ class Library:
         self._limits = limits or Limits()
         self._locks: dict[str, trio.Lock] = {}
 
+    def knows(self, type_: str) -> bool:
+        """Whether there is a provider of this type."""
+        return type_ in self._providers
+
     def check(self, spec: SpecConfig) -> None:
         """Look at a specification without doing anything.
 
@@ -103,8 +107,9 @@ class Library:
             with trio.CancelScope(shield=True):
                 await trio.to_thread.run_sync(remove_tree, gathering.root)
             raise
+        source = _SOURCES.get(provider.type, VolumeSource.PLUGIN)
         volume = await self._controller.create(
-            _SOURCES[provider.type], private=not is_shared, origin=gathering.root.name if is_shared else ""
+            source, private=not is_shared, origin=gathering.root.name if is_shared else ""
         )
         try:
             with room_watched(volume.path):

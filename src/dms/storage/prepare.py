@@ -123,7 +123,7 @@ class Volumes:
             elif request.type == "glusterfs":
                 _ = request.gluster
                 self._gluster.check()
-            elif request.type in REMOTE:
+            elif self._is_remote(request):
                 self._library.check(request.source)
             elif request.type != "local":
                 raise InvalidStorageSpec(f"unsupported storage type: {request.type[:80]}")
@@ -131,6 +131,9 @@ class Volumes:
                 if request.read_only:
                     raise InvalidStorageSpec("what is read-only has nothing to upload")
                 self._library.check_target(request.upload)
+
+    def _is_remote(self, request: VolumeRequest) -> bool:
+        return request.type in REMOTE or self._library.knows(request.type)
 
     async def prepare(
         self,
@@ -163,7 +166,7 @@ class Volumes:
                     volume = await self._controller.named(tenant, request.src)
                     await self._controller.acquire(volume, owner, write=not request.read_only, target=target)
                     binds.append(Bind(volume.path, target, request.read_only))
-                elif request.type in REMOTE:
+                elif self._is_remote(request):
                     volume = await self._library.fetch(
                         request.source, writable=not request.read_only, max_bytes=left, on_progress=on_progress
                     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,7 @@ from dms.storage.local import LocalDirectories
 from dms.storage.mounts import SystemMounter
 from dms.storage.prepare import Volumes
 from dms.storage.s3 import S3Provider
-from dms.storage.transfer import Limits
+from dms.storage.transfer import Limits, Provider
 from dms.storage.web import WebClient
 from dms.store import Store
 
@@ -45,10 +45,15 @@ def volume_dirs(work_dir: Path, options: StorageOptions) -> tuple[Path, ...]:
 
 @asynccontextmanager
 async def open_volumes(
-    store: Store, work_dir: Path, options: StorageOptions, *, closed: tuple[Path, ...] = ()
+    store: Store,
+    work_dir: Path,
+    options: StorageOptions,
+    *,
+    closed: tuple[Path, ...] = (),
+    more: Iterable[Provider] = (),
 ) -> AsyncIterator[Volumes]:
     """The volumes of a node, for what jobs ask for, while the block runs. ``closed`` directories are never opened to
-    jobs, nor is the work directory.
+    jobs, nor is the work directory. ``more`` are providers of plugins.
 
     :raises InvalidStorageSpec: a network or address among the options is none.
     :raises StorageError: the directories cannot be made.
@@ -58,10 +63,11 @@ async def open_volumes(
     try:
         controller = VolumeController(store, work_dir / STORAGE, limit_bytes=options.max_volumes_bytes)
         await controller.load()
-        providers = (
+        providers: tuple[Provider, ...] = (
             S3Provider(egress),
             HttpProvider(tenant),
             IpfsProvider(tenant, owner=owner, gateway=options.ipfs_gateway, api=options.ipfs_api),
+            *more,
         )
         yield Volumes(
             work_dir / VOLUMES,

@@ -20,6 +20,8 @@ class VolumeSource(Enum):
     """A workload wrote it."""
     LOCAL = "local"
     """A named volume of a tenant."""
+    PLUGIN = "plugin"
+    """A provider that does not come with the node."""
     UNDEFINED = "volume-source-undefined"
 
 

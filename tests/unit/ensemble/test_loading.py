@@ -27,6 +27,18 @@ GIB = 2**30
 # the documented examples ---------------------------------------------------------------------------------------------
 
 
+def test_types_with_a_dot_are_plugins_and_their_parameters_are_left_to_the_provider() -> None:
+    params = {"text": "${GREETING}", "deep": {"list": [1, 2.5, True, None, "$${X}"]}, "Weird Key": ""}
+    volume = {"type": "mine.store", "mount_destination": "/data", "params": params}
+    echo = allocation(executor="mine.echo", execution={"type": "mine.echo"} | params, volume=[volume])
+    loaded = load(ensemble({"a": echo}), GREETING="hello")
+    (made,) = loaded.config.v1.allocations.values()
+    wanted = {"text": "hello", "deep": {"list": [1, 2.5, True, None, "${X}"]}, "Weird Key": ""}
+    assert (made.execution.type, made.execution.params) == ("mine.echo", wanted)
+    assert (made.volume[0].type, made.volume[0].params) == ("mine.store", wanted)
+    assert loaded.warnings == ()
+
+
 def test_the_task_example_is_canonical() -> None:
     loaded = load_ensemble(DATA / "task.yaml", {})
     assert loaded.warnings == ()
