@@ -9,10 +9,12 @@ from __future__ import annotations
 import contextlib
 import socket
 import time
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import trio
 from trio import TaskStatus
@@ -45,8 +47,13 @@ from dms.node.capability_file import CapabilityFile, warn_of_problems
 from dms.node.configuring import ConfigBehaviours
 from dms.node.hosting import HostingOptions
 from dms.node.live import LiveSettings
+from dms.node.logger import LoggerBehaviours
 from dms.node.node import Node, NodeOptions
-from dms.observe import configure_logging, get_logger
+from dms.node.watching import LogRing, tell_log
+from dms.observe import catalogue, configure_logging, get_logger
+from dms.observe.metrics import prometheus_text
+from dms.observe.outputs import Identity, Outputs
+from dms.observe.redact import conceal
 from dms.plugins.finding import find_plugins
 from dms.plugins.running import RunningPlugins
 from dms.resources.declared import declared
@@ -110,11 +117,14 @@ async def serve(
     capability_file = CapabilityFile(path, context, provider.did, trust)
     capabilities = capability_file.context
     did = capabilities.did
+    conceal(passphrase)
     _configure_logging(settings, str(did))
     for problem in warnings:
         log.warning("key_file_mode", problem=problem)
     warn_of_problems(capabilities.load_problems, capability_file.path)
     async with AsyncExitStack() as stack:
+        log_ring = LogRing()
+        stack.callback(log_ring.close)
         listener = bind(settings.rest.addr, settings.rest.port)
         stack.callback(listener.close)
         store = await Store.open(locate(settings.database.url.get_secret_value(), general.work_dir))
@@ -169,7 +179,8 @@ async def serve(
         machine = MachineProbe(general.work_dir, gpus=GPUProbe(more=plugins.gpu_sources()))
         stack.callback(machine.close)
         usage = UsageMonitor(machine)
-        options = replace(node_options(settings, volumes), missing_executors=found.missing)
+        stack.callback(tell_log(root.events))
+        options = replace(node_options(settings, volumes), missing_executors=found.missing, log=log_ring.ring)
         node = Node(root, store, usage, found.executors, options, capability_file)
         nodes.append(node)
         live.attend(lambda now: gate.follow(_gate_options(now.messages)), "messages")
@@ -179,11 +190,20 @@ async def serve(
         )
         upkeep = Upkeep(store, _retention(settings))
         live.attend(lambda now: upkeep.follow(_retention(now)), "database")
+        outputs = Outputs(
+            root.events, Identity(str(did), network.peer_id, __version__), node.metering.collect, settings
+        )
+        node.metering.registry.add(outputs.samples)
+        live.attend(outputs.follow, "observability.elastic", "observability.otel", "apm")
+        background.start_soon(outputs.run)
+        LoggerBehaviours(partial(_change_settings, live)).register(root)
+        live.told = lambda keys, by: root.events.emit(catalogue.SETTINGS_CHANGED, keys=keys, by=by)
         assert not live.unattended, live.unattended
         ConfigBehaviours(live).register(root)
         background.start_soon(usage.run, node.tasks)
         await background.start(node.run)
-        await background.start(run_server, Bridge(network, root.security, root.handle), listener)
+        measured = lambda: prometheus_text(node.metering.collect())  # noqa: E731  (a route's answer)
+        await background.start(run_server, Bridge(network, root.security, root.handle), listener, measured)
         node.tasks.add("capability_garbage", partial(_clean, capabilities), Interval(GARBAGE_INTERVAL_S))
         node.tasks.add("look after the database", upkeep.run, Interval(INTERVAL_S, jitter_s=FIRST_S, first_s=FIRST_S))
         background.start_soon(capability_file.reload_on_signal)
@@ -199,8 +219,16 @@ async def serve(
             executors=sorted(found.executors),
             onboarded=node.onboarding.is_onboarded,
         )
+        root.events.emit(
+            catalogue.NODE_STARTED, version=__version__, peer=ready.peer_id, onboarded=node.onboarding.is_onboarded
+        )
         task_status.started(ready)
         await stop.wait()
+        root.events.emit(catalogue.NODE_STOPPING)
+
+
+async def _change_settings(live: LiveSettings, values: Mapping[str, Any], by: str) -> tuple[str, ...]:
+    return tuple(change.key for change in await live.set(values, by))
 
 
 async def _clean(capabilities: CapabilityContext) -> None:

@@ -26,6 +26,7 @@ CORS_ORIGINS = ("http://localhost:9991", "http://localhost:9992")
 LOCAL_HOSTS = ("127.0.0.1", "localhost", "[::1]")
 """Host headers that are answered: a web page elsewhere must not reach this server through a name of its own."""
 JSON = "application/json"
+PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
 
 
 class ErrorBody(Wire):
@@ -55,8 +56,8 @@ _DEFINITIONS, _COMPONENTS = msgspec.json.schema_components(
 _SCHEMA = dict(zip(("envelope", "handle", "error", "sent", "health"), _DEFINITIONS, strict=True))
 
 
-def create_app(bridge: Bridge) -> FastAPI:
-    """The application."""
+def create_app(bridge: Bridge, metrics: Callable[[], bytes] = bytes) -> FastAPI:
+    """The application; ``metrics`` makes the text that Prometheus reads."""
     app = FastAPI(
         title="NuNet Device Management Service",
         version=__version__,
@@ -96,6 +97,10 @@ def create_app(bridge: Bridge) -> FastAPI:
     @app.get(f"{BASE}/health", summary="Whether the node runs", **_answers("health"))
     async def health() -> Response:
         return _json(gojson.encode(HealthBody(status="ok", peers=bridge.peer_count())))
+
+    @app.get("/metrics", include_in_schema=False)  # its format is Prometheus' own, and so is its place
+    async def measured() -> Response:
+        return Response(metrics(), media_type=PROMETHEUS)
 
     app.openapi = _with_components(app.openapi)  # type: ignore[method-assign]
     return app

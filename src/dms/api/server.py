@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Callable
 
 import trio
 from hypercorn.config import Config
@@ -37,7 +38,11 @@ def bind(address: str, port: int) -> socket.socket:
 
 
 async def run_server(
-    bridge: Bridge, listener: socket.socket, *, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    bridge: Bridge,
+    listener: socket.socket,
+    metrics: Callable[[], bytes] = bytes,
+    *,
+    task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve until cancelled; the listener is closed then."""
     config = Config()
@@ -49,7 +54,7 @@ async def run_server(
     stopping = trio.Event()
     try:
         async with trio.open_nursery() as nursery:
-            await nursery.start(_serve, create_app(bridge), config, stopping)
+            await nursery.start(_serve, create_app(bridge, metrics), config, stopping)
             task_status.started()
             try:
                 await trio.sleep_forever()

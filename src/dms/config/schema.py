@@ -226,36 +226,38 @@ class Storage(Section):
 class Rotation(Section):
     """When log files are renewed and dropped."""
 
-    max_size_mb: Count = setting(100, "size of one log file", unit="MB")
-    max_backups: CountOrNone = setting(3, "old log files that are kept")
-    max_age_days: CountOrNone = setting(28, "age at which an old log file is dropped; 0 never", unit="days")
+    max_size_mb: Count = setting(100, "size of one log file", unit="MB", live=True)
+    max_backups: CountOrNone = setting(3, "old log files that are kept", live=True)
+    max_age_days: CountOrNone = setting(28, "age at which an old log file is dropped; 0 never", unit="days", live=True)
 
 
 class Logging(Section):
     """The log."""
 
     level: Level = setting("INFO", "DEBUG, INFO, WARN, ERROR or FATAL", live=True)
-    file: Directory = setting(Path("~/nunet/logs/nunet-dms-logs.jsonl"), "JSON lines; lies in work_dir/logs unless set")
+    file: Directory = setting(
+        Path("~/nunet/logs/nunet-dms-logs.jsonl"), "JSON lines; lies in work_dir/logs unless set", live=True
+    )
     rotation: Rotation = Rotation()
 
 
 class Elastic(Section):
-    """Log entries to Elasticsearch."""
+    """Log entries and events to Elasticsearch."""
 
-    enabled: Flag = setting(False, "send log entries; url, index and api_key must be set")
-    url: HttpAddress = setting("https://telemetry.nunet.io", "where it answers")
-    index: Text = setting("nunet-dms", "index for entries without a label")
-    flush_interval: Count = setting(5, "time between two deliveries", unit="s")
-    api_key: Secret = setting("", "API key")
-    insecure_skip_verify: Flag = setting(False, "accept any certificate")
+    enabled: Flag = setting(False, "send log entries and events; url, index and api_key must be set", live=True)
+    url: HttpAddress = setting("https://telemetry.nunet.io", "where it answers", live=True)
+    index: Text = setting("nunet-dms", "index for entries without a label", live=True)
+    flush_interval: Count = setting(5, "time between two deliveries", unit="s", live=True)
+    api_key: Secret = setting("", "API key", live=True)
+    insecure_skip_verify: Flag = setting(False, "accept any certificate", live=True)
 
 
 class Otel(Section):
-    """Metrics and traces through OTLP."""
+    """Metrics and traces through OTLP; needs the extra otel."""
 
-    enabled: Flag = setting(False, "send metrics and traces")
-    endpoint: Text = setting("", "gRPC endpoint, such as localhost:4317")
-    insecure: Flag = setting(False, "without TLS")
+    enabled: Flag = setting(False, "send metrics and traces", live=True)
+    endpoint: Text = setting("", "collector of OTLP over HTTP, such as localhost:4318", live=True)
+    insecure: Flag = setting(False, "without TLS", live=True)
 
 
 class Observability(Section):
@@ -267,13 +269,15 @@ class Observability(Section):
 
 
 class Apm(Section):
-    """Traces to Elastic APM."""
+    """Traces and metrics to Elastic APM, through its OTLP intake; needs the extra otel."""
 
-    server_url: HttpAddress = setting("https://apm.telemetry.nunet.io", "where it answers; needs a key or a token")
-    service_name: Text = setting("nunet-dms", "name of this service there")
-    environment: Text = setting("production", "name of the environment there")
-    api_key: Secret = setting("", "API key")
-    secret_token: Secret = setting("", "token, where there is no API key")
+    server_url: HttpAddress = setting(
+        "https://apm.telemetry.nunet.io", "where it answers; needs a key or a token", live=True
+    )
+    service_name: Text = setting("nunet-dms", "name of this service there", live=True)
+    environment: Text = setting("production", "name of the environment there", live=True)
+    api_key: Secret = setting("", "API key", live=True)
+    secret_token: Secret = setting("", "token, where there is no API key", live=True)
 
 
 class Plugins(Section):

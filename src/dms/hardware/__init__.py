@@ -7,6 +7,7 @@
 :mod:`~dms.hardware.memory`      main memory; :mod:`~dms.hardware.smbios` is what the firmware tells of it
 :mod:`~dms.hardware.disk`        the file system of the work directory, and its device
 :mod:`~dms.hardware.interfaces`  the network
+:mod:`~dms.hardware.vitals`      how all of it is right now, for metrics
 :mod:`~dms.hardware.gpus`        graphics processors of all vendors, as :mod:`~dms.hardware.nvidia`,
                                  :mod:`~dms.hardware.amd` and :mod:`~dms.hardware.intel` find them
 :mod:`~dms.hardware.gpu`         one of them, and the seam between vendors

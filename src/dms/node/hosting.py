@@ -112,6 +112,8 @@ class Hosting:
         self._options, self._allow_privileged = options, allow_privileged
         self._hosted: dict[AllocationID, Allocation] = {}
         self._records: dict[AllocationID, HostedRecord] = {}
+        self.signs: dict[AllocationID, messages.Liveness] = {}
+        """The last sign of life of each allocation, as its orchestrator was told."""
         self._disowned = Counter[AllocationID]()
 
     def follow(self, options: HostingOptions) -> None:
@@ -358,6 +360,7 @@ class Hosting:
             return
         del self._hosted[allocation.spec.id]
         self._records.pop(allocation.spec.id, None)
+        self.signs.pop(allocation.spec.id, None)
         self._disowned.pop(allocation.spec.id, None)
         self._root.events.emit(
             catalogue.ALLOCATION_FORGOTTEN, ensemble=allocation.spec.ensemble_id, allocation=allocation.spec.id
@@ -428,6 +431,7 @@ class Hosting:
                 network_tx_bytes=stats.network_tx_bytes,
             ),
         )
+        self.signs[allocation.spec.id] = sign
         behaviour = messages.allocation_liveness(allocation.spec.ensemble_id)
         try:
             answer = await self._ask(allocation, behaviour, sign)

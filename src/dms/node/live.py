@@ -94,6 +94,8 @@ class LiveSettings:
         self._one_at_a_time = trio.Lock()
         self.settings = with_live(settings, {key: each.value for key, each in live.items()})
         """What is in force."""
+        self.told: Callable[[list[str], str], object] = lambda _keys, _by: None
+        """Hears of keys that were changed, and by whom, once that is kept."""
         self.needs_restart: tuple[str, ...] = ()
         """Keys that were changed in the file since the start and hold only after the next one."""
 
@@ -236,6 +238,8 @@ class LiveSettings:
             self._take_up(new, old)
             raise
         self.settings, self._base, self.values = new, base, live
+        if changes:
+            self.told([change.key for change in changes], by)
         for change in changes:
             log.info("setting_changed", setting=change.key, how=how, old=change.old, new=change.new, by=by)
         return changes

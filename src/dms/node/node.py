@@ -14,6 +14,7 @@ from pathlib import Path
 import trio
 from trio import TaskStatus
 
+from dms import __version__
 from dms.actor.actor import Actor
 from dms.actor.handle import handle_of_peer, protocol_of
 from dms.executor.protocol import Executor
@@ -29,6 +30,7 @@ from dms.node.explaining import ExplainingBehaviours
 from dms.node.hosting import Hosting, HostingOptions
 from dms.node.log_jobs import LogJobBehaviours
 from dms.node.machine import MachineBehaviours
+from dms.node.metering import Metering
 from dms.node.payloads import Hello
 from dms.node.peers import PeerBehaviours
 from dms.node.provider import SWEEP_INTERVAL_S, Provider, ProviderOptions
@@ -169,6 +171,15 @@ class Node:
             liveness_timeout_s=options.liveness_timeout_s,
             random_uuid=options.random_uuid,
         )
+        self.metering = Metering(
+            root,
+            self.resources,
+            self.hosting,
+            self.deployments,
+            location=options.location,
+            work_dir=options.work_dir,
+            version=__version__,
+        )
         self.schedules = Schedules(
             store, self.deployments, self.tasks, root.security, new_id=lambda: options.random_uuid().hex
         )
@@ -185,6 +196,7 @@ class Node:
         deployments are remembered.
         """
         self._options = options
+        self.metering.location = options.location
         self.provider.follow(_provider_options(options))
         self.hosting.follow(options.hosting)
 

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import logging
 import re
+import threading
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import msgspec
+import trio
 
 from dms.actor.actor import Actor
 from dms.actor.behaviour import Message
@@ -93,7 +95,7 @@ class LogReply(Wire):
 
 
 class LogRing:
-    """Keeps the last log entries of the process, and tells each on the bus as ``log_event``, as the original does."""
+    """Keeps the last log entries of the process."""
 
     def __init__(self) -> None:
         self.ring = Ring()
@@ -143,6 +145,19 @@ def keep_events(bus: EventBus, ring: Ring) -> Callable[[], None]:
             ring.add({"name": event.name, "at": int(event.at * 10**9), "fields": redact(event.fields)})
 
     return bus.listen(keep)
+
+
+def tell_log(bus: EventBus) -> Callable[[], None]:
+    """Tell each log entry on the bus as ``log_event``, as the original does; call the result to end that. From trio's thread."""
+    token, own_thread = trio.lowlevel.current_trio_token(), threading.get_ident()
+
+    def tell(_level: int, entry: Mapping[str, Any]) -> None:
+        if threading.get_ident() == own_thread:
+            bus.emit(catalogue.LOG_EVENT, **entry)
+        else:
+            token.run_sync_soon(lambda: bus.emit(catalogue.LOG_EVENT, **entry))
+
+    return add_tap(tell)
 
 
 def tell_peers(bus: EventBus) -> Callable[[PeerEvent], None]:

@@ -104,14 +104,9 @@ SETTINGS_CHANGED: Final = EventKind(
     "Settings were changed while the node runs",
     {"keys": "the keys", "by": "DID of who did it, or the signal"},
 )
-TASK_FAILED: Final = EventKind(
-    "task_failed",
-    "A background task failed after all its retries",
-    {"task": "its name", "error": "why"},
-)
 
 NODE_EVENTS: Final[Mapping[str, tuple[EventKind, ...]]] = {
-    "The node": (NODE_STARTED, NODE_STOPPING, SETTINGS_CHANGED, TASK_FAILED),
+    "The node": (NODE_STARTED, NODE_STOPPING, SETTINGS_CHANGED),
     "Logs and outputs": (LOG_EVENT, LOGGING_CHANGED, OUTPUT_LOST, OUTPUT_RECOVERED),
     "Peers": (PEER_CONNECTED, PEER_DISCONNECTED),
     "The machine as a provider": (
