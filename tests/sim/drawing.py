@@ -66,7 +66,7 @@ def _nodes(rng: random.Random, *, is_skewed: bool, is_slow: bool) -> tuple[NodeP
             disk_pause_s=rng.choice((0.0, 0.002, 0.02, 0.3)) if is_slow else 0.0,
             byzantine=rng.choice(MOVES) if is_provider and rng.random() < 0.15 else "",
             start_fails=is_provider and rng.random() < 0.07,
-            price=2 * PRICE if is_provider and rng.random() < 0.2 else 0.0,
+            price=2 * PRICE if is_provider and rng.random() < 0.2 else PRICE / 2,
         )
 
     return (
@@ -81,7 +81,7 @@ def _job(rng: random.Random, name: str, nodes: tuple[NodePlan, ...], delay_s: fl
     members: dict[str, tuple[PartPlan, ...]] = {}
     pins = {}
     is_supervised = rng.random() < 0.5
-    for number in range(rng.choice((1, 1, 2, 3))):
+    for number in range(1 if is_scheduled else rng.choice((1, 1, 2, 3))):
         node = f"n{number}"
         members[node] = tuple(
             replace(
@@ -110,10 +110,10 @@ def _job(rng: random.Random, name: str, nodes: tuple[NodePlan, ...], delay_s: fl
         escalation=rng.choice(("", "", "", "redeploy", "teardown")) if is_supervised else "",
         edges=_edges(rng, tuple(members), delay_s) if rng.random() < 0.2 else (),
         price=PRICE if rng.random() < 0.15 else 0.0,
-        queue_s=rng.choice((30.0, 120.0, 240.0)) if rng.random() < 0.2 else 0.0,
+        queue_s=rng.choice((30.0, 120.0, 240.0)) if rng.random() < 0.2 and not is_scheduled else 0.0,
         run_for_s=rng.choice((1.0, 60.0, 180.0)) if rng.random() < 0.15 else 0.0,
         asks=_asks(rng, at_s, members) if rng.random() < 0.3 and not is_scheduled else (),
-        cron=rng.choice(("* * * * *", "*/2 * * * *")) if is_scheduled else "",
+        cron="*/2 * * * *" if is_scheduled else "",
         overlap=rng.choice(("skip", "allow", "replace")) if is_scheduled else "skip",
         missed=rng.choice(("once", "skip")) if is_scheduled else "once",
     )

@@ -27,7 +27,7 @@ FAR_S: Final = 1.0
 GRACE_S: Final = 900.0
 """How long work goes on without its orchestrator, where one vanishes: longer than all else keeps them apart."""
 PRICE: Final = 1.0
-"""What an expensive machine asks more than."""
+"""The most that whoever looks at prices pays for an hour."""
 
 
 class NodePlan(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,7 +40,7 @@ class NodePlan(msgspec.Struct, frozen=True, kw_only=True):
     byzantine: str = ""
     start_fails: bool = False
     """Its executor never manages to start anything."""
-    price: float = 0.0
+    price: float = PRICE / 2
     """What it asks for an hour."""
 
 

@@ -211,7 +211,7 @@ class World:
             ahead_s=plan.ahead_s,
             born=read_along,
             hosting=HostingOptions(persist_logs_s=PERSIST_LOGS_S, orphan_grace_s=self._grace_s),
-            declared=declared(prices=[f"NTX {plan.price:g}"] if plan.price else []),
+            declared=declared(prices=[f"NTX {plan.price:g}"]),
         )
         self._names[node.peer] = plan.name
         self._moving[plan.name] = trio.Lock()
