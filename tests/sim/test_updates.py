@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import msgspec
+import pytest
 import trio
 from trio.testing import MockClock
 
@@ -14,6 +16,7 @@ from dms.orchestrator.lifecycle.state import Phase
 from dms.testing.executor import Script
 from dms.testing.nodes import FOUR_CORES, Cluster, SimulatedNode, ensemble
 from dms.testing.nodes import until as until_often
+from dms.types.errors import DMSError
 from dms.types.ids import EnsembleID
 
 UPDATE_TIMEOUT_S = 200.0
@@ -43,6 +46,7 @@ async def deployed(
     for name in names:
         await cluster.start(name, offers=FOUR_CORES)
         for number in range(1, 9):
+            cluster.nodes[name].executor.on(f"web-{number:04d}-1", Script(duration_s=None))
             for service in ("web", "web1", "web2"):
                 cluster.nodes[name].executor.on(f"{service}-g{number}-1", Script(duration_s=None))
     job = await owner.user.deploy(config)
@@ -118,4 +122,251 @@ async def test_a_version_that_fails_is_taken_back_and_what_ran_never_stopped(
     assert (state.version, outcomes(alice, job)) == (1, ["current", "reverted"])
     assert "n1-g1.web-g1" in state.versions[-1].error
     assert sum(node.starts(job).get("n1.web", 0) for node in cluster.nodes.values()) == 1
+    await ended(cluster, alice, job)
+
+
+def with_nodes(config: EnsembleConfig, **nodes: str) -> EnsembleConfig:
+    """With more nodes, each with one service; ``n3="web2"``."""
+    more = ensemble({name: {service: "service"} for name, service in nodes.items()})
+    v1 = config.v1
+    return EnsembleConfig(
+        v1=msgspec.structs.replace(
+            v1,
+            nodes=v1.nodes | more.v1.nodes,
+            allocations=v1.allocations | more.v1.allocations,
+        )
+    )
+
+
+def without(config: EnsembleConfig, node: str) -> EnsembleConfig:
+    names = set(config.v1.nodes[node].allocations)
+    return EnsembleConfig(
+        v1=msgspec.structs.replace(
+            config.v1,
+            nodes={name: each for name, each in config.v1.nodes.items() if name != node},
+            allocations={name: each for name, each in config.v1.allocations.items() if name not in names},
+        )
+    )
+
+
+def group(count: int) -> EnsembleConfig:
+    config = ensemble({"worker": {"web": "service"}})
+    node = msgspec.structs.replace(config.v1.nodes["worker"], count=count)
+    return EnsembleConfig(v1=msgspec.structs.replace(config.v1, nodes={"worker": node}))
+
+
+async def test_nodes_are_added_and_removed(autojump_clock: MockClock, cluster: Cluster) -> None:
+    alice, job = await deployed(cluster)
+    await updated(alice, job, without(with_nodes(OLD, n3="web2"), "n1"))
+    await trio.sleep(1)
+    assert running(cluster, job).keys() == {"n2.web1", "n3.web2"}
+    assert alice.state(job).assignment.keys() == {"n2", "n3"}
+    await ended(cluster, alice, job)
+
+
+async def test_a_group_grows_and_shrinks_and_those_that_stay_are_not_touched(
+    autojump_clock: MockClock, cluster: Cluster
+) -> None:
+    alice, job = await deployed(cluster, group(2))
+    first = running(cluster, job)
+    request = u.ScaleRequest(id=job, counts={"worker": 4})
+    reply = await alice.user.call("scale", request, u.UpdateReply, timeout_s=UPDATE_TIMEOUT_S)
+    assert reply.ok, reply.error
+    assert reply.what == "2 added: worker-*"
+    await until(lambda: alice.state(job).update is None)
+    grown = running(cluster, job)
+    assert len(grown) == 4
+    assert first.items() <= grown.items()
+    request = u.ScaleRequest(id=job, counts={"worker": 1})
+    assert (await alice.user.call("scale", request, u.UpdateReply, timeout_s=UPDATE_TIMEOUT_S)).ok
+    await until(lambda: alice.state(job).update is None)
+    await trio.sleep(1)
+    assert running(cluster, job).keys() == {"worker-0001.web-0001"}
+    assert sum(node.starts(job).get("worker-0001.web-0001", 0) for node in cluster.nodes.values()) == 1
+    await ended(cluster, alice, job)
+
+
+async def test_without_room_beside_it_the_old_one_ends_first_and_comes_back_if_the_new_one_fails(
+    autojump_clock: MockClock, cluster: Cluster
+) -> None:
+    config = ensemble({"n1": {"web": "service"}}, cores=3.0)
+    alice, job = await deployed(cluster, config, ("bob",))
+    await updated(alice, job, changed(config, "web", cores=2.5))
+    await trio.sleep(1)
+    assert running(cluster, job) == {"n1-g1.web-g1": "bob"}
+    cluster.nodes["bob"].executor.on("web-g2-1", Script(duration_s=1.0, exit_code=1))
+    await updated(alice, job, changed(config, "web", cores=2.0))
+    await until(lambda: alice.state(job).allocations["n1.web"].status == "running")
+    await trio.sleep(1)
+    assert running(cluster, job) == {"n1.web": "bob"}
+    assert outcomes(alice, job) == ["superseded", "current", "reverted"]
+    await ended(cluster, alice, job)
+
+
+async def test_who_wants_no_gap_gets_a_refusal_instead(autojump_clock: MockClock, cluster: Cluster) -> None:
+    config = ensemble({"n1": {"web": "service"}}, cores=3.0)
+    alice, job = await deployed(cluster, config, ("bob",))
+    before = running(cluster, job)
+    await updated(alice, job, changed(config, "web", cores=2.5), no_gap=True)
+    assert outcomes(alice, job) == ["current", "reverted"]
+    assert running(cluster, job) == before
+    await ended(cluster, alice, job)
+
+
+async def test_a_batch_that_fails_takes_back_those_before_it(autojump_clock: MockClock, cluster: Cluster) -> None:
+    alice, job = await deployed(cluster)
+    for name in PROVIDERS:
+        cluster.nodes[name].executor.on("web1-g1-1", Script(duration_s=1.0, exit_code=1))
+    await updated(alice, job, changed(OLD, "web", "web1"), batch=1)
+    await trio.sleep(1)
+    assert running(cluster, job).keys() == {"n1-g2.web-g2", "n2.web1"}
+    assert alice.state(job).version == 1
+    assert alice.node.deployments.get(job).config.v1.allocations["web"].resources.cpu.cores == 1.0
+    assert outcomes(alice, job) == ["current", "reverted"]
+    await ended(cluster, alice, job)
+
+
+async def test_a_second_update_is_refused_while_one_is_under_way_and_the_same_request_is_no_second(
+    autojump_clock: MockClock, cluster: Cluster
+) -> None:
+    alice, job = await deployed(cluster)
+    first = await update(alice, job, changed(OLD, "web"), request="r1")
+    again = await update(alice, job, changed(OLD, "web"), request="r1")
+    assert (first.version, again.version) == (2, 2)
+    second = await update(alice, job, changed(OLD, "web1"), request="r2")
+    assert not second.ok
+    assert "version 2 is being rolled out" in second.error
+    await until(lambda: alice.state(job).update is None)
+    assert (await update(alice, job, changed(OLD, "web"), request="r1")).version == 2
+    assert outcomes(alice, job) == ["superseded", "current"]
+    stale = await update(alice, job, changed(OLD, "web1"), expect=1)
+    assert "version 2 is in force, not 1" in stale.error
+    await ended(cluster, alice, job)
+
+
+async def test_what_cannot_change_while_it_runs_is_refused_with_the_reason(
+    autojump_clock: MockClock, cluster: Cluster
+) -> None:
+    alice, job = await deployed(cluster)
+    pinned = msgspec.structs.replace(OLD.v1.nodes["n1"], peer=cluster.nodes["bob"].peer)
+    config = EnsembleConfig(v1=msgspec.structs.replace(OLD.v1, nodes=OLD.v1.nodes | {"n1": pinned}))
+    reply = await update(alice, job, config)
+    assert not reply.ok
+    assert "cannot change" in reply.error
+    same = await update(alice, job, OLD)
+    assert (same.ok, same.changed, same.what) == (True, False, "nothing")
+    assert alice.state(job).versions == ()
+    await ended(cluster, alice, job)
+
+
+async def test_a_cancelled_update_leaves_what_ran(autojump_clock: MockClock, cluster: Cluster) -> None:
+    alice, job = await deployed(cluster)
+    before = running(cluster, job)
+    assert (await update(alice, job, changed(OLD, "web"), healthy_for_ms=60_000)).ok
+    await until(lambda: "n1-g1.web-g1" in running(cluster, job))
+    assert (await alice.user.status(job)).status == "Updating"
+    cancelled = await alice.user.call("update/cancel", u.VersionsRequest(id=job), u.UpdateReply)
+    assert cancelled.ok
+    await until(lambda: alice.state(job).update is None)
+    await trio.sleep(1)
+    assert running(cluster, job) == before
+    assert outcomes(alice, job) == ["current", "cancelled"]
+    again = await alice.user.call("update/cancel", u.VersionsRequest(id=job), u.UpdateReply)
+    assert not again.ok
+    await ended(cluster, alice, job)
+
+
+async def test_a_revert_is_a_version_of_its_own(autojump_clock: MockClock, cluster: Cluster) -> None:
+    alice, job = await deployed(cluster)
+    await updated(alice, job, changed(OLD, "web"))
+    reply = await alice.user.call("revert", u.RevertRequest(id=job), u.UpdateReply, timeout_s=UPDATE_TIMEOUT_S)
+    assert reply.ok, reply.error
+    await until(lambda: alice.state(job).update is None)
+    history = await alice.user.call("versions", u.VersionsRequest(id=job), u.VersionsReply)
+    assert [(v.number, v.outcome, v.copy_of) for v in history.versions] == [
+        (1, "superseded", 0),
+        (2, "superseded", 0),
+        (3, "current", 1),
+    ]
+    assert all(v.by for v in history.versions)
+    kept = await alice.user.call("version", u.VersionsRequest(id=job, number=2), u.VersionReply)
+    assert kept.ensemble == changed(OLD, "web")
+    assert alice.node.deployments.get(job).config == OLD
+    unknown = await alice.user.call("revert", u.RevertRequest(id=job, to=9), u.UpdateReply, timeout_s=UPDATE_TIMEOUT_S)
+    assert "version 9" in unknown.error
+    await ended(cluster, alice, job)
+
+
+async def test_a_shutdown_wins_over_an_update(autojump_clock: MockClock, cluster: Cluster) -> None:
+    alice, job = await deployed(cluster)
+    assert (await update(alice, job, changed(OLD, "web"), healthy_for_ms=60_000)).ok
+    await until(lambda: "n1-g1.web-g1" in running(cluster, job))
+    await alice.user.shutdown(job)
+    state = await alice.wait_until_settled(job)
+    assert state.phase is Phase.COMPLETED
+    assert outcomes(alice, job) == ["current", "cancelled"]
+    await ended(cluster, alice, job)
+
+
+async def test_an_update_waits_for_capacity_if_it_may(autojump_clock: MockClock, cluster: Cluster) -> None:
+    alice, job = await deployed(cluster, names=("bob",))
+    other = await alice.user.deploy(ensemble({"n9": {"web2": "service"}}, cores=2.0))
+    await alice.wait_for(other, Phase.RUNNING)
+    reply = await update(alice, job, with_nodes(OLD, n3="web2"), queue_timeout_ms=3_600_000)
+    assert reply.ok, reply.error
+    await trio.sleep(300)
+    assert alice.state(job).update is not None
+    await alice.user.shutdown(other)
+    await until(lambda: alice.state(job).update is None)
+    assert outcomes(alice, job) == ["superseded", "current"]
+    await ended(cluster, alice, job)
+
+
+async def test_a_machine_that_dies_during_an_update_costs_a_try(autojump_clock: MockClock, cluster: Cluster) -> None:
+    alice, job = await deployed(cluster)
+    assert (await update(alice, job, changed(OLD, "web"), healthy_for_ms=30_000)).ok
+    await until(lambda: "n1-g1.web-g1" in running(cluster, job))
+    where = running(cluster, job)["n1-g1.web-g1"]
+    if where in {running(cluster, job)["n1.web"], running(cluster, job)["n2.web1"]}:
+        cluster.nodes[where].executor.end(
+            next(e for e in cluster.nodes[where].executor._executions if e.endswith("web-g1-1"))
+        )
+        await until(lambda: alice.state(job).update is None)
+        assert outcomes(alice, job) == ["current", "reverted"]
+    else:
+        await cluster.nodes[where].kill()
+        await until(lambda: alice.state(job).update is None)
+        assert outcomes(alice, job) == ["superseded", "current"]
+        assert running(cluster, job)["n1-g1.web-g1"] != where
+        await cluster.nodes[where].start()
+    await ended(cluster, alice, job)
+
+
+@pytest.mark.parametrize("steps", range(1, 12))
+@pytest.mark.parametrize("fails", [False, True])
+async def test_an_orchestrator_that_dies_at_any_step_goes_on_or_takes_it_back(
+    autojump_clock: MockClock, cluster: Cluster, steps: int, fails: bool
+) -> None:
+    alice, job = await deployed(cluster)
+    if fails:
+        for name in PROVIDERS:
+            cluster.nodes[name].executor.on("web1-g1-1", Script(duration_s=1.0, exit_code=1))
+    before = running(cluster, job)
+    alice.die_after(steps)
+    with contextlib.suppress(DMSError):
+        with trio.move_on_after(20):
+            await update(alice, job, changed(OLD, "web", "web1"), batch=1)
+    with trio.move_on_after(120):
+        await alice.died.wait()
+    if not alice.is_running:
+        await alice.start()
+    await until(lambda: alice.state(job).update is None)
+    await until(lambda: not alice.state(job).left)
+    state, now = alice.state(job), running(cluster, job)
+    assert all(record.status == "running" for record in state.allocations.values())
+    assert {record.id.removeprefix(f"{job}_") for record in state.allocations.values()} == now.keys()
+    if not state.versions:
+        assert now == before
+    assert outcomes(alice, job) in ([], ["superseded", "current"], ["current", "reverted"])
+    assert state.version == (2 if outcomes(alice, job)[:1] == ["superseded"] else 1)
     await ended(cluster, alice, job)

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from dms.cli.behaviour_flags import Flag, Flags, KnownBehaviour
+from dms.cli.update_behaviours import UPDATES
 from dms.cli.volume_behaviours import VOLUMES
 from dms.types.errors import BadInput
 from dms.types.units import parse_bytes, parse_duration_ns
@@ -322,6 +323,7 @@ KNOWN: tuple[KnownBehaviour, ...] = (
         timeout_s=60.0,
     ),
     *VOLUMES,
+    *UPDATES,
     KnownBehaviour(
         "/dms/node/deployment/new",
         "Deploy an ensemble",

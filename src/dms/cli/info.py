@@ -50,6 +50,7 @@ def info(
         "Deployment": found.id,
         "Status": status,
         "Error": clean(found.error),
+        "Version": str(found.version or ""),
         "Owner": found.owner,
         "Metadata": clean(pairs(found.metadata)),
         "Created": found.created_at,

@@ -72,6 +72,8 @@ class EnsembleManifest(Wire):
     metadata: dict[str, str] = msgspec.field(default_factory=dict)
     subnet: SubnetConfig | None = None
     contracts: dict[str, ContractManifest] = msgspec.field(default_factory=dict)
+    version: int = 0
+    """Ours: which version of the ensemble of this deployment it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +105,7 @@ def build_manifest(
     orchestrator: Handle,
     nodes: Mapping[str, NodePlacement],
     allocations: Mapping[str, AllocationPlacement],
+    version: int = 0,
 ) -> EnsembleManifest:
     """The manifest as of now.
 
@@ -128,6 +131,7 @@ def build_manifest(
         orchestrator=orchestrator,
         allocations=members,
         nodes=described,
+        version=version,
         metadata=v1.metadata,
         subnet=v1.subnet,
         contracts={name: _contract(name, contract) for name, contract in v1.contracts.items()},

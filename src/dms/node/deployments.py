@@ -88,6 +88,7 @@ class DeploymentBehaviours:
             queued_since=rfc3339(state.queued_ns if is_queued(state) else 0),
             queued_until=rfc3339(state.terms.queue_until_ns if is_queued(state) else 0),
             ends_at=rfc3339(state.ends_ns),
+            version=state.version,
         )
 
     async def _manifest(self, message: Message[p.DeploymentRequest]) -> p.ManifestReply:
@@ -178,6 +179,7 @@ class DeploymentBehaviours:
         return build_manifest(
             record.config,
             ensemble_id=record.id,
+            version=state.version,
             orchestrator=self._deployments.orchestrator_handle(record.id),
             nodes={
                 node: NodePlacement(bid.peer, bid.handle, bid.location, bid.addresses)

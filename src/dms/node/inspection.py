@@ -56,6 +56,7 @@ async def describe(deployments: Deployments, record: DeploymentRecord, wanted: D
         queued_until=rfc3339(state.terms.queue_until_ns if is_queued(state) else 0),
         ends_at=rfc3339(state.ends_ns),
         schedule=state.terms.schedule,
+        version=state.version,
     )
 
 

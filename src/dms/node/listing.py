@@ -8,7 +8,7 @@ from typing import Any
 
 from dms.node import payloads as p
 from dms.orchestrator.journal import DeploymentRecord
-from dms.orchestrator.lifecycle.state import PHASE_NUMBERS, Phase
+from dms.orchestrator.lifecycle.state import PHASE_NUMBERS, UPDATING, Phase
 from dms.types.errors import BadInput
 from dms.types.units import parse_duration_ns
 
@@ -60,11 +60,13 @@ def parse_before(text: str, now_ns: int) -> int:
     return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * NS_PER_S)
 
 
-def _phase(text: str) -> Phase:
-    """A state by its name in any case, or by the original's number."""
+def _phase(text: str) -> Phase | str:
+    """A state by its name in any case, or by the original's number; one that updates runs, too."""
     for phase, number in PHASE_NUMBERS.items():
         if text.lower() == phase.value.lower() or text == str(number):
             return phase
+    if text.lower() == UPDATING.lower():
+        return UPDATING
     raise BadInput(f"there is no state {text}", hint=f"it is one of {', '.join(phase.value for phase in Phase)}")
 
 
@@ -72,7 +74,7 @@ _SORT_KEYS: dict[str, Callable[[DeploymentRecord], Any]] = {  # anything that ha
     "created_at": lambda r: r.state.created_ns,
     "updated_at": lambda r: r.state.updated_ns,
     "completed_at": lambda r: r.state.completed_ns,
-    "status": lambda r: r.state.phase.value,
+    "status": lambda r: r.state.status,
     "orchestrator_id": lambda r: r.id,
 }
 
@@ -87,10 +89,10 @@ def _bounds(request: p.ListRequest) -> tuple[tuple[str, str], ...]:
 
 
 def _matches(
-    record: DeploymentRecord, request: p.ListRequest, wanted: set[Phase], bounds: list[tuple[int, str]]
+    record: DeploymentRecord, request: p.ListRequest, wanted: set[Phase | str], bounds: list[tuple[int, str]]
 ) -> bool:
     state = record.state
-    if wanted and state.phase not in wanted:
+    if wanted and state.phase not in wanted and state.status not in wanted:
         return False
     if any(record.config.v1.metadata.get(key) != value for key, value in request.metadata.items()):
         return False
@@ -113,4 +115,5 @@ def _listed(record: DeploymentRecord) -> p.ListedDeployment:
         error=state.error,
         allocations=len(state.allocations),
         running=sum(a.status == "running" for a in state.allocations.values()),
+        version=state.version,
     )

@@ -242,8 +242,9 @@ class ListedDeployment(Wire):
     metadata: dict[str, str]
     error: str = ""
     allocations: int = 0
-    """Ours: how many there are, and how many run."""
+    """Ours: how many there are, and how many run; the version of the ensemble that is in force."""
     running: int = 0
+    version: int = 0
 
 
 class ListReply(Wire):
@@ -322,6 +323,8 @@ class StatusReply(Wire):
     queued_since: str = ""
     queued_until: str = ""
     ends_at: str = ""
+    version: int = 0
+    """Ours: of its ensemble, that is in force."""
 
 
 class ManifestReply(Wire):
@@ -350,6 +353,8 @@ class InfoReply(Wire):
     ends_at: str = ""
     schedule: str = ""
     """Whose run it is."""
+    version: int = 0
+    """Of its ensemble, that is in force."""
 
 
 EVENTS_PAGE = 500

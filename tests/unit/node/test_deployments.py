@@ -117,6 +117,7 @@ async def test_status_info_and_manifest_of_an_ended_deployment(autojump_clock: M
     assert await raw(alice, "status", {"ID": job}) == {
         "status": "Failed",
         "error": "n1.a: exit code 3",
+        "version": 1,
         "allocation_info": {"n1.a": allocation},
     }
     info = await raw(alice, "info", {"id": job})
@@ -125,6 +126,7 @@ async def test_status_info_and_manifest_of_an_ended_deployment(autojump_clock: M
         "id": job,
         "status": "Failed",
         "error": "n1.a: exit code 3",
+        "version": 1,
         "manifest": manifest,
         "allocations": {"n1.a": allocation},
         "owner": did_of(cluster.user_key.public).uri,
@@ -209,6 +211,7 @@ async def test_list(autojump_clock: MockClock, cluster: Cluster) -> None:
     assert page["deployments"][0] == {
         "orchestrator_id": first,
         "status": "Failed",
+        "version": 1,
         "created_at": rfc3339(state.created_ns),
         "updated_at": rfc3339(state.updated_ns),
         "completed_at": rfc3339(state.completed_ns),
