@@ -7,7 +7,7 @@ import trio
 from trio.testing import MockClock
 
 from dms.ensemble.config import EnsembleConfig
-from dms.node.schedules import NewSchedule, NewScheduleReply, ScheduleInfo, ScheduleRequest, SchedulesReply
+from dms.node.schedule_payloads import NewSchedule, NewScheduleReply, ScheduleInfo, ScheduleRequest, SchedulesReply
 from dms.orchestrator.lifecycle.state import Phase
 from dms.orchestrator.messages import Reply
 from dms.orchestrator.scheduling.schedule import KEPT

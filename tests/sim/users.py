@@ -13,7 +13,7 @@ from tests.sim.workloads import ensemble_of
 from dms.allocation.exec_messages import ExecAnswer, ExecStarted
 from dms.ensemble.config import EnsembleConfig
 from dms.node import payloads as p
-from dms.node.schedules import NewSchedule, NewScheduleReply, ScheduleRequest, SchedulesReply
+from dms.node.schedule_payloads import NewSchedule, NewScheduleReply, ScheduleRequest, SchedulesReply
 from dms.orchestrator.messages import Reply
 from dms.testing.nodes import SimulatedNode
 from dms.types.errors import DMSError

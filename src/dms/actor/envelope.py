@@ -15,11 +15,11 @@ from dms.actor.errors import BadSender, BadSignature, InvalidMessage, MessageExp
 from dms.actor.handle import Handle
 from dms.identity.ids import ActorID
 from dms.identity.keys import PrivateKey
-from dms.observe.tracing import parse_traceparent
 from dms.types import gojson
 from dms.types.errors import BadJSON, DMSError
 from dms.types.gojson import Wire
 from dms.types.lazy import lazy
+from dms.types.traceparent import parse_traceparent
 
 SIGNATURE_PREFIX = b"dms:msg:"
 DEFAULT_LIFETIME_NS = 30 * 10**9

@@ -28,9 +28,10 @@ from dms.capability.errors import NotAuthorized
 from dms.capability.token import Token
 from dms.network.protocol import Verdict
 from dms.observe import LimitedLogger, get_logger
-from dms.observe.tracing import Kind, parse_traceparent, span
+from dms.observe.tracing import Kind, span
 from dms.types.errors import DMSError
 from dms.types.ids import PeerID
+from dms.types.traceparent import parse_traceparent
 
 QUIET: Final = ("/liveness", "/healthcheck")
 """Behaviours that are called for as long as something runs: spans of them would never end a trace."""

@@ -65,20 +65,20 @@ def _new(flags: Flags) -> object:
 
 def _plan(flags: Flags) -> object:
     from dms.ensemble.loading import load_ensemble
-    from dms.node.explaining import PlanRequest
+    from dms.node.explaining_payloads import PlanRequest
 
     config = load_ensemble(Path(flags["spec_file"]), os.environ).config
     return PlanRequest(ensemble=config, deployment=flags["deployment"] or "")
 
 
 def _why(flags: Flags) -> object:
-    from dms.node.explaining import WhyRequest
+    from dms.node.explaining_payloads import WhyRequest
 
     return WhyRequest(id=flags["id"])
 
 
 def _doctor_work(flags: Flags) -> object:
-    from dms.node.doctor import DoctorRequest
+    from dms.node.doctor_payloads import DoctorRequest
 
     return DoctorRequest(hours=flags["hours"] or 0)
 
@@ -112,14 +112,14 @@ def _deployment(flags: Flags) -> object:
 
 
 def _schedule(flags: Flags) -> object:
-    from dms.node.schedules import ScheduleRequest
+    from dms.node.schedule_payloads import ScheduleRequest
 
     return ScheduleRequest(id=flags["id"])
 
 
 def _new_schedule(flags: Flags) -> object:
     from dms.ensemble.loading import load_ensemble
-    from dms.node.schedules import NewSchedule
+    from dms.node.schedule_payloads import NewSchedule
 
     config = load_ensemble(Path(flags["spec_file"]), os.environ).config
     return NewSchedule(ensemble=config, cron=flags["cron"], zone=flags["zone"] or "")
@@ -224,7 +224,7 @@ def _token_flag(text: str) -> tuple[Flag, ...]:
 def _vm_start(flags: Flags) -> object:
     import uuid
 
-    from dms.node.vm import Execution, StartRequest
+    from dms.node.vm_payloads import Execution, StartRequest
     from dms.types.resources import CPU, RAM, Resources, SpecConfig
 
     params: dict[str, object] = {"kernel_image": flags["kernel"], "root_file_system": flags["rootfs"]}
@@ -240,7 +240,7 @@ def _vm_start(flags: Flags) -> object:
 
 
 def _vm_stop(flags: Flags) -> object:
-    from dms.node.vm import StopRequest
+    from dms.node.vm_payloads import StopRequest
 
     return StopRequest(execution_id=flags["id"])
 

@@ -113,7 +113,7 @@ def deploy(
     from dms.cli.story import Story
     from dms.ensemble.loading import load_ensemble
     from dms.node.payloads import NewDeployment, NewDeploymentReply
-    from dms.node.schedules import NewSchedule, NewScheduleReply
+    from dms.node.schedule_payloads import NewSchedule, NewScheduleReply
 
     loaded = load_ensemble(file, os.environ)
     for warning in loaded.warnings:

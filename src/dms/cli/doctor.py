@@ -11,7 +11,7 @@ from dms.cli.options import Context, Format, Output
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from dms.node.doctor import DoctorReply
+    from dms.node.doctor_payloads import DoctorReply
 
 PROBLEM_EXIT_CODE = 1
 SHOWN = 10
@@ -49,7 +49,7 @@ def work(
     from dms.cli.client import refused
     from dms.cli.output import show
     from dms.cli.session import Session
-    from dms.node.doctor import DOCTOR_WORK, DoctorReply, DoctorRequest
+    from dms.node.doctor_payloads import DOCTOR_WORK, DoctorReply, DoctorRequest
     from dms.types import gojson
 
     session = Session.of(ctx)

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from dms.cli.client import Client
-    from dms.node.explaining import PlanReply
+    from dms.node.explaining_payloads import PlanReply
+    from dms.orchestrator.explaining.report import Report
 
 FAILED_EXIT_CODE = 1
 CHANGES_EXIT_CODE = 2
@@ -109,6 +110,8 @@ def lines(reply: PlanReply, name_peer: Callable[[str], str]) -> Iterator[str]:
     for problem in reply.problems:
         yield clean(f"Not possible: {problem.path}: {problem.reason}") + (f" ({problem.hint})" if problem.hint else "")
     report = reply.report
+    if report is not None:
+        yield from _details(report, name_peer)
     if report is not None and not report.is_placed:
         yield clean(f"Not possible now: {report.summary}")
     elif report is not None and report.unmeasured:
@@ -122,11 +125,31 @@ def lines(reply: PlanReply, name_peer: Callable[[str], str]) -> Iterator[str]:
         )
 
 
+def _details(report: Report, name_peer: Callable[[str], str]) -> Iterator[str]:
+    """What was measured for it, and how prices were compared."""
+    from dms.cli.output import clean
+
+    for pair in report.measured[:SHOWN]:
+        ends = f"{name_peer(pair.a)} – {name_peer(pair.b)}"
+        if pair.rtt_ms is None:
+            yield clean(f"Not measured: {ends}: {pair.error or 'no answer'}")
+            continue
+        bandwidth = "" if pair.bandwidth_bps is None else f", {pair.bandwidth_bps / 1e6:.3g} Mbit/s"
+        yield clean(f"Measured: {ends}: {pair.rtt_ms:.3g} ms{bandwidth}")
+    if len(report.measured) > SHOWN:
+        yield f"  and {len(report.measured) - SHOWN} more connections"
+    if report.uncompared:
+        others = ", ".join(name_peer(peer) for peer in report.uncompared[:SHOWN])
+        yield clean(
+            f"Prices are compared in {report.currency}; these ask in others, and count as the dearest: {others}"
+        )
+
+
 def _ask(client: Client, file: Path, deployment: str) -> PlanReply:
     from dms.cli.client import refused
     from dms.cli.following import NAMESPACE
     from dms.ensemble.loading import load_ensemble
-    from dms.node.explaining import PlanReply, PlanRequest
+    from dms.node.explaining_payloads import PlanReply, PlanRequest
 
     loaded = load_ensemble(file, os.environ)
     for warning in loaded.warnings:

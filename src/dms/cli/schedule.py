@@ -9,7 +9,7 @@ import typer
 from dms.cli.options import Context, Format, Output
 
 if TYPE_CHECKING:
-    from dms.node.schedules import ScheduleInfo
+    from dms.node.schedule_payloads import ScheduleInfo
 
 app = typer.Typer(name="schedule", help="List, pause, resume and delete schedules.", no_args_is_help=True)
 
@@ -30,7 +30,7 @@ def list_(ctx: typer.Context, context: Context = None, output: Output = Format.T
     from dms.cli.client import refused
     from dms.cli.output import print_table, show
     from dms.cli.session import Session
-    from dms.node.schedules import SchedulesReply
+    from dms.node.schedule_payloads import SchedulesReply
     from dms.types import gojson
 
     reply = Session.of(ctx).client(context).call(f"{NAMESPACE}/list", None, SchedulesReply)
@@ -75,7 +75,7 @@ def resume(ctx: typer.Context, identifier: ScheduleID, context: Context = None) 
 def _change(ctx: typer.Context, context: str | None, name: str, identifier: str) -> None:
     from dms.cli.client import refused
     from dms.cli.session import Session
-    from dms.node.schedules import ScheduleRequest
+    from dms.node.schedule_payloads import ScheduleRequest
     from dms.orchestrator.messages import Reply
 
     client = Session.of(ctx).client(context)

@@ -15,7 +15,7 @@ from dms.cli.options import Context, Format, Output, Timeout
 
 if TYPE_CHECKING:
     from dms.cli.client import Client
-    from dms.node.volumes import VolumeInfo, VolumeReply, VolumesReply
+    from dms.node.volume_payloads import VolumeInfo, VolumeReply, VolumesReply
 
 app = typer.Typer(name="volume", help="List, make, lock, encrypt and remove volumes of the node.", no_args_is_help=True)
 
@@ -40,7 +40,7 @@ def list_(ctx: typer.Context, context: Context = None, output: Output = Format.T
       nunet volume list --output json
     """
     from dms.cli.output import print_table, show
-    from dms.node.volumes import ListRequest, VolumeInfo
+    from dms.node.volume_payloads import ListRequest, VolumeInfo
     from dms.types import gojson
 
     client, volumes = _client(ctx, context), list[VolumeInfo]()
@@ -67,7 +67,7 @@ def create(
     Examples:
       nunet volume create results
     """
-    from dms.node.volumes import CreateRequest
+    from dms.node.volume_payloads import CreateRequest
 
     _tell(_volume(_client(ctx, context), "create", CreateRequest(name=name)), output, "created")
 
@@ -81,7 +81,7 @@ def inspect(ctx: typer.Context, volume: Volume, context: Context = None, output:
       nunet volume inspect bafybeiht6dtwk3les7vqm6ibpvz6qpohidvlshsfyr7l5mpysdw2vmbbhe --output json
     """
     from dms.cli.output import clean, pairs, show
-    from dms.node.volumes import VolumeRequest
+    from dms.node.volume_payloads import VolumeRequest
     from dms.types import gojson
 
     reply = _volume(_client(ctx, context), "inspect", VolumeRequest(volume=volume), timeout_s=WORK_TIMEOUT_S)
@@ -113,7 +113,7 @@ def size(
     """
     from dms.cli.options import lifetime
     from dms.cli.output import show
-    from dms.node.volumes import VolumeRequest
+    from dms.node.volume_payloads import VolumeRequest
     from dms.types.units import format_bytes
 
     timeout_s = lifetime(timeout, None, WORK_TIMEOUT_S)
@@ -141,7 +141,7 @@ def delete(
       nunet volume delete --yes s3-4k0v http-71ds
     """
     from dms.cli.prompts import confirm
-    from dms.node.volumes import VolumeRequest
+    from dms.node.volume_payloads import VolumeRequest
 
     client = _client(ctx, context)
     found = [_volume(client, "inspect", VolumeRequest(volume=volume)).volume for volume in volumes]
@@ -170,7 +170,7 @@ def lock(
       nunet volume lock results
     """
     from dms.cli.options import lifetime
-    from dms.node.volumes import LockRequest
+    from dms.node.volume_payloads import LockRequest
 
     request, timeout_s = LockRequest(volume=volume, cid=cid), lifetime(timeout, None, WORK_TIMEOUT_S)
     _tell(_volume(_client(ctx, context), "lock", request, timeout_s=timeout_s), output, "locked")
@@ -190,7 +190,7 @@ def unlock(
       nunet volume unlock results
     """
     from dms.cli.options import lifetime
-    from dms.node.volumes import VolumeRequest
+    from dms.node.volume_payloads import VolumeRequest
 
     request, timeout_s = VolumeRequest(volume=volume), lifetime(timeout, None, WORK_TIMEOUT_S)
     _tell(_volume(_client(ctx, context), "unlock", request, timeout_s=timeout_s), output, "unlocked")
@@ -214,7 +214,7 @@ def encrypt(
       nunet volume encrypt results --key-file results.key --new-key
     """
     from dms.cli.options import lifetime
-    from dms.node.volumes import KeyRequest
+    from dms.node.volume_payloads import KeyRequest
     from dms.storage.sealing import SealingKey
 
     timeout_s = lifetime(timeout, None, WORK_TIMEOUT_S)
@@ -242,7 +242,7 @@ def decrypt(
       nunet volume decrypt results --key-file results.key
     """
     from dms.cli.options import lifetime
-    from dms.node.volumes import KeyRequest
+    from dms.node.volume_payloads import KeyRequest
     from dms.storage.sealing import SealingKey
 
     request = KeyRequest(volume=volume, key=SealingKey.load(key_file).text())
@@ -271,7 +271,7 @@ def prune(
     """
     from dms.cli.output import show
     from dms.cli.prompts import confirm
-    from dms.node.volumes import PruneRequest
+    from dms.node.volume_payloads import PruneRequest
     from dms.types import gojson
     from dms.types.units import format_bytes, parse_duration_ns
 
@@ -314,7 +314,7 @@ def _client(ctx: typer.Context, context: str | None) -> Client:
 
 
 def _volume(client: Client, name: str, request: object, *, timeout_s: float = 30.0) -> VolumeReply:
-    from dms.node.volumes import VolumeReply
+    from dms.node.volume_payloads import VolumeReply
 
     reply = client.call(f"{NAMESPACE}/{name}", request, VolumeReply, timeout_s=timeout_s)
     if not reply.ok:
@@ -323,7 +323,7 @@ def _volume(client: Client, name: str, request: object, *, timeout_s: float = 30
 
 
 def _volumes(client: Client, name: str, request: object, *, timeout_s: float = 30.0) -> VolumesReply:
-    from dms.node.volumes import VolumesReply
+    from dms.node.volume_payloads import VolumesReply
 
     reply = client.call(f"{NAMESPACE}/{name}", request, VolumesReply, timeout_s=timeout_s)
     if not reply.ok:

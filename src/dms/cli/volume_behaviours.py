@@ -10,7 +10,7 @@ from dms.types.units import parse_duration_ns
 
 
 def _volume(flags: Flags) -> object:
-    from dms.node.volumes import LockRequest, VolumeRequest
+    from dms.node.volume_payloads import LockRequest, VolumeRequest
 
     if cid := flags.get("cid"):
         return LockRequest(volume=flags["volume"], cid=cid)
@@ -18,20 +18,20 @@ def _volume(flags: Flags) -> object:
 
 
 def _volume_key(flags: Flags) -> object:
-    from dms.node.volumes import KeyRequest
+    from dms.node.volume_payloads import KeyRequest
     from dms.storage.sealing import SealingKey
 
     return KeyRequest(volume=flags["volume"], key=SealingKey.load(Path(flags["key_file"])).text())
 
 
 def _volume_name(flags: Flags) -> object:
-    from dms.node.volumes import NameRequest
+    from dms.node.volume_payloads import NameRequest
 
     return NameRequest(name=flags["name"])
 
 
 def _volume_create(flags: Flags) -> object:
-    from dms.node.volumes import CreateRequest
+    from dms.node.volume_payloads import CreateRequest
 
     file = flags.get("client_pem_file")
     try:
@@ -42,7 +42,7 @@ def _volume_create(flags: Flags) -> object:
 
 
 def _volume_prune(flags: Flags) -> object:
-    from dms.node.volumes import PruneRequest
+    from dms.node.volume_payloads import PruneRequest
 
     age = flags["older_than"]
     return PruneRequest(

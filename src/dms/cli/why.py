@@ -12,7 +12,7 @@ from dms.cli.options import Context, DeploymentID, Format, Output
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from dms.orchestrator.explaining.why import Report
+    from dms.orchestrator.explaining.report import Report
 
 _PEER = re.compile(r"\b(?:12D3Koo|Qm)\w{30,}")
 COLUMNS = ("NODE", "PEER", "RULE", "WHY")
@@ -33,7 +33,7 @@ def why(ctx: typer.Context, identifier: DeploymentID, context: Context = None, o
     from dms.cli.following import NAMESPACE
     from dms.cli.output import clean, short_id, show
     from dms.cli.session import Session
-    from dms.node.explaining import WhyReply, WhyRequest
+    from dms.node.explaining_payloads import WhyReply, WhyRequest
     from dms.types import gojson
 
     session = Session.of(ctx)

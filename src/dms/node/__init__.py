@@ -12,5 +12,6 @@
 :mod:`~dms.node.capabilities`  anchors and decisions of the running node
 :mod:`~dms.node.capability_file`  its anchors on disk, which the command line changes, too
 :mod:`~dms.node.revocation_spread`  revocations that come, go on, and were missed; :mod:`~dms.node.revocations` chooses
-:mod:`~dms.node.payloads`      the payloads of all that
+:mod:`~dms.node.payloads`      the payloads of all that; of some families they stand in a module apart (``…_payloads``),
+                               so that clients need not load what answers them
 """

@@ -5,44 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import msgspec
-
 from dms.actor.actor import Actor
 from dms.actor.behaviour import Message
 from dms.capability.context import CapabilityContext
 from dms.capability.paths import any_implies
 from dms.hardware.clock import ClockState, clock_state
-from dms.node.diagnosis import Admits, Facts, Finding, diagnose, summary
+from dms.node.diagnosis import Admits, Facts, diagnose, summary
+from dms.node.doctor_payloads import DEFAULT_HOURS, DOCTOR_WORK, DoctorReply, DoctorRequest
 from dms.node.hosting import Hosting
 from dms.node.provider import Provider
-from dms.node.worklog import MAX_HOURS, HeardRequest, Stranger
+from dms.node.worklog import MAX_HOURS
 from dms.orchestrator.messages import BID_REQUEST, BID_REQUEST_TOPIC
 from dms.resources.manager import ResourceManager
-from dms.types.gojson import Wire
 from dms.types.resources import Location
 
-DOCTOR_WORK = "/dms/node/doctor/work"
-DEFAULT_HOURS = 24
 HOUR_NS = 3600 * 10**9
-
-
-class DoctorRequest(Wire):
-    """How far back to look, at most two days; 0 is a day."""
-
-    hours: int = 0
-
-
-class DoctorReply(Wire):
-    """What was found, the worst first; the counters of these hours; the last requests and who was denied, newest first."""
-
-    ok: bool = False
-    error: str = ""
-    summary: str = ""
-    hours: int = 0
-    findings: tuple[Finding, ...] = ()
-    counts: dict[str, int] = msgspec.field(default_factory=dict)
-    requests: tuple[HeardRequest, ...] = ()
-    strangers: tuple[Stranger, ...] = ()
 
 
 class DoctorBehaviours:

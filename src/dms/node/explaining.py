@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import msgspec
 
@@ -14,84 +13,21 @@ from dms.ensemble.arrival import decode_ensemble
 from dms.ensemble.changes import Changes
 from dms.ensemble.config import EnsembleConfig
 from dms.ensemble.ids import new_ensemble_id
+from dms.node.explaining_payloads import MAX_NAMES, Names, PlanProblem, PlanReply, PlanRequest, WhyReply, WhyRequest
 from dms.node.finding import find_deployment
 from dms.orchestrator.bidding.heard import ANY_NODE, Heard, heard_in
 from dms.orchestrator.deployments import Deployments, check_deployable
 from dms.orchestrator.errors import DeploymentNotRunning
 from dms.orchestrator.explaining.planning import Plan, Planner, running_version
-from dms.orchestrator.explaining.why import MAX_PEERS, PLACING, Evidence, NodeReasons, Report, explain_state
+from dms.orchestrator.explaining.report import NodeReasons, Report
+from dms.orchestrator.explaining.why import MAX_PEERS, PLACING, Evidence, explain_state
 from dms.orchestrator.journal import DeploymentRecord
 from dms.store import JournalEntry
 from dms.types import gojson
 from dms.types.errors import BadJSON, DMSError
-from dms.types.gojson import Wire
 from dms.types.ids import EnsembleID, PeerID
 
 NAMESPACE = "/dms/node/deployment"
-MAX_NAMES = 1_000
-"""Of each list of names in a reply."""
-
-
-class PlanRequest(Wire):
-    """An ensemble as for a deployment; ``deployment``: what it would replace (empty: found by its name, or its nodes)."""
-
-    ensemble: Any = msgspec.field(name="Ensemble")
-    deployment: str = ""
-
-
-class Names(Wire):
-    """Names that are added, removed, or stand for something else; cut to :data:`MAX_NAMES`."""
-
-    added: tuple[str, ...] = ()
-    removed: tuple[str, ...] = ()
-    changed: tuple[str, ...] = ()
-
-
-class PlanProblem(Wire):
-    """A change that a running deployment does not take."""
-
-    path: str
-    reason: str
-    hint: str = ""
-
-
-class PlanReply(Wire):
-    """The plan. ``deployment``: what runs of this ensemble; ``placed``: node → peer of new and changed nodes, ``kept``: of the
-    others; ``more`` nodes are left out of these two. ``error``: there is no plan, and why.
-    """
-
-    ok: bool = False
-    error: str = ""
-    hint: str = ""
-    feasible: bool = False
-    deployment: str = ""
-    nodes: Names = msgspec.field(default_factory=Names)
-    allocations: Names = msgspec.field(default_factory=Names)
-    settings: tuple[str, ...] = ()
-    problems: tuple[PlanProblem, ...] = ()
-    placed: dict[str, PeerID] = msgspec.field(default_factory=dict)
-    kept: dict[str, PeerID] = msgspec.field(default_factory=dict)
-    more: int = 0
-    report: Report | None = None
-
-
-class WhyRequest(Wire):
-    """Which deployment, by id or the beginning of one."""
-
-    id: str
-
-
-class WhyReply(Wire):
-    """Where it is, and the report; ``deadline`` in UNIX nanoseconds, until which it may wait."""
-
-    id: str = ""
-    status: str = ""
-    error: str = ""
-    problem: str = ""
-    """What the deployment says of itself: its error."""
-    round: int = 0
-    deadline: int = 0
-    report: Report | None = None
 
 
 class ExplainingBehaviours:

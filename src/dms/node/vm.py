@@ -22,11 +22,11 @@ from dms.actor.behaviour import Message
 from dms.executor.errors import AlreadyStarted, ExecutionNotFound, ExecutorUnavailable, InvalidEngineSpec, Unsupported
 from dms.executor.protocol import ExecutionRequest, Executor
 from dms.node.payloads import Nil
+from dms.node.vm_payloads import ErrorReply, Listed, ListReply, StartRequest, StopRequest
 from dms.resources.manager import ResourceManager
 from dms.types.errors import DMSError
-from dms.types.gojson import Wire
 from dms.types.ids import AllocationID
-from dms.types.resources import CPU, RAM, Resources, SpecConfig
+from dms.types.resources import CPU, RAM, Resources
 
 DEFAULT_RESOURCES = Resources(cpu=CPU(cores=1.0), ram=RAM(size=512 << 20))
 """What executors give to one that names no cores or memory."""
@@ -37,51 +37,6 @@ START_WITHIN_S = 60.0
 VM_EXECUTORS, CONTAINER_EXECUTORS = ("firecracker", "qemu"), ("docker",)
 MAX_ID_CHARS = 128
 NS_PER_S = 10**9
-
-
-class Execution(Wire):
-    """What to run; directories and ports of the host cannot be asked for here."""
-
-    job_id: str = msgspec.field(default="", name="JobID")
-    execution_id: str = msgspec.field(default="", name="ExecutionID")
-    engine_spec: SpecConfig = msgspec.field(default_factory=SpecConfig, name="EngineSpec")
-    resources: Resources = msgspec.field(default_factory=Resources, name="Resources")
-
-
-class StartRequest(Wire):
-    """Start one."""
-
-    execution: Execution = msgspec.field(default_factory=Execution, name="Execution")
-
-
-class StopRequest(Wire):
-    """End one; without a type it is looked for."""
-
-    execution_id: str = msgspec.field(default="", name="ExecutionID")
-    execution_type: str = msgspec.field(default="", name="ExecutionType")
-
-
-class ErrorReply(Wire):
-    """Empty when it was done."""
-
-    error: str = msgspec.field(name="Error")
-
-
-class Listed(Wire):
-    """One execution; ours: its status and type."""
-
-    execution_id: str = msgspec.field(name="ExecutionID")
-    running: bool = msgspec.field(name="Running")
-    status: str = msgspec.field(name="Status")
-    type: str = msgspec.field(name="ExecutionType")
-
-
-class ListReply(Wire):
-    """All of them; ``ExecutionType`` names the executors that were asked."""
-
-    error: str = msgspec.field(name="Error")
-    vms: tuple[Listed, ...] = msgspec.field(name="VMS")
-    execution_type: str = msgspec.field(name="ExecutionType")
 
 
 class VmBehaviours:

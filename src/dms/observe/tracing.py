@@ -11,7 +11,6 @@ deployment finds its trace, and a restart of the node goes on with it.
 from __future__ import annotations
 
 import random
-import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -22,10 +21,10 @@ from typing import Final
 
 import trio
 
+from dms.types.traceparent import TraceContext, parse_traceparent
+
 MAX_ATTRIBUTES: Final = 32
 MAX_TEXT_CHARS: Final = 500
-
-_TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-[0-9A-Za-z_-]{0,200})?")
 
 
 class Kind(Enum):
@@ -34,22 +33,6 @@ class Kind(Enum):
     INTERNAL = 1
     SERVER = 2
     CLIENT = 3
-
-
-@dataclass(frozen=True, slots=True)
-class TraceContext:
-    """Where in which trace we are; ids are lower-case hex of 32 and 16 characters."""
-
-    trace_id: str
-    span_id: str
-    is_sampled: bool = True
-    entry_id: str = ""
-    """The span with which the trace came to this process."""
-
-    @property
-    def traceparent(self) -> str:
-        """As it travels."""
-        return f"00-{self.trace_id}-{self.span_id}-{'01' if self.is_sampled else '00'}"
 
 
 @dataclass(slots=True)
@@ -105,14 +88,6 @@ def current_traceparent() -> str:
     """What a message of this task carries; empty outside of traces."""
     context = _current.get()
     return context.traceparent if context is not None else ""
-
-
-def parse_traceparent(text: str) -> TraceContext | None:
-    """The context that somebody sent; ``None`` where it is none, as that is no reason to refuse a message."""
-    match = _TRACEPARENT.fullmatch(text) if len(text) < 300 else None
-    if match is None or match[1] == "0" * 32 or match[2] == "0" * 16:
-        return None
-    return TraceContext(match[1], match[2], is_sampled=bool(int(match[3], 16) & 1))
 
 
 def context_of_deployment(ensemble: str) -> TraceContext | None:

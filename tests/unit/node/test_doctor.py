@@ -12,7 +12,8 @@ from dms.actor.errors import RemoteNotAuthorized
 from dms.hardware.clock import ClockState
 from dms.identity.ids import did_of
 from dms.node.diagnosis import Admits, Facts, diagnose, summary
-from dms.node.doctor import DOCTOR_WORK, DoctorReply, DoctorRequest, who_is_admitted
+from dms.node.doctor import who_is_admitted
+from dms.node.doctor_payloads import DOCTOR_WORK, DoctorReply, DoctorRequest
 from dms.node.node import NodeOptions
 from dms.node.reasons import Rule
 from dms.node.worklog import HeardRequest, RefusedHere, Stranger

@@ -8,7 +8,8 @@ from trio.testing import MockClock
 
 from dms.ensemble.config import EnsembleConfig
 from dms.executor.errors import ExecutorError
-from dms.node.explaining import PlanReply, PlanRequest, WhyReply, WhyRequest
+from dms.node.errors import NoBid
+from dms.node.explaining_payloads import PlanReply, PlanRequest, WhyReply, WhyRequest
 from dms.orchestrator.lifecycle.state import Phase
 from dms.testing.executor import Script
 from dms.testing.nodes import FOUR_CORES, Cluster, SimulatedNode, ensemble
@@ -36,7 +37,10 @@ async def test_a_plan_says_where_the_nodes_would_be_and_reserves_nothing(
     assert reply.placed == {"n1": bob.peer, "n2": bob.peer}
     cluster.assert_nothing_is_held()
     assert alice.node.deployments.all() == ()
-    assert bob.node.provider.bidder._bids == {}, "not even remembered"
+    (bid,) = bob.node.provider.bidder._bids.values()
+    assert bid.is_dry_run
+    with pytest.raises(NoBid):  # remembered, so that it may be measured with, and good for nothing else
+        bob.node.provider.bidder.check(next(iter(bob.node.provider.bidder._bids)), "n1", bid.orchestrator)
     assert bob.node.provider.bidder.work.counts(bob.node.root.security.now_ns(), 1) == {"dry_runs": 1}
 
 

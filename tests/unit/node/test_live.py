@@ -20,17 +20,16 @@ from dms.config import ConfigError, SettingNotFound, Settings, load_settings
 from dms.config.errors import FixedSetting, InvalidSetting, NotLive
 from dms.config.keys import keys
 from dms.config.origin import Source
-from dms.node.config_payloads import (
+from dms.node.configuring import (
     CONFIG,
-    MAX_CHANGES,
+    ConfigBehaviours,
     ConfigHistoryRequest,
     ConfigReply,
     ConfigRequest,
     ConfigResetRequest,
     ConfigSetRequest,
 )
-from dms.node.configuring import ConfigBehaviours
-from dms.node.live import LiveSettings
+from dms.node.live import MAX_CHANGES, LiveSettings
 from dms.store import Repository, Store, StoreError
 from dms.store.schema import live_settings, setting_changes
 from dms.testing.actors import World

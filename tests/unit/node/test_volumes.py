@@ -14,7 +14,8 @@ from trio.testing import MockClock
 from dms.cli.behaviours import KNOWN
 from dms.identity.ids import did_of
 from dms.node.hosting import HostingOptions
-from dms.node.volumes import MAX_LISTED, MAX_USERS_TOLD, KeyRequest
+from dms.node.volume_payloads import KeyRequest
+from dms.node.volumes import MAX_LISTED, MAX_USERS_TOLD
 from dms.storage.prepare import Volumes
 from dms.storage.sealing import SealingKey
 from dms.storage.service import StorageOptions, open_volumes

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from dms.observe import tracing
 from dms.observe.entries import entry_of
-from dms.observe.tracing import Kind, Span, TraceContext, add_sink, joined, parse_traceparent, span
+from dms.observe.tracing import Kind, Span, add_sink, joined, span
+from dms.types.traceparent import TraceContext, parse_traceparent
 
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 

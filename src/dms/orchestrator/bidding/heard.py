@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dms.orchestrator.bidding.refusals import Hearing, RefusedNodes
+from dms.orchestrator.explaining.report import PeerReason
 from dms.store import JournalEntry
-from dms.types.gojson import Wire
 from dms.types.ids import PeerID
 
 ANY_NODE = ""
@@ -32,15 +32,6 @@ _OUTCOMES = {
     "allocates_done": (ALLOCATE, "refused"),
     "starts_done": (START, "failed"),
 }
-
-
-class PeerReason(Wire):
-    """Why one peer does not host a node: a name for programs, text and hint for people."""
-
-    peer: PeerID
-    rule: str
-    text: str
-    hint: str = ""
 
 
 @dataclass(slots=True)

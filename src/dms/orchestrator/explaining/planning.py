@@ -20,8 +20,9 @@ from dms.ensemble.groups import expanded
 from dms.ensemble.problem import Problem
 from dms.orchestrator.bidding.asking import Context
 from dms.orchestrator.bidding.bids import BidBook, collect_bids
-from dms.orchestrator.bidding.heard import ANY_NODE, UNREACHABLE, Heard, PeerReason, heard_from
-from dms.orchestrator.explaining.why import Evidence, Report, place
+from dms.orchestrator.bidding.heard import ANY_NODE, UNREACHABLE, Heard, heard_from
+from dms.orchestrator.explaining.report import PeerReason, Report
+from dms.orchestrator.explaining.why import Evidence, place
 from dms.orchestrator.journal import DeploymentRecord
 from dms.orchestrator.lifecycle.machine import begin
 from dms.orchestrator.lifecycle.state import Phase

@@ -14,9 +14,10 @@ import msgspec
 from dms.ensemble.config import EnsembleConfig
 from dms.orchestrator.bidding.assignment import measurements_of
 from dms.orchestrator.bidding.bid import Bid
-from dms.orchestrator.bidding.heard import ANY_NODE, Heard, PeerReason
+from dms.orchestrator.bidding.heard import ANY_NODE, Heard
 from dms.orchestrator.bidding.measured import MeasuredPair
 from dms.orchestrator.bidding.wishes import wishes_of
+from dms.orchestrator.explaining.report import NodeReasons, PeerReason, Report
 from dms.orchestrator.lifecycle.state import DeploymentState, Phase
 from dms.orchestrator.matching import (
     Conflict,
@@ -33,7 +34,6 @@ from dms.orchestrator.matching import (
     solve,
 )
 from dms.orchestrator.matching.capacity import demand_for, shortage
-from dms.types.gojson import Wire
 from dms.types.ids import PeerID
 
 PLACING = (Phase.PREPARING, Phase.GENERATING)
@@ -46,33 +46,6 @@ MAX_SINGLE = 200
 MAX_MENDS = 10
 MAX_EXPLAINED = 2_000
 """Nodes; what is larger is not solved anew if it is known already that there is no place."""
-
-
-class NodeReasons(Wire):
-    """One node, and ``count - 1`` others that want the same: where it is or would be, and why nowhere else."""
-
-    node: str
-    count: int = 1
-    peer: PeerID = PeerID("")
-    reasons: tuple[PeerReason, ...] = ()
-    could: tuple[PeerID, ...] = ()
-    """Peers that would host it, if the others had a place, too."""
-    more: int = 0
-    """Peers that are left out here."""
-
-
-class Report(Wire):
-    """The answer. ``peers``: what concerns peers whatever the node; ``is_proven``: no placement can exist."""
-
-    summary: str
-    is_placed: bool = False
-    is_proven: bool = False
-    unmeasured: int = 0
-    """Pairs of peers that would have to be measured before this is certain."""
-    nodes: tuple[NodeReasons, ...] = ()
-    more_nodes: int = 0
-    peers: tuple[PeerReason, ...] = ()
-    mends: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

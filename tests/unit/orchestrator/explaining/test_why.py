@@ -11,11 +11,12 @@ from dms.ensemble.changes import Changes, Difference
 from dms.ensemble.config import EdgeConfig, EnsembleConfig
 from dms.identity.ids import peer_id_of
 from dms.orchestrator.bidding.bid import Bid
-from dms.orchestrator.bidding.heard import ANY_NODE, MAX_HEARD, Heard, PeerReason, heard_from, heard_in
+from dms.orchestrator.bidding.heard import ANY_NODE, MAX_HEARD, Heard, heard_from, heard_in
 from dms.orchestrator.bidding.measured import MeasuredPair
 from dms.orchestrator.bidding.refusals import Hearing, RefusedNodes
 from dms.orchestrator.explaining.planning import changes_to, nodes_to_place, part_of, running_version
-from dms.orchestrator.explaining.why import MAX_NODES, MAX_PEERS, Evidence, Report, explain, explain_state, place
+from dms.orchestrator.explaining.report import PeerReason, Report
+from dms.orchestrator.explaining.why import MAX_NODES, MAX_PEERS, Evidence, explain, explain_state, place
 from dms.orchestrator.journal import DeploymentRecord
 from dms.orchestrator.lifecycle.machine import begin
 from dms.orchestrator.lifecycle.state import Phase
