@@ -15,7 +15,7 @@ from dms.cli.options import Context, DeploymentID, Format, Output
 if TYPE_CHECKING:
     from dms.cli.client import Client
     from dms.cli.session import Session
-    from dms.node.updating import UpdateOptions, UpdateReply
+    from dms.node.updating_payloads import UpdateOptions, UpdateReply
 
 DEFAULT_TIMEOUT_S = 600.0
 REPLY_WAIT_S = 30.0
@@ -89,7 +89,7 @@ def update(
     from dms.cli.following import NAMESPACE
     from dms.cli.session import Session
     from dms.ensemble.loading import load_ensemble
-    from dms.node.updating import UpdateReply, UpdateRequest, VersionsRequest
+    from dms.node.updating_payloads import UpdateReply, UpdateRequest, VersionsRequest
 
     session = Session.of(ctx)
     client = session.client(context)
@@ -137,7 +137,7 @@ def scale(
       nunet scale 3f2a worker=100 --queue-timeout 1h
     """
     from dms.cli.session import Session
-    from dms.node.updating import ScaleRequest
+    from dms.node.updating_payloads import ScaleRequest
 
     session = Session.of(ctx)
     wanted = ScaleRequest(id=identifier, counts=_counts(counts))
@@ -172,7 +172,7 @@ def revert(
       nunet revert 3f2a --to 2 --dry-run
     """
     from dms.cli.session import Session
-    from dms.node.updating import RevertRequest
+    from dms.node.updating_payloads import RevertRequest
 
     session = Session.of(ctx)
     wanted = RevertRequest(id=identifier, to=to)
@@ -221,7 +221,7 @@ def _ask(
     from dms.cli.following import NAMESPACE, Deployment
     from dms.cli.options import lifetime
     from dms.cli.output import clean, show
-    from dms.node.updating import UpdateReply
+    from dms.node.updating_payloads import UpdateReply
     from dms.types import gojson
 
     deployment = Deployment(client, identifier)

@@ -30,14 +30,14 @@ def _terms(flags: Flags) -> dict[str, Any]:
 
 def _update(flags: Flags) -> object:
     from dms.ensemble.loading import load_ensemble
-    from dms.node.updating import UpdateRequest
+    from dms.node.updating_payloads import UpdateRequest
 
     config = load_ensemble(Path(flags["spec_file"]), os.environ).config
     return UpdateRequest(ensemble_id=flags["id"], ensemble=config, **_terms(flags))
 
 
 def _scale(flags: Flags) -> object:
-    from dms.node.updating import ScaleRequest
+    from dms.node.updating_payloads import ScaleRequest
 
     counts = {}
     for text in flags["counts"]:
@@ -49,13 +49,13 @@ def _scale(flags: Flags) -> object:
 
 
 def _revert(flags: Flags) -> object:
-    from dms.node.updating import RevertRequest
+    from dms.node.updating_payloads import RevertRequest
 
     return RevertRequest(id=flags["id"], to=flags.get("to", 0), **_terms(flags))
 
 
 def _versions(flags: Flags) -> object:
-    from dms.node.updating import VersionsRequest
+    from dms.node.updating_payloads import VersionsRequest
 
     return VersionsRequest(id=flags["id"], number=flags.get("number", 0))
 

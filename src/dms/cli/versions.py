@@ -10,7 +10,7 @@ from dms.cli.options import Context, DeploymentID, Format, Output
 
 if TYPE_CHECKING:
     from dms.cli.following import Deployment
-    from dms.node.updating import VersionsReply
+    from dms.node.updating_payloads import VersionsReply
 
 
 def versions(
@@ -36,7 +36,7 @@ def versions(
     from dms.cli.following import NAMESPACE, Deployment
     from dms.cli.output import clean, print_table, show
     from dms.cli.session import Session
-    from dms.node.updating import VersionReply, VersionsRequest
+    from dms.node.updating_payloads import VersionReply, VersionsRequest
     from dms.types import gojson
 
     client = Session.of(ctx).client(context)
@@ -77,7 +77,7 @@ def versions_of(deployment: Deployment) -> VersionsReply:
     """
     from dms.cli.client import refused
     from dms.cli.following import NAMESPACE
-    from dms.node.updating import VersionsReply, VersionsRequest
+    from dms.node.updating_payloads import VersionsReply, VersionsRequest
 
     reply = deployment.client.call(f"{NAMESPACE}/versions", VersionsRequest(id=deployment.id), VersionsReply)
     if not reply.id:

@@ -51,7 +51,7 @@ def relational_table(name: str, metadata: MetaData, type_: type[msgspec.Struct],
     columns: list[Column[Any]] = []
     for leaf in leaves(type_):
         if isinstance(leaf, Part):
-            columns.append(Column(_column_name(leaf.path), sa.JSON(none_as_null=True), nullable=True))
+            columns.append(Column(_column_name(leaf.path), sa.JSON, nullable=True))
         else:
             columns.append(Column(_column_name(leaf.path), _TYPES[leaf.kind], nullable=leaf.is_optional))
     return _table(name, metadata, columns, {**info, _RELATIONAL: type_})
@@ -142,7 +142,7 @@ class RelationalCollection(Collection[T]):
         for leaf, name in self._leaves:
             is_there, inside = _look_up(document, leaf.path)
             if isinstance(leaf, Part):
-                found[name] = sa.JSON.NULL if is_there and inside is None else inside
+                found[name] = inside if is_there else sa.null()
                 continue
             found[name] = inside if is_there else leaf.default
         return found

@@ -188,7 +188,4 @@ def _configure_memory(connection: Any, _record: object) -> None:  # as above
 
 
 def _begin(session: Connection) -> None:
-    driver: Any = (
-        session.connection.driver_connection
-    )  # without the engine's care for a statement: it is one per transaction
-    driver.execute("BEGIN IMMEDIATE").close()
+    session.exec_driver_sql("BEGIN IMMEDIATE")
