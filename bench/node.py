@@ -1,4 +1,4 @@
-"""Start and memory of a node, beside what of it the network library alone costs.
+"""Start, end and memory of a node, beside what of it the network library alone costs.
 
 Each turn starts, one after the other: a bare interpreter; one that imports the network library; one that imports the
 whole service; and a node with keys and offered resources that exist already, until it answers on its REST address. The
@@ -7,6 +7,7 @@ last node is left alone for a while, and then its memory and its processor time 
 
 from __future__ import annotations
 
+import subprocess
 import time
 from collections import defaultdict
 from pathlib import Path
@@ -43,6 +44,7 @@ def measure(bench: Bench) -> Report:
     costs: dict[str, list[Cost]] = defaultdict(list)
     ready: list[float] = []
     cpu: list[float] = []
+    stopped: list[float] = []
     idle_mb = 0.0
     for turn in range(TURNS + 1):
         for name, code in IMPORTS.items():
@@ -56,11 +58,13 @@ def measure(bench: Bench) -> Report:
             cpu.append(_cpu_s(process))
             if turn == TURNS:
                 idle_mb = _look_at_idle(report, process)
+            stopped.append(_stop_s(child))
         finally:
             processes.stop_all(list(processes.nodes_in(node.directory).values()))
             child.wait()
     report.median("node: start → ready", ready[1:], "s")
     report.median("node: start → ready, CPU", cpu[1:], "s")
+    report.median("node: SIGTERM → ended", stopped[1:], "s")
     for name, found in costs.items():
         report.median(f"{name}: wall", [cost.wall_s for cost in found[1:]], "s")
         report.median(f"{name}: CPU", [cost.cpu_s for cost in found[1:]], "s")
@@ -72,6 +76,15 @@ def measure(bench: Bench) -> Report:
     report.ratio("idle node / python -c pass, memory", [idle_mb], [bare[-1].memory_bytes / MB])
     report.goal("resident memory of an idle node", idle_mb, MEMORY_GOAL_MB, "MB")
     return report
+
+
+def _stop_s(node: subprocess.Popen[bytes]) -> float:
+    """End it in order; how long that takes."""
+    begun = time.perf_counter()
+    node.terminate()
+    if node.wait(GIVE_UP_S) != 0:
+        raise RuntimeError(f"the node ended with {node.returncode}")
+    return time.perf_counter() - begun
 
 
 def _look_at_idle(report: Report, process: psutil.Process) -> float:
