@@ -13,6 +13,7 @@ from pathlib import Path
 from dms.cli.behaviour_flags import Flag, Flags, KnownBehaviour
 from dms.cli.update_behaviours import UPDATES
 from dms.cli.volume_behaviours import VOLUMES
+from dms.cli.watching_behaviours import WATCHING
 from dms.types.errors import BadInput
 from dms.types.units import parse_bytes, parse_duration_ns
 
@@ -434,6 +435,7 @@ KNOWN: tuple[KnownBehaviour, ...] = (
         (Flag("hours", "How far to look back; default 24.", int),),
         _doctor_work,
     ),
+    *WATCHING,
     KnownBehaviour("/dms/node/deployment/shutdown", "End a deployment", (_id_flag(),), _deployment),
     KnownBehaviour(
         "/dms/node/deployment/prune",

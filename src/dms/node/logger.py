@@ -8,15 +8,11 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
-import msgspec
-
 from dms.actor.actor import Actor
 from dms.actor.behaviour import Message
+from dms.node.logger_payloads import LOGGER_CONFIG, LoggerConfig, LoggerReply
 from dms.observe import catalogue
 from dms.types.errors import BadInput, DMSError
-from dms.types.gojson import Wire
-
-LOGGER_CONFIG: Final = "/dms/node/logger/config"
 
 KEYS: Final[Mapping[str, str]] = {
     "level": "observability.logging.level",
@@ -27,26 +23,6 @@ KEYS: Final[Mapping[str, str]] = {
     "apm_url": "apm.server_url",
 }
 """The setting that each member of a request stands for."""
-
-
-class LoggerConfig(Wire):
-    """What to change; what is left out stays. ``interval`` in seconds. Where several are given, all or none take effect."""
-
-    interval: int | None = None
-    url: str | None = None
-    level: str | None = None
-    api_key: str | None = None
-    apm_url: str | None = None
-    elastic_enabled: bool | None = None
-
-
-class LoggerReply(Wire):
-    """Whether it was done; ``changed``, ours: the settings that have another value now."""
-
-    error: str = ""
-    ok: bool = msgspec.field(default=False, name="OK")
-    hint: str = ""
-    changed: tuple[str, ...] = ()
 
 
 Change = Callable[[Mapping[str, Any], str], Awaitable[tuple[str, ...]]]

@@ -12,12 +12,23 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-import msgspec
 import trio
 
 from dms.actor.actor import Actor
 from dms.actor.behaviour import Message
 from dms.network.protocol import PeerChange, PeerEvent
+from dms.node.watch_payloads import (
+    EVENTS,
+    LOG,
+    MAX_WAIT_MS,
+    PAGE,
+    EventsReply,
+    EventsRequest,
+    LogEntry,
+    LogReply,
+    LogRequest,
+    NodeEvent,
+)
 from dms.observe import catalogue
 from dms.observe.deployment_events import PREFIX, deployment_event
 from dms.observe.entries import LEVELS, level_of
@@ -26,72 +37,9 @@ from dms.observe.log import add_tap
 from dms.observe.redact import redact
 from dms.observe.ring import Page, Ring
 from dms.types.errors import BadInput
-from dms.types.gojson import Wire
 from dms.types.ids import EnsembleID
 
-EVENTS: Final = "/dms/node/events"
-LOG: Final = "/dms/node/log"
-MAX_WAIT_MS: Final = 25_000
-"""A question is held no longer than this, so that it is answered before the message expires."""
-PAGE: Final = 200
 MAX_PATTERN_CHARS: Final = 200
-
-
-class EventsRequest(Wire):
-    """``after``: number of the last event that is known; 0 for all there are, -N for the last N of them. ``names``: those
-    events only; a name that ends in ``*`` stands for all that begin so."""
-
-    after: int = 0
-    wait_ms: int = 0
-    names: tuple[str, ...] = ()
-    ensemble: str = ""
-
-
-class NodeEvent(Wire):
-    """One event; ``at`` in UNIX nanoseconds."""
-
-    seq: int
-    at: int
-    name: str
-    fields: dict[str, Any] = msgspec.field(default_factory=dict)  # JSON, by the catalogue
-
-
-class EventsReply(Wire):
-    """``next``: what to ask for after; ``missed``: how many were dropped before they were asked for."""
-
-    ok: bool
-    events: tuple[NodeEvent, ...] = ()
-    next: int = 0
-    missed: int = 0
-    error: str = ""
-
-
-class LogRequest(Wire):
-    """``after`` as in :class:`EventsRequest`; ``level`` and above only; ``logger``: of these modules; ``match``: entries that
-    hold this text, whatever its case."""
-
-    after: int = 0
-    wait_ms: int = 0
-    level: str = ""
-    logger: str = ""
-    match: str = ""
-
-
-class LogEntry(Wire):
-    """One entry, as the log file has it."""
-
-    seq: int
-    entry: dict[str, Any] = msgspec.field(default_factory=dict)  # JSON
-
-
-class LogReply(Wire):
-    """As :class:`EventsReply`."""
-
-    ok: bool
-    entries: tuple[LogEntry, ...] = ()
-    next: int = 0
-    missed: int = 0
-    error: str = ""
 
 
 class LogRing:

@@ -9,8 +9,9 @@ import pytest
 from trio.testing import MockClock
 
 from dms.config.keys import keys
-from dms.node.logger import KEYS, LOGGER_CONFIG, LoggerBehaviours, LoggerConfig, LoggerReply
-from dms.node.watching import EVENTS, EventsReply, EventsRequest
+from dms.node.logger import KEYS, LoggerBehaviours
+from dms.node.logger_payloads import LOGGER_CONFIG, LoggerConfig, LoggerReply
+from dms.node.watch_payloads import EVENTS, EventsReply, EventsRequest
 from dms.testing.nodes import Cluster
 from dms.types.errors import BadInput
 

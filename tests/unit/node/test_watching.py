@@ -10,8 +10,9 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from dms.node import watching as w
+from dms.node import watch_payloads as w
 from dms.node.payloads import OnboardingConfig, OnboardReply, OnboardRequest
+from dms.node.watching import LogRing, WatchBehaviours
 from dms.observe import Event, configure_logging, get_logger
 from dms.observe.catalogue import CATALOGUE
 from dms.observe.ring import Ring
@@ -105,9 +106,9 @@ async def test_the_comings_and_goings_of_peers_are_told(autojump_clock: MockCloc
 
 
 @pytest.fixture
-def log_ring() -> Iterator[w.LogRing]:
+def log_ring() -> Iterator[LogRing]:
     configure_logging("DEBUG", None, console=io.StringIO())
-    ring = w.LogRing()
+    ring = LogRing()
     yield ring
     ring.close()
     for handler in [h for h in logging.getLogger().handlers if getattr(h, "installed_by_dms", False)]:
@@ -118,10 +119,10 @@ def log_ring() -> Iterator[w.LogRing]:
 
 
 async def test_the_log_is_watched_by_level_module_and_text(
-    autojump_clock: MockClock, cluster: Cluster, log_ring: w.LogRing
+    autojump_clock: MockClock, cluster: Cluster, log_ring: LogRing
 ) -> None:
     alice = await cluster.start("alice")
-    w.WatchBehaviours(Ring(), log_ring.ring).register(alice.node.root)
+    WatchBehaviours(Ring(), log_ring.ring).register(alice.node.root)
     log = get_logger("dms.storage.s3")
     start = await alice.user.invoke(w.LOG, w.LogRequest(after=-1), w.LogReply)
     log.info("s3_download_success", bucket="B", api_key="hunter2")
