@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from trio.testing import MockClock
 
 from dms.ensemble.config import EdgeConfig, EnsembleConfig
+from dms.node.explaining_payloads import PlanReply, PlanRequest
 from dms.orchestrator.lifecycle.state import Phase
 from dms.testing.nodes import FOUR_CORES, Cluster, SimulatedNode, ensemble
 from dms.testing.nodes import until as until_often
@@ -114,6 +115,41 @@ async def test_a_standby_from_which_the_edge_holds_no_more_is_passed_over(
     await until(lambda: alice.state(job).allocations[KEY].restarts == 1, timeout_s=300)
     assert host(cluster, alice, job) == "dave"
     assert cluster.nodes[waits].starts(job) == {}, "it was never started there"
+    await ended(cluster, alice, job)
+
+
+async def test_a_plan_measures_edges_those_to_what_runs_too(autojump_clock: MockClock, cluster: Cluster) -> None:
+    alice = await cluster.start("alice")
+    base, *others = await machines(cluster, "base", "bob", "carol")
+    far(cluster, base, others[0])
+    config = pair(cluster, "base")
+    reply = await alice.user.call("plan", PlanRequest(ensemble=config), PlanReply)
+    assert (reply.feasible, reply.placed) == (True, {"n1": others[1].peer, "n2": base.peer})
+    assert reply.report is not None
+    assert reply.report.unmeasured == 0
+    known = {frozenset((pair.a, pair.b)): pair.rtt_ms for pair in reply.report.measured}
+    assert known[frozenset((base.peer, others[1].peer))] == pytest.approx(10)
+    far(cluster, base, others[1])
+    await trio.sleep(70)
+    reply = await alice.user.call("plan", PlanRequest(ensemble=config), PlanReply)
+    assert not reply.feasible
+    assert reply.report is not None
+    assert "edge n1–n2 (at most 50 ms)" in reply.report.summary
+    cluster.assert_nothing_is_held()
+
+    alone = EnsembleConfig(
+        v1=replace(
+            config.v1,
+            nodes={"n2": config.v1.nodes["n2"]},
+            allocations={"web1": config.v1.allocations["web1"]},
+            edges=(),
+        )
+    )
+    job = await alice.user.deploy(alone)
+    await alice.wait_for(job, Phase.RUNNING)
+    near = await cluster.start("dave", offers=FOUR_CORES)
+    reply = await alice.user.call("plan", PlanRequest(ensemble=config, deployment=job), PlanReply)
+    assert (reply.placed, reply.kept) == ({"n1": near.peer}, {"n2": base.peer})
     await ended(cluster, alice, job)
 
 

@@ -176,6 +176,8 @@ class Remembered:
     orchestrator: ActorID
     expiry_ns: int
     kinds: Mapping[str, tuple[messages.NodeRequest, NodeNames]]
+    is_dry_run: bool = False
+    """Only to see, and to measure: nothing is reserved for it."""
 
     def request_of(self, node: str) -> messages.NodeRequest | None:
         """What was asked for this node, if it was bid for."""
@@ -209,7 +211,7 @@ class Bidder:
         :raises NoBid: this orchestrator got none, or it has expired.
         """
         bid = self._bids.get(ensemble)
-        if bid is None or bid.orchestrator != orchestrator or bid.request_of(node) is None:
+        if bid is None or bid.orchestrator != orchestrator or bid.is_dry_run or bid.request_of(node) is None:
             raise NoBid(f"no bid requests for ensemble id: {ensemble}")
         if bid.expiry_ns < self._actor.security.now_ns():
             raise NoBid(f"the bid for ensemble id {ensemble} has expired")
@@ -288,11 +290,10 @@ class Bidder:
         await self._tell(message, refused)
         if not accepted:
             return
-        if not request.is_dry_run:
-            kinds = {**(known.kinds if known else {}), **accepted}
-            if len(kinds) > MAX_NODE_REQUESTS:
-                kinds = accepted
-            self._bids[request.id] = Remembered(requester, expiry_ns, kinds)
+        kinds = {**(known.kinds if known else {}), **accepted}
+        if len(kinds) > MAX_NODE_REQUESTS:
+            kinds = accepted
+        self._bids[request.id] = Remembered(requester, expiry_ns, kinds, is_dry_run=request.is_dry_run)
         names = sorted(accepted, key=lambda name: draw(request.nonce, self._actor.network.peer_id, name))
         bid = sign_bid(
             self._actor.security.key,

@@ -67,6 +67,21 @@ NEW: dict[str, Any] = {
 }
 
 
+def test_a_plan_tells_what_was_measured_and_how_prices_were_compared(
+    node: ScriptedDaemon, nunet: Nunet, job: Path
+) -> None:
+    pairs = [
+        {"a": BOB, "b": CAROL, "rtt_ms": 20.0, "bandwidth_bps": 8e6},
+        {"a": CAROL, "b": BOB, "error": "too many measurements are asked for"},
+    ]
+    report = NEW["report"] | {"measured": pairs, "currency": "NTX", "uncompared": [CAROL]}
+    planning(node, **NEW | {"report": report})
+    out = nunet("plan", job).out
+    assert f"Measured: …{BOB[-8:]} – …{CAROL[-8:]}: 20 ms, 8 Mbit/s\n" in out
+    assert f"Not measured: …{CAROL[-8:]} – …{BOB[-8:]}: too many measurements are asked for\n" in out
+    assert f"Prices are compared in NTX; these ask in others, and count as the dearest: …{CAROL[-8:]}\n" in out
+
+
 def test_a_plan_shows_where_nodes_would_be_and_ends_with_2(node: ScriptedDaemon, nunet: Nunet, job: Path) -> None:
     planning(node, **NEW)
     done = nunet("plan", job)

@@ -233,21 +233,26 @@ def for_each_node(bid: Bid) -> tuple[Bid, ...]:
     return tuple(msgspec.structs.replace(bid, node_id=name, also=()) for name in names)
 
 
-def asked_price(bid: Bid) -> float:
-    """The cheapest of what it asks: an hour of work and its result together. In whatever currency: who cares says so in
-    what the node requires."""
-    return min((price.per_hour + price.per_result for price in bid.prices), default=0.0)
+def asked_price(bid: Bid, currency: str) -> float | None:
+    """The cheapest of what it asks in this currency: an hour of work and its result together; ``None``: it asks in others.
+    Who asks nothing costs nothing."""
+    if not bid.prices:
+        return 0.0
+    return min((p.per_hour + p.per_result for p in bid.prices if p.currency == currency), default=None)
 
 
-def affordable(bid: Bid, limits: Iterable[PriceBid]) -> bool:
-    """Whether it keeps one of these limits, if there are any: in the same currency, no part is higher."""
+def affordable(bid: Bid, limits: Iterable[PriceBid]) -> tuple[PriceBid, ...]:
+    """The prices that keep one of these limits: in the same currency, no part is higher."""
     limits = tuple(limits)
-    return not limits or any(
-        asked.currency == limit.currency
-        and 0 <= asked.per_hour <= limit.per_hour
-        and 0 <= asked.per_result <= limit.per_result
+    return tuple(
+        asked
         for asked in bid.prices
-        for limit in limits
+        if any(
+            asked.currency == limit.currency
+            and 0 <= asked.per_hour <= limit.per_hour
+            and 0 <= asked.per_result <= limit.per_result
+            for limit in limits
+        )
     )
 
 

@@ -300,7 +300,8 @@ class _Round:
             problem = self._problem(bid)
             problems.append(problem)
             if not problem:
-                good.append(bid)
+                limits = self._kinds[bid.node_id].price_limits
+                good.append(msgspec.structs.replace(bid, prices=affordable(bid, limits)) if limits else bid)
         if not good:
             raise InvalidBid(problems[0])
         return tuple(good)
@@ -317,7 +318,7 @@ class _Round:
                 return "this peer was not asked"
         elif bid.free is not None and draw(self._nonce, bid.peer) >= self._share:
             return "the peer bid out of turn"
-        if not affordable(bid, kind.price_limits):
+        if kind.price_limits and not affordable(bid, kind.price_limits):
             return f"it asks more than node {bid.node_id} may cost"
         peers = self._book.peers(bid.node_id)
         if len(peers) >= MAX_BIDS_PER_NODE * len(kind.nodes) and bid.peer not in peers:

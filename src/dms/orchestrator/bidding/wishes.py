@@ -94,6 +94,7 @@ class Wishes:
                 kind.pinned,
                 asked_as=kind.name if kind.name != node else "",
                 location=kind.request.location,
+                currencies=tuple(limit.currency for limit in kind.price_limits),
                 gpu_groups=tuple(part.gpus for part in (kind.request.allocations or {}).values() if part.gpus),
             )
             for node, kind in sorted(kind_of.items())

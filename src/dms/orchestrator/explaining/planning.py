@@ -1,7 +1,7 @@
 """A dry run: what would become of an ensemble if it were deployed, or became the new version of what runs.
 
-Peers are asked for bids as always, told that it is a dry run, and nothing is reserved anywhere. What they have free may
-be gone a moment later: a plan is no promise.
+Peers are asked for bids as always, told that it is a dry run, and nothing is reserved anywhere; edges are measured, those to
+nodes that stay, too. What peers have free may be gone a moment later: a plan is no promise.
 """
 
 from __future__ import annotations
@@ -19,18 +19,28 @@ from dms.ensemble.config import EnsembleConfig
 from dms.ensemble.groups import expanded
 from dms.ensemble.problem import Problem
 from dms.orchestrator.bidding.asking import Context
+from dms.orchestrator.bidding.assignment import Measure, assign
 from dms.orchestrator.bidding.bids import BidBook, collect_bids
+from dms.orchestrator.bidding.edges import measure_edges
 from dms.orchestrator.bidding.heard import ANY_NODE, UNREACHABLE, Heard, heard_from
-from dms.orchestrator.explaining.report import PeerReason, Report
+from dms.orchestrator.bidding.measured import MeasuredPair
+from dms.orchestrator.bidding.wishes import wishes_of
+from dms.orchestrator.explaining.report import Connection, PeerReason, Report
 from dms.orchestrator.explaining.why import Evidence, place
 from dms.orchestrator.journal import DeploymentRecord
 from dms.orchestrator.lifecycle.machine import begin
-from dms.orchestrator.lifecycle.state import Phase
+from dms.orchestrator.lifecycle.neighbours import with_neighbours
+from dms.orchestrator.lifecycle.state import DeploymentState, Phase
 from dms.types.ids import EnsembleID, PeerID
 
 MAX_PLANS = 4
 """At once; more wait."""
 PLAN_TIME_S = 60.0
+MEASURE_S = 30.0
+"""For the edges; what is not measured by then is told."""
+MAX_MEASURINGS = 12
+MAX_CONNECTIONS = 200
+"""That are told."""
 NS_PER_S = 10**9
 RUNNING = (Phase.COMMITTING, Phase.PROVISIONING, Phase.RUNNING)
 
@@ -71,16 +81,16 @@ def nodes_to_place(config: EnsembleConfig, changes: Changes) -> tuple[str, ...]:
     return tuple(name for name, node in nodes.items() if name in fresh or not altered.isdisjoint(node.allocations))
 
 
-def part_of(config: EnsembleConfig, names: Iterable[str]) -> EnsembleConfig:
-    """The ensemble with these nodes only, and the edges among them."""
-    v1, chosen = expanded(config).v1, set(names)
-    return EnsembleConfig(
-        v1=msgspec.structs.replace(
-            v1,
-            nodes={name: node for name, node in v1.nodes.items() if name in chosen},
-            edges=tuple(edge for edge in v1.edges if edge.s in chosen and edge.t in chosen),
-        )
-    )
+def part_of(config: EnsembleConfig, names: Iterable[str], kept: Mapping[str, PeerID] | None = None) -> EnsembleConfig:
+    """The ensemble with these nodes only, the edges among them, and those to nodes that are kept where they are."""
+    v1, chosen, homes = expanded(config).v1, set(names), kept or {}
+    part = msgspec.structs.replace(v1, nodes={name: node for name, node in v1.nodes.items() if name in chosen})
+    edges = [
+        edge
+        for edge in v1.edges
+        if not chosen.isdisjoint((edge.s, edge.t)) and all(end in chosen or end in homes for end in (edge.s, edge.t))
+    ]
+    return with_neighbours(part, v1, edges, {name: peer for name, peer in homes.items() if name not in chosen})
 
 
 def running_version(records: Iterable[DeploymentRecord], config: EnsembleConfig) -> DeploymentRecord | None:
@@ -119,16 +129,19 @@ class Planner:
             of, kept = running.id, _kept(running, set(expanded(config).v1.nodes) - set(names))
         if not names:
             return Plan(changes, problems, of, kept=kept)
-        part = part_of(config, names)
+        part = part_of(config, names, kept)
         async with self._limit:
             evidence = await self._ask(part)
         report, placed = place(part, evidence)
+        report = msgspec.structs.replace(report, measured=_connections(evidence.measured))
+        placed = {node: peer for node, peer in placed.items() if node in set(names)}
         return Plan(changes, problems, of, placed, kept, report)
 
     async def _ask(self, config: EnsembleConfig) -> Evidence:
         """One round of bids, by an actor that lives as long as that."""
         ensemble = self._new_id()
         unreachable = Heard()
+        measured: list[MeasuredPair] = []
 
         async def note(kind: str, detail: dict[str, object]) -> None:
             if kind == "peer_unreachable":
@@ -142,12 +155,29 @@ class Planner:
             now_ns = actor.security.now_ns()
             state = begin(ensemble, config, now_ns=now_ns, deadline_ns=now_ns + int(PLAN_TIME_S * NS_PER_S))
             bids = await collect_bids(context, state, secrets.token_hex(12), BidBook())
+            with trio.move_on_after(MEASURE_S):
+                await _measure(context, msgspec.structs.replace(state, heard=bids), measured)
         finally:
             actor.stop()
         heard = heard_from(context.hearing)
         for reason in unreachable.about(ANY_NODE).values():
             heard.add(ANY_NODE, reason)
-        return Evidence(bids=bids, heard=heard, excluded=frozenset(config.v1.exclude_peers))
+        return Evidence(bids=bids, measured=tuple(measured), heard=heard, excluded=frozenset(config.v1.exclude_peers))
+
+
+async def _measure(context: Context, state: DeploymentState, measured: list[MeasuredPair]) -> None:
+    """Measure what the best assignment rests on, until it is certain."""
+    for _ in range(MAX_MEASURINGS):
+        result = assign(wishes_of(context.config), state.heard, measured)
+        if not isinstance(result, Measure):
+            return
+        measured += await measure_edges(context, state, result.pairs)
+
+
+def _connections(measured: Iterable[MeasuredPair]) -> tuple[Connection, ...]:
+    return tuple(
+        Connection(a=p.a, b=p.b, rtt_ms=p.rtt_ms, bandwidth_bps=p.bandwidth_bps, error=p.error) for p in measured
+    )[:MAX_CONNECTIONS]
 
 
 def _kept(running: DeploymentRecord, names: set[str]) -> dict[str, PeerID]:

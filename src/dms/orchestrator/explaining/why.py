@@ -13,7 +13,7 @@ import msgspec
 
 from dms.ensemble.config import EnsembleConfig
 from dms.orchestrator.bidding.assignment import measurements_of
-from dms.orchestrator.bidding.bid import Bid
+from dms.orchestrator.bidding.bid import Bid, asked_price
 from dms.orchestrator.bidding.heard import ANY_NODE, Heard
 from dms.orchestrator.bidding.measured import MeasuredPair
 from dms.orchestrator.bidding.wishes import wishes_of
@@ -31,6 +31,7 @@ from dms.orchestrator.matching import (
     Unmeasured,
     Wanted,
     offers_of,
+    ranking_currency,
     solve,
 )
 from dms.orchestrator.matching.capacity import demand_for, shortage
@@ -149,15 +150,16 @@ class _Rows:
             by_name = {w.node_id: w for w in self._problem.wanted}
             named = [(by_name[kind.name], len(kind.nodes)) for kind in self._kinds.values()]
         rows = [self._row(wanted, count) for wanted, count in named[:MAX_NODES]]
-        return Report(
-            summary=begun.summary,
-            is_placed=begun.is_placed,
-            is_proven=begun.is_proven,
-            unmeasured=begun.unmeasured,
+        currency = ranking_currency(self._problem.wanted, self._evidence.bids)
+        others = {bid.peer for bid in self._evidence.bids if asked_price(bid, currency) is None}
+        others -= {bid.peer for bid in self._evidence.bids if asked_price(bid, currency) is not None}
+        return msgspec.structs.replace(
+            begun,
             nodes=tuple(rows),
             more_nodes=sum(count for _, count in named[MAX_NODES:]),
             peers=tuple(self._evidence.heard.about(ANY_NODE).values())[:MAX_PEERS],
-            mends=begun.mends,
+            currency=currency,
+            uncompared=tuple(sorted(others))[:MAX_PEERS],
         )
 
     def mends_without_bids(self, silent: Iterable[str]) -> Iterator[str]:

@@ -6,6 +6,7 @@
 :mod:`~dms.orchestrator.lifecycle.changes`     the small steps from one state to the next
 :mod:`~dms.orchestrator.lifecycle.recovery`    what is done about a failure
 :mod:`~dms.orchestrator.lifecycle.placing`     a node that is placed while the others run
+:mod:`~dms.orchestrator.lifecycle.neighbours`  nodes that stay, and the edges to them
 :mod:`~dms.orchestrator.lifecycle.remedies`    what is done when nothing smaller helps
 :mod:`~dms.orchestrator.lifecycle.strategies`  who is restarted with whom
 :mod:`~dms.orchestrator.lifecycle.standby`     the names of places that wait to take over

@@ -11,7 +11,7 @@ from __future__ import annotations
 import msgspec
 
 from dms.allocation.machine import AllocationState
-from dms.ensemble.config import EnsembleConfig, NodeConfig
+from dms.ensemble.config import EnsembleConfig
 from dms.ensemble.ids import allocation_id
 from dms.orchestrator.bidding.assignment import Assignment, Measure, assign
 from dms.orchestrator.bidding.bid import Bid
@@ -28,13 +28,13 @@ from dms.orchestrator.lifecycle.changes import (
     with_records,
 )
 from dms.orchestrator.lifecycle.events import NodeAllocated, NodeBids, NodeCommitted, NodeMeasured, Place
+from dms.orchestrator.lifecycle.neighbours import with_neighbours
 from dms.orchestrator.lifecycle.remedies import counted, redeployed, torn_down
 from dms.orchestrator.lifecycle.standby import group_of, is_standby, narrowed, node_of, primary_of
 from dms.orchestrator.lifecycle.state import AllocationRecord, DeploymentState, Placement, Stage
 from dms.orchestrator.lifecycle.strategies import MAX_TRIES, Remedy, backoff_ns, choose, ladder
 from dms.orchestrator.matching import Unmatched
 from dms.types.ids import EnsembleID, PeerID
-from dms.types.resources import Resources
 
 MAX_MEASURINGS = 12
 """Of one round of bids: each tells more, and the first usually enough."""
@@ -60,27 +60,13 @@ def asked_of(state: DeploymentState, config: EnsembleConfig, node: str) -> Ensem
     need of nothing. So is a node that has its place already: only what lies between is in question then."""
     part = wanted_of(state, config, node)[0].v1
     primary, group = primary_of(config, node), set(group_of(config, node))
-    homes = {name: bid.peer for name, bid in state.assignment.items() if name not in state.placements}
-    bound: dict[str, PeerID] = {}
+    homes = {name: bid.peer for name, bid in state.assignment.items() if name not in state.placements or name == node}
     edges = []
     for edge in config.v1.edges:
         other = edge.t if edge.s == primary else edge.s if edge.t == primary else ""
         if other in homes and other not in group:
-            bound[other] = homes[other]
             edges.append(msgspec.structs.replace(edge, s=node, t=other))
-    if not edges:
-        return EnsembleConfig(v1=part)
-    if node in state.assignment:
-        bound[node] = state.assignment[node].peer
-    nodes, allocations = dict(part.nodes), dict(part.allocations)
-    for name, peer in bound.items():
-        names = nodes[name].allocations if name in nodes else config.v1.nodes[name].allocations
-        nodes[name] = NodeConfig(allocations=names, peer=peer)
-        for each in names:
-            allocations[each] = msgspec.structs.replace(config.v1.allocations[each], resources=Resources())
-    excluded = tuple(peer for peer in part.exclude_peers if peer not in bound.values())
-    v1 = msgspec.structs.replace(part, nodes=nodes, allocations=allocations, edges=tuple(edges), exclude_peers=excluded)
-    return EnsembleConfig(v1=v1)
+    return with_neighbours(part, config.v1, edges, homes)
 
 
 def on_node_bids(state: DeploymentState, config: EnsembleConfig, event: NodeBids) -> Step:

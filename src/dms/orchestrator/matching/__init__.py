@@ -22,7 +22,7 @@
     bits          sets of peers
 """
 
-from dms.orchestrator.matching.bids import Unmatched, match, offers_of
+from dms.orchestrator.matching.bids import Unmatched, match, offers_of, ranking_currency
 from dms.orchestrator.matching.instance import Problem
 from dms.orchestrator.matching.measurements import Measurements
 from dms.orchestrator.matching.outcome import Conflict, Infeasible, Outcome, Placed, Undecided, Unmeasured
@@ -54,5 +54,6 @@ __all__ = [
     "default_work",
     "match",
     "offers_of",
+    "ranking_currency",
     "solve",
 ]

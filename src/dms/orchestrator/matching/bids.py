@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
@@ -43,8 +45,11 @@ def offers_of(wanted: Iterable[Wanted], bids: Iterable[Bid]) -> tuple[Offer, ...
 
     Bids whose amounts are no amounts are not looked at.
 
-    What it has free is the least that its bids say; a peer that does not say hosts one node.
+    What it has free is the least that its bids say; a peer that does not say hosts one node. Prices are those in one
+    currency (:func:`ranking_currency`); what is asked in others counts as much as the dearest of these, as numbers of
+    different currencies cannot be compared.
     """
+    wanted, bids = tuple(wanted), tuple(bids)
     nodes = {w.name: w for w in wanted}
     newest: dict[PeerID, dict[str, Bid]] = {}
     for bid in bids:
@@ -53,7 +58,19 @@ def offers_of(wanted: Iterable[Wanted], bids: Iterable[Bid]) -> tuple[Offer, ...
             continue
         if bid.free is None or (_is_sound(bid.free) and not shortage(bid.free, demand_for(w))):
             newest.setdefault(bid.peer, {})[bid.node_id] = bid
-    return tuple(_offer(peer, mine) for peer, mine in newest.items())
+    currency = ranking_currency(wanted, bids)
+    asked = [price for mine in newest.values() for bid in mine.values() if (price := asked_price(bid, currency))]
+    dearest = max(filter(math.isfinite, asked), default=0.0)
+    return tuple(_offer(peer, mine, currency, dearest) for peer, mine in newest.items())
+
+
+def ranking_currency(wanted: Iterable[Wanted], bids: Iterable[Bid]) -> str:
+    """The one in which prices are compared: the first that the ensemble names and somebody asks for, else the one that most
+    peers ask for; nothing when nobody asks for anything."""
+    asked = Counter(currency for _, currency in {(b.peer, p.currency) for b in bids for p in b.prices})
+    named = (currency for w in wanted for currency in w.currencies)
+    first = next((currency for currency in named if currency in asked), "")
+    return first or min(asked, key=lambda currency: (-asked[currency], currency), default="")
 
 
 def match(
@@ -92,11 +109,12 @@ def _is_sound(resources: Resources) -> bool:
     return True
 
 
-def _offer(peer: PeerID, bids: Mapping[str, Bid]) -> Offer:
+def _offer(peer: PeerID, bids: Mapping[str, Bid], currency: str, dearest: float) -> Offer:
     free = None
     for bid in bids.values():
         if bid.free is not None and (free is None or covers(free, bid.free)):
             free = bid.free
     some = next(iter(bids.values()))
-    prices = {name: asked_price(bid) for name, bid in bids.items() if bid.prices}
+    asked = {name: asked_price(bid, currency) for name, bid in bids.items() if bid.prices}
+    prices = {name: dearest if price is None else price for name, price in asked.items()}
     return Offer(peer=peer, nodes=frozenset(bids), free=free, location=some.location, prices=prices)

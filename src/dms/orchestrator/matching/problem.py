@@ -67,6 +67,7 @@ class Wanted:
     ``asked_as`` is the name under which bids were asked for it, its own unless many equal nodes share one. A pinned node
     takes its peer wherever that is. Nodes with the same ``apart`` live on different peers: a node and its standbys.
     ``prefers`` lists places that would be nicer; ``max_price`` is the most that one such node may cost.
+    ``currencies``: those in which it may be paid, the preferred one first.
     ``gpu_groups``: the GPUs in ``resources`` by allocation, where the node has several that want some.
     """
 
@@ -79,6 +80,7 @@ class Wanted:
     prefers: tuple[Location, ...] = ()
     apart: str = ""
     max_price: float | None = None
+    currencies: tuple[str, ...] = ()
     gpu_groups: tuple[tuple[GPU, ...], ...] = ()
 
     @property
@@ -111,8 +113,8 @@ class Offer:
     """All that one peer offered: for which nodes, and what it has free for all of them together.
 
     ``free`` is ``None`` when the peer did not say; then it hosts one node. ``prices`` by the name of the node, ``price``
-    for all others. ``latency_ms`` is the round trip to whoever deploys, ``reliability`` the share of past work that
-    went well, from 0 to 1.
+    for all others, all in one currency. ``latency_ms`` is the round trip to whoever deploys, ``reliability`` the share of
+    past work that went well, from 0 to 1.
     """
 
     peer: PeerID

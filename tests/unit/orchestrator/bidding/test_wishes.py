@@ -155,6 +155,40 @@ def test_only_pairs_that_matter_are_measured_and_then_decide() -> None:
     )
 
 
+def test_numbers_of_different_currencies_are_not_compared() -> None:
+    def asks(peer: int, **prices: float) -> Bid:
+        return bid("n", peer, prices=tuple(PriceBid(currency=c, per_hour=p) for c, p in prices.items()))
+
+    def chosen(*bids: Bid, **limits: float) -> str:
+        requires = {"prices": [f"{c} {p}" for c, p in limits.items()]} if limits else {}
+        wanted = Wishes(config({"n": {"allocations": ["x"], "requires": requires}}, {"x": allocation()}))
+        found = assign(wanted, bids)
+        assert isinstance(found, dict)
+        return str(PEERS.index(found["n"].peer))
+
+    yen, euro, dear = asks(0, JPY=0.5), asks(1, EUR=2.0), asks(2, EUR=3.0)
+    assert chosen(yen, euro, dear) == "1", "most ask in euros; what is asked in yen is as dear as the dearest of them"
+    assert chosen(yen, euro, dear, JPY=9, EUR=9) == "0", "the first currency that the ensemble names"
+    assert chosen(yen, euro, dear, EUR=9, JPY=9) == "1"
+    assert chosen(yen, euro, dear, USD=9, JPY=9) == "0", "nobody asks in dollars"
+    assert chosen(asks(0, JPY=1.0, EUR=4.0), euro, dear, EUR=9, JPY=9) == "1"
+    assert chosen(euro, bid("n", 2)) == "2", "what costs nothing is cheaper than anything"
+
+
+def room(cores: float) -> Resources:
+    return replace(FREE, cpu=CPU(cores=cores))
+
+
+def test_one_peer_serves_as_many_nodes_as_it_has_room_for() -> None:
+    three = config({n: {"allocations": [f"x{n}"]} for n in "abc"}, {f"x{n}": allocation() for n in "abc"})
+    wishes = Wishes(three)
+    (kind,) = wishes.kinds.values()
+    found = assign(wishes, [bid(kind.name, 0, room(2.0)), bid(kind.name, 1, room(1.0))])
+    assert isinstance(found, dict)
+    assert sorted(PEERS.index(b.peer) for b in found.values()) == [0, 0, 1]
+    assert isinstance(assign(wishes, [bid(kind.name, 0, room(2.0))]), Unmatched)
+
+
 def test_prices_decide_what_is_affordable_and_which_is_cheaper() -> None:
     cheap, dear = PriceBid(currency="NTX", per_hour=1.0), PriceBid(currency="NTX", per_hour=1.0, per_result=5.0)
     limit = (PriceBid(currency="NTX", per_hour=2.0, per_result=1.0),)
@@ -164,8 +198,10 @@ def test_prices_decide_what_is_affordable_and_which_is_cheaper() -> None:
     assert not affordable(bid("n", 0, prices=(replace(cheap, per_hour=-1.0),)), limit)
     assert not affordable(bid("n", 0, prices=(replace(cheap, per_hour=float("nan")),)), limit)
     assert not affordable(bid("n", 0), limit)
-    assert affordable(bid("n", 0), ())
-    assert asked_price(bid("n", 0, prices=(dear, cheap))) == 1.0
+    assert affordable(bid("n", 0, prices=(dear, cheap)), limit) == (cheap,)
+    assert asked_price(bid("n", 0, prices=(dear, cheap)), "NTX") == 1.0
+    assert asked_price(bid("n", 0, prices=(dear, cheap)), "EUR") is None
+    assert asked_price(bid("n", 0), "EUR") == 0.0
     one = config({"n": {"allocations": ["x"]}}, {"x": allocation()})
     found = assign(
         Wishes(one), [bid("n", 0, prices=(dear,)), bid("n", 1, prices=(cheap,)), bid("n", 2, prices=(dear,))]

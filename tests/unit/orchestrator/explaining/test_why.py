@@ -10,7 +10,7 @@ from dms.actor.handle import handle_of_peer
 from dms.ensemble.changes import Changes, Difference
 from dms.ensemble.config import EdgeConfig, EnsembleConfig
 from dms.identity.ids import peer_id_of
-from dms.orchestrator.bidding.bid import Bid
+from dms.orchestrator.bidding.bid import Bid, PriceBid
 from dms.orchestrator.bidding.heard import ANY_NODE, MAX_HEARD, Heard, heard_from, heard_in
 from dms.orchestrator.bidding.measured import MeasuredPair
 from dms.orchestrator.bidding.refusals import Hearing, RefusedNodes
@@ -62,6 +62,17 @@ def test_nodes_without_bids_are_named_with_what_peers_said_and_what_mends_it() -
     assert report.mends[0] == "a: ask for less (machine, 2 peers)"
     assert report.mends[1].startswith(f"b: see that {CAROL} is up")
     assert [reason.peer for reason in report.peers] == [BOB]
+
+
+def test_it_says_in_which_currency_prices_were_compared_and_who_asks_in_others() -> None:
+    def asks(peer: PeerID, currency: str) -> Bid:
+        return msgspec.structs.replace(bid("a", peer), prices=(PriceBid(currency=currency, per_hour=1.0),))
+
+    config = ensemble({"a": {"x": "task"}})
+    report = explain(config, Evidence(bids=(asks(ALICE, "EUR"), asks(BOB, "EUR"), asks(CAROL, "JPY"))))
+    assert (report.currency, report.uncompared) == ("EUR", (CAROL,))
+    report = explain(config, Evidence(bids=(bid("a", BOB),)))
+    assert (report.currency, report.uncompared) == ("", ())
 
 
 def test_nodes_that_had_a_place_name_who_would_host_them() -> None:
