@@ -9,9 +9,14 @@
 :mod:`~dms.store.entity`      :class:`EntityRepository`: one record with its history
 :mod:`~dms.store.query`       conditions, order, limit, offset
 :mod:`~dms.store.collection`  the two flavours of a table: documents and columns
+:mod:`~dms.store.statements`  what concerns one record, built once per table
 :mod:`~dms.store.members`     the members of a structure by name
 :mod:`~dms.store.journal`     :class:`DeploymentJournal`: the steps of deployments, appended only
 :mod:`~dms.store.schema`      the tables
+:mod:`~dms.store.retention`   what grows, and how long it is kept
+:mod:`~dms.store.upkeep`      pruning, giving space back, looking for damage from time to time
+:mod:`~dms.store.examine`     looking at a database without changing it
+:mod:`~dms.store.backup`      copies: taken, verified, put back
 :mod:`~dms.store.migrate`     bringing an older database to the newest schema, and back
 :mod:`~dms.store.errors`      the tree of errors
 """

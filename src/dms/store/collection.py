@@ -7,8 +7,10 @@ SQL, and the database checks. Everything but the columns of the value is the sam
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from enum import Enum
 from functools import cache
 from typing import Any, Generic, TypeVar, cast
 
@@ -51,7 +53,7 @@ def relational_table(name: str, metadata: MetaData, type_: type[msgspec.Struct],
     columns: list[Column[Any]] = []
     for leaf in leaves(type_):
         if isinstance(leaf, Part):
-            columns.append(Column(_column_name(leaf.path), sa.JSON, nullable=True))
+            columns.append(Column(_column_name(leaf.path), sa.JSON(none_as_null=True), nullable=True))
         else:
             columns.append(Column(_column_name(leaf.path), _TYPES[leaf.kind], nullable=leaf.is_optional))
     return _table(name, metadata, columns, {**info, _RELATIONAL: type_})
@@ -134,17 +136,17 @@ class RelationalCollection(Collection[T]):
 
     def columns(self, value: T) -> dict[str, object]:
         """See :meth:`Collection.columns`."""
-        try:
-            document = gojson.to_builtins(value)
-        except BadJSON as exc:
-            raise InvalidData(f"invalid data given: {exc}") from None
         found: dict[str, object] = {}
         for leaf, name in self._leaves:
-            is_there, inside = _look_up(document, leaf.path)
+            inside: Any = value
+            for attribute in leaf.attributes:
+                inside = getattr(inside, attribute)
             if isinstance(leaf, Part):
-                found[name] = inside if is_there else sa.null()
+                found[name] = sa.JSON.NULL if inside is None else inside
                 continue
-            found[name] = inside if is_there else leaf.default
+            found[name] = inside.value if isinstance(inside, Enum) else inside
+            if leaf.kind is float and inside is not None and not math.isfinite(inside):
+                raise InvalidData(f"invalid data given: {'.'.join(leaf.path)} is {inside}")
         return found
 
     def value(self, row: Mapping[Any, Any]) -> T:
@@ -159,7 +161,10 @@ class RelationalCollection(Collection[T]):
             elif inside is None and not leaf.is_optional:
                 continue
             _put(document, leaf.path, inside)
-        return gojson.convert(document, self.type)
+        try:
+            return msgspec.convert(document, self.type)
+        except msgspec.ValidationError as exc:
+            raise BadJSON(str(exc)) from None
 
     def _element(self, member: Member, dialect: str) -> ColumnElement[Any]:
         column: ColumnElement[Any] | None = self.table.c.get(_column_name(member.path))
@@ -196,14 +201,6 @@ def _table(name: str, metadata: MetaData, columns: list[Column[Any]], info: dict
 def _column_name(path: tuple[str, ...]) -> str:
     name = "_".join(path)
     return f"{name}_" if name in _BASE else name
-
-
-def _look_up(document: Any, path: tuple[str, ...]) -> tuple[bool, Any]:  # JSON of any shape
-    for name in path:
-        if not isinstance(document, dict) or name not in document:
-            return False, None
-        document = document[name]
-    return True, document
 
 
 def _put(document: dict[str, Any], path: tuple[str, ...], value: object) -> None:

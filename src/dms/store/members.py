@@ -30,6 +30,8 @@ class Member:
     """What it is where the JSON leaves it out."""
     is_optional: bool = False
     """Whether it may be ``None``."""
+    attributes: tuple[str, ...] = ()
+    """Names as the structure has them, outermost first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,7 @@ class Part:
     """One member that is no scalar, such as a list: stored whole, never compared."""
 
     path: tuple[str, ...]
+    attributes: tuple[str, ...] = ()
 
 
 def resolve(type_: type[msgspec.Struct], name: str) -> Member:
@@ -67,21 +70,23 @@ def resolve(type_: type[msgspec.Struct], name: str) -> Member:
 
 def leaves(type_: type[msgspec.Struct]) -> tuple[Member | Part, ...]:
     """All members, those of structures inside it one by one, as long as these are always there."""
-    return tuple(_leaves(type_, msgspec.NODEFAULT, ()))
+    return tuple(_leaves(type_, msgspec.NODEFAULT, (), ()))
 
 
-def _leaves(type_: Any, default: Any, above: tuple[str, ...]) -> typing.Iterator[Member | Part]:
+def _leaves(
+    type_: Any, default: Any, above: tuple[str, ...], attributes_above: tuple[str, ...]
+) -> typing.Iterator[Member | Part]:
     for field in msgspec.structs.fields(type_):
-        path = (*above, field.encode_name)
+        path, attributes = (*above, field.encode_name), (*attributes_above, field.name)
         inner = getattr(default, field.name) if isinstance(default, msgspec.Struct) else _default(field)
         bare, is_optional = _bare(field.type)
         kind = _kind(bare)
         if kind is not None:
-            yield Member(path, kind, _scalar(inner), is_optional)
+            yield Member(path, kind, _scalar(inner), is_optional, attributes)
         elif _is_struct(bare) and not is_optional and bare.__struct_config__.tag is None:
-            yield from _leaves(bare, inner, path)
+            yield from _leaves(bare, inner, path, attributes)
         else:
-            yield Part(path)
+            yield Part(path, attributes)
 
 
 def _scalar(default: Any) -> Scalar:

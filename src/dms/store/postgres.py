@@ -68,7 +68,10 @@ def open_server(url: DatabaseURL) -> Engine:
 
 
 def _encode(value: object) -> str:
-    encoded = gojson.encode(value).decode()
+    try:
+        encoded = gojson.encode(value).decode()
+    except (TypeError, ValueError) as exc:
+        raise InvalidData(f"invalid data given: {exc}") from None
     if "\\u0000" in encoded and "\0" in _texts(gojson.parse(encoded.encode())):
         raise InvalidData("invalid data given: text with a NUL character, which PostgreSQL cannot hold")
     return encoded

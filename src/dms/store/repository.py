@@ -13,12 +13,13 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 import msgspec
-from sqlalchemy import Table, delete, func, insert, select, update
+from sqlalchemy import Table, func, select
 
 from dms.store.collection import Collection, collection
 from dms.store.database import Session, Store, now_ns
 from dms.store.errors import BadRecord, InvalidData, RecordNotFound
 from dms.store.query import EVERYTHING, Query, statement
+from dms.store.statements import ID, statements, values_of
 from dms.types.errors import BadJSON
 
 T = TypeVar("T", bound=msgspec.Struct)
@@ -46,6 +47,7 @@ class Documents(Generic[T]):
         self._table = table
         self._records = collection(table, type_)
         self._dialect = session.dialect.name
+        self._sql = statements(table, self._dialect)
         self._now_ns = now_ns(session)
 
     def create(self, value: T, record_id: str | None = None) -> Record[T]:
@@ -54,16 +56,8 @@ class Documents(Generic[T]):
         :raises InvalidData: the id is taken, empty or too long, or the value has no JSON.
         """
         key = str(uuid.uuid4()) if record_id is None else record_id
-        if not 0 < len(key) <= MAX_ID_LENGTH:
-            raise InvalidData(f"invalid data given: an id has 1 to {MAX_ID_LENGTH} characters")
-        if self._session.execute(select(self._table.c.seq).where(self._table.c.id == key)).first() is not None:
+        if self._session.execute(self._sql.insert, self._parameters(key, value)).first() is None:
             raise InvalidData(f"invalid data given: there is a record {key} already")
-        columns = self._columns(value)
-        self._session.execute(
-            insert(self._table).values(
-                id=key, created_at=self._now_ns, updated_at=self._now_ns, deleted_at=0, **columns
-            )
-        )
         return Record(key, value, self._now_ns, self._now_ns)
 
     def get(self, record_id: str) -> Record[T]:
@@ -71,8 +65,7 @@ class Documents(Generic[T]):
 
         :raises RecordNotFound: there is none.
         """
-        sql = select(self._table).where(self._table.c.id == record_id, self._table.c.deleted_at <= 0)
-        row = self._session.execute(sql).mappings().first()
+        row = self._session.execute(self._sql.get, {ID: record_id}).mappings().first()
         if row is None:
             raise RecordNotFound
         return record(row, self._records)
@@ -82,30 +75,28 @@ class Documents(Generic[T]):
 
         :raises RecordNotFound: there is none.
         """
-        done = self._session.execute(
-            update(self._table)
-            .where(self._table.c.id == record_id, self._table.c.deleted_at <= 0)
-            .values(updated_at=self._now_ns, **self._columns(value))
-        )
-        if done.rowcount == 0:
+        parameters = values_of({"updated_at": self._now_ns, **self._columns(value)})
+        created_at_ns = self._session.execute(self._sql.update, {ID: record_id, **parameters}).scalar()
+        if created_at_ns is None:
             raise RecordNotFound
-        return self.get(record_id)
+        return Record(record_id, value, created_at_ns, self._now_ns)
 
     def put(self, record_id: str, value: T) -> Record[T]:
-        """Replace the value of the record ``record_id``, or create it."""
-        try:
-            return self.update(record_id, value)
-        except RecordNotFound:
-            return self.create(value, record_id)
+        """Replace the value of the record ``record_id``, or create it.
+
+        :raises InvalidData: the id is that of a hidden record, empty or too long, or the value has no JSON.
+        """
+        created_at_ns = self._session.execute(self._sql.put, self._parameters(record_id, value)).scalar()
+        if created_at_ns is None:
+            raise InvalidData(f"invalid data given: there is a record {record_id} already, which is hidden")
+        return Record(record_id, value, created_at_ns, self._now_ns)
 
     def delete(self, record_id: str) -> None:
         """Remove the record ``record_id`` for good.
 
         :raises RecordNotFound: there is none.
         """
-        sql = delete(self._table).where(self._table.c.id == record_id, self._table.c.deleted_at <= 0)
-        done = self._session.execute(sql)
-        if done.rowcount == 0:
+        if self._session.execute(self._sql.delete, {ID: record_id}).rowcount == 0:
             raise RecordNotFound
 
     def hide(self, record_id: str) -> None:
@@ -113,12 +104,8 @@ class Documents(Generic[T]):
 
         :raises RecordNotFound: there is none.
         """
-        done = self._session.execute(
-            update(self._table)
-            .where(self._table.c.id == record_id, self._table.c.deleted_at <= 0)
-            .values(deleted_at=max(self._now_ns, 1))
-        )
-        if done.rowcount == 0:
+        parameters = values_of({"deleted_at": max(self._now_ns, 1)})
+        if self._session.execute(self._sql.hide, {ID: record_id, **parameters}).rowcount == 0:
             raise RecordNotFound
 
     def unhide(self, record_id: str) -> Record[T]:
@@ -126,10 +113,7 @@ class Documents(Generic[T]):
 
         :raises RecordNotFound: there is none, or it is not hidden.
         """
-        done = self._session.execute(
-            update(self._table).where(self._table.c.id == record_id, self._table.c.deleted_at > 0).values(deleted_at=0)
-        )
-        if done.rowcount == 0:
+        if self._session.execute(self._sql.unhide, {ID: record_id}).rowcount == 0:
             raise RecordNotFound
         return self.get(record_id)
 
@@ -153,6 +137,12 @@ class Documents(Generic[T]):
         return self._session.execute(
             select(func.count()).select_from(statement(self._records, query, self._dialect).subquery())
         ).scalar_one()
+
+    def _parameters(self, key: str, value: T) -> dict[str, object]:
+        if not 0 < len(key) <= MAX_ID_LENGTH:
+            raise InvalidData(f"invalid data given: an id has 1 to {MAX_ID_LENGTH} characters")
+        stamps = {"id": key, "created_at": self._now_ns, "updated_at": self._now_ns, "deleted_at": 0}
+        return values_of({**stamps, **self._columns(value)})
 
     def _columns(self, value: T) -> dict[str, object]:
         type_ = self._records.type

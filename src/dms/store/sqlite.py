@@ -188,4 +188,7 @@ def _configure_memory(connection: Any, _record: object) -> None:  # as above
 
 
 def _begin(session: Connection) -> None:
-    session.exec_driver_sql("BEGIN IMMEDIATE")
+    driver: Any = (
+        session.connection.driver_connection
+    )  # without the engine's care for a statement: it is one per transaction
+    driver.execute("BEGIN IMMEDIATE").close()

@@ -32,20 +32,32 @@ async def test_steps_are_read_in_the_order_they_were_written(tmp_path: Path) -> 
         assert await journal.ensembles() == ("a",)
 
 
-async def test_steps_written_at_once_get_numbers_of_their_own() -> None:
-    async with await Store.open(None) as store:
-        journal = DeploymentJournal(store)
-        async with trio.open_nursery() as nursery:
-            for n in range(20):
-                nursery.start_soon(journal.append, "e", "step", {"n": n})
-        assert [s.seq for s in await journal.read("e")] == list(range(1, 21))
+async def test_steps_written_at_once_get_numbers_of_their_own(store: Store) -> None:
+    journal = DeploymentJournal(store)
+    async with trio.open_nursery() as nursery:
+        for n in range(20):
+            nursery.start_soon(journal.append, "at once", "step", {"n": n})
+    assert [s.seq for s in await journal.read("at once")] == list(range(1, 21))
+    assert "at once" in await journal.ensembles()
+    await journal.forget("at once")
+    assert "at once" not in await journal.ensembles()
 
 
-async def test_a_payload_without_json_is_refused() -> None:
-    async with await Store.open(None) as store:
-        journal = DeploymentJournal(store)
+async def test_a_payload_is_what_it_was(store: Store) -> None:
+    journal = DeploymentJournal(store)
+    payload = {
+        "x": [1, None, "é", 1.5, True, 2**60],
+        "\u2028": {"": "%s :x"},
+        "nul": "a\0b" if store.url is None else "",
+    }
+    await journal.append_all("whole", [("one", payload), ("two", RAM(size=4))])
+    assert [s.payload for s in await journal.read("whole")] == [payload, {"size": 4}]
+    await journal.forget("whole")
+
+
+async def test_a_payload_without_json_is_refused(store: Store) -> None:
+    journal = DeploymentJournal(store)
+    for bad in ({"x": float("inf")}, object()):
         with pytest.raises(InvalidData):
-            await journal.append("e", "step", {"x": float("inf")})
-        with pytest.raises(InvalidData):
-            await journal.append("e", "step", object())
-        assert await journal.read("e") == ()
+            await journal.append("refused", "step", bad)
+    assert await journal.read("refused") == ()
