@@ -7,9 +7,10 @@ import trio
 from trio.testing import MockClock
 
 from dms.ensemble.config import LocationConstraints
+from dms.node import payloads as p
 from dms.orchestrator.lifecycle.state import Phase
 from dms.testing.executor import Script
-from dms.testing.nodes import FOUR_CORES, Cluster, ensemble
+from dms.testing.nodes import FOUR_CORES, Cluster, ensemble, until
 from dms.types.resources import Location
 
 
@@ -114,6 +115,39 @@ async def test_ports_are_as_asked_and_reported(autojump_clock: MockClock, cluste
     assert alice.state(taken).phase is Phase.PREPARING, "a static port is given once"
     await alice.user.shutdown(job)
     await alice.wait_for(taken, Phase.COMPLETED)
+
+
+async def test_ports_for_udp_are_for_udp_and_those_that_were_chosen_are_told_everywhere(
+    autojump_clock: MockClock, cluster: Cluster
+) -> None:
+    alice = await cluster.start("alice")
+    bob = await cluster.start("bob", offers=FOUR_CORES)
+    ports: list[dict[str, object]] = [
+        {"public": 20053, "private": 53, "allocation": "web", "protocol": "udp"},
+        {"public": 0, "private": 53, "allocation": "web"},
+        {"public": 0, "private": 54, "allocation": "web"},
+        {"public": 0, "private": 54, "allocation": "web", "protocol": "udp"},
+        {"public": 0, "private": 80, "allocation": "web1"},
+    ]
+    job = await alice.user.deploy(ensemble({"n1": {"web": "service", "web1": "service"}}, ports={"n1": ports}))
+    state = await alice.wait_for(job, Phase.RUNNING)
+    bound = {r.job_id.rpartition(".")[2]: r.ports for r in bob.executor.started}
+    assert sorted((b.executor_port, b.protocol) for b in bound["web"]) == [
+        (53, "tcp"), (53, "udp"), (54, "tcp"), (54, "udp"),
+    ]  # fmt: skip
+    assert [b.host_port for b in bound["web"] if (b.executor_port, b.protocol) == (53, "udp")] == [20053]
+    known = {key: record.ports for key, record in state.allocations.items()}
+    assert known == {f"n1.{name}": {str(b.host_port): b.executor_port for b in each} for name, each in bound.items()}
+    assert len({port for each in known.values() for port in each}) == 5, "each once on the machine"
+    info = await alice.user.call("info", p.DeploymentRequest(id=job), p.InfoReply)
+    assert {key: each.ports for key, each in info.allocations.items()} == known
+    manifest = await alice.user.call("manifest", p.DeploymentRequest(id=job), p.ManifestReply)
+    assert isinstance(manifest.manifest, dict)
+    assert {key: each["ports"] for key, each in manifest.manifest["allocations"].items()} == known
+    await bob.restart()
+    await alice.node.deployments.live(job).request_restart(("n1.web",))
+    await until(lambda: len(bob.executor.started) == 1)
+    assert set(bob.executor.started[0].ports) == set(bound["web"]), "a restart keeps them"
 
 
 async def test_allocations_start_in_the_order_of_their_dependencies(

@@ -72,6 +72,8 @@ class AllocationSpec(Wire):
     created_ns: int
     provision: tuple[tuple[str, bytes], ...] = ()
     ports: dict[str, int] = msgspec.field(default_factory=dict)
+    udp_ports: tuple[str, ...] = ()
+    """Of the public ones; the others are for TCP."""
     volumes: tuple[VolumeConfig, ...] = ()
     recoverable: bool = False
     standby: bool = False
@@ -398,7 +400,10 @@ class Allocation:
             resources=self.spec.resources,
             results_dir=self._surroundings.results_dir,
             provision_scripts=self.spec.provision,
-            ports=tuple(PortBinding("0.0.0.0", int(public), private) for public, private in self.spec.ports.items()),
+            ports=tuple(
+                PortBinding("0.0.0.0", int(public), private, "udp" if public in self.spec.udp_ports else "tcp")
+                for public, private in self.spec.ports.items()
+            ),
             allow_privileged=self._surroundings.allow_privileged,
             tenant=f"{self.spec.orchestrator.id}/{self.spec.ensemble_id}",
         )

@@ -164,6 +164,7 @@ class Hosting:
             created_ns=self._root.security.now_ns(),
             provision=tuple((name, scripts[name]) for name in names if name in scripts),
             ports=reservation.ports,
+            udp_ports=tuple(port for port in order.udp_ports if port in reservation.ports),
             volumes=order.volumes,
             recoverable=order.recoverable,
             standby=order.standby,

@@ -162,6 +162,8 @@ class AllocationOrder(Wire):
     volumes: tuple[VolumeConfig, ...] = msgspec.field(name="Volume", default=())
     recoverable: bool = msgspec.field(name="Recoverable", default=False)
     """Ours: when it fails, keep its place for a while, as it may be restarted."""
+    udp_ports: tuple[str, ...] = msgspec.field(name="UDPPorts", default=())
+    """Ours: which of its public ports are for UDP, the others being for TCP."""
     standby: bool = msgspec.field(name="Standby", default=False)
     """Ours: it waits, however long, until its primary fails."""
 
