@@ -1,7 +1,7 @@
 """Writes the pages of the manual that are lists of what the code defines: settings, the ensemble format,
-errors, commands.
+errors, commands, events, metrics.
 
-    scripts/reference.py            writes docs/reference/{configuration,ensemble,errors,cli}.md
+    scripts/reference.py            writes docs/reference/{configuration,ensemble,errors,cli,events,metrics}.md
     scripts/reference.py --check    fails when one of them is not what it would write (`make check`)
 
 A setting's default, an error's hint and a command's help stand in one place, the code; these pages cannot go stale.
@@ -14,7 +14,7 @@ import inspect
 import pkgutil
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,10 @@ from dms.cli.root import root_command
 from dms.config.keys import Key, keys, sections
 from dms.ensemble import format as ensemble_format
 from dms.ensemble.containers import Object
+from dms.node.metric_names import METRICS as NODE_METRICS
+from dms.observe.catalogue import NODE_EVENTS
+from dms.observe.deployment_events import DEPLOYMENT_EVENTS, OTHER
+from dms.observe.events import EventKind
 from dms.types.errors import DMSError
 
 PAGES = Path(__file__).resolve().parent.parent / "docs" / "reference"
@@ -122,6 +126,39 @@ COMMANDS = f"""
 """
 
 
+EVENTS = f"""
+# Events
+
+{NOTE}
+
+What a node tells while it runs. `nunet events` shows them, `nunet events -f --name 'allocation_*'` goes on and chooses;
+programs ask the behaviour `/dms/node/events`. Elasticsearch gets them as documents whose `message` is the name. A name
+keeps its meaning over releases, and fields are added, never changed.
+
+A node keeps the last 2,000 events in memory; what happened to a deployment is on its disk as well (`nunet events ID`).
+"""
+
+OF_DEPLOYMENTS = """
+## Deployments
+
+Entries of the journal of a deployment that this node orchestrates. `nunet events ID --output json` has them without
+`deployment_` before the name, as `kind`, and the fields as `detail`. Each may carry these fields too:
+
+| Field | Meaning |
+|---|---|
+"""
+
+METRICS = f"""
+# Metrics
+
+{NOTE}
+
+`GET /metrics` on the REST address answers in the text format of Prometheus, where dots are underscores and counters end in
+`_total`; OTLP collectors and Elastic APM get the names as they stand here ([how to](../how-to/watch-a-node.md)). Units are
+those of the original. Metrics of payments come with payments.
+"""
+
+
 def main(arguments: list[str]) -> int:
     """Writes or checks the pages; returns the exit status."""
     pages: dict[str, Callable[[], Iterator[str]]] = {
@@ -129,6 +166,8 @@ def main(arguments: list[str]) -> int:
         "ensemble.md": ensemble,
         "errors.md": errors,
         "cli.md": commands,
+        "events.md": events,
+        "metrics.md": metrics,
     }
     stale = []
     for name, lines in pages.items():
@@ -145,6 +184,38 @@ def main(arguments: list[str]) -> int:
         return 1
     print("reference: up to date")
     return 0
+
+
+# --- events and metrics ------------------------------------------------------------------------------------------
+
+
+def events() -> Iterator[str]:
+    """Every event with its fields: those of the node, then those of deployments."""
+    yield EVENTS.strip()
+    for chapter, kinds in NODE_EVENTS.items():
+        yield f"\n## {chapter}\n\n| Event | Meaning | Fields |\n|---|---|---|"
+        yield from map(_event, kinds)
+    always = OTHER.fields.items() - {("kind", OTHER.fields["kind"])}
+    yield OF_DEPLOYMENTS.rstrip()
+    yield from (f"| `{name}` | {meaning} |" for name, meaning in sorted(always))
+    yield "\n| Event | Meaning | Fields |\n|---|---|---|"
+    for kind in DEPLOYMENT_EVENTS.values():
+        yield _event(kind, {name for name, _ in always})
+
+
+def _event(kind: EventKind, known: Iterable[str] = ()) -> str:
+    fields = [f"`{name}`: {meaning}" for name, meaning in kind.fields.items() if name not in known]
+    return f"| `{kind.name}` | {kind.meaning} | {'; '.join(fields)}{'; …' if kind.is_open and fields else ''} |"
+
+
+def metrics() -> Iterator[str]:
+    """Every metric with its unit and labels."""
+    yield METRICS.strip()
+    for chapter, its in NODE_METRICS.items():
+        yield f"\n## {chapter}\n\n| Metric | Kind | Unit | Meaning | Labels |\n|---|---|---|---|---|"
+        for metric in its:
+            labels = "; ".join(f"`{name}`: {meaning}" for name, meaning in metric.labels.items())
+            yield f"| `{metric.name}` | {metric.kind.value} | {metric.unit} | {metric.meaning} | {labels} |"
 
 
 # --- settings ----------------------------------------------------------------------------------------------------

@@ -80,7 +80,7 @@ def test_who_follows_outlasts_a_restart_of_the_node_and_learns_what_it_missed(
                     return EventsReply(ok=True, events=(event,), next=8, missed=2)
             raise KeyboardInterrupt
 
-    node, slept, seen = Node(), list[float](), []
+    node, slept, seen = Node(), list[float](), list[int]()
     found = node_events(node, follow=True, sleep=slept.append)  # type: ignore[arg-type]
     with pytest.raises(KeyboardInterrupt):
         seen.extend(event.seq for event in found)
