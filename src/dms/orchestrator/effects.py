@@ -19,6 +19,7 @@ from dms.orchestrator import messages
 from dms.orchestrator.bidding.asking import Context
 from dms.orchestrator.bidding.bid import Bid
 from dms.orchestrator.errors import NothingToRead
+from dms.orchestrator.insisting import insist
 from dms.orchestrator.lifecycle.events import Allocated, Committed
 from dms.orchestrator.lifecycle.state import AllocationRecord, DeploymentState
 from dms.orchestrator.lifecycle.strategies import is_restartable
@@ -206,9 +207,8 @@ async def shutdown_all(ctx: Context, state: DeploymentState) -> tuple[tuple[str,
 async def _end(ctx: Context, record: AllocationRecord, bid: Bid) -> str:
     """End one; why its outputs are lost, if they are."""
     request = messages.ShutdownAllocationRequest(allocation_id=record.id)
-    reply = await ctx.actor.invoke(
-        bid.handle, messages.ensemble_shutdown(ctx.ensemble), request, messages.Reply, timeout_s=SHUTDOWN_TIMEOUT_S
-    )
+    behaviour = messages.ensemble_shutdown(ctx.ensemble)
+    reply = await insist(ctx.actor, bid.handle, behaviour, request, messages.Reply, timeout_s=SHUTDOWN_TIMEOUT_S)
     return reply.error[:MAX_REASON_CHARS]
 
 

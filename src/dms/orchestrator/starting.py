@@ -19,6 +19,7 @@ from dms.ensemble.ids import allocation_key
 from dms.ensemble.start_order import Need, homes_of, needs_of
 from dms.executor.protocol import EndReason
 from dms.orchestrator.bidding.asking import Context
+from dms.orchestrator.insisting import insist
 from dms.orchestrator.lifecycle.events import Started
 from dms.orchestrator.lifecycle.state import AllocationRecord, DeploymentState
 from dms.orchestrator.supervision.health import MAX_FAILURES, ask, interval_of, register
@@ -108,8 +109,13 @@ class _Starting:
         request = allocation_messages.StartRequest(port_mapping=record.ports)
         timeout_s = min(START_TIMEOUT_S, max(self._ends_s - trio.current_time(), LEAST_START_TIMEOUT_S))
         try:
-            reply = await self._ctx.actor.invoke(
-                record.handle, allocation_messages.START, request, allocation_messages.StartReply, timeout_s=timeout_s
+            reply = await insist(
+                self._ctx.actor,
+                record.handle,
+                allocation_messages.START,
+                request,
+                allocation_messages.StartReply,
+                timeout_s=timeout_s,
             )
         except DMSError as exc:
             return Started(ok=False, error=exc.message)

@@ -38,8 +38,6 @@ class LocalNet:
     """A network that was started by ``nunet devnet up``."""
 
     directory: Path
-    modules: Sequence[str] = (processes.MODULE,)
-    """What its nodes run; see :func:`dms.devnet.processes.start`."""
     _started: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     @property
@@ -101,13 +99,32 @@ class LocalNet:
         """Start a node again, with its configuration."""
         node = self.node(name)
         plan = NodePlan(node.name, Path(node.config).parent, 0, node.rest_port, node.is_provider)
-        self._started.append(processes.start(plan, self.profile.passphrase(), self.modules))
+        self._started.append(processes.start(plan, self.profile.passphrase()))
+
+    def is_running(self, name: str) -> bool:
+        """Whether there is a process of a node."""
+        return Path(self.node(name).config) in processes.nodes_in(self.directory)
+
+    @contextmanager
+    def suspended(self, *names: str) -> Iterator[None]:
+        """Nodes that do nothing for a while, as on a machine that stands still."""
+        stopped = [self.process(name) for name in names]
+        for process in stopped:
+            process.suspend()
+        try:
+            yield
+        finally:
+            for process in stopped:
+                process.resume()
+
+    def programs(self, name: str) -> list[psutil.Process]:
+        """What runs for others on a node."""
+        return programs_in(Path(self.node(name).config).parent / "work")
 
     def mend(self) -> None:
         """Start whatever does not run, and wait until all are connected."""
-        running = processes.nodes_in(self.directory)
         for node in self.profile.nodes:
-            if Path(node.config) not in running:
+            if not self.is_running(node.name):
                 self.start(node.name)
         self.await_connected()
 

@@ -22,6 +22,7 @@ from dms.orchestrator.bidding.asking import Context
 from dms.orchestrator.bidding.bid import Bid
 from dms.orchestrator.bidding.bids import BidBook, collect_bids
 from dms.orchestrator.bidding.edges import measure_edges
+from dms.orchestrator.insisting import insist
 from dms.orchestrator.lifecycle.events import (
     AllocationEnded,
     Event,
@@ -190,7 +191,8 @@ class Supervision:
         request = allocation_messages.RestartRequest(number=record.execution)
         self._restarting.add(key)
         try:
-            reply = await self._context.actor.invoke(
+            reply = await insist(
+                self._context.actor,
                 record.handle,
                 allocation_messages.RESTART,
                 request,
