@@ -45,6 +45,7 @@ from dms.identity.wallets.names import check_daemon_context
 from dms.network.libp2p import Libp2pNetwork
 from dms.node.capability_file import CapabilityFile, warn_of_problems
 from dms.node.configuring import ConfigBehaviours
+from dms.node.health import LOOK_INTERVAL_S, HealthWatch, measures_of
 from dms.node.hosting import HostingOptions
 from dms.node.live import LiveSettings
 from dms.node.logger import LoggerBehaviours
@@ -200,12 +201,16 @@ async def serve(
         live.told = lambda keys, by: root.events.emit(catalogue.SETTINGS_CHANGED, keys=keys, by=by)
         assert not live.unattended, live.unattended
         ConfigBehaviours(live).register(root)
+        health = HealthWatch(node, measures_of(node, store, general.work_dir, lambda: live.needs_restart))
         background.start_soon(usage.run, node.tasks)
         await background.start(node.run)
         measured = lambda: prometheus_text(node.metering.collect())  # noqa: E731  (a route's answer)
-        await background.start(run_server, Bridge(network, root.security, root.handle), listener, measured)
+        await background.start(
+            run_server, Bridge(network, root.security, root.handle, health.warnings), listener, measured
+        )
         node.tasks.add("capability_garbage", partial(_clean, capabilities), Interval(GARBAGE_INTERVAL_S))
         node.tasks.add("look after the database", upkeep.run, Interval(INTERVAL_S, jitter_s=FIRST_S, first_s=FIRST_S))
+        node.tasks.add("look after the health", health.look, Interval(LOOK_INTERVAL_S, first_s=0.0))
         background.start_soon(capability_file.reload_on_signal)
         background.start_soon(live.reload_on_signal)
         background.start_soon(capability_file.keep_up, node.tasks)

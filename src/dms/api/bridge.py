@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+from collections.abc import Callable
 
 import trio
 
@@ -16,6 +17,7 @@ from dms.actor.handle import ROOT_INBOX, Handle, protocol_of
 from dms.actor.security import SecurityContext
 from dms.api.errors import BadRequest, RequestTimeout
 from dms.network.protocol import Network
+from dms.node.health import WarningInfo
 from dms.types.errors import DMSError
 from dms.types.ids import PeerID
 
@@ -30,8 +32,16 @@ INBOX_PREFIX = "user"
 class Bridge:
     """Forwards envelopes over the network for local clients."""
 
-    def __init__(self, network: Network, security: SecurityContext, root: Handle) -> None:
+    def __init__(
+        self,
+        network: Network,
+        security: SecurityContext,
+        root: Handle,
+        warnings: Callable[[], tuple[WarningInfo, ...]] = tuple,
+    ) -> None:
         self.root = root
+        self.warnings = warnings
+        """What is wrong with the node, the worst first."""
         self._network = network
         self._security = security
 

@@ -17,6 +17,7 @@ from dms.actor.handle import Handle
 from dms.api.bridge import Bridge
 from dms.api.errors import BadRequest, RequestTimeout
 from dms.network.protocol import MAX_MESSAGE_BYTES
+from dms.node.health import WarningInfo
 from dms.types import gojson
 from dms.types.errors import BadInput, Conflict, DMSError, Unavailable
 from dms.types.gojson import Wire
@@ -44,10 +45,11 @@ class MessageSent(Wire):
 
 
 class HealthBody(Wire):
-    """``ok`` while the node runs; ours: how many peers it is connected to."""
+    """``ok`` while the node runs; ours: how many peers it is connected to, and what is wrong, the worst first."""
 
     status: str
     peers: int
+    warnings: tuple[WarningInfo, ...] = ()
 
 
 _DEFINITIONS, _COMPONENTS = msgspec.json.schema_components(
@@ -96,7 +98,7 @@ def create_app(bridge: Bridge, metrics: Callable[[], bytes] = bytes) -> FastAPI:
 
     @app.get(f"{BASE}/health", summary="Whether the node runs", **_answers("health"))
     async def health() -> Response:
-        return _json(gojson.encode(HealthBody(status="ok", peers=bridge.peer_count())))
+        return _json(gojson.encode(HealthBody(status="ok", peers=bridge.peer_count(), warnings=bridge.warnings())))
 
     @app.get("/metrics", include_in_schema=False)  # its format is Prometheus' own, and so is its place
     async def measured() -> Response:

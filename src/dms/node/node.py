@@ -23,6 +23,7 @@ from dms.identity.keys import KeyType, PrivateKey
 from dms.network.protocol import PeerChange, PeerEvent
 from dms.node.capabilities import REVOCATION_TOPIC, CapabilityBehaviours
 from dms.node.capability_file import AnchorKeeper, Unkept
+from dms.node.clocks import TimeBehaviour
 from dms.node.deployments import DeploymentBehaviours
 from dms.node.doctor import DoctorBehaviours
 from dms.node.exec import ExecBehaviours
@@ -249,6 +250,7 @@ class Node:
             return self.resources.onboarded
 
         PublicBehaviours(self.root.handle.did.uri, offered).register(self.root)
+        TimeBehaviour(self.root).register()
         PeerBehaviours(self.root.network).register(self.root)
         machine = MachineBehaviours(self.resources, self.onboarding, self.probe, self.hosting, self.benchmarks)
         machine.register(self.root)

@@ -104,9 +104,15 @@ SETTINGS_CHANGED: Final = EventKind(
     "Settings were changed while the node runs",
     {"keys": "the keys", "by": "DID of who did it, or the signal"},
 )
+HEALTH_WARNING: Final = EventKind(
+    "health_warning",
+    "Something is wrong with the node",
+    {"code": "of the warning", "severity": "error, warning or note", "text": "what is wrong", "hint": "what mends it"},
+)
+HEALTH_RECOVERED: Final = EventKind("health_recovered", "A warning shows no more", {"code": "of the warning"})
 
 NODE_EVENTS: Final[Mapping[str, tuple[EventKind, ...]]] = {
-    "The node": (NODE_STARTED, NODE_STOPPING, SETTINGS_CHANGED),
+    "The node": (NODE_STARTED, NODE_STOPPING, SETTINGS_CHANGED, HEALTH_WARNING, HEALTH_RECOVERED),
     "Logs and outputs": (LOG_EVENT, LOGGING_CHANGED, OUTPUT_LOST, OUTPUT_RECOVERED),
     "Peers": (PEER_CONNECTED, PEER_DISCONNECTED),
     "The machine as a provider": (

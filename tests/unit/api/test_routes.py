@@ -24,6 +24,7 @@ from dms.api.bridge import Bridge
 from dms.api.errors import RESTAddressInUse
 from dms.api.routes import BASE, create_app
 from dms.api.server import bind, run_server
+from dms.node.health import WarningInfo
 from dms.testing.actors import World
 from dms.types import gojson
 from dms.types.gojson import Wire
@@ -112,6 +113,28 @@ async def test_the_handle_is_that_of_the_root_actor(autojump_clock: MockClock, d
 
 async def test_health(autojump_clock: MockClock, desk: Desk) -> None:
     assert checked(await desk.http.get(f"{BASE}/health"), 200) == {"status": "ok", "peers": 1}
+
+
+async def test_health_tells_what_is_wrong_and_stays_as_it_was_while_nothing_is(
+    autojump_clock: MockClock, desk: Desk
+) -> None:
+    wrong = [WarningInfo(code="no_peers", severity="warning", text="alone", hint="call", since="2026-01-02T03:04:05Z")]
+    app = create_app(Bridge(desk.a.network, desk.a.security, desk.a.handle, lambda: tuple(wrong)))
+    transport = httpx2.ASGITransport(app=app)
+    async with httpx2.AsyncClient(transport=transport, base_url="http://127.0.0.1:9999") as http:
+        body = checked(await http.get(f"{BASE}/health"), 200)
+        assert (body["status"], body["peers"]) == ("ok", 1)
+        assert body["warnings"] == [
+            {
+                "code": "no_peers",
+                "severity": "warning",
+                "text": "alone",
+                "hint": "call",
+                "since": "2026-01-02T03:04:05Z",
+            }
+        ]
+        wrong.clear()
+        assert checked(await http.get(f"{BASE}/health"), 200) == {"status": "ok", "peers": 1}
 
 
 @pytest.mark.parametrize("where", ["a", "b"])
