@@ -22,6 +22,7 @@ from tests.sim.world import Outcome, simulate
 
 SHOWN_EVENTS = 25
 MAX_SHOWN_CHARS = 2000
+TOLD_EVERY = 100
 
 
 def main() -> int:
@@ -40,11 +41,14 @@ def main() -> int:
     seeds = range(int(first), int(last or first) + 1)
     begun_s, failed = time.monotonic(), list[int]()
     with ProcessPoolExecutor(max_workers=min(options.jobs, len(seeds))) as pool:
-        for outcome in pool.map(run_seed, seeds, chunksize=max(1, min(10, len(seeds) // (4 * options.jobs)))):
+        chunk = max(1, min(10, len(seeds) // (4 * options.jobs)))
+        for number, outcome in enumerate(pool.map(run_seed, seeds, chunksize=chunk), 1):
             if outcome.broken or options.story:
                 _tell(outcome, options)
             if outcome.broken:
                 failed.append(outcome.plan.seed)
+            if number % TOLD_EVERY == 0 and number < len(seeds):
+                print(f"sim: {number} seeds, {len(failed)} failed, {time.monotonic() - begun_s:.0f} s", flush=True)
     print(f"sim: {len(seeds)} seeds ({options.seeds}), {len(failed)} failed, {time.monotonic() - begun_s:.0f} s")
     if failed:
         print(f"sim: failed: {' '.join(map(str, failed))}")

@@ -94,6 +94,7 @@ def _job(rng: random.Random, name: str, nodes: tuple[NodePlan, ...], delay_s: fl
             pins[node] = rng.choice([n.name for n in nodes if n.cores])
     if rng.random() < 0.25:
         members = _ordered(rng, members)
+    counts = {node: rng.choice((1, 2, 3)) for node in members if rng.random() < 0.1 and node not in pins}
     return JobPlan(
         name=name,
         at_s=at_s,
@@ -101,6 +102,7 @@ def _job(rng: random.Random, name: str, nodes: tuple[NodePlan, ...], delay_s: fl
         patience_s=rng.choice((75.0, 90.0, 135.0)),
         nodes=members,
         pins=pins,
+        counts=counts,
         shutdown_at_s=round(at_s + rng.uniform(0.01, HORIZON_S), 3)
         if rng.random() < 0.3 and not is_scheduled
         else None,
@@ -112,7 +114,7 @@ def _job(rng: random.Random, name: str, nodes: tuple[NodePlan, ...], delay_s: fl
         price=PRICE if rng.random() < 0.15 else 0.0,
         queue_s=rng.choice((30.0, 120.0, 240.0)) if rng.random() < 0.2 and not is_scheduled else 0.0,
         run_for_s=rng.choice((1.0, 60.0, 180.0)) if rng.random() < 0.15 else 0.0,
-        asks=_asks(rng, at_s, members) if rng.random() < 0.3 and not is_scheduled else (),
+        asks=_asks(rng, at_s, members) if rng.random() < 0.4 and not is_scheduled else (),
         cron="*/2 * * * *" if is_scheduled else "",
         overlap=rng.choice(("skip", "allow", "replace")) if is_scheduled else "skip",
         missed=rng.choice(("once", "skip")) if is_scheduled else "once",
@@ -134,6 +136,7 @@ def _part(rng: random.Random, name: str, *, is_supervised: bool, is_short: bool)
         recovery=rng.choice(("", "stay_down", "one_for_one", "one_for_all", "rest_for_one")) if is_supervised else "",
         crashes=rng.choice((0, 0, 0, 1, 2, 5)) if is_supervised else 0,
         health=rng.choice(("", "", "good", "bad")) if is_supervised and is_service else "",
+        update_fails=rng.random() < 0.25,
     )
 
 
@@ -168,11 +171,18 @@ def _edges(rng: random.Random, nodes: tuple[str, ...], delay_s: float) -> tuple[
 
 def _asks(rng: random.Random, at_s: float, nodes: dict[str, tuple[PartPlan, ...]]) -> tuple[Ask, ...]:
     names = [part.name for parts in nodes.values() for part in parts]
-    asks = [
-        Ask(at_s=round(at_s + rng.uniform(5.0, HORIZON_S), 3), kind=rng.choice(ASKS), part=rng.choice(names))
-        for _ in range(rng.choice((1, 2, 3)))
-    ]
-    return tuple(sorted(asks, key=lambda ask: ask.at_s))
+    return tuple(sorted((_ask(rng, at_s, names) for _ in range(rng.choice((1, 2, 3)))), key=lambda ask: ask.at_s))
+
+
+def _ask(rng: random.Random, at_s: float, names: list[str]) -> Ask:
+    kind = rng.choice((*ASKS, "update", "update"))
+    amounts = {"update": (0.25, 0.5, 1.5, 2.5), "scale": (1.0, 2.0, 4.0)}
+    return Ask(
+        at_s=round(at_s + rng.uniform(5.0, HORIZON_S), 3),
+        kind=kind,
+        part=rng.choice(names),
+        amount=rng.choice(amounts.get(kind, (0.0,))),
+    )
 
 
 def _moment(rng: random.Random) -> float:

@@ -10,10 +10,11 @@ from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 import trio
-from tests.sim.plan import JobPlan
+from tests.sim.plan import JobPlan, plain
 
 from dms.allocation.machine import AllocationState
 from dms.orchestrator.lifecycle.state import AllocationRecord, DeploymentState, Phase
+from dms.orchestrator.updating.state import Outcome
 from dms.resources.arithmetic import add
 from dms.testing.nodes import SimulatedNode
 from dms.types.ids import EnsembleID
@@ -57,7 +58,7 @@ class Watch:
 
     def executed(self, machine: str, what: str, execution: str) -> None:
         """A workload started, or ended with a code."""
-        ensemble, part = execution.partition("_")[0], execution.rpartition("-")[0].rpartition(".")[2]
+        ensemble, part = execution.partition("_")[0], plain(execution.rpartition("-")[0].rpartition(".")[2])
         if what == "started" and (ensemble, part) not in self._begun:
             self._look_at_order(ensemble, part)
             self._begun.add((ensemble, part))
@@ -147,11 +148,11 @@ class Watch:
     def _look_at_places(self, job: JobPlan, name: str, state: DeploymentState) -> None:
         """What was wished for holds where it is; liars may say of themselves and others what they like."""
         honest = {node.name for node in self._world.honest()}
-        places = {node: self._world.name_of(bid.peer) for node, bid in state.assignment.items()}
+        places = {plain(node): self._world.name_of(bid.peer) for node, bid in state.assignment.items()}
         for node, place in places.items():
             if job.price and place in honest and self._world.machine(place).price > job.price:
                 raise Broken("price", f"{node} of {name} is on {place}, which is too expensive")
-        if job.may_wander:
+        if job.may_wander or job.counts:
             return  # who is placed anew goes where there is room
         for edge in job.edges:
             pair = tuple(sorted((places.get(edge.s, ""), places.get(edge.t, ""))))
@@ -191,6 +192,33 @@ class Watch:
                 continue  # it was submitted while the clock ran ahead, and has time until then
             if state.phase is not Phase.RUNNING and not state.is_settled:
                 return f"{name} is {state.phase.value} ({state.error})"
+            if problem := self._half_updated(name, state):
+                return f"{name}: {problem}"
+        return ""
+
+    def _half_updated(self, name: str, state: DeploymentState) -> str:
+        """An update has become true everywhere, or nowhere: who is between two versions, once time enough has passed."""
+        if state.phase is not Phase.RUNNING:
+            return ""
+        if state.update is not None:
+            return f"version {state.update.version} is neither in force nor taken back ({state.update.why})"
+        current = [version.number for version in state.versions if version.outcome == Outcome.CURRENT.value]
+        undecided = [version.number for version in state.versions if version.outcome == Outcome.PENDING.value]
+        if undecided or (state.versions and current != [state.version]):
+            return f"of its versions {current} are in force, {undecided} undecided, it is version {state.version}"
+        owner = self._world.cluster.nodes[self._world.job(name).owner]
+        wanted = owner.node.deployments.live(self._world.jobs[name]).base.v1
+        names = {f"{node}.{part}" for node, whole in wanted.nodes.items() for part in whole.allocations}
+        mine = {key for key, record in state.allocations.items() if not record.is_standby}
+        if names != mine:
+            return f"version {state.version} has {sorted(names)}, it has {sorted(mine)}"
+        honest = {node.name: node for node in self._world.honest()}
+        for key, record in state.allocations.items():
+            host = honest.get(self._world.name_of(record.peer))
+            hosted = host and host.is_running and host.node.hosting.find(self._world.jobs[name], record.id)
+            cores = wanted.allocations[record.name].resources.cpu.cores
+            if hosted and not record.is_over and hosted.spec.resources.cpu.cores != cores:
+                return f"{key} has {hosted.spec.resources.cpu.cores} cores, version {state.version} says {cores}"
         return ""
 
     def unserved(self) -> str:
@@ -238,7 +266,7 @@ class Watch:
     def _could_host(self, name: str, state: DeploymentState, node_id: str) -> str:
         """A machine that has room for a node, can start it and was not left out; as far as that is certain."""
         job = self._world.job(name)
-        parts = job.nodes.get(node_id)
+        parts = job.nodes.get(plain(node_id))
         if parts is None or node_id in job.pins:
             return ""
         placement = state.placements[node_id]
@@ -352,7 +380,7 @@ class Watch:
             if is_told and shelf.is_complete(self._world.jobs[name], record):
                 log = shelf.folder(self._world.jobs[name], key) / "stdout.log"
                 said = log.read_text() if log.exists() else ""
-                if not said.startswith(f"{record.name}\n"):
+                if not said.startswith(f"{plain(record.name)}\n"):
                     raise Broken("logs", f"{key} of {name} completed, and its complete log is {said!r}")
 
 

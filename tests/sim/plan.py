@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 import msgspec
@@ -21,7 +22,7 @@ FAULTS: Final = (
     "oom",
     "vanish",
 )
-ASKS: Final = ("restart", "exec", "logs")
+ASKS: Final = ("restart", "exec", "logs", "update", "scale", "revert")
 FAR_S: Final = 1.0
 """How much longer than others a message is under way over a far connection."""
 GRACE_S: Final = 900.0
@@ -71,6 +72,8 @@ class PartPlan(msgspec.Struct, frozen=True, kw_only=True):
     health: str = ""
     """Whether it has a check, and what that says: ``good``, or ``bad`` on its first execution."""
     after: tuple[Dependency, ...] = ()
+    update_fails: bool = False
+    """What later versions of it run fails soon."""
 
 
 class Edge(msgspec.Struct, frozen=True, kw_only=True):
@@ -82,11 +85,23 @@ class Edge(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Ask(msgspec.Struct, frozen=True, kw_only=True):
-    """Something that the user does with a deployment: one of :data:`ASKS`; to its first part, or that of this name."""
+    """Something that the user does with a deployment, one of :data:`ASKS`: to a part, or what has to do with one.
+
+    ``amount``: how many cores it is to have from now on, or how many members its group.
+    """
 
     at_s: float
     kind: str
     part: str = ""
+    amount: float = 0.0
+
+
+_NUMBERS: Final = re.compile(r"(-\d{4}|-[gs]\d+)*$")
+
+
+def plain(name: str) -> str:
+    """The name of a node or a part, without its number in a group and that of its version."""
+    return _NUMBERS.sub("", name)
 
 
 class JobPlan(msgspec.Struct, frozen=True, kw_only=True):
@@ -98,6 +113,8 @@ class JobPlan(msgspec.Struct, frozen=True, kw_only=True):
     patience_s: float
     nodes: dict[str, tuple[PartPlan, ...]]
     pins: dict[str, str] = {}
+    counts: dict[str, int] = {}
+    """The nodes that are groups, and how many members they have at first."""
     shutdown_at_s: float | None = None
     node_recovery: str = ""
     """``failure_recovery`` of its nodes."""
@@ -123,10 +140,14 @@ class JobPlan(msgspec.Struct, frozen=True, kw_only=True):
         """Of all its nodes."""
         return tuple(part for parts in self.nodes.values() for part in parts)
 
+    def node_of(self, name: str) -> str:
+        """Where a part is."""
+        return next(node for node, parts in self.nodes.items() if any(part.name == name for part in parts))
+
     def key_of(self, name: str) -> str:
-        """What a deployment calls a part."""
-        node = next(node for node, parts in self.nodes.items() if any(part.name == name for part in parts))
-        return f"{node}.{name}"
+        """What a deployment calls a part; of a group the first."""
+        node = self.node_of(name)
+        return f"{node}-0001.{name}-0001" if node in self.counts else f"{node}.{name}"
 
     @property
     def may_wander(self) -> bool:

@@ -80,10 +80,16 @@ class ReadAlong(Journal):
         self.book.written[ensemble] = state
 
     async def write_event(
-        self, ensemble: EnsembleID, event: Event, before: DeploymentState, after: DeploymentState, hand: Ensembles
+        self,
+        ensemble: EnsembleID,
+        event: Event,
+        before: DeploymentState,
+        after: DeploymentState,
+        hand: Ensembles | None = None,
     ) -> None:
         """As the original."""
-        self.book.replay(ensemble, event, before, after, hand)
+        if hand is not None:
+            self.book.replay(ensemble, event, before, after, hand)
         await Journal.write_event(self, ensemble, event, before, after, hand)
 
     async def load(self) -> tuple[DeploymentRecord, ...]:

@@ -91,6 +91,7 @@ def _smaller_jobs(job: JobPlan) -> Iterator[JobPlan]:
     without: tuple[dict[str, object], ...] = (
         {"shutdown_at_s": None},
         {"pins": {}},
+        {"counts": {}},
         {"edges": ()},
         {"price": 0.0, "queue_s": 0.0, "run_for_s": 0.0},
         {"redundancy": 0},
@@ -116,6 +117,7 @@ def _tidy(job: JobPlan) -> JobPlan:
         job,
         nodes={name: tuple(map(tidy, parts)) for name, parts in job.nodes.items()},
         pins={node: machine for node, machine in job.pins.items() if node in job.nodes},
+        counts={node: count for node, count in job.counts.items() if node in job.nodes},
         edges=tuple(edge for edge in job.edges if edge.s in job.nodes and edge.t in job.nodes),
         asks=tuple(ask for ask in job.asks if ask.part in parts),
     )

@@ -50,10 +50,21 @@ def test_seeds_draw_all_that_a_plan_can_hold() -> None:
     jobs = [job for plan in plans for job in plan.jobs]
     assert {ask.kind for job in jobs for ask in job.asks} == set(ASKS)
     assert any(plan.far for plan in plans)
-    for member in ("edges", "price", "queue_s", "run_for_s", "cron", "redundancy", "supervisor", "escalation", "pins"):
+    for member in (
+        "edges",
+        "price",
+        "queue_s",
+        "run_for_s",
+        "cron",
+        "counts",
+        "redundancy",
+        "supervisor",
+        "escalation",
+        "pins",
+    ):
         assert any(getattr(job, member) for job in jobs), member
     parts = [part for job in jobs for part in job.parts]
-    for member in ("after", "public", "health", "crashes", "recovery"):
+    for member in ("after", "public", "health", "crashes", "recovery", "update_fails"):
         assert any(getattr(part, member) for part in parts), member
 
 

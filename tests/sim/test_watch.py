@@ -13,9 +13,11 @@ from msgspec.structs import replace
 from tests.sim.plan import FAR_S, Ask, Dependency, Edge, Fault, JobPlan, NodePlan, PartPlan, Plan
 from tests.sim.world import LOOK_S, World, simulate
 
+from dms.ensemble.config import EnsembleConfig
 from dms.executor.protocol import ExecutionRequest
 from dms.observe import get_logger
 from dms.orchestrator.lifecycle.state import Phase
+from dms.orchestrator.updating.ensembles import Ensembles
 from dms.resources.ports import Ports
 from dms.testing.executor import Script
 from dms.testing.nodes import SimulatedNode, until
@@ -194,6 +196,15 @@ async def it_was_deployed_twice(_world: World, owner: SimulatedNode, _provider: 
     deployments._records[twin.id] = twin
 
 
+async def an_update_is_half_done(_world: World, owner: SimulatedNode, _provider: SimulatedNode) -> None:
+    (live,) = owner.node.deployments._live.values()
+    await until(lambda: live.state.version == 2 and live.state.update is None, every_s=1)
+    allocation = dict(live.base.v1.allocations)
+    (name, wanted), *_ = allocation.items()
+    allocation[name] = replace(wanted, resources=replace(wanted.resources, cpu=CPU(cores=3.0)))
+    live._ensembles = Ensembles(EnsembleConfig(v1=replace(live.base.v1, allocations=allocation)))
+
+
 async def the_schedule_sleeps(_world: World, owner: SimulatedNode, _provider: SimulatedNode) -> None:
     await trio.lowlevel.checkpoint()
     schedules = owner.node.schedules
@@ -205,6 +216,7 @@ TWO: Final = replace(PEACE, nodes=(*PEACE.nodes, NodePlan(name="p1", cores=4, pr
 TWO_PARTS: Final = {"n0": (replace(SERVICE, cores=1.0),), "n1": (replace(SERVICE, name="j0n10", cores=1.0),)}
 NEAR: Final = (Edge(s="n0", t="n1", rtt_ms=int(FAR_S * 1000)),)
 LONG_TASK: Final = {"n0": (replace(TASK, duration_s=None),)}
+UPDATED: Final = with_job(asks=(Ask(at_s=30, kind="update", part="j0n00", amount=0.5),))
 SCHEDULED: Final = with_job(nodes=LONG_TASK, cron="*/2 * * * *")
 
 
@@ -235,6 +247,8 @@ SCHEDULED: Final = with_job(nodes=LONG_TASK, cron="*/2 * * * *")
         (another_machine_is_chosen, replace(TWO, jobs=(replace(JOB, nodes=TWO_PARTS, edges=NEAR),)), "edges"),
         (it_was_deployed_twice, SCHEDULED, "scheduled once"),
         (the_schedule_sleeps, SCHEDULED, "scheduled"),
+        (nothing, UPDATED, ""),
+        (an_update_is_half_done, UPDATED, "steady"),
     ],
     ids=lambda value: value.__name__ if callable(value) else "",
 )

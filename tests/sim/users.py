@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import trio
+from msgspec.structs import replace
 from tests.sim.invariants import Broken
 from tests.sim.plan import Ask, JobPlan
 from tests.sim.workloads import ensemble_of
@@ -13,10 +14,12 @@ from tests.sim.workloads import ensemble_of
 from dms.allocation.exec_messages import ExecAnswer, ExecStarted
 from dms.ensemble.config import EnsembleConfig
 from dms.node import payloads as p
+from dms.node import updating_payloads as u
 from dms.node.schedule_payloads import NewSchedule, NewScheduleReply, ScheduleRequest, SchedulesReply
 from dms.orchestrator.messages import Reply
 from dms.testing.nodes import SimulatedNode
 from dms.types.errors import DMSError
+from dms.types.gojson import Wire
 from dms.types.ids import EnsembleID
 
 if TYPE_CHECKING:
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
 
 RETRY_S: Final = 3.0
 CALL_S: Final = 20.0
+UPDATE_S: Final = 150.0
 MS: Final = 1000
 
 R = TypeVar("R")
@@ -36,6 +40,8 @@ class User:
         self.job = job
         self._world = world
         self._schedule = ""
+        self._wanted = job
+        """What was asked for last."""
 
     async def live(self, begun_s: float) -> None:
         """Do with the job what the plan says."""
@@ -145,6 +151,8 @@ class User:
                     said = await self._execute(owner, ensemble, key, ask.part)
                 case "logs":
                     said = await self._read(owner, ensemble, key, ask.part)
+                case "update" | "scale" | "revert":
+                    said = await self._update(owner, ensemble, ask)
                 case _:
                     raise AssertionError(ask.kind)
         except DMSError as exc:
@@ -162,6 +170,25 @@ class User:
         if answer.ok and not f"{part}\n".encode().startswith(said):
             raise Broken("answers", f"a command in {key} said {said!r}")
         return answer.error or f"{said!r}"
+
+    async def _update(self, owner: SimulatedNode, ensemble: EnsembleID, ask: Ask) -> str:
+        node = self.job.node_of(ask.part)
+        request: Wire
+        match ask.kind:
+            case "update":
+                parts = tuple(
+                    replace(part, cores=ask.amount) if part.name == ask.part else part
+                    for part in self._wanted.nodes[node]
+                )
+                self._wanted = replace(self._wanted, nodes=self._wanted.nodes | {node: parts})
+                config = ensemble_of(self._wanted, {n.name: n.peer for n in self._world.cluster.nodes.values()})
+                request = u.UpdateRequest(ensemble_id=ensemble, ensemble=config)
+            case "scale":
+                request = u.ScaleRequest(id=ensemble, counts={node: int(ask.amount)})
+            case _:
+                request = u.RevertRequest(id=ensemble)
+        reply = await owner.user.call(ask.kind, request, u.UpdateReply, timeout_s=UPDATE_S)
+        return f"version {reply.version}: {reply.what}" if reply.ok else reply.error
 
     async def _read(self, owner: SimulatedNode, ensemble: EnsembleID, key: str, part: str) -> str:
         request = p.LogsRequest(ensemble_id=ensemble, allocation=key, stream="stdout")

@@ -59,11 +59,17 @@ def _node(job: JobPlan, name: str, parts: tuple[PartPlan, ...], *, is_first: boo
     whole: dict[str, object] = {
         "allocations": [part.name for part in parts],
         "ports": [
-            {"public": part.public if number == 0 else 0, "private": 80 + number, "allocation": part.name}
+            {
+                "public": part.public if number == 0 and name not in job.counts else 0,
+                "private": 80 + number,
+                "allocation": part.name,
+            }
             for part in parts
             for number in range(part.ports)
         ],
     }
+    if name in job.counts:
+        whole["count"] = job.counts[name]
     if job.node_recovery:
         whole["failure_recovery"] = job.node_recovery
     if job.redundancy and is_first and name not in job.pins:
@@ -77,9 +83,9 @@ def _pinned(job: JobPlan, node: str, peers: Mapping[str, PeerID]) -> dict[str, o
     return {"peer": peers[job.pins[node]]} if node in job.pins else {}
 
 
-def script_of(part: PartPlan, number: int, *, fails: bool) -> Script:
+def script_of(part: PartPlan, number: int, *, fails: bool, is_update: bool = False) -> Script:
     """What its execution of that number does, from 1; ``fails``: nothing starts on this machine."""
-    crashes = number <= part.crashes
+    crashes = number <= part.crashes or (is_update and part.update_fails)
     return Script(
         duration_s=CRASHES_AFTER_S if crashes else part.duration_s,
         exit_code=1 if crashes else part.exit_code,

@@ -16,7 +16,7 @@ from typing import Final
 import trio
 from tests.sim.byzantine import corrupt
 from tests.sim.invariants import Broken, Watch
-from tests.sim.plan import FAR_S, GRACE_S, Fault, JobPlan, NodePlan, PartPlan, Plan
+from tests.sim.plan import FAR_S, GRACE_S, Fault, JobPlan, NodePlan, PartPlan, Plan, plain
 from tests.sim.recording import Book, ReadAlong
 from tests.sim.users import User
 from tests.sim.workloads import script_of
@@ -29,6 +29,7 @@ from dms.orchestrator.lifecycle.state import DeploymentState
 from dms.resources.declared import declared
 from dms.testing.determinism import repeatable
 from dms.testing.disk import LossyDisk, current_disk
+from dms.testing.executor import Script
 from dms.testing.nodes import Cluster, SimulatedNode
 from dms.types.ids import EnsembleID, PeerID
 from dms.types.resources import CPU, RAM, Disk, Resources
@@ -48,8 +49,6 @@ RETURNED_S: Final = 1500.0
 RAN_S: Final = 200.0
 """Until what is scheduled was deployed once, or not, for a reason."""
 KEPT_EVENTS: Final = 400
-EXECUTIONS: Final = 12
-"""Of one allocation on one machine, for which there is a script."""
 PERSIST_LOGS_S: Final = 60.0
 
 
@@ -153,7 +152,7 @@ class World:
 
     def part(self, name: str) -> PartPlan:
         """The part of a job with this name, which is that of its allocation."""
-        return next(part for job in self.plan.jobs for part in job.parts if part.name == name)
+        return next(part for job in self.plan.jobs for part in job.parts if part.name == plain(name))
 
     def name_of(self, peer: PeerID) -> str:
         """The machine with this id."""
@@ -220,11 +219,13 @@ class World:
             corrupt(node, plan.byzantine)
 
     def _prepare(self, plan: NodePlan, node: SimulatedNode) -> None:
-        for job in self.plan.jobs:
-            for part in job.parts:
-                for number in range(1, EXECUTIONS + 1):
-                    script = script_of(part, number, fails=plan.start_fails)
-                    node.executor.on(f".{part.name}-{number}", script)
+        def choose(execution: str) -> Script:
+            whole, _, number = execution.rpartition("-")
+            name = whole.rpartition(".")[2]
+            is_update = "-g" in name
+            return script_of(self.part(name), int(number), fails=plan.start_fails, is_update=is_update)
+
+        node.executor.choose = choose
         node.executor.watch = lambda what, execution: self._executed(plan.name, what, execution)
 
     def _executed(self, machine: str, what: str, execution: str) -> None:

@@ -89,6 +89,8 @@ class ScriptedExecutor(ExecutionTable[ScriptedExecution]):
         """Every execution that was asked to stop while it ran, in order."""
         self.watch: Callable[[str, str], None] = _nothing
         """Told of every start, and of every end with its exit code: what it is, and the execution."""
+        self.choose: Callable[[str], Script | None] = lambda _execution: None
+        """Chooses the script of an execution by its id, before :meth:`on` is asked."""
         self.is_cut = False
         self.commands: list[ScriptedCommand] = []
         """Every command that was run inside, in order."""
@@ -121,7 +123,7 @@ class ScriptedExecutor(ExecutionTable[ScriptedExecution]):
     def restarted(self, nursery: trio.Nursery) -> ScriptedExecutor:
         """What a new process finds: the same executions, going on, to be adopted. The old object is of no more use."""
         after = ScriptedExecutor(nursery, self.type, default=self._default)
-        after._scripts, after.watch = list(self._scripts), self.watch
+        after._scripts, after.watch, after.choose = list(self._scripts), self.watch, self.choose
         for before in self._executions.values():
             before.player.cancel()
             execution = ScriptedExecution(
@@ -154,7 +156,9 @@ class ScriptedExecutor(ExecutionTable[ScriptedExecution]):
         """See :meth:`dms.executor.protocol.Executor.start`."""
         if await self._adopt(request):
             return
-        script = next((s for suffix, s in self._scripts if request.execution_id.endswith(suffix)), self._default)
+        script = self.choose(request.execution_id)
+        if script is None:
+            script = next((s for suffix, s in self._scripts if request.execution_id.endswith(suffix)), self._default)
         if script.invalid is not None:
             raise script.invalid
         execution = ScriptedExecution(request.execution_id, request.job_id, request.results_dir, script=script)

@@ -335,6 +335,7 @@ class SimulatedNode:
             execution.player.cancel()
         fresh = ScriptedExecutor(self.cluster.nursery, ENGINE, default=Script(duration_s=1.0))
         fresh._scripts, fresh.watch = list(self.executor._scripts), self.executor.watch  # noqa: SLF001  as above
+        fresh.choose = self.executor.choose
         self.executor = fresh
 
     def _die(self) -> None:
