@@ -26,6 +26,7 @@ def measure(bench: Bench) -> Report:
     }
     if deployment := _newest_deployment(bench):
         commands["nunet status"] = ([NUNET, "status", deployment], networked)
+        commands["nunet why"] = ([NUNET, "why", deployment], networked)
     costs: dict[str, list[Cost]] = defaultdict(list)
     for turn in range(TURNS + 1):
         for name, (command, env) in commands.items():

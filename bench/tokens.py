@@ -5,15 +5,20 @@ self-signed one; the receiver parses the list, verifies what decides, and answer
 the first time, so three signatures are verified. *Memoised*: the delegations were seen before and only the last token
 is new, so one is. *Repeated*: the very same tokens again, as actors send them that talk often, so none is.
 
-Measured and bound take turns in small batches, and each is counted in processor time; ratios are of neighbours, so that
-a load that comes and goes moves them least. Only Ed25519 keys; keys are decoded once and then known, as they are in a
-node. The collector of cyclic garbage runs as always.
+Measured and bound take turns in slices of a few messages, and each slice is counted in processor time. Where other
+programs use the same caches and cores, most slices are slowed down, and Python more than arithmetic; what the code costs
+is what a slice takes that nothing disturbed. So every figure is given twice: the median, and *undisturbed*, the
+2nd percentile of what the slices took; ratios likewise, of measured and bound alike. Goals are judged undisturbed.
+
+The bound is the same call of the same library on the same bytes as the node makes, without anything around it. Only
+Ed25519 keys; keys are decoded once and then known, as they are in a node. The collector of cyclic garbage runs as always.
 """
 
 from __future__ import annotations
 
 import gc
 import os
+import statistics
 import time
 import tracemalloc
 from collections import defaultdict
@@ -33,10 +38,16 @@ from dms.types.ids import Capability
 
 TURNS = 60
 BATCH = 50
+SLICE = 5
+UNDISTURBED = 50
+"""One in so many slices is at least as quick."""
 REVOCATIONS = 10_000
 CAPS = ("/dms/deployment", "/public")
 BEHAVIOUR = Capability("/dms/deployment/request")
 LIFETIME_NS = 30 * 10**9
+
+THREE, COLD = "three signatures, bare", "cold: two new delegations"
+ONE, MEMOISED, REPEATED = "one signature, bare", "memoised: one new token", "repeated: nothing new"
 
 T = TypeVar("T")
 
@@ -48,37 +59,34 @@ def measure(_bench: Bench) -> Report:
     """See the module."""
     report = Report("tokens", "what does judging a chain of delegations cost, above the signatures?")
     world = _World()
-    rates: dict[str, list[float]] = defaultdict(list)
+    costs_s: dict[str, list[float]] = defaultdict(list)
     world.judge_all(world.cold_messages())
     for _ in range(TURNS):
         cold, delegated, repeated = world.cold_messages(), world.delegation(), world.repeated()
         memoised = [world.message(delegated) for _ in range(BATCH)]
         world.judge(world.message(delegated))
         three, one = _signed(cold), [statements[:1] for statements in _signed(memoised)]
-        rates["three signatures, bare"].append(_rate(_verify, three))
-        rates["cold: two new delegations"].append(_rate(world.judge, cold))
-        rates["one signature, bare"].append(_rate(_verify, one))
-        rates["memoised: one new token on known delegations"].append(_rate(world.judge, memoised))
-        rates["repeated: nothing new"].append(_rate(world.judge, repeated))
-    for name, values in rates.items():
-        report.median(f"{name}, per CPU second", values, "/s")
-        report.single(f"{name}, best turn", max(values), "/s")
-    cold_ratio = report.ratio(
-        "cold / three bare signatures", rates["cold: two new delegations"], rates["three signatures, bare"]
-    )
-    memoised_ratio = report.ratio(
-        "memoised / one bare signature",
-        rates["memoised: one new token on known delegations"],
-        rates["one signature, bare"],
-    )
-    report.ratio("repeated / one bare signature", rates["repeated: nothing new"], rates["one signature, bare"])
+        for begin in range(0, BATCH, SLICE):
+            part = slice(begin, begin + SLICE)
+            costs_s[THREE].append(_cost_s(_verify, three[part]))
+            costs_s[COLD].append(_cost_s(world.judge, cold[part]))
+            costs_s[ONE].append(_cost_s(_verify, one[part]))
+            costs_s[MEMOISED].append(_cost_s(world.judge, memoised[part]))
+            costs_s[REPEATED].append(_cost_s(world.judge, repeated[part]))
+    undisturbed = {name: 1 / _low(costs) for name, costs in costs_s.items()}
+    for name, costs in costs_s.items():
+        report.single(f"{name}, per CPU second", 1 / statistics.median(costs), "/s")
+        report.single(f"{name}, undisturbed", undisturbed[name], "/s")
+    ratios = {}
+    for name, bound in ((COLD, THREE), (MEMOISED, ONE), (REPEATED, ONE)):
+        report.ratio(f"{name} / {bound}", costs_s[bound], costs_s[name])
+        ratios[name] = report.ratio(f"{name} / {bound}, undisturbed", [undisturbed[name]], [undisturbed[bound]])
     report.single("size of the token list", len(cold[0]), "B")
     _measure_revocations(report)
-    report.goal_at_least("cold, best turn", max(rates["cold: two new delegations"]), MIN_COLD, "/s")
-    report.goal_at_least("cold / three bare signatures", cold_ratio, MIN_COLD_RATIO, "×")
-    best = max(rates["memoised: one new token on known delegations"])
-    report.goal_at_least("memoised, best turn", best, MIN_MEMOISED, "/s")
-    report.goal_at_least("memoised / one bare signature", memoised_ratio, MIN_MEMOISED_RATIO, "×")
+    report.goal_at_least(f"{COLD}, undisturbed", undisturbed[COLD], MIN_COLD, "/s")
+    report.goal_at_least(f"{COLD} / {THREE}, undisturbed", ratios[COLD], MIN_COLD_RATIO, "×")
+    report.goal_at_least(f"{MEMOISED}, undisturbed", undisturbed[MEMOISED], MIN_MEMOISED, "/s")
+    report.goal_at_least(f"{MEMOISED} / {ONE}, undisturbed", ratios[MEMOISED], MIN_MEMOISED_RATIO, "×")
     return report
 
 
@@ -148,11 +156,16 @@ def _verify(statements: list[tuple[bytes, bytes]]) -> None:
         nacl.bindings.crypto_sign_open(signed, key)
 
 
-def _rate(action: Callable[[T], object], items: Sequence[T]) -> float:
+def _cost_s(action: Callable[[T], object], items: Sequence[T]) -> float:
+    """Processor time for one item."""
     started = time.process_time()
     for item in items:
         action(item)
-    return len(items) / (time.process_time() - started)
+    return (time.process_time() - started) / len(items)
+
+
+def _low(costs_s: Sequence[float]) -> float:
+    return sorted(costs_s)[len(costs_s) // UNDISTURBED]
 
 
 def _measure_revocations(report: Report) -> None:
