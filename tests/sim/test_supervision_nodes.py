@@ -187,6 +187,9 @@ async def test_a_standby_takes_the_place_of_its_primary(autojump_clock: MockCloc
     await until(lambda: not alice.state(job).placements, timeout_s=60)
     third = host(cluster, alice, job, "n1-standby-1")
     assert third not in (dead, standby)
+    ids = [record.id for record in alice.state(job).allocations.values()]
+    assert len(set(ids)) == len(ids), "the new standby is not called as the one that was promoted"
+    assert alice.state(job).allocations["n1-standby-1.web"].id == f"{job}_n1-standby-1.web-s2"
     reply = await alice.user.call("manifest", p.DeploymentRequest(id=job), p.ManifestReply)
     assert isinstance(reply.manifest, dict)
     described = reply.manifest["allocations"]

@@ -111,7 +111,7 @@ class Reports:
         for record in self._state().allocations.values():
             handle = record.handle
             if record.id == allocation_id and handle is not None and handle.id == message.sender.id:
-                return record  # one that was promoted shares its id with the standby after it
+                return record
         return None
 
 

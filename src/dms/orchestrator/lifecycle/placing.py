@@ -34,11 +34,13 @@ from dms.orchestrator.lifecycle.standby import group_of, is_standby, narrowed, n
 from dms.orchestrator.lifecycle.state import AllocationRecord, DeploymentState, Placement, Stage
 from dms.orchestrator.lifecycle.strategies import MAX_TRIES, Remedy, backoff_ns, choose, ladder
 from dms.orchestrator.matching import Unmatched
-from dms.types.ids import EnsembleID, PeerID
+from dms.types.ids import AllocationID, EnsembleID, PeerID
 
 MAX_MEASURINGS = 12
 """Of one round of bids: each tells more, and the first usually enough."""
 MAX_MEASURED = 20_000
+MAX_STEM_CHARS = 55
+"""Of a name that gets a number."""
 PENDING, STANDBY = AllocationState.PENDING.value, AllocationState.STANDBY.value
 
 
@@ -227,7 +229,7 @@ def _records_at(state: DeploymentState, config: EnsembleConfig, node: str, bid: 
     ensemble: EnsembleID = ensemble_of(next(iter(state.allocations.values())))
     return tuple(
         AllocationRecord(
-            id=allocation_id(ensemble, node, name),
+            id=_unused_id(state, config, ensemble, node, name),
             node_id=node,
             name=name,
             type=config.v1.allocations[name].type,
@@ -272,3 +274,16 @@ def waiting(record: AllocationRecord, why: str) -> AllocationRecord:
 def next_number(state: DeploymentState, node: str) -> int:
     """Of its next round."""
     return state.placements[node].round + 1 if node in state.placements else 1
+
+
+def _unused_id(
+    state: DeploymentState, config: EnsembleConfig, ensemble: EnsembleID, node: str, name: str
+) -> AllocationID:
+    """That of its name, unless one that was promoted still has it."""
+    taken = {record.id for record in state.allocations.values()} | {one.id for one in state.left}
+    others = set(node_of(config, node).allocations)
+    number, called = 1, name
+    while (found := allocation_id(ensemble, node, called)) in taken or (called != name and called in others):
+        number += 1
+        called = f"{name[:MAX_STEM_CHARS]}-s{number}"
+    return found

@@ -58,7 +58,8 @@ LOST = "lost"
 class AllocationRecord(Wire):
     """One allocation as the orchestrator knows it; ``ports`` are public → private.
 
-    ``id`` is that of its ``key`` unless it was promoted: then it is still that of the standby, as its provider knows it.
+    ``id`` is that of its ``key`` unless it was promoted: then it is still that of the standby, as its provider knows it. The
+    standby that is placed then has one with a number.
     """
 
     id: AllocationID

@@ -209,6 +209,11 @@ class AnyFailure(RuleBasedStateMachine):
         assert (EndLeft() in asked) is bool(self.state.left)
 
     @invariant()
+    def each_has_an_id_of_its_own(self) -> None:
+        ids = [record.id for record in self.state.allocations.values()]
+        assert len(set(ids)) == len(ids)
+
+    @invariant()
     def nothing_is_forgotten(self) -> None:
         if self.state.phase is not Phase.RUNNING:
             return
