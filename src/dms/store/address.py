@@ -62,7 +62,9 @@ class DatabaseURL:
 
     @property
     def _bare(self) -> str:
-        return self._url.set(drivername="postgresql", password=None).render_as_string()
+        url = self._url
+        bare = URL.create("postgresql", url.username, None, url.host, url.port, url.database, url.query)
+        return bare.render_as_string()
 
     @property
     def _schema(self) -> str:
