@@ -13,6 +13,7 @@
 :mod:`~dms.ensemble.manifest`      the state of a deployment, as told to users
 :mod:`~dms.ensemble.schema`        the format as JSON schema
 :mod:`~dms.ensemble.format`        the format as a table; :mod:`~dms.ensemble.rules`: how its parts fit together
+:mod:`~dms.ensemble.texts`, :mod:`~dms.ensemble.machine_format`  the parts of that table: names and texts, machines
 :mod:`~dms.ensemble.problem`       one thing that is wrong, with its place and a hint
 :mod:`~dms.ensemble.errors`        the errors
 """

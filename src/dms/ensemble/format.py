@@ -21,8 +21,6 @@ from dms.ensemble.containers import Lazy, ListOf, MapOf, Member, Object
 from dms.ensemble.dependencies import DependsOn
 from dms.ensemble.dialect import (
     CONTINENTS,
-    MAX_CARDS,
-    Cards,
     Edge,
     Environment,
     HealthCheck,
@@ -36,99 +34,28 @@ from dms.ensemble.dialect import (
 )
 from dms.ensemble.execution import ANYTHING, ByType, Execution, TypeName
 from dms.ensemble.groups import MAX_COUNT
-from dms.ensemble.kinds import Bool, Bytes, Duration, Integer, Number, Text, frequency, size
+from dms.ensemble.kinds import Bool, Bytes, Duration, Integer, Number, Text
+from dms.ensemble.machine_format import RESOURCES
 from dms.ensemble.storage import ANY_STORAGE, STORAGE
-from dms.resources.declared import MAX_HOURS, PRICE, PROOF, WANTED_LIBRARY
-
-LABEL: Final = r"[a-zA-Z0-9](?:[a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?"
-DNS_NAME: Final = rf"{LABEL}(?:\.{LABEL})*"
-FILE_NAME: Final = r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,63}"
-_PATH_PART: Final = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
-IMAGE: Final = (
-    r"(?:[a-zA-Z0-9](?:[a-zA-Z0-9.-]*[a-zA-Z0-9])?(?::\d{1,5})?/)?"
-    rf"{_PATH_PART}(?:/{_PATH_PART})*(?::\w[\w.-]{{0,127}})?(?:@sha256:[0-9a-f]{{64}})?"
+from dms.ensemble.texts import (
+    DNS_NAME,
+    FILLED,
+    IMAGE,
+    LABEL_KEY,
+    MAX_DNS_NAME_CHARS,
+    MAX_TEXT_CHARS,
+    NAME,
+    REFERENCE,
+    SCRIPT_NAME,
+    TEXT,
+    TEXTS,
 )
-MAX_DNS_NAME_CHARS: Final = 253
-MAX_TEXT_CHARS: Final = 128 * 1024
-"""One argument or environment variable; kernels take no more."""
-
-TEXT = Text(may_be_empty=True)
-FILLED = Text()
-TEXTS = ListOf(TEXT, what="text")
+from dms.resources.declared import MAX_HOURS, PRICE, PROOF, WANTED_LIBRARY
 
 NODE_RECOVERY = ("stay_down", "restart", "redeploy")
 ALLOCATION_RECOVERY = ("stay_down", "one_for_one", "one_for_all", "rest_for_one")
 EXECUTORS = ("docker", "wasm", "null", "qemu", "firecracker", "containerd")
 
-NAME = Text(
-    pattern=LABEL,
-    max_chars=63,
-    what="a valid name",
-    advice="use letters, digits and dashes, at most 63; it becomes part of a host name",
-)
-SCRIPT_NAME = Text(pattern=FILE_NAME, what="a valid name", advice="use letters, digits, dots, dashes and underscores")
-REFERENCE = Text()
-"""A name that is defined elsewhere; whether it is, the rules say."""
-LABEL_KEY = Text()
-
-CPU = Object(
-    {
-        "cores": Member(Number("cpu.cores", decimals=2), "cores, such as 0.5; two decimals count", required=True),
-        "clock_speed": Member(frequency("cpu.clock_speed"), "lowest clock; GHz without a unit"),
-        "model": Member(TEXT, "model, as information"),
-        "vendor": Member(TEXT, "vendor, as information"),
-        "threads": Member(Integer(), "threads, as information"),
-        "architecture": Member(TEXT, "x86_64, aarch64 …; must be the provider's"),
-        "cache_size": Member(size("cpu.cache_size"), "cache, as information; GiB without a unit"),
-    },
-    is_untagged=True,
-)
-RAM = Object(
-    {
-        "size": Member(
-            size("ram.size", must_be_positive=True), "memory, such as 512MiB; GiB without a unit", required=True
-        ),
-        "clock_speed": Member(frequency("ram.clock_speed"), "clock, as information; GHz without a unit"),
-        "type": Member(TEXT, "type, as information"),
-    },
-    is_untagged=True,
-)
-DISK = Object(
-    {
-        "size": Member(
-            size("disk.size", must_be_positive=True), "storage, such as 1GiB; GiB without a unit", required=True
-        ),
-        "model": Member(TEXT, "model, as information"),
-        "vendor": Member(TEXT, "vendor, as information"),
-        "type": Member(TEXT, "type, as information"),
-        "interface": Member(TEXT, "interface, as information"),
-        "read_speed": Member(Integer(), "bytes per second, as information"),
-        "write_speed": Member(Integer(), "bytes per second, as information"),
-    },
-    is_untagged=True,
-)
-GPU = Object(
-    {
-        "index": Member(Integer(), "number on the provider; better left out"),
-        "vendor": Member(FILLED, "NVIDIA, AMD/ATI or Intel"),
-        "pci_address": Member(TEXT, "address on the provider; better left out"),
-        "model": Member(FILLED, "model, such as RTX 3080"),
-        "vram": Member(size("vram"), "lowest memory of the card; GiB without a unit"),
-        "uuid": Member(TEXT, "a certain card; better left out"),
-        "count": Member(Integer(minimum=1, maximum=MAX_CARDS), "so many equal cards; 1 unless given"),
-    },
-    is_untagged=True,
-)
-RESOURCES = Object(
-    {
-        "cpu": Member(CPU, "processor: cores", required=True),
-        "gpus": Member(Cards(GPU), "graphics processors", aliases=("gpu",)),
-        "ram": Member(RAM, "memory: size", required=True),
-        "disk": Member(DISK, "storage: size", required=True),
-    },
-    is_untagged=True,
-    definition="resources",
-)
 
 ENVIRONMENT = Environment(
     Text(

@@ -24,6 +24,7 @@
 ``vm``               microVMs: what both kinds of machine share
 ``vm_params``        … their engine parameters
 ``vm_runner``        … the process beside each machine (standard library only)
+``vm_outputs``       … what the guest left (standard library only)
 ``console``          … how it talks with the agent in the guest (standard library only)
 ``initrd``           … the initial RAM disk with that agent, ``guest_agent.sh``
 ``cpio``             … the archive format of such disks

@@ -14,7 +14,7 @@ import pytest
 from dms.executor.errors import InvalidEngineSpec, StartFailed
 from dms.executor.machine_files import clone, image_format, machine_user, make_empty, pack
 from dms.executor.protocol import Mount
-from dms.executor.vm_runner import unpack
+from dms.executor.vm_outputs import unpack
 
 
 def qcow2(directory: Path, *, backing: int = 0, features: int = 0) -> Path:

@@ -2,6 +2,7 @@
 
 :mod:`~dms.ensemble.translate.translation`  which format it is, and the translation as a whole
 :mod:`~dms.ensemble.translate.compose`      Docker Compose; :mod:`~dms.ensemble.translate.interpolation`: its variables
+                                            :mod:`~dms.ensemble.translate.compose_keys`: what has no counterpart
 :mod:`~dms.ensemble.translate.kubernetes`   Kubernetes manifests; :mod:`~dms.ensemble.translate.pods`: what runs in them
 :mod:`~dms.ensemble.translate.nomad`        Nomad job files; :mod:`~dms.ensemble.translate.nomad_json`: their JSON form
 :mod:`~dms.ensemble.translate.hcl`          the language in which these are written

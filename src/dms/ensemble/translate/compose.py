@@ -14,44 +14,15 @@ from pathlib import Path
 
 from dms.ensemble.config import COMPLETED, HEALTHY, STARTED
 from dms.ensemble.translate import amounts
+from dms.ensemble.translate.compose_keys import NO_SUCH_PLACE, UNSUPPORTED
 from dms.ensemble.translate.draft import Draft, Members, literal
-from dms.ensemble.translate.files import MAX_FILES_BYTES, NEEDS, including_script, writing_script
+from dms.ensemble.translate.files import MAX_FILES_BYTES, NEEDS, including_script, read_beside, writing_script
 from dms.ensemble.translate.interpolation import kept, resolved
 from dms.ensemble.translate.source import Part
 from dms.ensemble.tree import Mapping as MapTree
 from dms.ensemble.tree import Scalar, Sequence
 
 SOURCE = "Docker Compose"
-_NO_SUCH_PLACE = "which machine runs it is chosen by resources and location"
-_UNSUPPORTED = {
-    "build": ("images are not built by providers", "build it, push it to a registry and name it under image"),
-    "extends": ("other files are not read", "write the service out: docker compose config"),
-    "networks": ("all services are in one private network", "nothing, unless they must not reach each other"),
-    "network_mode": ("every allocation has its own address", "use the names of the services"),
-    "devices": ("devices of the provider are not handed out", "ask for GPUs with resources.gpus"),
-    "cap_add": ("providers grant no more capabilities", "privileged: true, where a provider allows it"),
-    "cap_drop": ("containers get few capabilities anyway", "nothing"),
-    "security_opt": ("providers choose the isolation", "nothing"),
-    "user": ("the container runs as the user of its image", "set USER in the image"),
-    "links": ("services find each other by name", "use depends_on for the order"),
-    "extra_hosts": ("names are those of the private network", "write the address into the configuration"),
-    "dns": ("names are those of the private network", ""),
-    "sysctls": ("the kernel belongs to the provider", ""),
-    "ulimits": ("limits are those of the resources", ""),
-    "logging": ("logs are read with nunet logs", "nothing"),
-    "cgroup_parent": ("the provider decides", ""),
-    "pid": ("namespaces are not shared with others", ""),
-    "ipc": ("namespaces are not shared with others", ""),
-    "stop_grace_period": ("the provider decides how long it waits", ""),
-    "stop_signal": ("it is stopped with SIGTERM", "trap SIGTERM"),
-    "profiles": ("all services are translated", "delete those that are not wanted"),
-    "init": ("the entry point is process 1", "use tini in the image"),
-    "runtime": ("the provider chooses the runtime", ""),
-    "volumes_from": ("volumes are named one by one", "write them under volumes"),
-    "labels": ("nobody reads them", "metadata of the ensemble is searchable"),
-    "tty": ("there is no terminal", "nunet runs without one"),
-    "group_add": ("the container runs as the user of its image", "set it in the image"),
-}
 _ARCHITECTURES = {"amd64": "x86_64", "x86_64": "x86_64", "arm64": "aarch64", "aarch64": "aarch64"}
 _PORT = re.compile(
     r"(?:(?P<host>\[[^]]*\]|[\d.]*):)?(?:(?P<public>\d*(?:-\d+)?):)?(?P<private>\d+(?:-\d+)?)(?:/(?P<kind>\w+))?"
@@ -146,7 +117,7 @@ class Compose:
         mode = part.tree.entries.get("network_mode")
         if mode is not None and isinstance(mode.value, Scalar) and mode.value.raw.startswith("service:"):
             self._join(service, mode.value.raw.removeprefix("service:"))
-        part.rest(_UNSUPPORTED)
+        part.rest(UNSUPPORTED)
         return allocation
 
     def _command(self, part: Part, key: str) -> list[str]:
@@ -181,7 +152,7 @@ class Compose:
         value = part.get("env_file")
         paths = [p.text("path") for p in part.parts("env_file")] if _holds_maps(value) else part.texts("env_file")
         for path in paths:
-            content = self._read(path)
+            content = read_beside(self._base, path)
             if content is None:
                 part.note(
                     "env_file", "left out: there is no such file beside this one", "write environment", value=path
@@ -226,7 +197,7 @@ class Compose:
         deploy.ignore("resources", "replicas", "restart_policy", "mode", "labels")
         deploy.rest(
             {
-                "placement": (_NO_SUCH_PLACE, "write location in the node"),
+                "placement": (NO_SUCH_PLACE, "write location in the node"),
                 "update_config": ("updates have their own order", "nunet deploy --help"),
                 "rollback_config": ("updates have their own order", ""),
                 "endpoint_mode": ("each member of a group has an address of its own", ""),
@@ -411,24 +382,13 @@ class Compose:
         if "environment" in source:
             return including_script(literal(target), f"${{{source.text('environment')}:-}}")
         path = self._now(source.text("file"))
-        content = self._read(path)
+        content = read_beside(self._base, path)
         if content is None or len(content) > MAX_FILES_BYTES:
             return None
         try:
             return literal(writing_script({target: content.decode()}))
         except UnicodeDecodeError:
             return literal(writing_script({target: content}))
-
-    def _read(self, path: str) -> bytes | None:
-        try:
-            base = self._base.resolve()
-            found = (base / path).resolve()
-            if not path or not found.is_relative_to(base) or not found.is_file():
-                return None
-            with found.open("rb") as file:
-                return file.read(MAX_FILES_BYTES + 1)
-        except (OSError, ValueError, RuntimeError):
-            return None
 
     # places ----------------------------------------------------------------------------------------------------------
 

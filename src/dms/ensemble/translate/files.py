@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import shlex
 from collections.abc import Mapping
+from pathlib import Path
 
 NEEDS = "a script writes the file before the workload starts; the image needs a shell"
 MAX_FILES_BYTES = 256 * 1024
@@ -38,3 +39,16 @@ def including_script(path: str, placeholder: str) -> str:
             "",
         )
     )
+
+
+def read_beside(base: Path, path: str) -> bytes | None:
+    """What stands in a file below ``base``, cut soon after :data:`MAX_FILES_BYTES`; nothing where there is none to be had."""
+    try:
+        directory = base.resolve()
+        found = (directory / path).resolve()
+        if not path or not found.is_relative_to(directory) or not found.is_file():
+            return None
+        with found.open("rb") as file:
+            return file.read(MAX_FILES_BYTES + 1)
+    except (OSError, ValueError, RuntimeError):
+        return None
