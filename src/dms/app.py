@@ -62,7 +62,7 @@ from dms.resources.monitor import UsageMonitor
 from dms.storage.prepare import Volumes
 from dms.storage.service import StorageOptions, open_volumes, volume_dirs
 from dms.store import Store, locate
-from dms.store.retention import Retention
+from dms.store.retention import retention_of
 from dms.store.upkeep import FIRST_S, INTERVAL_S, Upkeep
 from dms.tasks import Interval
 from dms.types.errors import BadInput
@@ -189,8 +189,8 @@ async def serve(
             lambda now: node.follow(replace(node_options(now, volumes), missing_executors=found.missing)),
             *("general.host_city", "general.host_country", "general.host_continent", "job", "deployments", "offer"),
         )
-        upkeep = Upkeep(store, _retention(settings))
-        live.attend(lambda now: upkeep.follow(_retention(now)), "database")
+        upkeep = Upkeep(store, retention_of(settings.database))
+        live.attend(lambda now: upkeep.follow(retention_of(now.database)), "database")
         outputs = Outputs(
             root.events, Identity(str(did), network.peer_id, __version__), node.metering.collect, settings
         )
@@ -294,15 +294,6 @@ def _gate_options(messages: Messages) -> GateOptions:
             relayed=Rate(20 * messages.broadcast_per_s, 20 * messages.broadcast_burst),
         ),
         are_refusals_told=messages.tell_refused,
-    )
-
-
-def _retention(settings: Settings) -> Retention:
-    database = settings.database
-    return Retention(
-        hidden_s=parse_duration_ns(database.keep_hidden, what="database.keep_hidden") / NS_PER_S,
-        history_s=parse_duration_ns(database.keep_history, what="database.keep_history") / NS_PER_S,
-        steps_s=parse_duration_ns(database.keep_events, what="database.keep_events") / NS_PER_S,
     )
 
 

@@ -8,6 +8,7 @@ restore can be undone by hand, and a power cut at any moment leaves either the o
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import os
 import shutil
@@ -186,16 +187,28 @@ def _settle(target: Path) -> None:
 
 @contextlib.contextmanager
 def _fresh(target: Path) -> Iterator[Path]:
-    """A private file beside ``target``, gone in the end unless it was published."""
-    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    """A private file beside ``target``, gone in the end unless it was published. What one that was killed has left there is
+    taken over.
+
+    :raises BackupExists: another process is at it.
+    """
+    partial = target.with_name(f".{target.name}.partial")
     try:
-        os.close(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600))
-        yield partial
+        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            try:
+                os.ftruncate(descriptor, 0)
+                yield partial
+            finally:
+                for suffix in ("", "-journal", *_SIDE_FILES):
+                    Path(f"{partial}{suffix}").unlink(missing_ok=True)
+        finally:
+            os.close(descriptor)
+    except BlockingIOError:
+        raise BackupExists(f"another process is writing {target}", hint="wait for it") from None
     except OSError as exc:
         raise of_system(exc, target) from None
-    finally:
-        for suffix in ("", "-journal", *_SIDE_FILES):
-            Path(f"{partial}{suffix}").unlink(missing_ok=True)
 
 
 def _publish(partial: Path, target: Path) -> None:

@@ -94,7 +94,9 @@ def _examine_file(session: Connection, found: Examination, *, is_thorough: bool)
 
 
 def _examine_server(url: DatabaseURL) -> Examination:
-    engine = create_engine(url.engine_url, poolclass=NullPool, connect_args={"connect_timeout": int(BUSY_TIMEOUT_S)})
+    from dms.store.postgres import engine_of  # with its driver, which few need
+
+    engine = engine_of(url, poolclass=NullPool)
     with translated(url), engine.connect() as session:
         size_bytes = session.execute(text("SELECT pg_database_size(current_database())")).scalar_one()
         return _describe(session, Examination(database=str(url), size_bytes=size_bytes))

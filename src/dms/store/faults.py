@@ -87,4 +87,6 @@ def _of_postgres(cause: Any, text: str, where: object) -> StoreError:  # an erro
         return StoreUnreachable(f"the database {where} does not answer: {text}")
     if state.startswith(_INVALID) or type(cause).__name__ == "DataError":
         return InvalidData(f"invalid data given: {text}")
+    if state == "3F000":
+        return StoreError(f"the database {where} has no such schema: {text}", hint="make it: CREATE SCHEMA name")
     return StoreError(f"database error: {text}")

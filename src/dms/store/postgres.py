@@ -36,26 +36,7 @@ def open_server(url: DatabaseURL) -> Engine:
     :raises StoreUnreachable: no server, or it does not let us in.
     :raises StoreInUse: another node uses this schema.
     """
-    try:
-        engine = create_engine(
-            url.engine_url,
-            poolclass=QueuePool,
-            pool_size=1,
-            max_overflow=0,
-            pool_pre_ping=True,
-            pool_reset_on_return="rollback",
-            connect_args={
-                "connect_timeout": CONNECT_TIMEOUT_S,
-                "application_name": "nunet",
-                "keepalives_idle": 30,
-                "keepalives_interval": 10,
-                "keepalives_count": 3,
-            },
-            json_serializer=_encode,
-            json_deserializer=_as_text,
-        )
-    except ImportError:
-        raise StoreError("the driver of PostgreSQL is not installed", hint="pip install 'nunet[postgresql]'") from None
+    engine = engine_of(url, poolclass=QueuePool, pool_size=1, max_overflow=0, pool_pre_ping=True)
     event.listen(engine, "connect", lambda connection, _record: _configure(connection, url))
     try:
         with translated(url), engine.begin() as session:
@@ -65,6 +46,29 @@ def open_server(url: DatabaseURL) -> Engine:
         engine.dispose()
         raise
     return engine
+
+
+def engine_of(url: DatabaseURL, **options: Any) -> Engine:  # those of create_engine
+    """An engine that has not connected yet.
+
+    :raises StoreError: the driver is not installed.
+    """
+    try:
+        return create_engine(
+            url.engine_url,
+            connect_args={
+                "connect_timeout": CONNECT_TIMEOUT_S,
+                "application_name": "nunet",
+                "keepalives_idle": 30,
+                "keepalives_interval": 10,
+                "keepalives_count": 3,
+            },
+            json_serializer=_encode,
+            json_deserializer=_as_text,
+            **options,
+        )
+    except ImportError:
+        raise StoreError("the driver of PostgreSQL is not installed", hint="pip install 'nunet[postgresql]'") from None
 
 
 def _encode(value: object) -> str:

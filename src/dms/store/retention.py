@@ -12,8 +12,10 @@ from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, Table, delete, func, select
 
+from dms.config.schema import Database
 from dms.store.database import Session, Store, now_ns
 from dms.store.schema import HISTORY, deployment_journal, metadata
+from dms.types.units import parse_duration_ns
 
 BATCH = 500
 """Rows that one transaction removes, so that others need not wait for long."""
@@ -35,6 +37,15 @@ class Retention:
     """Steps of deployments that go on, from their writing; see :data:`STEPS_KEPT`."""
 
 
+def retention_of(database: Database) -> Retention:
+    """What the settings ``database.keep_*`` say."""
+    return Retention(
+        hidden_s=_seconds(database.keep_hidden),
+        history_s=_seconds(database.keep_history),
+        steps_s=_seconds(database.keep_events),
+    )
+
+
 async def prune(store: Store, retention: Retention) -> dict[str, int]:
     """Remove what has been kept long enough, a batch per transaction; how many rows of each table.
 
@@ -49,6 +60,10 @@ async def prune(store: Store, retention: Retention) -> dict[str, int]:
             if count < BATCH:
                 break
     return removed
+
+
+def _seconds(duration: str) -> float:
+    return parse_duration_ns(duration, what="duration") / NS_PER_S
 
 
 _Condition = Callable[[int], ColumnElement[bool]]

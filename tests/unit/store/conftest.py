@@ -1,34 +1,13 @@
 """Databases of every kind for the tests of the store."""
 
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass
 
 import pytest
-from sqlalchemy import MetaData, Table, delete
-from tests.unit.store.things import Thing
+from sqlalchemy import Table, delete
+from tests.unit.store.engines import ENGINES, TABLES, Clock
 
 from dms.store import DatabaseURL, Session, Store
-from dms.store.collection import document_table, relational_table
 from dms.testing.postgres import PostgresServer, run_postgres
-
-ENGINES = ("sqlite", pytest.param("postgresql", marks=pytest.mark.postgres))
-
-_tables = MetaData()
-TABLES = {
-    "documents": document_table("thing_documents", _tables),
-    "relational": relational_table("thing_columns", _tables, Thing),
-}
-
-
-@dataclass
-class Clock:
-    """A second further at each look."""
-
-    now_s: float = 1000.0
-
-    def __call__(self) -> float:
-        self.now_s += 1
-        return self.now_s
 
 
 @pytest.fixture(scope="session")

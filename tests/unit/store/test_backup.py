@@ -1,3 +1,4 @@
+import fcntl
 import hashlib
 import os
 import shutil
@@ -116,6 +117,20 @@ def test_a_backup_never_overwrites(tmp_path: Path) -> None:
             take(source, tmp_path / taken.name.removesuffix(".sha256"))
         assert taken.read_text() == "mine"
     assert listing(tmp_path) == {"dms.sqlite", "copy.sqlite", "other.sqlite.sha256"}
+
+
+def test_what_a_killed_backup_left_is_taken_over_and_two_do_not_meet(tmp_path: Path) -> None:
+    source, copy = tmp_path / "dms.sqlite", tmp_path / "copy.sqlite"
+    write(source, "a")
+    left = tmp_path / ".copy.sqlite.partial"
+    left.write_bytes(b"left behind" * 1000)
+    with left.open() as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        with pytest.raises(BackupExists, match="another process is writing"):
+            take(source, copy)
+    take(source, copy)
+    assert listing(tmp_path) == {"dms.sqlite", "copy.sqlite", "copy.sqlite.sha256"}
+    assert names(copy) == ["a"]
 
 
 async def test_a_backup_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import MetaData, Table, insert, inspect, select, text
-from tests.unit.store.conftest import ENGINES
+from tests.unit.store.engines import ENGINES
 
 from dms.store import DatabaseURL, InvalidData, Session, Store
 from dms.store.errors import StoreCorrupt, StoreTooNew

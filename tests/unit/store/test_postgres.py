@@ -12,6 +12,7 @@ from dms.store.errors import (
     InvalidData,
     StoreClosed,
     StoreCorrupt,
+    StoreError,
     StoreFull,
     StoreInUse,
     StoreReadOnly,
@@ -130,6 +131,12 @@ async def test_a_database_that_cannot_be_written_is_told_as_such(postgres: Postg
     schema = str(url.engine_url.query["options"])
     with pytest.raises(StoreReadOnly, match="cannot be written"):
         await Store.open(other(url, options=f"{schema} -cdefault_transaction_read_only=on"))
+
+
+async def test_a_schema_that_is_not_there_is_named_with_the_way_out(postgres: PostgresServer) -> None:
+    with pytest.raises(StoreError, match="has no such schema") as caught:
+        await Store.open(postgres.url("nowhere"))
+    assert "CREATE SCHEMA" in caught.value.hint
 
 
 @pytest.mark.parametrize(("state", "error"), [("53100", StoreFull), ("XX001", StoreCorrupt), ("22003", InvalidData)])

@@ -1,8 +1,9 @@
 from sqlalchemy import Table, text
-from tests.unit.store.conftest import Clock
+from tests.unit.store.engines import Clock
 
+from dms.config.schema import Database
 from dms.store import DeploymentJournal, EntityRepository, Query, Repository, Store
-from dms.store.retention import BATCH, STEPS_KEPT, Retention, prune
+from dms.store.retention import BATCH, STEPS_KEPT, Retention, prune, retention_of
 from dms.store.schema import benchmarks, deployment_journal, reservations
 from dms.types.resources import RAM
 
@@ -65,3 +66,9 @@ async def test_young_steps_stay_however_many(store: Store) -> None:
     assert await prune(store, Retention(steps_s=DAY_S)) == {}
     assert await store.run(lambda s: s.execute(text("SELECT count(*) FROM deployment_journal")).scalar()) == 150
     await clear(store, deployment_journal)
+
+
+def test_the_settings_say_how_long() -> None:
+    assert retention_of(Database()) == Retention(hidden_s=30 * DAY_S, history_s=365 * DAY_S, steps_s=90 * DAY_S)
+    chosen = Database(keep_hidden="0s", keep_history="1h", keep_events="2d")
+    assert retention_of(chosen) == Retention(hidden_s=0, history_s=3600, steps_s=2 * DAY_S)
