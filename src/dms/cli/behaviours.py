@@ -151,7 +151,7 @@ def _log_job(flags: Flags) -> object:
 
 
 def _exec(flags: Flags) -> object:
-    from dms.node.payloads import ExecStartRequest, ExecTurnRequest
+    from dms.node.exec_payloads import ExecStartRequest, ExecTurnRequest
 
     where = {"id": flags["id"], "allocation": flags["allocation"]}
     if "command" in flags:

@@ -15,7 +15,7 @@ from typing import TypeVar
 from dms.allocation.exec_messages import ExecAnswer, ExecStarted
 from dms.cli.client import Client, invoke_signed, refused
 from dms.cli.errors import NoReply
-from dms.node.payloads import ExecStartRequest, ExecStopRequest, ExecTurnRequest
+from dms.node.exec_payloads import ExecStartRequest, ExecStopRequest, ExecTurnRequest
 from dms.types.errors import DMSError, Unavailable
 
 NAMESPACE = "/dms/node/deployment/exec"

@@ -7,6 +7,7 @@ nothing of a session but that it was there, so that one outlives a restart of th
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TypeVar
 
 import trio
 
@@ -14,16 +15,19 @@ from dms.actor.actor import Actor
 from dms.actor.behaviour import Message
 from dms.allocation import exec_messages as wire
 from dms.identity.ids import DID
+from dms.node.exec_payloads import ExecStartRequest, ExecStopRequest, ExecTurnRequest
 from dms.node.finding import find_allocation, find_deployment
-from dms.node.payloads import ExecStartRequest, ExecStopRequest, ExecTurnRequest
 from dms.orchestrator.deployment import Deployment
 from dms.orchestrator.deployments import Deployments
 from dms.orchestrator.errors import NotTheOwner
 from dms.types.errors import DMSError
+from dms.types.gojson import Wire
 
 NAMESPACE = "/dms/node/deployment/exec"
 START_TIMEOUT_S, TURN_TIMEOUT_S = 60.0, 20.0
 MAX_REMEMBERED = 1000
+
+W = TypeVar("W", bound=Wire)
 
 
 class ExecBehaviours:
@@ -50,13 +54,7 @@ class ExecBehaviours:
         request = message.payload
         try:
             deployment, key = self._owned(request.id, request.allocation, message.sender.did)
-            asked = wire.ExecStart(
-                command=request.command,
-                stdin=request.stdin,
-                tty=request.tty,
-                rows=request.rows,
-                columns=request.columns,
-            )
+            asked = _part_of(request, wire.ExecStart)
             reply = await deployment.ask(key, wire.EXEC_START, asked, wire.ExecStarted, timeout_s=START_TIMEOUT_S)
         except DMSError as exc:
             return wire.ExecStarted(ok=False, error=exc.message, hint=exc.hint)
@@ -72,17 +70,7 @@ class ExecBehaviours:
     async def _turn(self, message: Message[ExecTurnRequest]) -> wire.ExecAnswer:
         request = message.payload
         deployment, key = self._owned(request.id, request.allocation, message.sender.did)
-        turn = wire.ExecTurn(
-            session=request.session,
-            offset=request.offset,
-            input_offset=request.input_offset,
-            input=request.input,
-            input_end=request.input_end,
-            rows=request.rows,
-            columns=request.columns,
-            wait_ms=request.wait_ms,
-            is_deaf=request.is_deaf,
-        )
+        turn = _part_of(request, wire.ExecTurn)
         timeout_s = TURN_TIMEOUT_S + max(0, request.wait_ms) / 1000
         answer = await deployment.ask(key, wire.EXEC_TURN, turn, wire.ExecAnswer, timeout_s=timeout_s)
         if answer.ended and self._open.pop(request.session, ""):
@@ -93,7 +81,7 @@ class ExecBehaviours:
     async def _stop(self, message: Message[ExecStopRequest]) -> wire.ExecAnswer:
         request = message.payload
         deployment, key = self._owned(request.id, request.allocation, message.sender.did)
-        stop = wire.ExecStop(session=request.session)
+        stop = _part_of(request, wire.ExecStop)
         with trio.move_on_after(TURN_TIMEOUT_S):
             answer = await deployment.ask(key, wire.EXEC_STOP, stop, wire.ExecAnswer, timeout_s=TURN_TIMEOUT_S)
             if self._open.pop(request.session, ""):
@@ -110,3 +98,8 @@ class ExecBehaviours:
             raise NotTheOwner(hint=hint)
         key = find_allocation(record, allocation).key
         return self._deployments.live(record.id), key
+
+
+def _part_of(request: W, kind: type[W]) -> W:
+    """What of a user's request its provider is told: all but where."""
+    return kind(**{name: getattr(request, name) for name in kind.__struct_fields__})

@@ -438,42 +438,6 @@ class LogJobReply(Wire):
     interval: int = 0
 
 
-class ExecStartRequest(Wire):
-    """Ours: run a command in an allocation, with input and a terminal of that size where they are asked for."""
-
-    id: str = ""
-    allocation: str = ""
-    command: tuple[str, ...] | None = ()
-    stdin: bool = False
-    tty: bool = False
-    rows: int = 0
-    columns: int = 0
-
-
-class ExecTurnRequest(Wire):
-    """Ours: one turn of talking with it, as :class:`dms.allocation.exec_messages.ExecTurn` tells."""
-
-    id: str = ""
-    allocation: str = ""
-    session: str = ""
-    offset: int = 0
-    input_offset: int = 0
-    input: bytes = b""
-    input_end: bool = False
-    rows: int = 0
-    columns: int = 0
-    wait_ms: int = 0
-    is_deaf: bool = False
-
-
-class ExecStopRequest(Wire):
-    """Ours: end it."""
-
-    id: str = ""
-    allocation: str = ""
-    session: str = ""
-
-
 class RestartRequest(Wire):
     """Ours: end these allocations and run them again, where they are; none named: all that run."""
 
