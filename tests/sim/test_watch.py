@@ -268,6 +268,13 @@ def test_the_watch_sees_what_starts_before_that_on_which_it_depends(monkeypatch:
     assert "j0n10 started before j0n00" in detail
 
 
+def test_the_watch_sees_logs_that_count_as_complete_and_were_never_synced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a power cut leaves of them is a matter of luck: of some runs everything."""
+    monkeypatch.setattr("dms.testing.determinism.note_sync", lambda _descriptor: True)
+    plan = replace(with_job(nodes={"n0": (TASK,)}), faults=())
+    assert {simulate(replace(plan, seed=seed)).broken for seed in range(4, 8)} == {"", "logs"}
+
+
 def test_the_watch_sees_work_that_goes_on_though_its_owner_is_gone_for_good(monkeypatch: pytest.MonkeyPatch) -> None:
     plan = replace(PEACE, faults=(Fault(at_s=40, kind="vanish", nodes=("o0",)),))
     assert simulate(plan).broken == ""

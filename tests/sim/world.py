@@ -165,6 +165,7 @@ class World:
         plan = self.plan
         async with trio.open_nursery() as nursery:
             self.cluster = Cluster(self._directory, nursery, seed=plan.seed, delay_s=plan.delay_s)
+            trio.lowlevel.remove_instrument(self.cluster._threads)  # none are at work here, and it costs time
             self.cluster.watch = lambda what, who: self.note(f"{what} {who}")
             self.cluster.network.watchers.append(self._arrived)
             for node in plan.nodes:
@@ -408,6 +409,9 @@ class World:
         await self._until("ended", self.watch.unended, ENDED_S)
         self.watch.judge()
         await self._until("returned", self.watch.unreturned, RETURNED_S + (GRACE_S if self.gone else 0.0), every_s=20.0)
+        for name, node in self.cluster.nodes.items():
+            if node.is_running and node.node.root.events.undeclared:
+                raise Broken("declared events", f"{name}: {node.node.root.events.undeclared}")
         before = {name: self.state_of(name) for name in self.present()}
         await trio.sleep(GREETED_S)
         tasks = {name: node.tasks for name, node in self.cluster.nodes.items()}
