@@ -17,6 +17,7 @@ from dms.ensemble.reading import Reader
 from dms.ensemble.rules import apply_rules
 from dms.ensemble.sizes import size_problems
 from dms.ensemble.tree import Mapping, Tree
+from dms.types.legacy import recognise
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,7 @@ def parse_ensemble(data: bytes, *, file: str, base: Path, env: MappingABC[str, s
     :raises InvalidEnsemble: with all problems.
     """
     tree, problems = parse_document(data, file)
+    _refuse_legacy(tree, file)
     inner = _envelope(tree)
     if inner is not None:
         r = Reader(is_wire=True, file=file)
@@ -64,6 +66,13 @@ def parse_ensemble(data: bytes, *, file: str, base: Path, env: MappingABC[str, s
     if too_large:
         raise InvalidEnsemble(too_large)
     return LoadedEnsemble(config, r.in_order(r.warnings))
+
+
+def _refuse_legacy(tree: Tree, file: str) -> None:
+    shape = recognise(key.lower() for key in tree.entries) if isinstance(tree, Mapping) else None
+    if shape is not None:
+        reason = f"this is {shape.name}, as early releases had it, and no ensemble"
+        raise InvalidEnsemble([Problem("", reason, shape.successor, file=file)])
 
 
 def _envelope(tree: Tree) -> Tree | None:

@@ -123,6 +123,11 @@ class Hosting:
     def __iter__(self) -> Iterator[Allocation]:
         return iter(tuple(self._hosted.values()))
 
+    def usage(self, allocation_id: str) -> messages.ResourceUsage | None:
+        """What an allocation used when it last gave a sign of life."""
+        sign = self.signs.get(AllocationID(allocation_id))
+        return sign.resource_usage if sign is not None else None
+
     def find(self, ensemble: EnsembleID, name: str) -> Allocation | None:
         """An allocation of an ensemble by its id, or by the ``<node>.<allocation>`` or ``<allocation>`` in it."""
         for id_, allocation in self._hosted.items():

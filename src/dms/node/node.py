@@ -39,6 +39,7 @@ from dms.node.public import HELLO_TOPIC, PublicBehaviours
 from dms.node.reservations import Reservations
 from dms.node.revocation_spread import RevocationSpread, SpreadOptions
 from dms.node.schedules import ScheduleBehaviours
+from dms.node.statistics import Statistics
 from dms.node.updating import UpdatingBehaviours
 from dms.node.vm import VmBehaviours
 from dms.node.volumes import VolumeBehaviours
@@ -181,6 +182,7 @@ class Node:
             work_dir=options.work_dir,
             version=__version__,
         )
+        Statistics(root.events, root.network.peer_id, self.hosting.usage)
         self.schedules = Schedules(
             store, self.deployments, self.tasks, root.security, new_id=lambda: options.random_uuid().hex
         )

@@ -111,6 +111,16 @@ HEALTH_WARNING: Final = EventKind(
 )
 HEALTH_RECOVERED: Final = EventKind("health_recovered", "A warning shows no more", {"code": "of the warning"})
 
+STATISTICS: Final = EventKind(
+    "statistics",
+    "A statistics event as release 0.5 had it, made of another event of this list",
+    {
+        "type": "NewDeviceOnboarded, DeviceStatusChange, DeviceResourceChange, NewService, ServiceStatus, ServiceCall or"
+        " ServiceRemove",
+        "members": "under the names that release 0.5 had; numbers of 32 bits",
+    },
+)
+
 NODE_EVENTS: Final[Mapping[str, tuple[EventKind, ...]]] = {
     "The node": (NODE_STARTED, NODE_STOPPING, SETTINGS_CHANGED, HEALTH_WARNING, HEALTH_RECOVERED),
     "Logs and outputs": (LOG_EVENT, LOGGING_CHANGED, OUTPUT_LOST, OUTPUT_RECOVERED),
@@ -123,6 +133,7 @@ NODE_EVENTS: Final[Mapping[str, tuple[EventKind, ...]]] = {
         ALLOCATION_CHANGED,
         ALLOCATION_FORGOTTEN,
     ),
+    "Statistics": (STATISTICS,),
     "Authority": (ANCHORS_CHANGED, REVOCATIONS_TAKEN),
 }
 """By chapter."""

@@ -34,10 +34,11 @@ _OWN_LOGGERS = ("httpx", "httpcore", "h11", "dms.observe.shipper", "dms.observe.
 """What these say is about the delivery itself; shipped, each delivery would make the next one necessary."""
 
 _EVENT_LABELS: Final = {
+    "metric": ("statistics",),
     "deployment": ("deployment_",),
     "allocation": ("allocation_", "bid_", "resources_"),
     "user": ("anchors_", "settings_", "logging_"),
-    "node": ("node_", "peer_", "machine_", "revocations_", "task_", "output_"),
+    "node": ("node_", "peer_", "machine_", "revocations_", "health_", "output_"),
 }
 
 

@@ -39,6 +39,14 @@ def test_types_with_a_dot_are_plugins_and_their_parameters_are_left_to_the_provi
     assert loaded.warnings == ()
 
 
+def test_a_document_of_an_early_release_is_recognised_and_the_way_out_told(tmp_path: Path) -> None:
+    old = tmp_path / "old.json"
+    old.write_text('{"address_user": "a", "max_ntx": 1, "service_type": "ml", "params": {}, "constraints": {}}')
+    with pytest.raises(InvalidEnsemble, match="a deployment request for a single machine") as caught:
+        load_ensemble(old, {})
+    assert "nunet ensemble init" in str(caught.value.problems[0])
+
+
 def test_the_task_example_is_canonical() -> None:
     loaded = load_ensemble(DATA / "task.yaml", {})
     assert loaded.warnings == ()

@@ -14,8 +14,9 @@ from dms.observe import EventBus
 from dms.observe.metrics import Counter, Gauge, Metric
 from dms.observe.otlp import OtlpOutput, encode_metrics, endpoint_url, missing_extra
 from dms.observe.posting import Poster
-from dms.observe.tracing import Kind, Span, TraceContext
+from dms.observe.tracing import Kind, Span
 from dms.testing.web import Answer, Asked, web_server
+from dms.types.traceparent import TraceContext
 
 CPU = Metric("dms.sys.cpu.total.norm", Gauge, "1", "load", {"did": "whose"})
 SENT = Metric("dms.sent", Counter, "", "sent")
