@@ -1,6 +1,8 @@
 """Disks that are full or cannot be written, for real: what was acknowledged stays, and the error says what it is."""
 
+import os
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -130,3 +132,44 @@ async def test_a_large_file_is_checked_at_the_start_after_its_node_was_killed(tm
     (tmp_path / "dms.db-wal").write_bytes(b"left behind")
     with pytest.raises(StoreError, match="damaged"):
         await Store.open(path)
+
+
+LIMITED = """
+import resource, signal, sys, trio
+from pathlib import Path
+from dms.store import Repository, Store
+from dms.store.errors import StoreError
+from dms.store.schema import reservations
+from dms.types.resources import RAM
+
+async def main():
+    async with await Store.open(Path(sys.argv[1])) as store:
+        repository = Repository(store, reservations, RAM)
+        await repository.create(RAM(), "before")
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, resource.RLIM_INFINITY))
+        try:
+            await repository.create(RAM(type="x" * 1_000_000), "too much")
+        except StoreError as exc:
+            print(exc.message, exc.hint, sep="\\n")
+        resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        await repository.create(RAM(), "after")
+        print(*[record.id for record in await repository.find_all()])
+
+trio.run(main)
+"""
+
+
+def test_a_disk_that_fails_is_told_as_such_and_nothing_is_half_written(tmp_path: Path) -> None:
+    path = tmp_path / "dms.db"
+    done = subprocess.run(
+        [sys.executable, "-c", LIMITED, str(path)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    message, hint, records = done.stdout.splitlines()
+    assert message.startswith(f"the disk under the database {path} fails: disk I/O error (SQLITE_IOERR_WRITE")
+    assert "dmesg" in hint
+    assert records == "before after"
+    assert (done.returncode, done.stderr, examine(path).problems) == (0, "", ())
