@@ -45,6 +45,8 @@ class Ensembles:
 
 def is_same_mix(before: DeploymentState, after: DeploymentState) -> bool:
     """Whether the same of both versions is in force after a step as before."""
+    if before.version != after.version:
+        return False
     if before.update is None or after.update is None:
         return before.update is after.update
     a, b = before.update, after.update
