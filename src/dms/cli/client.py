@@ -6,6 +6,7 @@ client has a fresh key, acts for the DID of a context, and takes its replies at 
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from functools import cached_property
@@ -27,6 +28,7 @@ from dms.types.errors import BadInput, BadJSON, DMSError
 from dms.types.ids import Capability, PeerID
 from dms.types.units import format_duration
 
+MAX_TRACE_CHARS = 256
 DEFAULT_TIMEOUT_S = 30.0
 GRACE_S = 5.0
 """How much longer than the message lives the node may take to say so."""
@@ -117,7 +119,11 @@ class Client:
     def _unsigned(self, to: Handle, behaviour: str, payload: object, nonce: int, options: Options) -> Envelope:
         address = Address(host=self.node.addr.host, inbox=f"user-{nonce}")
         own = Handle(id=self.security.id, did=self.security.did, addr=address)
-        return Envelope(to=to, be=behaviour, from_=own, nonce=nonce, opt=options, msg=encode_payload(payload))
+        # https://opentelemetry.io/docs/specs/otel/context/env-carriers/
+        trace = os.environ.get("TRACEPARENT", "")[:MAX_TRACE_CHARS]
+        return Envelope(
+            to=to, be=behaviour, from_=own, nonce=nonce, opt=options, msg=encode_payload(payload), trace=trace
+        )
 
     def _expiry(self, timeout_s: float) -> int:
         return self.security.now_ns() + int(timeout_s * NS_PER_S)

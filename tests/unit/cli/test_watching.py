@@ -259,3 +259,13 @@ def test_a_bundle_that_cannot_be_written_is_said(nunet: Nunet, planted: Path, mo
     done = nunet("--config", planted, "debug", "--file", "/proc/none/b.tar.gz")
     assert done.code == 2
     assert "cannot write /proc/none/b.tar.gz" in done.err
+
+
+def test_a_command_that_is_part_of_a_trace_says_so(
+    node: ScriptedDaemon, nunet: Nunet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    monkeypatch.setenv("TRACEPARENT", trace)
+    assert json.loads(nunet("actor", "msg", "/public/hello", "null").out)["trace"] == trace
+    monkeypatch.setenv("TRACEPARENT", "nonsense")
+    assert "trace" not in json.loads(nunet("actor", "msg", "/public/hello", "null").out)
