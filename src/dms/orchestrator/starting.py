@@ -34,6 +34,8 @@ CHECK_EVERY_S = 2.0
 LOOK_EVERY_S = 10.0
 MENDED_S = 60.0
 """How long what is placed anew waits for others that are being mended; then it starts without them."""
+MAX_TOLD = 100
+"""Of what is waited for: so much goes into the events of the deployment."""
 NS_PER_S = 10**9
 
 HOPELESS = frozenset({"invalid_engine_spec", "unsupported"})
@@ -73,6 +75,7 @@ class _Starting:
         self._true: dict[Need, trio.Event] = {}
         self._waits = trio.CancelScope(deadline=self._ends_s + START_TIMEOUT_S)
         self._has_failed = False
+        self._told = 0
 
     async def run(self) -> dict[str, Started]:
         """Starts go on beside a failure, what waits does not."""
@@ -139,7 +142,8 @@ class _Starting:
             return
         await self._begun[key].wait()
         problem, is_hopeless = "", False
-        if need.condition in (HEALTHY, COMPLETED):
+        if need.condition in (HEALTHY, COMPLETED) and self._told < MAX_TOLD:
+            self._told += 1
             await self._ctx.note("start_waits", {"allocation": waiting, "for": key, "condition": need.condition})
         if need.condition == HEALTHY:
             problem = await self._until_healthy(key)
