@@ -139,7 +139,7 @@ async def test_who_sends_too_much_is_told_but_only_a_few_times(autojump_clock: M
 
 async def test_it_can_be_switched_off(autojump_clock: MockClock, two: Two) -> None:
     await acquainted(two)
-    two.b.common.gate._refusals = Gate(two.b.network.peer_id, GateOptions(are_refusals_told=False))._refusals
+    two.b.common.gate.follow(GateOptions(are_refusals_told=False))
     with pytest.raises(InvocationTimeout):
         await two.a.invoke(two.b.handle, SECRET, None, bool, timeout_s=2)
 
