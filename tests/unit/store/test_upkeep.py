@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from dms.store import Documents, Repository, Session, Store
+from dms.store import Documents, Query, Repository, Session, Store
 from dms.store.examine import examine
 from dms.store.retention import Retention
 from dms.store.schema import reservations
@@ -13,6 +13,7 @@ from dms.store.upkeep import CHECK_INTERVAL_S, Upkeep
 from dms.types.resources import RAM
 
 MIB = 1 << 20
+DAY_S = 86400.0
 
 
 def fill(session: Session, repository: Repository[RAM], mib: int) -> None:
@@ -74,7 +75,7 @@ async def test_damage_is_noticed_while_the_node_runs_and_told_once_a_day(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path, now_s = tmp_path / "dms.db", [0.0]
-    async with await Store.open(path) as store:
+    async with await Store.open(path, now=lambda: now_s[0]) as store:
         repository = Repository(store, reservations, RAM)
         await store.run(lambda s: [repository.on(s).create(RAM(type="x" * 500)).id for _ in range(200)])
         upkeep = Upkeep(store, Retention(), lambda: now_s[0])
@@ -97,3 +98,26 @@ async def test_a_database_in_memory_is_only_pruned() -> None:
     async with await Store.open(None) as store:
         await Upkeep(store, Retention(hidden_s=1)).run()
         assert await Repository(store, reservations, RAM).count() == 0
+
+
+async def test_after_a_leap_of_the_clock_nothing_is_too_old_until_the_next_time(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    wall_s, now_s = [1_000_000.0], [50.0]
+    async with await Store.open(None, now=lambda: wall_s[0]) as store:
+        repository = Repository(store, reservations, RAM)
+        await repository.create(RAM(), "a")
+        await repository.hide("a")
+        upkeep = Upkeep(store, Retention(hidden_s=DAY_S), lambda: now_s[0])
+
+        async def kept_after(wall: float, elapsed: float) -> int:
+            wall_s[0], now_s[0] = wall_s[0] + wall, now_s[0] + elapsed
+            await upkeep.run()
+            return await repository.count(Query(with_hidden=True))
+
+        assert await kept_after(0, 0) == 1
+        assert await kept_after(100 * DAY_S, 3600) == 1  # somebody set it to another year
+        assert await kept_after(-100 * DAY_S, 3600) == 1  # and back
+        assert [record.getMessage() for record in caplog.records] == ["database_not_pruned"] * 2
+        assert await kept_after(3600, 3600) == 1
+        assert await kept_after(DAY_S, DAY_S) == 0
