@@ -142,4 +142,4 @@ async def test_the_logs_of_a_standby_that_is_gone_are_nowhere(autojump_clock: Mo
     job = await alice.user.deploy(ensemble({"n1": {"web": "service"}}))
     await alice.wait_for(job, Phase.RUNNING)
     with pytest.raises(NothingToRead):
-        await alice.node.deployments.live(job).fetch_logs("n1-standby-1.web")
+        await alice.node.deployments.live(job).logs.fetch("n1-standby-1.web")

@@ -11,7 +11,6 @@ import math
 import secrets
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import TypeVar
 
 import trio
@@ -27,7 +26,7 @@ from dms.orchestrator.bidding.asking import Context
 from dms.orchestrator.bidding.bids import BidBook, collect_bids
 from dms.orchestrator.bidding.edges import measure_edges
 from dms.orchestrator.bidding.heard import heard_from
-from dms.orchestrator.errors import DeploymentNotRunning, NotAllocated, NothingToRead, NoUpdate, UpdateRefused
+from dms.orchestrator.errors import DeploymentNotRunning, NotAllocated, NoUpdate, UpdateRefused
 from dms.orchestrator.explaining.why import PLACING, Evidence, explain_state
 from dms.orchestrator.journal import DeploymentRecord, Journal, changes
 from dms.orchestrator.lifecycle.events import (
@@ -70,6 +69,7 @@ from dms.orchestrator.lifecycle.machine import resume, step
 from dms.orchestrator.lifecycle.recovery import can_restart
 from dms.orchestrator.lifecycle.state import DeploymentState, Phase
 from dms.orchestrator.logs.finding import LogShelf
+from dms.orchestrator.logs.reading import LogReader
 from dms.orchestrator.reports import Reports
 from dms.orchestrator.scheduling.queueing import Turnstile
 from dms.orchestrator.starting import Live, start_all
@@ -80,7 +80,6 @@ from dms.orchestrator.updating.ensembles import Ensembles, is_same_mix
 from dms.orchestrator.updating.state import Version
 from dms.orchestrator.updating.versions import check_updatable
 from dms.types import gojson
-from dms.types.errors import DMSError
 from dms.types.ids import Capability, EnsembleID
 
 NS_PER_S = 10**9
@@ -124,10 +123,10 @@ class Deployment:
         self.changed = trio.Event()
         """Set and replaced with every step; wait on it to follow the deployment."""
         self._journal = journal
-        self._logs = logs
         self._queue = queue
         self._on_change = on_change
         self._context = Context(self.id, self.config, actor, self._note)
+        self.logs = LogReader(logs, lambda: self._context, lambda: self.state)
         self._book = BidBook()
         self._inbox_send, self._inbox = trio.open_memory_channel[_Posted](math.inf)
         self._live = Live(
@@ -157,44 +156,11 @@ class Deployment:
         self._has_ended = False
         self._work: trio.CancelScope | None = None
         self._mending: set[trio.CancelScope] = set()
-        self._fetching: dict[str, trio.Lock] = {}
         self._granted: dict[DID, Grant] = {}
         self.was_driven = False
         """Whether :meth:`run` was begun before, in this life of the process."""
 
     # what others see -----------------------------------------------------------------------------------------------
-
-    async def read_log(
-        self, key: str, stream: str, offset: int, max_bytes: int, *, since_ms: int = 0
-    ) -> messages.AllocationLogsReply:
-        """A piece of a log, from this node if it was copied already, else from the provider.
-
-        :raises DMSError: the provider cannot be reached, or has no such log.
-        """
-        record = self.state.allocations[key]
-        if self._logs.is_complete(self.id, record):
-            return await self._logs.read(self.id, key, stream, offset, max_bytes)
-        if record.handle is None:
-            return messages.AllocationLogsReply(offset=max(0, offset), next_offset=max(0, offset))
-        return await effects.read_log(self._context, self.state, key, stream, offset, max_bytes, since_ms)
-
-    async def fetch_logs(self, key: str) -> Path:
-        """Copy the logs as they are now to this node; the folder.
-
-        :raises NothingToRead: it was not allocated yet.
-        :raises DMSError: the provider cannot be reached.
-        """
-        folder = self._logs.folder(self.id, key)
-        async with self._fetching.setdefault(key, trio.Lock()):
-            record = self.state.allocations.get(key)
-            if record is not None and self._logs.is_complete(self.id, record):
-                return folder
-            if record is None or record.handle is None:
-                raise NothingToRead(f"there are no logs of {key} yet: the deployment is {self.state.phase.value}")
-            await effects.fetch_logs(self._context, self.state, key, folder)
-            if record.is_over:
-                await self._logs.mark_complete(self.id, record)
-        return folder
 
     async def ask(self, key: str, behaviour: str, payload: object, reply: type[R], *, timeout_s: float) -> R:
         """Invoke a behaviour of an allocation's actor.
@@ -371,7 +337,7 @@ class Deployment:
         for instruction in instructions:
             match instruction:
                 case FetchLogs(key):
-                    nursery.start_soon(self._fetch_quietly, key)
+                    nursery.start_soon(self.logs.fetch_quietly, key)
                 case EndLost(key):
                     nursery.start_soon(effects.end_lost, self._context, self.state, key)
                 case Supervise():
@@ -457,7 +423,7 @@ class Deployment:
         async with trio.open_nursery() as nursery:
             for key, record in self.state.allocations.items():
                 if record.handle is not None:
-                    nursery.start_soon(self._fetch_quietly, key)
+                    nursery.start_soon(self.logs.fetch_quietly, key)
         for instruction in instructions:
             match instruction:
                 case Revert(bids):
@@ -473,12 +439,6 @@ class Deployment:
         await self._journal.write_event(self.id, event, before, after, self._ensembles)
         self.state = after
         self._announce()
-
-    async def _fetch_quietly(self, key: str) -> None:
-        try:
-            await self.fetch_logs(key)
-        except (DMSError, OSError) as exc:
-            await self._note("logs_not_fetched", {"allocation": key, "reason": str(exc)})
 
     # bookkeeping ---------------------------------------------------------------------------------------------------
 

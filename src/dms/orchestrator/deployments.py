@@ -175,7 +175,7 @@ class Deployments:
         """
         live = self._live.get(ensemble)
         if live is not None:
-            return await live.read_log(key, stream, offset, max_bytes, since_ms=since_ms)
+            return await live.logs.read(key, stream, offset, max_bytes, since_ms=since_ms)
         self._check_kept(ensemble, key)
         return await self._logs.read(ensemble, key, stream, offset, max_bytes)
 
@@ -186,7 +186,7 @@ class Deployments:
         """
         live = self._live.get(ensemble)
         if live is not None:
-            return await live.fetch_logs(key)
+            return await live.logs.fetch(key)
         self._check_kept(ensemble, key)
         return self._logs.folder(ensemble, key)
 

@@ -14,7 +14,7 @@ import msgspec
 import trio
 
 from dms.actor.actor import Actor
-from dms.ensemble.changes import Changes, Difference, changes_between, update_problems
+from dms.ensemble.changes import Changes, Difference, changes_between
 from dms.ensemble.config import EnsembleConfig
 from dms.ensemble.groups import expanded
 from dms.ensemble.problem import Problem
@@ -31,6 +31,7 @@ from dms.orchestrator.journal import DeploymentRecord
 from dms.orchestrator.lifecycle.machine import begin
 from dms.orchestrator.lifecycle.neighbours import with_neighbours
 from dms.orchestrator.lifecycle.state import DeploymentState, Phase
+from dms.orchestrator.updating.moves import moves_between, problems_between
 from dms.types.ids import EnsembleID, PeerID
 
 MAX_PLANS = 4
@@ -122,10 +123,13 @@ class Planner:
     async def plan(self, config: EnsembleConfig, running: DeploymentRecord | None) -> Plan:
         """Ask for bids for whatever needs a place, and see. Takes a round of bids, at most; the ensemble must be valid."""
         changes = changes_to(config, running)
-        problems = update_problems(running.config, config) if running is not None else ()
+        problems: tuple[Problem, ...] = ()
         names = nodes_to_place(config, changes)
         of, kept = None, {}
         if running is not None:
+            homes = {node: bid.peer for node, bid in running.state.assignment.items()}
+            moves = moves_between(running.config, expanded(config), homes)
+            problems, names = problems_between(running.config, expanded(config)), (*moves.added, *moves.replaced)
             of, kept = running.id, _kept(running, set(expanded(config).v1.nodes) - set(names))
         if not names:
             return Plan(changes, problems, of, kept=kept)

@@ -36,7 +36,7 @@ from dms.orchestrator.lifecycle.events import (
     UpdateRequested,
 )
 from dms.orchestrator.lifecycle.standby import all_standbys
-from dms.orchestrator.lifecycle.state import AllocationRecord, DeploymentState, Phase, Placement
+from dms.orchestrator.lifecycle.state import LOST, AllocationRecord, DeploymentState, Left, Phase, Placement
 from dms.orchestrator.updating.merging import alias, placed_names
 from dms.orchestrator.updating.moves import has_data
 from dms.orchestrator.updating.state import Outcome, Stage, Update
@@ -287,7 +287,11 @@ def _placed_again(
 
 
 def _ended(state: DeploymentState, node: str) -> DeploymentState:
-    """There shall be nothing of a node any more."""
+    """There shall be nothing of a node any more; what was given up as lost may be there all the same."""
+    bid = state.assignment.get(node)
+    lost = [record.id for record in records_of(state, node) if record.is_over and record.reason == LOST]
+    if bid is not None and lost:
+        state = with_changes(state, left=(*state.left, *(Left(id=id_, bid=bid) for id_ in lost)))
     state = _unplaced(leaving(state, node), node)
     kept = {key: record for key, record in state.allocations.items() if record.node_id != node}
     return with_changes(state, allocations=kept)
