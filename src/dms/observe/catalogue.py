@@ -48,12 +48,12 @@ LOGGING_CHANGED: Final = EventKind(
 OUTPUT_LOST: Final = EventKind(
     "output_lost",
     "A service that logs, traces or metrics are sent to takes none any more; they are kept for a while, then dropped",
-    {"output": "elastic, otel or apm", "reason": "why"},
+    {"output": "elastic, otel or apm; of their metrics otel-metrics or apm-metrics", "reason": "why"},
 )
 OUTPUT_RECOVERED: Final = EventKind(
     "output_recovered",
     "That service takes them again",
-    {"output": "elastic, otel or apm", "outage_s": "how long it did not", "dropped": "how many entries were lost"},
+    {"output": "as output_lost has it", "outage_s": "how long it did not", "dropped": "how many entries were lost"},
 )
 
 PEER_CONNECTED: Final = EventKind("peer_connected", "A connection to a peer was made", {"peer": _PEER})

@@ -77,6 +77,10 @@ class ElasticOutput:
             "elastic", self.outbox, self._deliver, events, check=self._preflight, interval_s=interval_s
         )
 
+    def problem(self) -> str:
+        """What is wrong with it; empty: nothing is."""
+        return self.shipper.outage.problem
+
     async def run(self) -> None:
         """Collect and send until cancelled."""
         stops: list[Callable[[], None]] = [add_tap(self.take), self._events.listen(self.take_event)]

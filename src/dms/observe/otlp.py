@@ -6,6 +6,9 @@ both, HTTP on port 4318.
 
 from __future__ import annotations
 
+import logging
+import random
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
@@ -13,13 +16,14 @@ import trio
 
 from dms.observe.errors import DeliveryDenied, NotDelivered
 from dms.observe.events import EventBus
-from dms.observe.log import get_logger
+from dms.observe.log import add_tap, get_logger
 from dms.observe.metrics import Counter, Sample
 from dms.observe.outbox import Outbox
 from dms.observe.posting import Poster, check_status
 from dms.observe.redact import redact
 from dms.observe.shipper import Delivered, Shipper
-from dms.observe.tracing import MAX_ATTRIBUTES, MAX_TEXT_CHARS, Span, add_sink
+from dms.observe.tracing import MAX_ATTRIBUTES, MAX_TEXT_CHARS, Kind, Span, add_sink, current
+from dms.types.traceparent import TraceContext
 
 if TYPE_CHECKING:
     from opentelemetry.proto.common.v1.common_pb2 import KeyValue
@@ -31,6 +35,8 @@ SPANS: Final = 2_000
 SPAN_BYTES: Final = 1_000
 METRICS_INTERVAL_S: Final = 3.0
 SCOPE: Final = "dms"
+NOT_NOTED: Final = ("message", "timestamp", "did", "trace.id", "transaction.id", "span.id")
+"""Of a log entry: what its span has elsewhere."""
 
 log = get_logger(__name__)
 
@@ -73,12 +79,14 @@ class OtlpOutput:
         )
         self._start_ns = 0
 
+    def problem(self) -> str:
+        """What is wrong with it, with spans or metrics; empty: nothing is."""
+        return self.shipper.outage.problem or self._reader.outage.problem
+
     async def run(self) -> None:
         """Collect and send until cancelled."""
-        import time
-
         self._start_ns = time.time_ns()
-        remove = add_sink(self.take)
+        stops = [add_sink(self.take), add_tap(self.take_entry)]
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self.shipper.run)
@@ -86,7 +94,8 @@ class OtlpOutput:
                     nursery.start_soon(self._reader.run)
                     nursery.start_soon(self._read)
         finally:
-            remove()
+            for stop in stops:
+                stop()
             with trio.CancelScope(shield=True), trio.move_on_after(1):
                 await self._poster.aclose()
 
@@ -94,10 +103,21 @@ class OtlpOutput:
         """A span that has ended."""
         self.outbox.offer(span, SPAN_BYTES)
 
+    def take_entry(self, level: int, entry: Mapping[str, Any]) -> None:
+        """A warning or an error that was logged inside of a trace is a span of it, without length."""
+        above = current()
+        if level < logging.WARNING or above is None or not above.is_sampled:
+            return
+        at_ns = time.time_ns()
+        own = TraceContext(above.trace_id, f"{random.getrandbits(64) or 1:016x}", entry_id=above.entry_id)
+        said = Span(str(entry.get("message", "")), own, above.span_id, Kind.INTERNAL, at_ns, at_ns)
+        said.note(**{key: value for key, value in entry.items() if key not in NOT_NOTED})
+        if level >= logging.ERROR:
+            said.error = str(entry.get("error") or entry.get("reason") or said.name)
+        self.take(said)
+
     async def _read(self) -> None:
         assert self._metrics is not None
-        import time
-
         while True:
             try:
                 body = encode_metrics(self._metrics(), self._resource, self._start_ns, time.time_ns())

@@ -102,6 +102,11 @@ class Outage:
         """Whether the last attempt failed."""
         return self.since_s is not None
 
+    @property
+    def problem(self) -> str:
+        """Why the last attempt failed; empty: it did not."""
+        return (self.reason or "out of order") if self.is_out else ""
+
     def failed(self, error: NotDelivered, now_s: float) -> float:
         """An attempt failed; how long to wait before the next."""
         self.failures += 1

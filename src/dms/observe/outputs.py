@@ -42,6 +42,9 @@ class Output(Protocol):
     def shipper(self) -> Shipper[Any]:  # whatever it sends
         """Which sends it."""
 
+    def problem(self) -> str:
+        """What is wrong with it; empty: nothing is."""
+
     async def run(self) -> None:
         """Until cancelled."""
 
@@ -91,7 +94,7 @@ class Outputs:
         """How the outputs are doing; counters go on over changes of settings."""
         for name, (_, output, _) in sorted(self._running.items()):
             shipper = output.shipper
-            yield OUTPUT_UP.sample(0 if shipper.outage.is_out else 1, output=name)
+            yield OUTPUT_UP.sample(0 if output.problem() else 1, output=name)
             yield OUTPUT_WAITING.sample(len(shipper.outbox), output=name)
         for name in sorted(self._running.keys() | self._totals.keys()):
             for metric, count in self._counts(name).items():
@@ -99,10 +102,7 @@ class Outputs:
 
     def state(self) -> Mapping[str, str]:
         """Each output and what is wrong with it; empty: nothing is."""
-        return {
-            name: output.shipper.outage.reason if output.shipper.outage.is_out else ""
-            for name, (_, output, _) in sorted(self._running.items())
-        }
+        return {name: output.problem() for name, (_, output, _) in sorted(self._running.items())}
 
     def _counts(self, name: str) -> dict[Metric, int]:
         totals = dict(self._totals.get(name, {}))

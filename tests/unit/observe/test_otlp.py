@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import pytest
 import trio
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
@@ -14,7 +16,7 @@ from dms.observe import EventBus
 from dms.observe.metrics import Counter, Gauge, Metric
 from dms.observe.otlp import OtlpOutput, encode_metrics, endpoint_url, missing_extra
 from dms.observe.posting import Poster
-from dms.observe.tracing import Kind, Span
+from dms.observe.tracing import Kind, Span, joined
 from dms.testing.web import Answer, Asked, web_server
 from dms.types.traceparent import TraceContext
 
@@ -156,3 +158,26 @@ def test_endpoints_are_written_as_for_the_original_or_as_addresses() -> None:
     assert endpoint_url("otel.example.org:4318", insecure=False) == "https://otel.example.org:4318"
     assert endpoint_url("http://localhost:4318/", insecure=False) == "http://localhost:4318"
     assert missing_extra() == ""
+
+
+def test_a_warning_inside_of_a_trace_is_a_span_of_it() -> None:
+    output = output_to("http://127.0.0.1:1")
+    above = TraceContext("ab" * 16, "cd" * 8)
+    output.take_entry(logging.ERROR, {"message": "outside"})
+    with joined(above):
+        output.take_entry(logging.INFO, {"message": "no reason to worry"})
+        output.take_entry(logging.WARNING, {"message": "odd", "timestamp": "t", "logger": "dms.x", "n": 1})
+        output.take_entry(logging.ERROR, {"message": "failed", "reason": "no room"})
+    odd, failed = output.outbox.peek(9, 10**6)
+    assert (odd.name, odd.parent_id, odd.context.trace_id) == ("odd", "cd" * 8, "ab" * 16)
+    assert (odd.attributes, odd.error, failed.error) == ({"logger": "dms.x", "n": 1}, "", "no room")
+    assert odd.context.span_id != failed.context.span_id
+
+
+async def test_an_outage_of_metrics_is_a_problem_of_the_output() -> None:
+    output = output_to("http://127.0.0.1:1", metrics=lambda: [CPU.sample(1)])
+    assert output.problem() == ""
+    output._readings.offer(b"", 0)
+    assert await output._reader.flush() > 0
+    assert "127.0.0.1" in output.problem()
+    await output._poster.aclose()
