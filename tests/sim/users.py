@@ -13,6 +13,7 @@ from tests.sim.workloads import ensemble_of
 
 from dms.allocation.exec_messages import ExecAnswer, ExecStarted
 from dms.ensemble.config import EnsembleConfig
+from dms.node import exec_payloads as x
 from dms.node import payloads as p
 from dms.node import updating_payloads as u
 from dms.node.schedule_payloads import NewSchedule, NewScheduleReply, ScheduleRequest, SchedulesReply
@@ -160,11 +161,11 @@ class User:
         self._world.note(f"asked {ask.kind} {key}: {said}")
 
     async def _execute(self, owner: SimulatedNode, ensemble: EnsembleID, key: str, part: str) -> str:
-        begin = p.ExecStartRequest(id=ensemble, allocation=key, command=("echo", part))
+        begin = x.ExecStartRequest(id=ensemble, allocation=key, command=("echo", part))
         session = await owner.user.call("exec/start", begin, ExecStarted, timeout_s=3 * CALL_S)
         if not session.ok:
             return session.error
-        turn = p.ExecTurnRequest(id=ensemble, allocation=key, session=session.session, wait_ms=5 * MS)
+        turn = x.ExecTurnRequest(id=ensemble, allocation=key, session=session.session, wait_ms=5 * MS)
         answer = await owner.user.call("exec/io", turn, ExecAnswer, timeout_s=3 * CALL_S)
         said = b"".join(piece.data for piece in answer.output)
         if answer.ok and not f"{part}\n".encode().startswith(said):
