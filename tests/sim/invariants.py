@@ -347,7 +347,7 @@ class Watch:
             return "for no reason"
         if state.phase is Phase.COMPLETED and not state.error and AllocationState.FAILED in statuses:
             return "a part of it failed, and it does not say so"
-        is_due = state.ends_ns and state.completed_ns >= state.ends_ns
+        is_due = state.ends_ns and state.completed_ns + 1_000 >= state.ends_ns  # clocks of floats
         is_replaced = "#" in name and self._world.job(name).overlap == "replace"
         is_wanted = name in self._world.ended_by_user or is_due or is_replaced or state.teardown
         if AllocationState.TERMINATED in statuses and not is_wanted:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import socket
 import time
 from collections.abc import AsyncIterator
@@ -32,6 +33,7 @@ from dms.identity.keys import KeyType, PrivateKey, generate_key
 from dms.identity.keystore import Keystore
 from dms.identity.prism.associations import PrismAssociations
 from dms.identity.trust import Provider, TrustContext
+from dms.observe import get_logger
 from dms.resources.declared import declared
 from dms.resources.errors import InvalidResources
 from dms.testing import wallets
@@ -227,6 +229,57 @@ async def test_a_person_whose_identity_is_a_wallet_or_a_did_prism_commands_the_s
 async def nunet(*args: str) -> int:
     """The exit code of a command line, run beside the services of this process."""
     return await trio.to_thread.run_sync(invoke, list(args))
+
+
+# settings that change ------------------------------------------------------------------------------------------------
+
+
+async def test_settings_of_a_running_service_are_shown_changed_reloaded_and_reset(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    make_key(tmp_path)
+    owner = make_key(tmp_path, "user")
+    monkeypatch.setenv("DMS_PASSPHRASE", PASSPHRASE)
+    for name in ("dms", "user"):
+        assert await nunet("--user-dir", str(tmp_path / "user"), "cap", "new", name) == 0
+    anchor = ("cap", "anchor", "-c", "dms", "--root", did_of(owner.public).uri)
+    assert await nunet("--user-dir", str(tmp_path / "user"), *anchor) == 0
+    settings = settings_in(tmp_path, offer={"max_hours": 1})
+    config, log = tmp_path / "dms_config.json", tmp_path / "work/logs/nunet-dms-logs.jsonl"
+
+    async def told(*args: str) -> str:
+        capfd.readouterr()
+        where = ("--rest-port", str(ready.rest_port), "--user-dir", str(tmp_path / "user"))
+        assert await nunet("--config", str(config), *where, "config", *args) == 0, capfd.readouterr().err
+        return capfd.readouterr().out
+
+    async with service(settings) as ready:
+        assert await told("set", "--live", "observability.logging.level", "DEBUG") == (
+            'observability.logging.level: "INFO" → "DEBUG", in force now\n'
+        )
+        assert "DEBUG" not in {json.loads(line)["level"] for line in log.read_text().splitlines()}
+        get_logger("dms.test").debug("shown_now")
+        assert '"shown_now"' in log.read_text()
+        assert await told("get", "--live", "offer.max_hours") == "1\n"
+        assert "live" in await told("show", "--live", "observability.logging.level")
+        assert did_of(owner.public).uri in await told("history")
+        config.write_text(json.dumps(json.loads(config.read_text()) | {"offer": {"max_hours": 2}, "p2p": {"fd": 9}}))
+        assert await told("reload") == (
+            "offer.max_hours = 2\nchanged, and in force after a restart: "
+            "p2p.listen_address, p2p.bootstrap_peers, p2p.fd\n"
+        )
+        config.write_text(json.dumps(json.loads(config.read_text()) | {"offer": {"max_hours": 3}}))
+        signal.raise_signal(signal.SIGHUP)
+        with trio.fail_after(10):
+            while "settings_need_restart" not in log.read_text():  # noqa: ASYNC110  a file tells nobody
+                await trio.sleep(0.01)
+        assert json.loads(await told("get", "--live", "offer"))["max_hours"] == 3
+        assert await nunet("--config", str(config), "--rest-port", "1", "config", "get", "--live") == 6
+
+    async with service(settings_in(tmp_path)) as ready:
+        assert await told("get", "--live", "observability.logging.level") == "DEBUG\n"
+        assert "→" in await told("reset", "--live")
+        assert await told("get", "--live", "observability.logging.level") == "INFO\n"
 
 
 # messages that were seen ---------------------------------------------------------------------------------------------

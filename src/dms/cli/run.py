@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -39,9 +40,25 @@ def run(
     settings = session.settings
     is_new = not (settings.general.user_dir / "key" / f"{context}.json").exists()
     passphrase = session.passphrase(new=is_new)
+    os.environ.pop("DMS_PASSPHRASE", None)  # what the node starts need not know it
+    if settings.flat_keys and settings.source is not None:
+        _migrate(settings.source)
 
     from dms.daemon import process
 
     gc.freeze()  # what was loaded stays as long as the node runs, and need not be looked through again
     gc.set_threshold(GC_THRESHOLD)
     process.run(settings, context, passphrase, pid_path=pid_file)
+
+
+def _migrate(path: Path) -> None:
+    """Move the flat keys of release 0.5 in a configuration file; one that cannot be written serves as it is."""
+    from dms.config import ConfigError, migrate_file
+
+    try:
+        kept = migrate_file(path)
+    except ConfigError as exc:
+        typer.echo(f"old keys stay where they are: {exc.message}", err=True)
+        return
+    if kept is not None:
+        typer.echo(f"old keys in {path} are where they belong now; the file as it was is kept as {kept}", err=True)

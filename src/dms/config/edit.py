@@ -10,7 +10,7 @@ from typing import Any
 from dms.config.errors import ConfigUnwritable
 from dms.config.file import write_document
 from dms.config.keys import known, value_from_text
-from dms.config.load import Found, InFile, nested, read_file, validated
+from dms.config.load import Found, InFile, holds_secret, nested, read_file, validated
 from dms.config.origin import Origin, Source
 
 Clock = Callable[[], float]
@@ -57,11 +57,12 @@ def migrate_file(path: Path, *, now: Clock = time.time) -> Path | None:
 
 def _write(path: Path, found: dict[str, Found], *, keep_copy: bool, now: Clock) -> Path | None:
     document: dict[str, Any] = nested({key: each.value for key, each in found.items()})
-    validated(
-        {k: Found(f.value, f.origin if f.origin.source is Source.FILE else Origin()) for k, f in found.items()},
-        Path.home(),
-    )
+    is_private = any(holds_secret(key, each.value) for key, each in found.items())
+    checked = {
+        k: each if each.origin.source is Source.FILE else Found(each.value, Origin()) for k, each in found.items()
+    }
+    validated(checked, Path.home())
     try:
-        return write_document(path, document, keep_copy=keep_copy, now_s=int(now()))
+        return write_document(path, document, keep_copy=keep_copy, now_s=int(now()), is_private=is_private)
     except OSError as exc:
         raise ConfigUnwritable(f"cannot write configuration file {path}: {exc.strerror}") from None

@@ -87,18 +87,25 @@ def read_text(path: Path) -> str:
 
 
 def write_document(
-    path: Path, document: Mapping[str, object], *, keep_copy: bool = False, now_s: int | None = None
+    path: Path,
+    document: Mapping[str, object],
+    *,
+    keep_copy: bool = False,
+    now_s: int | None = None,
+    is_private: bool = False,
 ) -> Path | None:
     """Replace the file through a temporary one and a rename, so that it is whole at any moment.
 
     Answers with the copy, ``<name>.bk.<seconds since 1970>``, that was kept of a file whose comments would be lost, or where
-    ``keep_copy`` asks for it.
+    ``keep_copy`` asks for it. ``is_private``: nobody else may read it.
     """
     text = json.dumps(document, indent=4, ensure_ascii=False)
-    return write_text(path, f"{text}\n", keep_copy=keep_copy, now_s=now_s)
+    return write_text(path, f"{text}\n", keep_copy=keep_copy, now_s=now_s, is_private=is_private)
 
 
-def write_text(path: Path, text: str, *, keep_copy: bool = False, now_s: int | None = None) -> Path | None:
+def write_text(
+    path: Path, text: str, *, keep_copy: bool = False, now_s: int | None = None, is_private: bool = False
+) -> Path | None:
     """As :func:`write_document`, with what the file shall hold as text."""
     path = path.resolve()
     path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
@@ -116,7 +123,7 @@ def write_text(path: Path, text: str, *, keep_copy: bool = False, now_s: int | N
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        temporary.chmod(mode)
+        temporary.chmod(mode & 0o700 if is_private else mode)
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)

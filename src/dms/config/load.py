@@ -180,6 +180,20 @@ def validated(found: Mapping[str, Found], home: Path) -> Settings:
         raise _invalid(exc, found) from None
 
 
+def holds_secret(key: str, value: object) -> bool:
+    """Whether a value is itself a secret that others must not read: not empty, and not the name of a file with one."""
+    return keys()[key].is_secret and isinstance(value, str) and value != "" and not value.startswith(FROM_FILE)
+
+
+def is_exposed(path: Path) -> bool:
+    """Whether a configuration file holds secrets, and others than its owner may read it.
+
+    :raises ConfigError: it cannot be read.
+    """
+    holds = any(holds_secret(key, each.value) for key, each in read_file(path).found.items())
+    return holds and bool(path.stat().st_mode & 0o077)
+
+
 def nested(values: Mapping[str, Any]) -> dict[str, Any]:
     """Dotted keys as objects in objects."""
     document: dict[str, Any] = {}

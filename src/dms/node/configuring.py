@@ -4,65 +4,22 @@ from __future__ import annotations
 
 from typing import Any
 
-import msgspec
-
 from dms.actor.actor import Actor
 from dms.actor.behaviour import Message
-from dms.node.live import MAX_CHANGES, LiveSettings, SettingChange, SettingView
+from dms.node.config_payloads import (
+    CONFIG,
+    MAX_CHANGES,
+    MAX_KEYS,
+    ConfigHistoryRequest,
+    ConfigReply,
+    ConfigRequest,
+    ConfigResetRequest,
+    ConfigSetRequest,
+    SettingChange,
+    SettingInfo,
+)
+from dms.node.live import LiveSettings, SettingView
 from dms.types.errors import BadInput, DMSError
-from dms.types.gojson import Wire
-
-CONFIG = "/dms/node/config"
-MAX_KEYS = 100
-"""That one request may change."""
-
-
-class ConfigRequest(Wire):
-    """A key, a section, or nothing for all."""
-
-    key: str = ""
-
-
-class ConfigSetRequest(Wire):
-    """Values by key: JSON, or text as in an environment variable. All are changed, or none."""
-
-    values: dict[str, Any] = msgspec.field(default_factory=dict)
-
-
-class ConfigResetRequest(Wire):
-    """Keys whose values of run time are forgotten; none: all."""
-
-    keys: tuple[str, ...] = ()
-
-
-class ConfigHistoryRequest(Wire):
-    """How many of the last changes; 0: all that are known."""
-
-    limit: int = 0
-
-
-class SettingInfo(Wire):
-    """A setting as it is in force; ``source`` and ``place`` tell where it comes from; ``pending``: it was changed in the
-    file, which holds after a restart.
-    """
-
-    key: str
-    value: Any  # JSON; of a secret hidden
-    source: str
-    place: str = ""
-    live: bool = False
-    pending: bool = False
-
-
-class ConfigReply(Wire):
-    """Settings; what was changed; what needs a restart."""
-
-    ok: bool = msgspec.field(default=False, name="OK")
-    error: str = ""
-    hint: str = ""
-    settings: tuple[SettingInfo, ...] = ()
-    changes: tuple[SettingChange, ...] = ()
-    needs_restart: tuple[str, ...] = ()
 
 
 class ConfigBehaviours:

@@ -22,6 +22,7 @@ from dms.config.keys import Key, keys, known, value_from_text
 from dms.config.load import differences, load_again, with_keys_of, with_live
 from dms.config.origin import Origin
 from dms.config.schema import HIDDEN
+from dms.node.config_payloads import MAX_CHANGES, SettingChange
 from dms.observe import get_logger
 from dms.store import Query, Repository, Session, Store
 from dms.store.schema import live_settings, setting_changes
@@ -29,8 +30,6 @@ from dms.types import gojson
 from dms.types.errors import DMSError
 from dms.types.gojson import Wire
 
-MAX_CHANGES = 1000
-"""That are accounted for; older ones are forgotten."""
 MAX_VALUE_CHARS = 16_384
 SET, RESET, RELOADED = "set", "reset", "reloaded"
 
@@ -44,17 +43,6 @@ class LiveValue(Wire):
     """A value that was set at run time, by whom and when (UNIX nanoseconds)."""
 
     value: Any  # JSON
-    by: str = ""
-    at_ns: int = 0
-
-
-class SettingChange(Wire):
-    """One change: what was done by whom; values as JSON in text, those of secrets hidden."""
-
-    key: str
-    how: str
-    old: str
-    new: str
     by: str = ""
     at_ns: int = 0
 

@@ -7,11 +7,13 @@ from typing import Any
 
 from dms.actor.actor import Actor
 from dms.actor.behaviour import Message
+from dms.allocation.allocation import Allocation
 from dms.hardware import HardwareProbe
 from dms.node import payloads as p
 from dms.node.hosting import Hosting
 from dms.node.listing import rfc3339
 from dms.observe import catalogue
+from dms.orchestrator.messages import Reply
 from dms.resources.benchmark import described
 from dms.resources.benchmarks import Benchmarks
 from dms.resources.manager import ResourceManager
@@ -50,6 +52,8 @@ class MachineBehaviours:
             ("hardware/spec", self._spec, p.Nil),
             ("hardware/usage", self._usage, p.Nil),
             ("allocations/list", self._allocations, p.Nil),
+            ("allocation/restart", self._restart, p.AllocationRequest),
+            ("allocation/stop", self._stop, p.AllocationRequest),
         )
         for name, handler, payload in table:
             error_reply = _resources_error if name.startswith(("resources", "hardware")) else None
@@ -131,6 +135,23 @@ class MachineBehaviours:
                 )
             )
         return p.HostedAllocations(allocations=tuple(hosted))
+
+    async def _restart(self, message: Message[p.AllocationRequest]) -> Reply:
+        return await self._with(message.payload.allocation_id, lambda allocation: allocation.restart())
+
+    async def _stop(self, message: Message[p.AllocationRequest]) -> Reply:
+        return await self._with(message.payload.allocation_id, lambda allocation: allocation.stop())
+
+    async def _with(self, id_: str, act: Callable[[Allocation], Awaitable[None]]) -> Reply:
+        """What the owner of the machine does to a job on it; whoever deployed it is told, and may do something about it."""
+        found = next((allocation for allocation in self._hosting if allocation.spec.id == id_), None)
+        if found is None:
+            return Reply(ok=False, error="allocation not found")
+        try:
+            await act(found)
+        except DMSError as exc:
+            return Reply(ok=False, error=exc.message)
+        return Reply(ok=True)
 
     def _config(self) -> p.OnboardingConfig:
         info = self._onboarding.info()

@@ -29,6 +29,8 @@ from dms.types.resources import GPU, Resources
 NS_PER_S = 10**9
 _ENSEMBLE = re.compile(r"[0-9A-Za-z]{1,128}")
 _KEY = re.compile(r"[0-9A-Za-z][0-9A-Za-z_-]{0,62}\.[0-9A-Za-z][0-9A-Za-z_-]{0,62}")
+LEAST_NS = 60 * 10**9
+"""What is held for at least so long is as good as new."""
 MAX_ID_CHARS = 200
 
 
@@ -98,10 +100,16 @@ class Reservations:
         check_allocation_id(request.allocation_id, request.ensemble_id, request.node_id)
         allocation_id = AllocationID(request.allocation_id)
         held = self._held.get(allocation_id)
-        if held is not None and held.orchestrator.id == orchestrator.id:
-            return held
-        if held is not None:
+        if held is not None and held.orchestrator.id != orchestrator.id:
             raise AlreadyCommitted(f"resources already committed for allocation {allocation_id}")
+        if (
+            held is not None
+            and held.expiry_ns >= min(expiry_ns, self._clock_ns() + LEAST_NS)
+            and _is_for(held, request)
+        ):
+            return held
+        if held is not None:  # of an attempt that was given up: it ends too soon, or is something else
+            await self.release(held)
         resources = _bare(request)
         dynamic = self._ports.reserve(allocation_id, _static(request), len(request.dynamic_ports)).dynamic
         ports = dict(request.port_mapping) | {
@@ -199,6 +207,16 @@ def _static(request: CommitRequest) -> list[int]:
         return [int(public) for public in request.port_mapping]
     except ValueError:
         raise InvalidRequest("public ports are numbers") from None
+
+
+def _is_for(held: Reservation, request: CommitRequest) -> bool:
+    """Whether what is held is what is asked for; which cards that are was chosen here."""
+    had, wanted = held.resources, _bare(request)
+    if (had.cpu, had.ram, had.disk, len(had.gpus)) != (wanted.cpu, wanted.ram, wanted.disk, len(wanted.gpus)):
+        return False
+    chosen = {public: private for public, private in held.ports.items() if public not in request.port_mapping}
+    static = {public: private for public, private in held.ports.items() if public in request.port_mapping}
+    return static == request.port_mapping and sorted(chosen.values()) == sorted(request.dynamic_ports)
 
 
 def _bare(request: CommitRequest) -> Resources:

@@ -45,6 +45,22 @@ def tell(kind: str, **detail: object) -> str:
         ),
         ("node_bids", {"node": "n", "bids": [{}], "chosen": {"n": "p"}}, "chose <p> out of 1 bid for n"),
         ("node_bids", {"node": "n", "bids": [], "chosen": {}}, "0 bids for n, none chosen"),
+        ("node_measured", {"node": "n", "pairs": [{}], "chosen": {}}, "measured 1 connection for n"),
+        (
+            "node_measured",
+            {"node": "n", "pairs": [{}, {}], "chosen": {"n": "p"}},
+            "measured 2 connections for n: <p> keeps its edges",
+        ),
+        (
+            "start_waits",
+            {"allocation": "n.web", "for": "m.db", "condition": "service_healthy"},
+            "n.web waits for m.db to be well",
+        ),
+        (
+            "start_waits",
+            {"allocation": "n.web", "for": "m.move", "condition": "service_completed_successfully"},
+            "n.web waits for m.move to complete",
+        ),
         ("node_committed", {"node": "n", "refused": {}}, "n: resources reserved"),
         ("node_allocated", {"node": "n", "refused": {"n": "off"}}, "n: not allocated: n: off"),
         ("node_started", {"node": "n", "started": ["n.a"], "failed": {}}, "started n.a"),

@@ -20,16 +20,17 @@ from dms.config import ConfigError, SettingNotFound, Settings, load_settings
 from dms.config.errors import FixedSetting, InvalidSetting, NotLive
 from dms.config.keys import keys
 from dms.config.origin import Source
-from dms.node.configuring import (
+from dms.node.config_payloads import (
     CONFIG,
-    ConfigBehaviours,
+    MAX_CHANGES,
     ConfigHistoryRequest,
     ConfigReply,
     ConfigRequest,
     ConfigResetRequest,
     ConfigSetRequest,
 )
-from dms.node.live import MAX_CHANGES, LiveSettings
+from dms.node.configuring import ConfigBehaviours
+from dms.node.live import LiveSettings
 from dms.store import Repository, Store, StoreError
 from dms.store.schema import live_settings, setting_changes
 from dms.testing.actors import World

@@ -11,6 +11,7 @@ from trio.testing import MockClock
 from dms.orchestrator.lifecycle.state import Phase
 from dms.resources.benchmark import Benchmark
 from dms.resources.benchmarks import Benchmarks
+from dms.testing.executor import Script
 from dms.testing.hardware import EIGHT_CORES, FixedMachine
 from dms.testing.nodes import FOUR_CORES, Cluster, SimulatedNode, ensemble
 from dms.types import gojson
@@ -46,6 +47,32 @@ async def test_onboarding(autojump_clock: MockClock, cluster: Cluster) -> None:
     again = await ask(bob, "/dms/node/onboarding/offboard")
     assert again["success"] is False
     assert again["error"]
+
+
+async def test_the_owner_of_a_machine_can_restart_and_stop_what_runs_on_it(
+    autojump_clock: MockClock, cluster: Cluster
+) -> None:
+    alice = await cluster.start("alice")
+    bob = await cluster.start("bob", offers=FOUR_CORES)
+    bob.executor.on("web-2", Script(None))
+    job = await alice.user.deploy(ensemble({"n1": {"web": "service"}}))
+    ports = (await alice.wait_for(job, Phase.RUNNING)).allocations["n1.web"].ports
+    request = {"AllocationID": f"{job}_n1.web"}
+    assert await ask(bob, "/dms/node/allocation/restart", request) == {"OK": True}
+    assert bob.starts(job) == {"n1.web": 2}
+    record = alice.state(job).allocations["n1.web"]
+    assert (record.status, record.ports) == ("running", ports)
+    assert await ask(bob, "/dms/node/allocation/stop", request) == {"OK": True}
+    assert bob.hosted_state(job, "n1.web") == "stopped"
+    state = await alice.wait_for(job, Phase.FAILED)
+    assert "no sign of life" in state.error
+    await alice.wait_until_settled(job)
+    await trio.sleep(60)
+    cluster.assert_nothing_is_held()
+    again = await ask(bob, "/dms/node/allocation/restart", request)
+    assert again["OK"] is False
+    unknown = await ask(bob, "/dms/node/allocation/stop", {"AllocationID": "x"})
+    assert unknown == {"OK": False, "Error": "allocation not found"}
 
 
 async def test_resources_add_up(autojump_clock: MockClock, cluster: Cluster) -> None:

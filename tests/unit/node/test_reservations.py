@@ -211,3 +211,22 @@ def test_ids_are_those_of_the_node(id_: str) -> None:
 
 def test_ports_of_a_mapping_are_its_keys() -> None:
     assert ports_of({"80": 8080, "81": 1}).static == (80, 81)
+
+
+async def test_what_an_earlier_attempt_left_is_taken_over_only_if_it_is_the_same_and_lasts(desk: Desk) -> None:
+    first = await desk.commit(dynamic_ports=(80,))
+    assert await desk.commit(dynamic_ports=(80,)) == first
+    desk.clock.now_ns += 200 * S
+    assert await desk.commit(dynamic_ports=(80,)) == first, "it lasts for a while"
+    desk.clock.now_ns += 80 * S
+    later = await desk.commit(dynamic_ports=(80,))
+    assert later.expiry_ns == desk.clock() + 300 * S
+    other = await desk.commit(dynamic_ports=(81,))
+    assert sorted(other.ports.values()) == [80, 81]
+    larger = msgspec.structs.replace(REQUEST.resources, cpu=CPU(cores=2.0))
+    assert (await desk.commit(resources=larger)).resources.cpu.cores == 2.0
+    assert desk.resources.committed().cpu.cores == 2.0
+    assert len(desk.ports.held[ID].static) + len(desk.ports.held[ID].dynamic) == 3
+    desk.clock.now_ns += 301 * S
+    again = await desk.commit()
+    assert desk.held.get(ID, OWNER.id) == again, "not the one that has expired"
