@@ -23,6 +23,7 @@ from dms.cli.commands import PROGRAM, root_help
 from dms.cli.root import root_command
 from dms.config.keys import Key, keys, sections
 from dms.ensemble import format as ensemble_format
+from dms.ensemble import machine_format
 from dms.ensemble.containers import Object
 from dms.node.metric_names import METRICS as NODE_METRICS
 from dms.observe.catalogue import NODE_EVENTS
@@ -260,10 +261,10 @@ def ensemble() -> Iterator[str]:
         "Execution, type `null`": f.NULL,
         "Execution, type `firecracker`": f.FIRECRACKER,
         "Execution, type `containerd`": f.CONTAINERD,
-        "Resources: `cpu`": f.CPU,
-        "Resources: `ram`": f.RAM,
-        "Resources: `disk`": f.DISK,
-        "Resources: `gpus[]`": f.GPU,
+        "Resources: `cpu`": machine_format.CPU,
+        "Resources: `ram`": machine_format.RAM,
+        "Resources: `disk`": machine_format.DISK,
+        "Resources: `gpus[]`": machine_format.GPU,
         "Health check: `healthcheck`": f.HEALTH_CHECK,
         "Delivered keys: `keys[]`": f.KEY,
         "Volumes: `volume[]`": f.VOLUME,

@@ -44,6 +44,7 @@ from dms.identity.trust import Provider, TrustContext
 from dms.identity.wallets.names import check_daemon_context
 from dms.network.libp2p import Libp2pNetwork
 from dms.node.capability_file import CapabilityFile, warn_of_problems
+from dms.node.checkup import Checkup
 from dms.node.configuring import ConfigBehaviours
 from dms.node.health import LOOK_INTERVAL_S, HealthWatch, measures_of
 from dms.node.hosting import HostingOptions
@@ -202,6 +203,9 @@ async def serve(
         assert not live.unattended, live.unattended
         ConfigBehaviours(live).register(root)
         health = HealthWatch(node, measures_of(node, store, general.work_dir, lambda: live.needs_restart))
+        Checkup(node, store, general.work_dir, missing=found.missing, inventory=machine.inventory, live=live).register(
+            root
+        )
         background.start_soon(usage.run, node.tasks)
         await background.start(node.run)
         measured = lambda: prometheus_text(node.metering.collect())  # noqa: E731  (a route's answer)

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from dms.cli.behaviour_flags import Flag, Flags, KnownBehaviour
+from dms.cli.settings_behaviours import SETTINGS
 from dms.cli.update_behaviours import UPDATES
 from dms.cli.volume_behaviours import VOLUMES
 from dms.cli.watching_behaviours import WATCHING
@@ -436,6 +437,7 @@ KNOWN: tuple[KnownBehaviour, ...] = (
         _doctor_work,
     ),
     *WATCHING,
+    *SETTINGS,
     KnownBehaviour("/dms/node/deployment/shutdown", "End a deployment", (_id_flag(),), _deployment),
     KnownBehaviour(
         "/dms/node/deployment/prune",

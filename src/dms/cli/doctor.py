@@ -9,20 +9,85 @@ import typer
 from dms.cli.options import Context, Format, Output
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
-    from dms.node.doctor_payloads import DoctorReply
+    from dms.node.diagnosis import Finding
+    from dms.node.doctor_payloads import CheckupReply, DoctorReply
 
 PROBLEM_EXIT_CODE = 1
 SHOWN = 10
+MIN_WIDTH = 10
 NS_PER_S = 10**9
 
-app = typer.Typer(name="doctor", help="Find out what stands in the way.", no_args_is_help=True)
+app = typer.Typer(name="doctor", help="Find out what stands in the way.")
 
 
-@app.callback()
-def _doctor() -> None:
-    """Find out what stands in the way."""
+@app.callback(invoke_without_command=True)
+def doctor(
+    ctx: typer.Context,
+    context: Context = None,
+    output: Output = Format.TABLE,
+    json_: Annotated[bool, typer.Option("--json", help="As --output json.")] = False,
+) -> None:
+    """Look at everything that a node needs, all at once, and tell what mends it.
+
+    Without a running node: configuration, directories, keys, ports, disk. With one, which is asked: its ports, peers and the
+    time to each, clock (against theirs), disk, database, executors, drivers of graphics processors, authority, settings
+    and tasks.
+
+    Exit codes:
+      0 nothing stands in the way
+      1 something does
+
+    Examples:
+      nunet doctor
+      nunet doctor --json
+      nunet --network devnet --node node2 doctor
+      nunet doctor work
+    """
+    if ctx.invoked_subcommand is not None:
+        return
+    import trio
+
+    from dms.cli.local_checks import always, not_running, without_node
+    from dms.cli.output import show
+    from dms.cli.session import Session
+    from dms.node.checks import examine
+    from dms.node.diagnosis import ok, problem, summary, worst_first
+    from dms.node.doctor_payloads import DOCTOR_CHECKUP, CheckupReply
+    from dms.types import gojson
+    from dms.types.errors import DMSError, Unavailable
+
+    session = Session.of(ctx)
+    _ = session.settings  # nothing else can be looked at while they cannot be used
+    client = session.client(context)
+    reply, checks = CheckupReply(), always(session)
+    try:
+        health = client.rest.health()
+        about_node = ok("node", f"runs, with {health.get('peers', 0)} peers")
+    except DMSError as exc:
+        about_node, checks = not_running(exc), [*checks, *without_node(session)]
+    else:
+        try:
+            reply = client.call(DOCTOR_CHECKUP, None, CheckupReply)
+            if not reply.ok:
+                about_node = problem("node", reply.error or "the node gave no reason")
+        except DMSError as exc:
+            hint = exc.hint if isinstance(exc, Unavailable) else exc.hint or "it answers its owner: --context"
+            about_node = problem("node", f"it runs, and does not let itself be looked at: {exc.message}", hint)
+    findings = worst_first((about_node, *trio.run(examine, checks), *reply.findings))
+    if json_ or output is not Format.TABLE:
+        document = {
+            "summary": summary(findings, "nothing stands in the way"),
+            "findings": [gojson.to_builtins(finding) for finding in findings],
+            "peers": [gojson.to_builtins(peer) for peer in reply.peers],
+        }
+        show(document, Format.JSON if json_ else output)
+    else:
+        _print_findings(summary(findings, "nothing stands in the way"), findings)
+        _print_peers(reply, session.peer_name)
+    if any(finding.level == "problem" for finding in findings):
+        raise typer.Exit(PROBLEM_EXIT_CODE)
 
 
 @app.command("work")
@@ -65,14 +130,9 @@ def work(
 
 
 def _print(reply: DoctorReply, name_peer: Callable[[str], str]) -> None:
-    from dms.cli.output import clean, print_table
+    from dms.cli.output import print_table
 
-    print(clean(reply.summary[:1].upper() + reply.summary[1:]) + ".")
-    print()
-    for finding in reply.findings:
-        print(clean(f"{finding.level:<8} {finding.about:<10} {finding.text}"))
-        if finding.hint:
-            print(clean(f"{'':<8} {'':<10} → {finding.hint}"))
+    _print_findings(reply.summary, reply.findings)
     if reply.requests:
         print()
         rows = [
@@ -91,6 +151,36 @@ def _print(reply: DoctorReply, name_peer: Callable[[str], str]) -> None:
         print()
         denied = [(_ago(s.last_ns), s.did or s.peer, str(s.times), s.reason) for s in reply.strangers[:SHOWN]]
         print_table(("DENIED", "WHO", "TIMES", "WHY"), denied)
+
+
+def _print_findings(summary: str, findings: Sequence[Finding]) -> None:
+    from dms.cli.output import clean
+
+    print(clean(summary[:1].upper() + summary[1:]) + ".")
+    print()
+    width = max((len(finding.about) for finding in findings), default=0)
+    width = max(width, MIN_WIDTH)
+    for finding in findings:
+        print(clean(f"{finding.level:<8} {finding.about:<{width}} {finding.text}"))
+        if finding.hint:
+            print(clean(f"{'':<8} {'':<{width}} → {finding.hint}"))
+
+
+def _print_peers(reply: CheckupReply, name_peer: Callable[[str], str]) -> None:
+    from dms.cli.output import print_table
+
+    if not reply.peers:
+        return
+    print()
+    rows = [
+        (
+            name_peer(peer.peer),
+            "silent" if peer.rtt_ms is None else f"{peer.rtt_ms:.1f} ms",
+            "?" if peer.ahead_ms is None else f"{peer.ahead_ms / 1000:+.2f} s",
+        )
+        for peer in reply.peers
+    ]
+    print_table(("PEER", "THERE AND BACK", "CLOCK"), rows)
 
 
 def _ago(at_ns: int) -> str:

@@ -43,6 +43,19 @@ class Rest:
             raise self._stranger("it has no handle")
         return handle
 
+    def health(self) -> dict[str, Any]:  # JSON
+        """How the node is: ``status``, ``peers``, and ``warnings`` where something is wrong.
+
+        :raises DMSError: no node answers.
+        """
+        try:
+            body = json.loads(self._request("GET", "/health", None, CONNECT_TIMEOUT_S))
+        except ValueError as exc:
+            raise self._stranger(str(exc)) from None
+        if not isinstance(body, dict) or "status" not in body:
+            raise self._stranger("it tells no health")
+        return body
+
     def send(self, message: bytes, timeout_s: float) -> bytes:
         """Forward a message; the body of the answer."""
         return self._request("POST", "/actor/send", message, timeout_s)

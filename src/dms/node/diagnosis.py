@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum, StrEnum
 
@@ -81,28 +81,36 @@ def diagnose(facts: Facts) -> tuple[Finding, ...]:
         *_executors(facts),
         *_clock(facts),
     ]
+    return worst_first(found)
+
+
+def worst_first(found: Iterable[Finding]) -> tuple[Finding, ...]:
+    """Findings in the order of their weight; equal ones stay as they are."""
     order = [level.value for level in Level]
     return tuple(sorted(found, key=lambda finding: order.index(finding.level)))
 
 
-def summary(findings: tuple[Finding, ...]) -> str:
+def summary(findings: tuple[Finding, ...], all_well: str = "nothing stands against work here") -> str:
     """All of it in one sentence."""
     problems = [finding for finding in findings if finding.level == Level.PROBLEM.value]
     if not problems:
-        return "nothing stands against work here"
+        return all_well
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
     return f"{problems[0].text}{more}"
 
 
-def _problem(about: str, text: str, hint: str = "") -> Finding:
+def problem(about: str, text: str, hint: str = "") -> Finding:
+    """A finding that stands against it."""
     return Finding(level=Level.PROBLEM.value, about=about, text=text, hint=hint)
 
 
-def _note(about: str, text: str, hint: str = "") -> Finding:
+def note(about: str, text: str, hint: str = "") -> Finding:
+    """A finding worth knowing."""
     return Finding(level=Level.NOTE.value, about=about, text=text, hint=hint)
 
 
-def _ok(about: str, text: str) -> Finding:
+def ok(about: str, text: str) -> Finding:
+    """A finding that all is well."""
     return Finding(level=Level.OK.value, about=about, text=text)
 
 
@@ -112,10 +120,10 @@ def _many(count: int, what: str) -> str:
 
 def _offer(facts: Facts) -> Iterator[Finding]:
     if not facts.is_ready:
-        yield _problem("offer", "the node is still finding what it ran before", "wait a moment, and ask again")
+        yield problem("offer", "the node is still finding what it ran before", "wait a moment, and ask again")
         return
     if facts.onboarded is None or facts.free is None:
-        yield _problem("offer", "this machine offers nothing", "offer a part of it: nunet onboard")
+        yield problem("offer", "this machine offers nothing", "offer a part of it: nunet onboard")
         return
     have, free = facts.onboarded, facts.free
     parts = (
@@ -127,26 +135,26 @@ def _offer(facts: Facts) -> Iterator[Finding]:
     used = [name for name, _, _, is_used_up in parts if is_used_up]
     if used and facts.hosted:
         runs = _many(facts.hosted, "allocation")
-        yield _note("offer", f"all {' and '.join(used)} offered are in use: {text} free, {runs} here")
+        yield note("offer", f"all {' and '.join(used)} offered are in use: {text} free, {runs} here")
     elif used:
-        yield _problem("offer", f"no {' or '.join(used)} free: {text}", "offer more of the machine: nunet onboard")
+        yield problem("offer", f"no {' or '.join(used)} free: {text}", "offer more of the machine: nunet onboard")
     else:
-        yield _ok("offer", f"free: {text}; {_many(facts.hosted, 'allocation')} here")
+        yield ok("offer", f"free: {text}; {_many(facts.hosted, 'allocation')} here")
 
 
 def _reach(facts: Facts) -> Iterator[Finding]:
     if facts.peers:
-        yield _ok("network", f"connected to {_many(facts.peers, 'peer')}")
+        yield ok("network", f"connected to {_many(facts.peers, 'peer')}")
         return
-    yield _problem("network", "the node is connected to nobody", "check p2p.bootstrap_peers, the firewall, nunet peers")
+    yield problem("network", "the node is connected to nobody", "check p2p.bootstrap_peers, the firewall, nunet peers")
 
 
 def _authority(facts: Facts) -> Iterator[Finding]:
     hint = "anchor the grant of an organisation: nunet cap anchor --require …, as in the guide to joining a network"
     if facts.admits is Admits.NOBODY:
-        yield _problem("authority", "nobody may ask this machine for bids", hint)
+        yield problem("authority", "nobody may ask this machine for bids", hint)
     elif facts.admits is Admits.OWNER:
-        yield _note("authority", "only the owner, and whoever the owner lets, may ask this machine for bids", hint)
+        yield note("authority", "only the owner, and whoever the owner lets, may ask this machine for bids", hint)
     if not facts.strangers:
         return
     times, first = sum(stranger.times for stranger in facts.strangers), facts.strangers[0]
@@ -155,7 +163,7 @@ def _authority(facts: Facts) -> Iterator[Finding]:
         f"{first.did or first.peer}: "
         f"{first.reason}"
     )
-    yield _note("authority", text, "if they should be let in: nunet cap explain tells what they lack")
+    yield note("authority", text, "if they should be let in: nunet cap explain tells what they lack")
 
 
 def _requests(facts: Facts) -> Iterator[Finding]:
@@ -166,9 +174,9 @@ def _requests(facts: Facts) -> Iterator[Finding]:
         f", {', '.join(beside)}" if beside else ""
     )
     if heard or passed:
-        yield _ok("requests", text)
+        yield ok("requests", text)
     else:
-        yield _note("requests", text, "nobody had work, or nobody who may ask here; it can be quiet for hours")
+        yield note("requests", text, "nobody had work, or nobody who may ask here; it can be quiet for hours")
 
 
 def _refusals(facts: Facts) -> Iterator[Finding]:
@@ -181,7 +189,7 @@ def _refusals(facts: Facts) -> Iterator[Finding]:
         text = f"not bid {_many(times, 'time')} by the rule {rule.value}" + (f": {examples}" if examples else "")
         remedy = Reason(rule, "").remedy
         is_ours = rule in (Rule.NOT_OFFERED, Rule.EXECUTOR) or (rule is Rule.LOCATION and facts.location == Location())
-        yield (_problem if is_ours and remedy else _note)("refused", text, remedy)
+        yield (problem if is_ours and remedy else note)("refused", text, remedy)
 
 
 def _bids(facts: Facts) -> Iterator[Finding]:
@@ -191,25 +199,25 @@ def _bids(facts: Facts) -> Iterator[Finding]:
     text = f"{_many(sent, 'bid')} sent, {won} taken, {lost} lost"
     if lost and not won:
         hint = "others were nearer, cheaper, emptier or more reliable: see offer.prices, and how much is free"
-        yield _note("bids", text, hint)
+        yield note("bids", text, hint)
     else:
-        yield _ok("bids", text)
+        yield ok("bids", text)
 
 
 def _executors(facts: Facts) -> Iterator[Finding]:
     if not facts.executors:
-        yield _problem("executors", "there is no executor: nothing can run here", "install Docker, or qemu")
+        yield problem("executors", "there is no executor: nothing can run here", "install Docker, or qemu")
     else:
-        yield _ok("executors", f"there: {', '.join(sorted(facts.executors))}")
+        yield ok("executors", f"there: {', '.join(sorted(facts.executors))}")
     for name, reason in sorted(facts.missing.items()):
-        yield _note("executors", f"{name} is not there: {reason}", "install it, and start the node again")
+        yield note("executors", f"{name} is not there: {reason}", "install it, and start the node again")
 
 
 def _clock(facts: Facts) -> Iterator[Finding]:
     hint = "let something keep the clock right, such as chrony or systemd-timesyncd"
     if facts.expired > MANY_EXPIRED:
-        yield _problem("clock", f"{facts.expired} messages came when their time was over: some clock is wrong", hint)
+        yield problem("clock", f"{facts.expired} messages came when their time was over: some clock is wrong", hint)
     if facts.clock.is_synchronised is False:
-        yield _note("clock", "nothing keeps the clock of this machine right, as far as its kernel knows", hint)
+        yield note("clock", "nothing keeps the clock of this machine right, as far as its kernel knows", hint)
     elif facts.clock.is_synchronised:
-        yield _ok("clock", f"kept right, to {facts.clock.max_error_s:.3f} s")
+        yield ok("clock", f"kept right, to {facts.clock.max_error_s:.3f} s")

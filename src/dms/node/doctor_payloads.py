@@ -1,4 +1,4 @@
-"""Payloads of ``/dms/node/doctor/work``."""
+"""Payloads of ``/dms/node/doctor/*``."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from dms.node.worklog import HeardRequest, Stranger
 from dms.types.gojson import Wire
 
 DOCTOR_WORK = "/dms/node/doctor/work"
+DOCTOR_CHECKUP = "/dms/node/doctor/checkup"
 DEFAULT_HOURS = 24
 
 
@@ -29,3 +30,20 @@ class DoctorReply(Wire):
     counts: dict[str, int] = msgspec.field(default_factory=dict)
     requests: tuple[HeardRequest, ...] = ()
     strangers: tuple[Stranger, ...] = ()
+
+
+class PeerReach(Wire):
+    """A connected peer: the time to it and back, and how far its clock is ahead of ours, both in milliseconds where known."""
+
+    peer: str
+    rtt_ms: float | None = None
+    ahead_ms: float | None = None
+
+
+class CheckupReply(Wire):
+    """What was found, the worst first, and the peers, nearest first."""
+
+    ok: bool = False
+    error: str = ""
+    findings: tuple[Finding, ...] = ()
+    peers: tuple[PeerReach, ...] = ()

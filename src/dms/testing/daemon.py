@@ -27,6 +27,7 @@ from dms.identity.ids import DID, did_of
 from dms.identity.keys import KeyType, PrivateKey, generate_key
 from dms.identity.keystore import Keystore
 from dms.identity.trust import Provider, TrustContext
+from dms.node.health import WarningInfo
 from dms.testing.network import VirtualNetwork
 from dms.types.ids import PeerID
 
@@ -54,6 +55,8 @@ class ScriptedDaemon:
     passphrase: str = PASSPHRASE
     answers: dict[str, Callable[[Any], object]] = field(default_factory=dict)  # JSON in, JSON out
     requests: list[tuple[str, Any]] = field(default_factory=list)
+    warnings: list[WarningInfo] = field(default_factory=list)
+    """What is wrong with it."""
 
     def payloads_of(self, behaviour: str) -> list[Any]:
         """The payloads that a behaviour was called with."""
@@ -63,6 +66,7 @@ class ScriptedDaemon:
         """Forget what was scripted and asked."""
         self.answers.clear()
         self.requests.clear()
+        self.warnings.clear()
 
 
 @contextmanager
@@ -91,7 +95,8 @@ def scripted_daemon(directory: Path) -> Iterator[ScriptedDaemon]:
                 for topic in sorted({behaviour.topic for behaviour in KNOWN if behaviour.topic}):
                     await actor.subscribe(topic)
                 _script(actor, daemon)
-            await nursery.start(run_server, Bridge(network, here.security, here.handle), listener)
+            bridge = Bridge(network, here.security, here.handle, lambda: tuple(daemon.warnings))
+            await nursery.start(run_server, bridge, listener)
             started.append((daemon, nursery.cancel_scope, trio.lowlevel.current_trio_token()))
             ready.set()
 
