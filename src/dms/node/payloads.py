@@ -170,6 +170,12 @@ class BenchmarkReply(Wire):
     error: str = ""
 
 
+class AllocationRequest(Wire):
+    """One job on this machine, by its whole id."""
+
+    allocation_id: str = msgspec.field(name="AllocationID")
+
+
 class HostedAllocation(Wire):
     """One allocation that this node runs for somebody; times RFC 3339."""
 
