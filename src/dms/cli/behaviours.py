@@ -241,6 +241,12 @@ def _vm_start(flags: Flags) -> object:
     return StartRequest(execution=execution)
 
 
+def _hosted(flags: Flags) -> object:
+    from dms.node.payloads import AllocationRequest
+
+    return AllocationRequest(allocation_id=flags["id"])
+
+
 def _vm_stop(flags: Flags) -> object:
     from dms.node.vm_payloads import StopRequest
 
@@ -299,6 +305,19 @@ KNOWN: tuple[KnownBehaviour, ...] = (
         timeout_s=90.0,
     ),
     KnownBehaviour("/dms/node/allocations/list", "Allocations that the node runs for others"),
+    *(
+        KnownBehaviour(
+            f"/dms/node/allocation/{name}",
+            what,
+            (Flag("id", "Its whole id.", short="-i", is_required=True),),
+            _hosted,
+            timeout_s=60.0,
+        )
+        for name, what in (
+            ("restart", "Run a job on the node's machine again"),
+            ("stop", "End the program of a job on the node's machine"),
+        )
+    ),
     KnownBehaviour("/dms/node/vm/list", "Machines that run here"),
     KnownBehaviour(
         "/dms/node/vm/start/custom",
