@@ -94,7 +94,7 @@ def test_the_version_is_shown(nunet: Nunet) -> None:
         (["frobnicate"], 'unknown command "frobnicate" for "nunet"', "nunet --help"),
         (["--frob", "get"], "unknown flag: --frob", "nunet --help"),
         (["get", "deployments", "--limt", "1"], "unknown flag: --limt. Did you mean --limit?", "nunet get deployments"),
-        (["status"], "Missing argument 'ID'.", "nunet status --help"),
+        (["info"], "Missing argument 'ID'.", "nunet info --help"),
         (["deploy"], "Missing option '-f' / '--file' / '--spec-file'.", "nunet deploy --help"),
     ],
 )
