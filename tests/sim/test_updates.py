@@ -243,9 +243,20 @@ async def test_a_second_update_is_refused_while_one_is_under_way_and_the_same_re
     assert "version 2 is being rolled out" in second.error
     await until(lambda: alice.state(job).update is None)
     assert (await update(alice, job, changed(OLD, "web"), request="r1")).version == 2
-    assert outcomes(alice, job) == ["superseded", "current"]
+    replies = list[u.UpdateReply]()
+
+    async def ask(request: str, cores: float) -> None:
+        replies.append(await update(alice, job, changed(OLD, "web", cores=cores), request=request))
+
+    async with trio.open_nursery() as nursery:  # at once: one of them, and that once
+        nursery.start_soon(ask, "r3", 0.5)
+        nursery.start_soon(ask, "r3", 0.5)
+        nursery.start_soon(ask, "r4", 0.75)
+    assert {reply.version for reply in replies if reply.ok} == {3}
+    await until(lambda: alice.state(job).update is None)
+    assert outcomes(alice, job) == ["superseded", "superseded", "current"]
     stale = await update(alice, job, changed(OLD, "web1"), expect=1)
-    assert "version 2 is in force, not 1" in stale.error
+    assert "version 3 is in force, not 1" in stale.error
     await ended(cluster, alice, job)
 
 

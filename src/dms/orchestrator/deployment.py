@@ -95,6 +95,7 @@ class _Posted:
     """An event on its way; ``taken`` is set once what follows from it is on disk."""
 
     event: Event
+    written: EnsembleConfig | None = None
     taken: trio.Event = field(default_factory=trio.Event)
 
 
@@ -116,7 +117,6 @@ class Deployment:
         self.id: EnsembleID = record.id
         self.state: DeploymentState = record.state
         self._ensembles = record.ensembles
-        self._offered: dict[str, EnsembleConfig] = {}
         self.config: EnsembleConfig = record.config
         """What is in force; of two versions, while it becomes another one."""
         self.actor = actor
@@ -221,8 +221,7 @@ class Deployment:
         known = next((v for v in self.state.versions if event.request and v.request == event.request), None)
         if known is None:
             check_updatable(self.state)
-            self._offered[event.request] = written
-            await self._post(event).wait()
+            await self._post(event, written).wait()
             known = next((v for v in self.state.versions if v.request == event.request), None)
         if known is None:
             check_updatable(self.state)
@@ -303,7 +302,8 @@ class Deployment:
         event, before = posted.event, self.state
         ensembles = self._ensembles
         if isinstance(event, UpdateRequested):
-            ensembles = ensembles.offering(self._offered.pop(event.request))
+            assert posted.written is not None
+            ensembles = ensembles.offering(posted.written)
         after, instructions = step(before, self.config, event, ensembles.both)
         if after is before and not instructions:
             posted.taken.set()
@@ -476,9 +476,9 @@ class Deployment:
         self.changed = trio.Event()
         self._on_change(self.state)
 
-    def _post(self, event: Event) -> trio.Event:
-        """Queue an event; what is returned is set once what follows from it is on disk."""
-        posted = _Posted(event)
+    def _post(self, event: Event, written: EnsembleConfig | None = None) -> trio.Event:
+        """Queue an event, and the version that it is about; what is returned is set once what follows is on disk."""
+        posted = _Posted(event, written)
         if self._has_ended:
             posted.taken.set()
         else:

@@ -210,6 +210,8 @@ class UpdateRequested(Wire, tag="update_requested", tag_field="event"):
     request: str = ""
     what: str = ""
     copy_of: int = 0
+    base: int = 0
+    """The version for which the moves were worked out."""
 
 
 class UpdateCancelled(Wire, tag="update_cancelled", tag_field="event"):

@@ -93,6 +93,7 @@ class Updates:
             request=wish.request or secrets.token_hex(12),
             what=what,
             copy_of=copy_of,
+            base=state.version,
         )
         made = await deployment.request_update(event, written)
         return Asked(made.number, made.what, moves)

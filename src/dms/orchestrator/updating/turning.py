@@ -62,8 +62,10 @@ class Both:
 
 
 def begin(state: DeploymentState, event: UpdateRequested, both: Both) -> Step:
-    """A new version is wanted. One at a time: another is not begun before that."""
+    """A new version is wanted. One at a time, each once, and of what it was worked out for."""
     if state.phase is not Phase.RUNNING or state.update is not None:
+        return state, ()
+    if event.base != state.version or any(version.request == event.request for version in state.versions):
         return state, ()
     state, number = requested(state, event)
     update = Update(
@@ -196,14 +198,14 @@ def _done(state: DeploymentState, both: Both, at_ns: int) -> Step:
     for node in sorted(known - wanted):
         state = _ended(state, node)
     state = with_changes(succeeded(state, current(state).version, at_ns), update=None)
-    return state, (*end_left(state), PlaceStandbys())
+    return state, (*end_left(state), CarryUpdate(), PlaceStandbys())
 
 
 def _undone(state: DeploymentState, at_ns: int) -> Step:
     update = current(state)
     outcome = Outcome.CANCELLED if update.is_cancelled else Outcome.REVERTED
     state = with_changes(decided(state, update.version, outcome, at_ns, update.why), update=None)
-    return state, (*end_left(state), PlaceStandbys())
+    return state, (*end_left(state), CarryUpdate(), PlaceStandbys())
 
 
 def _turned_back(state: DeploymentState, both: Both, at_ns: int, why: str, *, is_cancelled: bool) -> Step:

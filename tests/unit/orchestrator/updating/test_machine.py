@@ -112,7 +112,8 @@ class World:
             deadline_ns=self.now_ns + 120 * S,
             moves=moves,
             terms=UpdateTerms(batch=batch),
-            request=f"r{self.now_ns}",
+            request=f"r{len(self.state.versions)}",
+            base=self.state.version,
         )
         self.feed(event, target)
 
