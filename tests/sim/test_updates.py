@@ -388,8 +388,9 @@ async def test_an_orchestrator_that_dies_at_any_step_goes_on_or_takes_it_back(
     await ended(cluster, alice, job)
 
 
-def with_health(config: EnsembleConfig, name: str, seconds: int) -> EnsembleConfig:
-    check = HealthCheckManifest(type="command", exec=("up",), interval=seconds * 10**9)
+def with_health(config: EnsembleConfig, name: str, seconds: int, start_delay_s: int = 0) -> EnsembleConfig:
+    delay = start_delay_s * 10**9
+    check = HealthCheckManifest(type="command", exec=("up",), interval=seconds * 10**9, start_delay=delay)
     allocations = dict(config.v1.allocations)
     allocations[name] = msgspec.structs.replace(allocations[name], healthcheck=check)
     return EnsembleConfig(v1=msgspec.structs.replace(config.v1, allocations=allocations))
@@ -419,6 +420,19 @@ async def test_what_is_never_healthy_is_taken_back(autojump_clock: MockClock, cl
     await trio.sleep(1)
     assert running(cluster, job) == before
     assert "unhealthy" in alice.state(job).versions[-1].error
+    await ended(cluster, alice, job)
+
+
+async def test_what_may_queue_for_long_is_not_watched_for_as_long(autojump_clock: MockClock, cluster: Cluster) -> None:
+    alice, job = await deployed(cluster)
+    ill = Script(duration_s=None, exec_output=ExecOutput(1, b"", b"ill"))
+    for name in PROVIDERS:
+        cluster.nodes[name].executor.on("web-g1-1", ill)
+    config = with_health(changed(OLD, "web"), "web", 5, start_delay_s=7_200)
+    began_s = trio.current_time()
+    await updated(alice, job, config, queue_timeout_ms=86_400_000)
+    assert trio.current_time() - began_s < 2 * UPDATE_TIMEOUT_S
+    assert outcomes(alice, job) == ["current", "reverted"]
     await ended(cluster, alice, job)
 
 

@@ -325,12 +325,15 @@ def _looked_at(state: DeploymentState, config: EnsembleConfig, both: Both, at_ns
             waits_for = record.health_problem or f"{record.key} is not known to be well"
             continue
         well_ns = max(well_ns, since_ns + update.terms.healthy_for_ns)
-    is_late = at_ns >= update.deadline_ns
+    patience_ns = update.deadline_ns - max(update.begun_ns, update.terms.queue_until_ns)
+    started_ns = max((record.started_ns for record in batch_records(state)), default=at_ns)
+    limit_ns = min(update.deadline_ns, started_ns + patience_ns)  # what was left of the queue is not for waiting here
+    is_late = at_ns >= limit_ns
     if (not waits_for and well_ns <= at_ns) or (is_late and update.is_back):
         return take_over(state, both, at_ns)  # ill as it may be, it is what was there before
     if is_late:
         return fail(state, both, at_ns, f"it was not well in time: {waits_for or 'it did not run for long enough'}")
-    due_ns = update.deadline_ns if waits_for else min(well_ns, update.deadline_ns)
+    due_ns = limit_ns if waits_for else min(well_ns, limit_ns)
     if due_ns == update.due_ns:
         return state, ()
     return with_changes(state, update=replace(update, due_ns=due_ns)), (CarryUpdate(),)

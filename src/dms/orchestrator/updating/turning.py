@@ -45,6 +45,8 @@ from dms.types.ids import PeerID
 
 STOP_WAIT_NS = 30 * 10**9
 """What is told to end and says nothing is waited for no longer: its machine is gone, or will hear of it."""
+BACK_PATIENCE_NS = 600 * 10**9
+"""The longest that the way back waits for the old version to be well; after that it is there as it is."""
 ROUNDS_PER_UPDATE = 1000
 """Placements after an update are numbered from there on, so that no answer to an earlier one is taken for theirs."""
 
@@ -225,7 +227,9 @@ def _turned_back(state: DeploymentState, both: Both, at_ns: int, why: str, *, is
         serial=state.updates + 1,
         why=why,
         is_cancelled=is_cancelled,
-        deadline_ns=at_ns + update.deadline_ns - update.begun_ns,
+        begun_ns=at_ns,
+        deadline_ns=at_ns + min(BACK_PATIENCE_NS, update.deadline_ns - update.begun_ns),
+        terms=replace(update.terms, queue_until_ns=0),
         switched=tuple(node for node in update.switched if node not in added),
         size=0,
     )
