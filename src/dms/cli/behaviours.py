@@ -537,7 +537,6 @@ AMONG_NODES: tuple[KnownBehaviour, ...] = (
 """What nodes call at each other; for those who grant capabilities."""
 
 ABSENT: Mapping[str, str] = {
-    "/dms/node/deployment/update": "changing a deployment that runs",
     "/broadcast/dms/status": "the status of all nodes",
     "/dms/debug/flightrec": "the flight recorder",
     "/dms/node/logger/config": "the configuration of logs",
