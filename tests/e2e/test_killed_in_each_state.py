@@ -10,19 +10,23 @@ from __future__ import annotations
 
 import json
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import psutil
 import pytest
 import wasmtime
 
 from dms.cli.following import NAMESPACE, Deployment
+from dms.ensemble.config import EnsembleConfig
 from dms.ensemble.loading import parse_ensemble
 from dms.node.payloads import NewDeployment, NewDeploymentReply
+from dms.node.updating_payloads import UpdateReply, UpdateRequest
 from dms.testing.localnet import WAIT_S
 from dms.testing.mortal import MortalNet, When, mortal_net
 from dms.types.errors import DMSError
@@ -33,6 +37,8 @@ ROOT = Path(__file__).parents[2]
 ORCHESTRATOR, PROVIDERS = "node3", ("node1", "node2")
 PROVIDER = PROVIDERS[0]
 POLL_S = 0.1
+ALLOWED_S = 150.0
+"""For a deployment or an update; these get 118 s at least."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,23 +47,23 @@ class Row:
 
     state: str
     dies: str
-    when: When
+    when: When | Literal["while"]
+    """``while``: the provider dies while the orchestrator stands still after that write of its own."""
     words: tuple[str, ...]
-    """Of the write at which it dies."""
-    starts: int = 1
-    """Of programs, in all."""
+    """Of the write."""
+    during: Literal["creation", "recovery", "update", "shutdown"] = "creation"
+    starts: tuple[int, ...] = (1,)
+    """Of programs, in all: what it may be."""
     nodes: int = 1
-    is_free: bool = False
-    """Whether any provider may be chosen, and another one when that dies."""
-    is_shut_down: bool = False
-
-    @property
-    def is_late(self) -> bool:
-        """Whether it must run before."""
-        return self.is_shut_down or self.is_free
 
     def __str__(self) -> str:
         return f"{self.state}-{'orchestrator' if self.dies == ORCHESTRATOR else 'provider'}-{self.when}"
+
+    def arm(self, net: MortalNet) -> psutil.Process:
+        """Let it come; who dies or stands still then."""
+        if self.when == "while":
+            return net.doom(ORCHESTRATOR, "after", self.words, signal.SIGSTOP)
+        return net.doom(self.dies, self.when, self.words)
 
 
 def journal(kind: str) -> tuple[str, ...]:
@@ -66,18 +72,22 @@ def journal(kind: str) -> tuple[str, ...]:
 
 ROWS = [
     Row("preparing", ORCHESTRATOR, "after", journal("bid_received")),
-    Row("generating", ORCHESTRATOR, "after", journal("bids_collected"), nodes=2, starts=2),
+    Row("generating", ORCHESTRATOR, "after", journal("bids_collected"), nodes=2, starts=(2,)),
     Row("committing", ORCHESTRATOR, "before", journal("allocates_done")),
     Row("provisioning", ORCHESTRATOR, "before", journal("starts_done")),
     Row("running", ORCHESTRATOR, "after", journal("starts_done")),
-    Row("recovering", ORCHESTRATOR, "after", journal("peer_lost"), starts=2, is_free=True),
-    Row("shutting-down", ORCHESTRATOR, "after", journal("shutdown_requested"), is_shut_down=True),
+    Row("recovering", ORCHESTRATOR, "after", journal("peer_lost"), "recovery", starts=(2,)),
+    Row("updating", ORCHESTRATOR, "after", journal("update_requested"), "update", starts=(2,)),
+    Row("shutting-down", ORCHESTRATOR, "after", journal("shutdown_requested"), "shutdown"),
+    Row("preparing", PROVIDER, "while", journal("bid_received")),
+    Row("generating", PROVIDER, "while", journal("bids_collected"), nodes=2, starts=(2,)),
     Row("committing", PROVIDER, "before", ("INSERT INTO reservations",)),
     Row("committing", PROVIDER, "after", ("INSERT INTO reservations",)),
     Row("allocating", PROVIDER, "after", ("INSERT INTO allocations",)),
-    Row("provisioning", PROVIDER, "before", ("allocations SET", '"state":"running"')),
-    Row("running", PROVIDER, "after", ("allocations SET", '"state":"running"')),
-    Row("shutting-down", PROVIDER, "before", ("allocations SET", '"state":"terminated"'), is_shut_down=True),
+    Row("provisioning", PROVIDER, "before", (" allocations ", "running")),
+    Row("running", PROVIDER, "after", (" allocations ", "running")),
+    Row("updating", PROVIDER, "while", journal("update_requested"), "update", starts=(1, 2)),
+    Row("shutting-down", PROVIDER, "before", (" allocations ", "terminated"), "shutdown"),
 ]
 
 
@@ -104,46 +114,85 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("row", ROWS, ids=str)
 def test_whoever_is_killed_in_whatever_state_it_ends_as_documented(row: Row, net: MortalNet, program: Path) -> None:
     free, starts = {name: net.free(name) for name in PROVIDERS}, starts_on(net)
-    if row.is_late:
-        deployment, _ = deploy(net, row, program, is_doomed=False)
-        await_(deployment, lambda: deployment.status().status == "Running")
-        victim = net.doom(row.dies, row.when, row.words)
-        if row.is_shut_down:
-            with suppress(DMSError):  # the orchestrator may die before it can say that it will
-                deployment.shutdown()
+    deployment, doomed = deploy(net, row, program)
+    if row.during != "creation":
+        await_(deployment, lambda: is_served(net, deployment))
+        doomed = row.arm(net)
+    with beside(lambda: go_on(net, row, program, deployment)):
+        if row.when == "while":
+            await_(deployment, lambda: doomed.status() == psutil.STATUS_STOPPED)
+            net.end(row.dies)
+            doomed.resume()
         else:
-            net.end(host(net, deployment), signal.SIGKILL)
-    else:
-        deployment, victim = deploy(net, row, program, is_doomed=True)
-    victim.wait(WAIT_S)
+            doomed.wait(WAIT_S)
     net.start(row.dies)
-    if row.is_shut_down:
+    if row.during == "shutdown":
         await_(deployment, lambda: deployment.status().status == "Completed")
     else:
         await_(deployment, lambda: is_served(net, deployment))
     if row.dies == ORCHESTRATOR:
         assert is_in_journal(deployment, row.words[-1].strip("'")) is (row.when == "after")
     net.mend()
-    if not row.is_shut_down:
+    if row.during != "shutdown":
         await_(deployment, lambda: running_on(net) == row.nodes)
         deployment.shutdown()
     await_(deployment, lambda: deployment.status().status == "Completed" and running_on(net) == 0)
     await_(deployment, lambda: {name: net.free(name) for name in PROVIDERS} == free)
-    assert starts_on(net) - starts == row.starts
+    assert starts_on(net) - starts in row.starts
 
 
-def deploy(net: MortalNet, row: Row, program: Path, *, is_doomed: bool) -> tuple[Deployment, psutil.Process]:
+def go_on(net: MortalNet, row: Row, program: Path, deployment: Deployment) -> None:
+    """Bring it into the state in question; nobody may be left to answer that."""
+    with suppress(DMSError):
+        match row.during:
+            case "recovery":
+                net.end(host(net, deployment))
+            case "update":
+                config = ensemble(net, row, program, generation="2")
+                request = UpdateRequest(ensemble_id=deployment.id, ensemble=config, healthy_for_ms=500)
+                reply = net.client().call(f"{NAMESPACE}/update", request, UpdateReply, timeout_s=ALLOWED_S)
+                assert reply.changed, reply
+            case "shutdown":
+                deployment.shutdown()
+
+
+@contextmanager
+def beside(work: Callable[[], None]) -> Iterator[None]:
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join(WAIT_S)
+
+
+def deploy(net: MortalNet, row: Row, program: Path) -> tuple[Deployment, psutil.Process]:
     """A deployment that was accepted, and who dies of it: nobody before that, as nobody bids earlier."""
+    request = NewDeployment(ensemble=ensemble(net, row, program))
+    with net.suspended(*PROVIDERS):
+        reply = net.client().call(f"{NAMESPACE}/new", request, NewDeploymentReply, timeout_s=ALLOWED_S)
+        assert reply.ensemble_id, reply
+        doomed = row.arm(net) if row.during == "creation" else net.process(row.dies)
+    return net.deployment(reply.ensemble_id), doomed
+
+
+def ensemble(net: MortalNet, row: Row, program: Path, *, generation: str = "1") -> EnsembleConfig:
+    """A service on each of the providers that the row wants; on which one does not matter where it shall move."""
     peers = {"n1": net.node(PROVIDERS[0]).peer_id, "n2": net.node(PROVIDERS[1]).peer_id}
     allocation = {
         "type": "service",
         "executor": "wasm",
         "resources": {"cpu": {"cores": 0.1}, "ram": {"size": "32MiB"}, "disk": {"size": "16MiB"}},
         "volume": [{"type": "local", "src": "traces", "mount_destination": "/traces"}],
-        "execution": {"type": "wasm", "module": f"${{file:{program.name}}}"},
+        "execution": {
+            "type": "wasm",
+            "module": f"${{file:{program.name}}}",
+            "environment": {"GENERATION": generation},
+        },
     }
     nodes = {
-        name: {"allocations": [f"of-{name}"], "failure_recovery": "redeploy"} | ({} if row.is_free else {"peer": peer})
+        name: {"allocations": [f"of-{name}"], "failure_recovery": "redeploy"}
+        | ({} if row.during == "recovery" else {"peer": peer})
         for name, peer in list(peers.items())[: row.nodes]
     }
     document = {
@@ -152,13 +201,7 @@ def deploy(net: MortalNet, row: Row, program: Path, *, is_doomed: bool) -> tuple
         "nodes": nodes,
         "edges": [{"edges": list(nodes), "rtt": 10_000}] if row.nodes > 1 else [],
     }
-    config = parse_ensemble(json.dumps(document).encode(), file="the row", base=program.parent, env={}).config
-    with net.suspended(*PROVIDERS):
-        request = NewDeployment(ensemble=config)
-        reply = net.client().call(f"{NAMESPACE}/new", request, NewDeploymentReply, timeout_s=WAIT_S)
-        assert reply.ensemble_id, reply
-        victim = net.doom(row.dies, row.when, row.words) if is_doomed else net.process(row.dies)
-    return net.deployment(reply.ensemble_id), victim
+    return parse_ensemble(json.dumps(document).encode(), file="the row", base=program.parent, env={}).config
 
 
 def host(net: MortalNet, deployment: Deployment) -> str:

@@ -57,6 +57,21 @@ async def test_a_deployment_whose_edges_hold_nowhere_says_so(autojump_clock: Moc
     assert "edge n1–n2 (at most 5 ms)" in state.error
 
 
+async def test_what_could_not_be_measured_is_measured_again_in_the_next_round(
+    autojump_clock: MockClock, cluster: Cluster
+) -> None:
+    alice = await cluster.start("alice")
+    nodes = await providers(cluster, "bob", "carol")
+    cluster.network.cut(nodes["bob"].network, nodes["carol"].network)
+    job = await alice.user.deploy(linked(PAIR, EdgeConfig(s="n1", t="n2", rtt=50)))
+    await trio.sleep(10.0)
+    assert "edges_measured" in [entry.kind for entry in await alice.node.deployments.events(job, 0)]
+    cluster.network.heal(nodes["bob"].network, nodes["carol"].network)
+    await alice.wait_for(job, Phase.COMPLETED)
+    await alice.wait_until_settled(job)
+    cluster.assert_nothing_is_held()
+
+
 async def test_bandwidth_is_measured_by_sending(autojump_clock: MockClock, cluster: Cluster) -> None:
     alice = await cluster.start("alice")
     nodes = await providers(cluster, "bob", "carol", "dave")

@@ -73,13 +73,15 @@ class MortalNet(LocalNet):
         """Whether its daemon lives."""
         return bool(psutil.Process(self.node(name).pid).children())
 
-    def doom(self, name: str, when: When, words: Sequence[str]) -> psutil.Process:
+    def doom(
+        self, name: str, when: When, words: Sequence[str], number: signal.Signals = signal.SIGKILL
+    ) -> psutil.Process:
         """From now on a node's daemon dies at the first statement that contains all ``words``, its parameters included:
-        ``before`` its transaction is on the disk, or ``after`` that.
+        ``before`` its transaction is on the disk, or ``after`` that. With ``SIGSTOP`` it only stands still there.
         """
         file = Path(self.node(name).config).with_name(FILE)
         written = file.with_suffix(".new")
-        written.write_text(json.dumps([when, *words]))
+        written.write_text(json.dumps([number, when, *words]))
         written.rename(file)
         return self.process(name)
 
@@ -93,26 +95,26 @@ def _on_statement(
     connection: Connection, _cursor: object, statement: str, parameters: Any, _context: object, _many: object
 ) -> None:
     try:
-        when, *words = json.loads(Path(FILE).read_text())
+        number, when, *words = json.loads(Path(FILE).read_text())
     except FileNotFoundError:
         return
     said = f"{statement} {parameters!r}"
     if not all(word in said for word in words):
         return
     if when == "before":
-        _die()
-    connection.info[DOOMED] = True
+        _die(number)
+    connection.info[DOOMED] = number
 
 
 def _on_checkin(_connection: object, record: Any) -> None:
     """The transaction is over: committed, as an error would have told."""
-    if record.info.get(DOOMED):
-        _die()
+    if number := record.info.pop(DOOMED, 0):
+        _die(number)
 
 
-def _die() -> None:
+def _die(number: int) -> None:
     Path(FILE).unlink()
-    os.kill(os.getpid(), signal.SIGKILL)
+    os.kill(os.getpid(), number)
 
 
 def _keep(module: str) -> None:

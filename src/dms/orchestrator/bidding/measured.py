@@ -17,6 +17,13 @@ class MeasuredPair(Wire):
     error: str = ""
 
 
+def without_failures(pairs: tuple[MeasuredPair, ...]) -> tuple[MeasuredPair, ...]:
+    """Those that were measured: what could not be is to be tried again in the next round, as the machine that was away
+    for a moment may be back.
+    """
+    return tuple(pair for pair in pairs if not pair.error)
+
+
 def describe_pair(pair: MeasuredPair) -> dict[str, object]:
     """A measured pair for people."""
     out: dict[str, object] = {"between": [pair.a, pair.b]}

@@ -24,6 +24,7 @@ from dms.ensemble.config import EnsembleConfig
 from dms.ensemble.ids import allocation_id
 from dms.orchestrator.bidding.assignment import Measure, assign
 from dms.orchestrator.bidding.bid import Bid
+from dms.orchestrator.bidding.measured import without_failures
 from dms.orchestrator.bidding.wishes import wishes_of
 from dms.orchestrator.lifecycle.changes import (
     Step,
@@ -257,7 +258,8 @@ def _while_running(state: DeploymentState, config: EnsembleConfig, event: Event,
 def _on_bids(state: DeploymentState, config: EnsembleConfig, event: BidsCollected) -> Step:
     if event.gives_way:
         return _next_round(state, event.at_ns, state.error or "others wait for the same longer")
-    return _assigned(with_changes(state, measurings=0), config, event.bids, event.at_ns)
+    measured = without_failures(state.measured)
+    return _assigned(with_changes(state, measurings=0, measured=measured), config, event.bids, event.at_ns)
 
 
 def _on_measured(state: DeploymentState, config: EnsembleConfig, event: EdgesMeasured) -> Step:

@@ -48,7 +48,8 @@ from dms.types.ids import AllocationID, PeerID
 LIVENESS_TIMEOUT_S = 100.0
 """Three signs of life at the usual 30 s may be missed before an allocation counts as lost."""
 TELL_TIMEOUT_S = 15.0
-TELL_AGAIN_S = 30.0
+TELL_AGAIN_S, MAX_TELL_AGAIN_S = 1.0, 30.0
+"""Between two attempts, doubled with each: a provider that is being started again is back in a moment."""
 NS_PER_S = 10**9
 GONE = frozenset({"already_ended"})
 """Error codes of a restart that no other try can mend: the provider has nothing to restart."""
@@ -77,6 +78,7 @@ class Supervision:
         self._restarting: set[str] = set()
         self._placing: dict[str, trio.CancelScope] = {}
         self._nursery: trio.Nursery | None = None
+        self._woken = trio.Event()
 
     # what the deployment says --------------------------------------------------------------------------------------
 
@@ -95,6 +97,7 @@ class Supervision:
 
     def changed(self) -> None:
         """There is a new state."""
+        self._woken.set()
         if self._nursery is not None:
             self._health.follow(self._nursery)
             self._follow_peers()
@@ -300,8 +303,15 @@ class Supervision:
 
     async def _tell_again(self) -> None:
         while True:
-            await trio.sleep(TELL_AGAIN_S)
-            await self.end_left()
+            if not self._state().left:
+                self._woken = trio.Event()
+                await self._woken.wait()
+                continue
+            wait_s = TELL_AGAIN_S
+            while self._state().left:
+                await trio.sleep(wait_s)
+                await self.end_left()
+                wait_s = min(2 * wait_s, MAX_TELL_AGAIN_S)
 
     async def _sleep_until(self, at_ns: int) -> None:
         await trio.sleep(max(0.0, (at_ns - self._now()) / NS_PER_S))

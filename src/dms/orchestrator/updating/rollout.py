@@ -15,6 +15,7 @@ from dms.allocation.machine import AllocationState
 from dms.ensemble.config import SERVICE, EnsembleConfig
 from dms.ensemble.requirements import node_resources
 from dms.orchestrator.bidding.assignment import Measure, assign
+from dms.orchestrator.bidding.measured import without_failures
 from dms.orchestrator.bidding.wishes import wishes_of
 from dms.orchestrator.lifecycle.changes import Step, end_left, records_of, with_changes, with_record, with_records
 from dms.orchestrator.lifecycle.events import (
@@ -91,7 +92,8 @@ def on_bids(state: DeploymentState, config: EnsembleConfig, both: Both, event: U
     """Choose, have edges measured, or see what can be done without a place."""
     if not _is_at(state, event.round, Stage.BIDDING):
         return state, ()
-    state = with_changes(state, update=replace(current(state), heard=event.bids, measurings=0))
+    update = replace(current(state), heard=event.bids, measurings=0)
+    state = with_changes(state, update=update, measured=without_failures(state.measured))
     return _chosen(state, config, both, event.at_ns)
 
 
