@@ -7,15 +7,14 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
+from tests.e2e.ticking import ticker
 
 from dms.testing.commandline import Nunet
-from dms.testing.localnet import WAIT_S, LocalNet, programs_in
+from dms.testing.localnet import WAIT_S, LocalNet
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("devnet")]
 
-TICKER = Path(__file__).parents[2] / "examples" / "programs" / "ticker.wasm"
 KEY = "n.tick"
 
 
@@ -28,25 +27,7 @@ def _mended(net: LocalNet) -> Iterator[None]:
 @pytest.fixture
 def service(net: LocalNet, nunet: Nunet, tmp_path: Path) -> Iterator[str]:
     """The id of a deployment whose service ticks every 100 ms on node1; shut down afterwards where it still runs."""
-    (tmp_path / TICKER.name).write_bytes(TICKER.read_bytes())
-    document = {
-        "version": "V1",
-        "allocations": {
-            "tick": {
-                "type": "service",
-                "executor": "wasm",
-                "resources": {"cpu": {"cores": 0.1}, "ram": {"size": "32MiB"}, "disk": {"size": "16MiB"}},
-                "execution": {
-                    "type": "wasm",
-                    "module": f"${{file:{TICKER.name}}}",
-                    "environment": {"TICK_MS": "100"},
-                },
-            }
-        },
-        "nodes": {"n": {"allocations": ["tick"], "peer": net.node("node1").peer_id}},
-    }
-    file = tmp_path / "service.json"
-    file.write_text(json.dumps(document))
+    file = ticker(tmp_path, peer=net.node("node1").peer_id)
     identifier = nunet("deploy", "-f", file).out.strip()
     yield identifier
     if not net.deployment(identifier).progress().is_final:
@@ -57,10 +38,10 @@ def test_a_provider_that_was_killed_adopts_its_workload_and_goes_on_reporting(
     net: LocalNet, nunet: Nunet, service: str
 ) -> None:
     free = net.free("node1")
-    (program,) = programs(net)
+    (program,) = net.programs("node1")
     net.end("node1", signal.SIGKILL)
     net.mend()
-    assert programs(net) == [program]  # the very process, not another one of the kind
+    assert net.programs("node1") == [program]  # the very process, not another one of the kind
     assert net.free("node1") == free
     assert nunet("status", service).out.splitlines()[1].split() == ["Status", "Running"]
     before = ticks(nunet, service)
@@ -89,7 +70,7 @@ def test_an_orchestrator_that_was_killed_takes_its_deployments_up_again(
 def test_a_workload_that_ended_while_its_provider_was_down_is_told_truly(
     net: LocalNet, nunet: Nunet, service: str
 ) -> None:
-    (program,) = programs(net)
+    (program,) = net.programs("node1")
     net.end("node1", signal.SIGKILL)
     program.kill()
     net.mend()
@@ -103,11 +84,6 @@ def test_sigterm_ends_a_node_with_code_0(net: LocalNet) -> None:
     net.end("node3", signal.SIGKILL)
     net.mend()
     assert net.end("node3", signal.SIGTERM) == 0
-
-
-def programs(net: LocalNet) -> list[psutil.Process]:
-    """What runs for others on node1."""
-    return programs_in(Path(net.node("node1").config).parent / "work")
 
 
 def ticks(nunet: Nunet, identifier: str) -> int:

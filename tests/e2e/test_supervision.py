@@ -8,37 +8,18 @@ import time
 from pathlib import Path
 
 import pytest
+from tests.e2e.ticking import ticker
 
 from dms.testing.commandline import Nunet
-from dms.testing.localnet import WAIT_S, LocalNet, programs_in
+from dms.testing.localnet import WAIT_S, LocalNet
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("devnet")]
-
-TICKER = Path(__file__).parents[2] / "examples" / "programs" / "ticker.wasm"
 
 
 def test_a_service_whose_provider_is_killed_is_served_again_elsewhere(
     net: LocalNet, nunet: Nunet, tmp_path: Path
 ) -> None:
-    (tmp_path / TICKER.name).write_bytes(TICKER.read_bytes())
-    document = {
-        "version": "V1",
-        "allocations": {
-            "tick": {
-                "type": "service",
-                "executor": "wasm",
-                "resources": {"cpu": {"cores": 0.1}, "ram": {"size": "32MiB"}, "disk": {"size": "16MiB"}},
-                "execution": {
-                    "type": "wasm",
-                    "module": f"${{file:{TICKER.name}}}",
-                    "environment": {"TICK_MS": "100"},
-                },
-            }
-        },
-        "nodes": {"n": {"allocations": ["tick"], "failure_recovery": "redeploy"}},
-    }
-    file = tmp_path / "service.json"
-    file.write_text(json.dumps(document))
+    file = ticker(tmp_path, failure_recovery="redeploy")
     done = nunet("deploy", "-f", file)
     identifier = done.out.strip()
     assert done.code == 0, done
@@ -47,7 +28,7 @@ def test_a_service_whose_provider_is_killed_is_served_again_elsewhere(
     try:
         net.end(first, signal.SIGKILL)
         await_host(net, nunet, identifier, other)
-        assert len(programs(net, other)) == 1
+        assert len(net.programs(other)) == 1
         net.mend()
         await_no_programs(net, first)
         assert host(net, nunet, identifier) == other
@@ -79,10 +60,6 @@ def await_host(net: LocalNet, nunet: Nunet, identifier: str, name: str) -> None:
 
 def await_no_programs(net: LocalNet, name: str) -> None:
     deadline = time.monotonic() + WAIT_S
-    while programs(net, name):
+    while net.programs(name):
         assert time.monotonic() < deadline, f"something still runs on {name}"
         time.sleep(0.2)
-
-
-def programs(net: LocalNet, name: str) -> list[object]:
-    return list(programs_in(Path(net.node(name).config).parent / "work"))

@@ -36,3 +36,17 @@ def firecracker(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A Firecracker whose guests are only played."""
     description = Path(__file__).parents[1] / "data" / "firecracker-openapi.yaml"
     return make_firecracker(tmp_path_factory.mktemp("firecracker"), description)
+
+
+@pytest.fixture
+def where(kind: str, request: pytest.FixtureRequest) -> str:
+    """What an executor of that kind needs, see :func:`tests.faults.daemon.make`."""
+    get = request.getfixturevalue
+    match kind:
+        case "docker":
+            return str(get("docker").host)
+        case "qemu":
+            return str(get("images"))
+        case "firecracker":
+            return f"{get('images')}:{get('firecracker')}"
+    return ""

@@ -8,6 +8,8 @@ from __future__ import annotations
 import base64
 import shutil
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import trio
@@ -38,6 +40,15 @@ async def make(kind: str, nursery: trio.Nursery, directory: Path, where: str) ->
     return FirecrackerExecutor(
         nursery, state, image_dirs=[Path(images)], binary=Path(program), uses_kvm=False, has_own_users=False
     )
+
+
+@asynccontextmanager
+async def opened(kind: str, directory: Path, where: str) -> AsyncIterator[Executor]:
+    """As :func:`make`, for as long as the context lasts: a daemon that ends, and leaves what runs."""
+    with trio.fail_after(60):
+        async with trio.open_nursery() as nursery:
+            yield await make(kind, nursery, directory, where)
+            nursery.cancel_scope.cancel()
 
 
 def request(kind: str, directory: Path) -> ExecutionRequest:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
-import trio
 from tests.faults import daemon
 
 from dms.executor.errors import ExecutorError
@@ -40,26 +39,10 @@ def kind(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-@pytest.fixture
-def where(kind: str, request: pytest.FixtureRequest) -> str:
-    get = request.getfixturevalue
-    if kind == "docker":
-        return str(get("docker").host)
-    return f"{get('images')}:{get('firecracker')}" if kind == "firecracker" else ""
-
-
-@asynccontextmanager
-async def opened(kind: str, directory: Path, where: str) -> AsyncIterator[Executor]:
-    with trio.fail_after(60):
-        async with trio.open_nursery() as nursery:
-            yield await daemon.make(kind, nursery, directory, where)
-            nursery.cancel_scope.cancel()
-
-
 async def test_on_a_full_disk_a_start_works_or_leaves_nothing_and_can_be_repeated(
     kind: str, where: str, disk: Path
 ) -> None:
-    async with opened(kind, disk, where) as executor:
+    async with daemon.opened(kind, disk, where) as executor:
         filler = fill(disk)
         try:
             await executor.start(daemon.request(kind, disk))
@@ -77,11 +60,11 @@ async def test_on_a_full_disk_a_start_works_or_leaves_nothing_and_can_be_repeate
 async def test_what_runs_while_the_disk_fills_is_adopted_cancelled_and_removed(
     kind: str, where: str, disk: Path
 ) -> None:
-    async with opened(kind, disk, where) as executor:
+    async with daemon.opened(kind, disk, where) as executor:
         await executor.start(daemon.request(kind, disk))
         await until_said(executor, b"tick 2\n")
         fill(disk)
-    async with opened(kind, disk, where) as executor:
+    async with daemon.opened(kind, disk, where) as executor:
         assert await executor.status("e") is ExecutionStatus.RUNNING
         await executor.cancel("e", grace_s=0)
         assert (await executor.wait("e")).reason is EndReason.CANCELLED

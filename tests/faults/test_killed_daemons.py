@@ -6,15 +6,14 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import trio
 from tests.faults import daemon
 
-from dms.executor.protocol import EndReason, ExecutionStatus, Executor, LogStreamRequest
+from dms.executor.protocol import EndReason, ExecutionStatus, LogStreamRequest
 
 KINDS = [
     "wasm",
@@ -27,16 +26,6 @@ KINDS = [
 @pytest.fixture(params=KINDS)
 def kind(request: pytest.FixtureRequest) -> str:
     return str(request.param)
-
-
-@pytest.fixture
-def where(kind: str, request: pytest.FixtureRequest) -> str:
-    get = request.getfixturevalue
-    if kind == "docker":
-        return str(get("docker").host)
-    if kind == "wasm":
-        return ""
-    return str(get("images")) if kind == "qemu" else f"{get('images')}:{get('firecracker')}"
 
 
 @pytest.fixture
@@ -62,18 +51,10 @@ async def remove_all(kind: str, directory: Path, where: str) -> None:
         nursery.cancel_scope.cancel()
 
 
-@asynccontextmanager
-async def next_daemon(kind: str, directory: Path, where: str) -> AsyncIterator[Executor]:
-    with trio.fail_after(60):
-        async with trio.open_nursery() as nursery:
-            yield await daemon.make(kind, nursery, directory, where)
-            nursery.cancel_scope.cancel()
-
-
 async def test_what_a_killed_daemon_left_runs_on_is_adopted_and_can_be_removed_without_a_trace(
     kind: str, where: str, killed: Path
 ) -> None:
-    async with next_daemon(kind, killed, where) as executor:
+    async with daemon.opened(kind, killed, where) as executor:
         (info,) = await executor.list()
         assert (info.execution_id, info.job_id, info.status) == ("e", "job", ExecutionStatus.RUNNING)
         await executor.start(daemon.request(kind, killed))  # adopts: nothing is started twice
@@ -83,9 +64,9 @@ async def test_what_a_killed_daemon_left_runs_on_is_adopted_and_can_be_removed_w
             if len(numbers) > 30:
                 break
         assert numbers[:20] == list(range(1, 21))
-    async with next_daemon(kind, killed, where) as executor:
+    async with daemon.opened(kind, killed, where) as executor:
         await executor.cancel("e", grace_s=1)
         assert (await executor.wait("e")).reason is EndReason.CANCELLED
         await executor.remove("e")
-    async with next_daemon(kind, killed, where) as executor:
+    async with daemon.opened(kind, killed, where) as executor:
         assert await executor.list() == ()
