@@ -229,7 +229,7 @@ def running_on(net: MortalNet) -> int:
 
 def starts_on(net: MortalNet) -> int:
     """How many programs have been started, ever."""
-    return sum(file.read_text().count("started\n") for file in net.directory.glob("*/work/storage/*/starts"))
+    return sum(file.read_text().count("started\n") for file in net.directory.glob("*/*/storage/*/starts"))
 
 
 def await_(deployment: Deployment, holds: Callable[[], bool]) -> None:

@@ -539,7 +539,6 @@ AMONG_NODES: tuple[KnownBehaviour, ...] = (
 ABSENT: Mapping[str, str] = {
     "/broadcast/dms/status": "the status of all nodes",
     "/dms/debug/flightrec": "the flight recorder",
-    "/dms/node/logger/config": "the configuration of logs",
     "/dms/node/status": "the status of a node",
     "/dms/node/vm": "virtual machines outside of deployments",
     "/dms/tokenomics": "contracts and payments",
