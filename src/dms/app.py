@@ -51,8 +51,10 @@ from dms.node.hosting import HostingOptions
 from dms.node.live import LiveSettings
 from dms.node.logger import LoggerBehaviours
 from dms.node.node import Node, NodeOptions
+from dms.node.warnings import LOG_LOST, OUTPUT_FAILS, PLUGIN_FAILS, RESTART_NEEDED
 from dms.node.watching import LogRing, tell_log
 from dms.observe import catalogue, configure_logging, get_logger
+from dms.observe.log import log_file
 from dms.observe.metrics import prometheus_text
 from dms.observe.outputs import Identity, Outputs
 from dms.observe.redact import conceal
@@ -202,7 +204,15 @@ async def serve(
         live.told = lambda keys, by: root.events.emit(catalogue.SETTINGS_CHANGED, keys=keys, by=by)
         assert not live.unattended, live.unattended
         ConfigBehaviours(live).register(root)
-        health = HealthWatch(node, measures_of(node, store, general.work_dir, lambda: live.needs_restart))
+        around = {
+            RESTART_NEEDED: lambda: ", ".join(live.needs_restart) or None,
+            LOG_LOST: _lost_entries,
+            OUTPUT_FAILS: lambda: (
+                "; ".join(f"{name}: {what}" for name, what in outputs.state().items() if what) or None
+            ),
+            PLUGIN_FAILS: lambda: "; ".join(f"{name}: {what}" for name, what in plugins.problems.items()) or None,
+        }
+        health = HealthWatch(node, measures_of(node, store, general.work_dir, around))
         Checkup(node, store, general.work_dir, missing=found.missing, inventory=machine.inventory, live=live).register(
             root
         )
@@ -238,6 +248,11 @@ async def serve(
 
 async def _change_settings(live: LiveSettings, values: Mapping[str, Any], by: str) -> tuple[str, ...]:
     return tuple(change.key for change in await live.set(values, by))
+
+
+def _lost_entries() -> str | None:
+    file = log_file()
+    return f"{file.losing} entries are lost so far: {file.path}" if file is not None and file.losing else None
 
 
 async def _clean(capabilities: CapabilityContext) -> None:

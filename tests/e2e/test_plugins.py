@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from dms.devnet import processes
 from dms.testing.commandline import Done
 from dms.testing.localnet import LocalNet, run_nunet
 
@@ -130,6 +131,9 @@ def test_a_listener_hears_the_events_of_the_node(plugged: Plugged) -> None:
 
 
 def test_what_is_broken_is_named_and_does_no_harm(plugged: Plugged) -> None:
+    health = json.dumps(processes.read_health(plugged.net.node().rest_port))
+    assert "plugin_fails" in health
+    assert "dms.executors/broken.dies: RuntimeError: planted in the background" in health
     logs = plugged.logs()
     for planted in ("in the background", "while opening", "while making", "while listening"):
         assert f"planted {planted}" in logs

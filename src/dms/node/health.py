@@ -29,12 +29,11 @@ from dms.node.warnings import (
     GRANT_ENDS,
     NO_EXECUTOR,
     NO_PEERS,
-    RESTART_NEEDED,
     TASK_FAILS,
     WARNINGS,
 )
 from dms.observe import catalogue, get_logger
-from dms.observe.health import Health, Severity, ShownWarning
+from dms.observe.health import Health, Severity, ShownWarning, Warnable
 from dms.store import Store
 from dms.types.errors import DMSError
 from dms.types.gojson import Wire
@@ -125,9 +124,9 @@ class HealthWatch:
 
 
 def measures_of(
-    node: Node, store: Store, work_dir: Path, needs_restart: Callable[[], tuple[str, ...]]
+    node: Node, store: Store, work_dir: Path, others: Mapping[Warnable, Callable[[], str | None]]
 ) -> Mapping[str, Measure]:
-    """Everything that is looked at on a node that runs on a machine of its own."""
+    """Everything that is looked at on a node that runs on a machine of its own; ``others`` look at what lies around it."""
     clocks = _Clocks(node)
     return {
         NO_PEERS.code: _plain(lambda: None if node.root.network.peers() else ""),
@@ -139,8 +138,8 @@ def measures_of(
         DATABASE_FAILS.code: partial(_database, store),
         NO_EXECUTOR.code: _plain(lambda: "" if node.onboarding.is_onboarded and not node.provider.executors else None),
         TASK_FAILS.code: _plain(lambda: failing_tasks(node)),
-        RESTART_NEEDED.code: _plain(lambda: ", ".join(needs_restart()) or None),
         GRANT_ENDS.code: _plain(lambda: ending_grants(node)),
+        **{kind.code: _plain(look) for kind, look in others.items()},
     }
 
 

@@ -82,6 +82,27 @@ GRANT_ENDS: Final = Warnable(
     hint="ask who gave it for a new one, and anchor it: nunet cap anchor",
 )
 
+LOG_LOST: Final = Warnable(
+    code="log_lost",
+    severity=Severity.WARNING,
+    text="the log file cannot be written",
+    hint="see whether its disk is full and who may write there; nunet logger names another file",
+    silenced_by=("disk_full",),
+)
+OUTPUT_FAILS: Final = Warnable(
+    code="output_fails",
+    severity=Severity.NOTE,
+    text="what shall be told to others is not taken",
+    hint="see whether the receiver answers, and its address and key: nunet config get observability",
+    delay_s=60.0,
+)
+PLUGIN_FAILS: Final = Warnable(
+    code="plugin_fails",
+    severity=Severity.WARNING,
+    text="a plugin is not used",
+    hint="see the log for the reason; nunet plugin list, plugins.disabled",
+)
+
 WARNINGS: Final = (
     NO_PEERS,
     CLOCK_JUMPED,
@@ -94,4 +115,7 @@ WARNINGS: Final = (
     TASK_FAILS,
     RESTART_NEEDED,
     GRANT_ENDS,
+    LOG_LOST,
+    OUTPUT_FAILS,
+    PLUGIN_FAILS,
 )

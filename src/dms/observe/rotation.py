@@ -68,6 +68,11 @@ class RotatingFile(logging.Handler):
             self._compress()
 
     @property
+    def losing(self) -> int:
+        """Entries that were lost since the file was last written; 0: it is written."""
+        return self._lost_now
+
+    @property
     def _aside(self) -> Path:
         return self.path.with_name(self.path.name + ".rolled")
 

@@ -10,7 +10,7 @@ from trio.testing import MockClock
 
 from dms.node import health as module
 from dms.node.health import HealthWatch, Measure, failing_tasks, measures_of
-from dms.node.warnings import WARNINGS
+from dms.node.warnings import PLUGIN_FAILS, RESTART_NEEDED, WARNINGS
 from dms.observe.health import Health
 from dms.store import Store
 from dms.tasks import Interval
@@ -19,9 +19,10 @@ from dms.types.errors import Unavailable
 
 
 def watch_of(node: SimulatedNode, directory: Path, store: Store, **others: Measure) -> HealthWatch:
+    around = {RESTART_NEEDED: lambda: "rest.port", PLUGIN_FAILS: lambda: None}
     measures: Mapping[str, Measure] = {
         code: measure
-        for code, measure in measures_of(node.node, store, directory, lambda: ("rest.port",)).items()
+        for code, measure in measures_of(node.node, store, directory, around).items()
         # what threads find out does not go with a clock that jumps, and the kernel's view is that of the machine
         if code not in ("disk_low", "disk_full", "clock_unkept")
     }

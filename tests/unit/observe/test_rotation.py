@@ -80,9 +80,10 @@ def test_a_full_disk_costs_entries_is_said_and_passes(tmp_path: Path) -> None:
         disk.now += 1
         log.emit(record("during"))
     assert said.getvalue().count("No space left on device") == 2  # in a hundred seconds
-    assert log.lost == 100
+    assert log.lost == log.losing == 100
     disk.room, disk.now = 10**9, disk.now + 60
     log.emit(record("after"))
+    assert (log.lost, log.losing) == (100, 0)
     log.close()
     assert path.read_text() == "before\ndur\nafter\n"  # half a line does not spoil the next one
     assert "100 entries were lost" in said.getvalue()
