@@ -15,13 +15,12 @@ import pytest
 import trio
 import trio.testing
 
-from dms import app
 from dms.actor.envelope import Envelope, Options
 from dms.actor.errors import Replayed
 from dms.actor.handle import Address, Handle, handle_of_did
 from dms.actor.security import SecurityContext
 from dms.api.errors import RESTAddressInUse
-from dms.app import Ready, serve
+from dms.app import Ready, options, serve
 from dms.capability.context import CapabilityContext
 from dms.cli.main import invoke
 from dms.config import Settings, load_settings
@@ -171,8 +170,8 @@ def test_errors_are_taken_out_of_their_groups() -> None:
 def test_a_port_is_in_use_while_somebody_listens() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-        assert app.port_in_use(port)
-    assert not app.port_in_use(port)
+        assert options.port_in_use(port)
+    assert not options.port_in_use(port)
 
 
 async def test_a_key_with_a_did_prism_serves_as_that(tmp_path: Path) -> None:
@@ -326,18 +325,18 @@ async def test_a_captured_message_is_refused_and_counted_after_a_restart_too(
 
 def test_what_the_owner_allows_and_says_reaches_the_node(tmp_path: Path) -> None:
     offer = {"libraries": ["openmpi 4.1.6"], "prices": ["NTX 0.5"], "proofs": ["iso27001 c-77"], "max_hours": 24}
-    told = app.node_options(settings_in(tmp_path, job={"allow_privileged_docker": True}, offer=offer))
+    told = options.node_options(settings_in(tmp_path, job={"allow_privileged_docker": True}, offer=offer))
     assert told.allow_privileged
     assert told.declared == declared(
         libraries=("openmpi 4.1.6",), prices=("NTX 0.5",), proofs=("iso27001 c-77",), max_hours=24
     )
-    assert not app.node_options(settings_in(tmp_path)).allow_privileged
+    assert not options.node_options(settings_in(tmp_path)).allow_privileged
     assert told.hosting.allow_exec
     assert told.hosting.orphan_grace_s == 3 * 3600
-    patient = app.node_options(settings_in(tmp_path, job={"orphan_grace": "2d"}))
+    patient = options.node_options(settings_in(tmp_path, job={"orphan_grace": "2d"}))
     assert patient.hosting.orphan_grace_s == 2 * 86_400
     assert told.keep_deployments_s == 90 * 24 * 3600
-    other = app.node_options(settings_in(tmp_path, job={"allow_exec": False}, deployments={"keep": "1h30m"}))
+    other = options.node_options(settings_in(tmp_path, job={"allow_exec": False}, deployments={"keep": "1h30m"}))
     assert (other.hosting.allow_exec, other.keep_deployments_s) == (False, 5400)
 
 
