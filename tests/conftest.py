@@ -9,6 +9,7 @@ import contextlib
 import functools
 import gc
 import inspect
+import logging
 import os
 import shutil
 import signal
@@ -90,6 +91,9 @@ def _own_home(request: pytest.FixtureRequest) -> Iterator[None]:
             patch.delenv(name)
         patch.setenv("HOME", str(home))
         yield
+    for handler in [h for h in logging.getLogger().handlers if getattr(h, "installed_by_dms", False)]:
+        logging.getLogger().removeHandler(handler)  # of a node in this process; its console has gone with the test
+        handler.close()
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

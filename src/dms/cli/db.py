@@ -144,6 +144,7 @@ def downgrade(
     from dms.cli.prompts import confirm
     from dms.store import Store
     from dms.store.backup import take
+    from dms.store.migrate import check_downgrade
     from dms.store.migrate import downgrade as undo
 
     where = _where(ctx)
@@ -152,6 +153,7 @@ def downgrade(
 
     async def run() -> None:
         async with await Store.open(where) as store:
+            await store.run(lambda session: check_downgrade(session, revision))
             if isinstance(where, Path):
                 made = await trio.to_thread.run_sync(take, where, _default_target(where))
                 typer.echo(f"backup: {made.path}", err=True)
@@ -190,7 +192,12 @@ def _default_target(source: Path) -> Path:
             make_private_directory(directory)
     except OSError as exc:
         raise of_system(exc, directory) from None
-    return directory / default_name(source, time.time())
+    path = directory / default_name(source, time.time())
+    stem, number = path.stem, 1
+    while path.exists():  # another one within the same second
+        number += 1
+        path = path.with_stem(f"{stem}-{number}")
+    return path
 
 
 def _form(output: Format, json_: bool) -> Format:

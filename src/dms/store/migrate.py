@@ -67,10 +67,18 @@ def downgrade(session: Connection, target: str) -> None:
     """
     from alembic import command
 
-    config, stored = _config(session), revision(session)
-    if target not in _known(config) or stored is None or target > stored:
+    check_downgrade(session, target)
+    command.downgrade(_config(session), target)
+
+
+def check_downgrade(session: Connection, target: str) -> None:
+    """See whether :func:`downgrade` could be done, without doing anything.
+
+    :raises InvalidData: there is no such revision, or the tables are older.
+    """
+    stored = revision(session)
+    if target not in _known(_config(session)) or stored is None or target > stored:
         raise InvalidData(f"invalid data given: no revision {target} below {stored}")
-    command.downgrade(config, target)
 
 
 def _config(session: Connection) -> Config:

@@ -95,6 +95,12 @@ def test_results_for_programs(nunet: Nunet, database: Path, tmp_path: Path) -> N
     assert Path(restored["aside"]).exists()
 
 
+def test_many_backups_may_be_made_in_one_second(nunet: Nunet, database: Path) -> None:
+    made = [nunet("db", "backup") for _ in range(4)]
+    assert {done.code for done in made} == {0}
+    assert len({done.out for done in made}) == 4
+
+
 def test_a_restore_begins_anew_only_when_told_so(nunet: Nunet, database: Path) -> None:
     for wrong in ((), (database, "--empty")):
         done = nunet("db", "restore", *wrong, "-y")
@@ -132,7 +138,9 @@ def test_a_database_can_be_made_readable_for_an_older_release(nunet: Nunet, data
     assert (done.code, done.out, done.err.startswith("backup: ")) == (0, "0002\n", True)
     found = json.loads(nunet("db", "check", "--json").out)
     assert (found["revision"], found["is_sound"], found["records"]["reservations"]) == ("0002", True, 1)
+    backups = set((database.parent / "backups").iterdir())
     assert nunet("db", "downgrade", "9999", "-y").code == 2
+    assert set((database.parent / "backups").iterdir()) == backups
     assert records(database) == ["a"]
 
 
