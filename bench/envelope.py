@@ -6,7 +6,8 @@ are used again for a while, so of the signatures in a message that of the envelo
 Four depths, each beside the bare library (PyNaCl) in the same turn: the envelope's own signature; the whole decision
 (parse, signature, lifetime, chain of tokens, authority); all that with the actor around it (limits, replay window,
 handler, task) over the network in memory; and both ends of the actor layer alone, made, signed, handed over, verified and
-dispatched. Everything is in this process and counted in its processor time, so that other programs do not matter.
+dispatched. Everything is in this process and counted in its processor time, so that other programs do not matter; a busy
+host does, so the last depth is also given *undisturbed*: the 2nd percentile of what slices of it took, as in `bench/tokens.py`.
 
 Beside that the memory of 100,000 remembered nonces.
 """
@@ -41,6 +42,7 @@ from dms.types.ids import Capability, PeerID
 
 TURNS = 7
 BATCH = 300
+SLICES, PERCENTILE = 30, 2
 WINDOW = 32
 """Messages under way at once; a node admits more, from one host, only up to its limits."""
 BEHAVIOUR = "/dms/deployment/bench"
@@ -61,6 +63,7 @@ async def _measure() -> Report:
     report = Report("envelope", "what does verifying authority cost, above the signatures?")
     world = World(delay_s=0.0)
     rates: dict[str, list[float]] = defaultdict(list)
+    costs_s: list[float] = []
     async with (
         world.node("sender") as sender,
         _node(world, "receiver") as receiver,
@@ -84,8 +87,10 @@ async def _measure() -> Report:
             decision = partial(_decide_next, receiver, iter(messages[:BATCH]))
             found["envelope: parse, verify and authorise"] = _rate(decision)
             found["actor: verify and dispatch"] = await _dispatch(sender, receiver, inbox, messages[BATCH:])
-            found[BOTH_ENDS] = await layer.exchange(BATCH)
+            slices = [await layer.exchange() for _ in range(SLICES)]
+            found[BOTH_ENDS] = SLICES / sum(slices)
             if turn:
+                costs_s += slices
                 for name, rate in found.items():
                     rates[name].append(rate)
     if receiver.counters["dispatched"] != (TURNS + 1) * BATCH:
@@ -102,7 +107,8 @@ async def _measure() -> Report:
     report.ratio("make, authorise and sign / bare sign", rates["envelope: make, authorise and sign"], sign)
     both = [1 / (1 / one + 1 / other) for one, other in zip(sign, verify, strict=True)]
     report.ratio("both ends of the actor layer / bare sign and verify", rates[BOTH_ENDS], both)
-    report.goal_at_least("both ends of the actor layer, best turn", max(rates[BOTH_ENDS]), MIN_BOTH_ENDS, "/s")
+    low_s = sorted(costs_s)[len(costs_s) * PERCENTILE // 100]
+    report.goal_at_least("both ends of the actor layer, undisturbed", 1 / low_s, MIN_BOTH_ENDS, "/s")
     report.single(f"memory of {NONCES} remembered nonces", _nonce_memory() / 2**20, "MiB")
     return report
 
@@ -157,14 +163,15 @@ class _Layer:
         pipes[0].other, pipes[1].other = pipes[1], pipes[0]
         self.actors[1].on(BEHAVIOUR, self.inbox.take)
 
-    async def exchange(self, count: int) -> float:
+    async def exchange(self) -> float:
+        """Processor seconds for one of :data:`WINDOW` messages."""
         sender, receiver = self.actors
         started = time.process_time()
-        for _ in range(count):
+        for _ in range(WINDOW):
             await self.inbox.wait_for_room()
             await sender.send(receiver.handle, BEHAVIOUR, PAYLOAD, timeout_s=600)
         await self.inbox.wait_for_all()
-        return count / (time.process_time() - started)
+        return (time.process_time() - started) / WINDOW
 
 
 @asynccontextmanager
