@@ -36,7 +36,7 @@ GARBAGE_INTERVAL_S = 300.0
 
 
 class Care:
-    """Put around a node before it runs; :meth:`begin` once it does."""
+    """Put around a node before it runs; what happens is told from :meth:`tell` on, and :meth:`begin` follows once it does."""
 
     def __init__(
         self, node: Node, live: LiveSettings, store: Store, work: Work, machine: MachineProbe, gate: Gate
@@ -59,6 +59,10 @@ class Care:
         ConfigBehaviours(live).register(root)
         Checkup(node, store, work_dir, missing=work.missing, inventory=machine.inventory, live=live).register(root)
 
+    def tell(self, background: trio.Nursery) -> None:
+        """Tell the outputs what happens from now on: before the node runs, so that they hear of its start."""
+        background.start_soon(self._outputs.run)
+
     def begin(self, background: trio.Nursery) -> None:
         """Look after the node, which runs now, for as long as ``background`` is open."""
         tasks = self._node.tasks
@@ -67,7 +71,6 @@ class Care:
         )
         tasks.add("look after the database", self._upkeep.run, Interval(INTERVAL_S, jitter_s=FIRST_S, first_s=FIRST_S))
         tasks.add("look after the health", self.health.look, Interval(LOOK_INTERVAL_S, first_s=0.0))
-        background.start_soon(self._outputs.run)
         background.start_soon(self._live.reload_on_signal)
 
     def _attend(self, gate: Gate) -> None:

@@ -120,6 +120,7 @@ async def serve(
         node = Node(root, store, usage, work.executors, options, who.capability_file)
         nodes.append(node)
         care = Care(node, live, store, work, machine, gate)
+        care.tell(background)
         background.start_soon(replay.keep_compact)
         background.start_soon(usage.run, node.tasks)
         await background.start(node.run)
