@@ -17,8 +17,8 @@ from trio.testing import MockClock
 from dms.network import MAX_MESSAGE_BYTES, PeerChange, PeerEvent, PeerUnreachable
 from dms.network.framing import encode_frame
 from dms.network.libp2p import Libp2pNetwork, Limits
+from dms.network.libp2p.connections.swarm import GuardedSwarm
 from dms.network.libp2p.core import GuardedHost
-from dms.network.libp2p.swarm import GuardedSwarm
 from dms.types.ids import PeerID
 
 # The library, for attackers: only after our package has put its placeholder in place.

@@ -1,13 +1,12 @@
 """The real network, on the libp2p library (TCP + Noise + yamux + GossipSub).
 
 - :mod:`~dms.network.libp2p.host`: :class:`Libp2pNetwork`, the implementation of the seam; start reading there.
-- :mod:`~dms.network.libp2p.ports`: listening sockets.
-- :mod:`~dms.network.libp2p.swarm`: connections, limits, dials; :mod:`~dms.network.libp2p.muxer`: streams on a
-  connection, keep-alive; :mod:`~dms.network.libp2p.core`: protocols on streams, identify, ping.
-- :mod:`~dms.network.libp2p.streams`: messages; :mod:`~dms.network.libp2p.gossip`: broadcast;
+- :mod:`~dms.network.libp2p.connections`: sockets, connections, limits, keep-alive.
+- :mod:`~dms.network.libp2p.core`: protocols on streams, identify, ping.
+- :mod:`~dms.network.libp2p.messages`: messages; :mod:`~dms.network.libp2p.gossip`: broadcast;
   :mod:`~dms.network.libp2p.discovery`: how to find others.
 - :mod:`~dms.network.libp2p.services`, :mod:`~dms.network.libp2p.hardening`, ``_placeholder``: what keeps the library
-  safe; :mod:`~dms.network.libp2p.negotiation`, :mod:`~dms.network.libp2p.windows`: what keeps it from chattering.
+  safe; :mod:`~dms.network.libp2p.negotiation`: what keeps it from chattering.
 
 Importing this package imports the whole library (about a second and 60 MB), so nothing does before a node really runs.
 """
@@ -20,7 +19,7 @@ from dms.network.libp2p import hardening  # noqa: E402  the library can only be 
 
 hardening.install()
 
+from dms.network.libp2p.connections.swarm import Limits  # noqa: E402
 from dms.network.libp2p.host import Libp2pNetwork  # noqa: E402
-from dms.network.libp2p.swarm import Limits  # noqa: E402
 
 __all__ = ["Libp2pNetwork", "Limits"]

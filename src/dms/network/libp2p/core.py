@@ -23,9 +23,9 @@ from libp2p.peer.id import ID
 from libp2p.peer.peerinfo import PeerInfo
 from multiaddr import Multiaddr
 
+from dms.network.libp2p.connections.swarm import GuardedSwarm
 from dms.network.libp2p.negotiation import EagerClient
 from dms.network.libp2p.services import running
-from dms.network.libp2p.swarm import GuardedSwarm
 
 log = logging.getLogger(__name__)
 

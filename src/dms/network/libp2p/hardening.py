@@ -3,7 +3,7 @@
 - A negotiation line may have any length (up to 2^64 bytes, before anybody is authenticated): now 1 KiB.
 - Reading a frame gives up after a hundred pieces: now it goes on until the frame is whole or the stream ends.
 - A receive window grows to 16 MiB for each of a peer's streams: now 2 MiB.
-- After almost every read it sends credit of its own: now at half a window (:mod:`dms.network.libp2p.windows`).
+- After almost every read it sends credit of its own: now at half a window (:mod:`dms.network.libp2p.connections.windows`).
 - Its log reports every hostile byte as an error: now it is silent unless ``LIBP2P_DEBUG`` is set; we count instead.
 """
 
@@ -20,7 +20,7 @@ from libp2p.io.exceptions import IncompleteReadError
 from libp2p.stream_muxer.yamux import yamux
 from libp2p.utils.varint import read_varint_prefixed_bytes_limited
 
-from dms.network.libp2p import windows
+from dms.network.libp2p.connections import windows
 
 MAX_NEGOTIATION_BYTES = 1024
 MAX_STREAM_WINDOW_BYTES = 2 << 20

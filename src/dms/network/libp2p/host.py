@@ -23,15 +23,15 @@ from dms.network.addresses import AddressBook, is_loopback, parse_peer_id, split
 from dms.network.errors import MessageTooLarge, NotRunning, PeerUnreachable
 from dms.network.framing import MAX_GOSSIP_BYTES, encode_frame
 from dms.network.handlers import Handlers
-from dms.network.libp2p import discovery
+from dms.network.libp2p.connections.muxer import KeepaliveYamux
+from dms.network.libp2p.connections.ports import Port, open_ports
+from dms.network.libp2p.connections.swarm import GuardedSwarm, Limits
 from dms.network.libp2p.core import GuardedHost
-from dms.network.libp2p.discovery import Discovery
-from dms.network.libp2p.gossip import GuardedPubsub, MeshRouter
-from dms.network.libp2p.muxer import KeepaliveYamux
-from dms.network.libp2p.ports import Port, open_ports
+from dms.network.libp2p.discovery import peer_exchange
+from dms.network.libp2p.discovery.peer_exchange import Discovery
+from dms.network.libp2p.gossip.pubsub import GuardedPubsub, MeshRouter
+from dms.network.libp2p.messages.streams import Inbox, Outbox
 from dms.network.libp2p.services import running
-from dms.network.libp2p.streams import Inbox, Outbox
-from dms.network.libp2p.swarm import GuardedSwarm, Limits
 from dms.network.protocol import (
     MessageHandler,
     PeerChange,
@@ -160,7 +160,7 @@ class Libp2pNetwork:
         host.on_connected = self._on_connected
         host.on_disconnected = self._on_disconnected
         host.on_identified = self._on_identified
-        host.set_stream_handler(TProtocol(discovery.PROTOCOL), finder.answer)
+        host.set_stream_handler(TProtocol(peer_exchange.PROTOCOL), finder.answer)
 
         async with (
             host.serving(),
@@ -257,7 +257,7 @@ class Libp2pNetwork:
             return peer
         try:
             with trio.fail_after(timeout_s):
-                texts = await discovery.resolve(address)
+                texts = await peer_exchange.resolve(address)
                 target, peer = split_address(texts[0])
                 self._refuse_self(peer)
                 if not self.is_connected(peer):
@@ -367,7 +367,9 @@ class Libp2pNetwork:
 
     async def _ask(self, peer: PeerID, question: bytes, limit_bytes: int, timeout_s: float) -> bytes:
         outbox = self._running().outbox
-        return await outbox.ask(_id(peer), discovery.PROTOCOL, question, limit_bytes=limit_bytes, timeout_s=timeout_s)
+        return await outbox.ask(
+            _id(peer), peer_exchange.PROTOCOL, question, limit_bytes=limit_bytes, timeout_s=timeout_s
+        )
 
     def _known_addresses(self, peer: ID) -> Sequence[Multiaddr]:
         return self._book.addresses(_name(peer))

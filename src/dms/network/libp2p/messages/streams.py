@@ -22,9 +22,9 @@ from libp2p.peer.id import ID
 from dms.network.errors import BadFrame, MessageTooLarge, PeerUnreachable
 from dms.network.framing import encode_frame, read_exactly, read_frame
 from dms.network.handlers import Handlers
+from dms.network.libp2p.connections.muxer import KeepaliveYamux
+from dms.network.libp2p.connections.swarm import innermost
 from dms.network.libp2p.core import PING_BYTES, GuardedHost
-from dms.network.libp2p.muxer import KeepaliveYamux
-from dms.network.libp2p.swarm import innermost
 from dms.network.protocol import MessageHandler
 from dms.types.ids import PeerID
 

@@ -30,8 +30,8 @@ from libp2p.security.noise.transport import Transport as NoiseTransport
 from libp2p.transport.upgrader import TransportUpgrader
 from multiaddr import Multiaddr
 
-from dms.network.libp2p.attention import AttentiveTCP
-from dms.network.libp2p.muxer import KeepaliveMuxers, KeepaliveYamux
+from dms.network.libp2p.connections.attention import AttentiveTCP
+from dms.network.libp2p.connections.muxer import KeepaliveMuxers, KeepaliveYamux
 
 log = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""Tests of the questions and answers of :mod:`dms.network.libp2p.discovery`."""
+"""Tests of the questions and answers of :mod:`dms.network.libp2p.discovery.peer_exchange`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from multiaddr import Multiaddr
 
 from dms.network import InvalidAddress
-from dms.network.libp2p.discovery import (
+from dms.network.libp2p.discovery.peer_exchange import (
     MAX_SAMPLE,
     decode_answer,
     decode_question,

@@ -29,7 +29,7 @@ from dms.network.addresses import (
 )
 from dms.network.errors import InvalidAddress, NetworkError
 from dms.network.framing import encode_frame, read_frame
-from dms.network.libp2p.streams import receiver
+from dms.network.libp2p.messages.streams import receiver
 from dms.types.ids import PeerID
 
 log = logging.getLogger(__name__)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 
-from dms.network.libp2p import windows
+from dms.network.libp2p.connections import windows
 
 from libp2p.stream_muxer.yamux.yamux import (  # isort: skip
     DEFAULT_WINDOW_SIZE,

@@ -19,7 +19,7 @@ from multiaddr import Multiaddr
 
 from dms.network.addresses import expand, host_and_port, ip_of, is_plain_tcp, parse_address
 from dms.network.errors import AddressInUse, InvalidAddress
-from dms.network.libp2p.attention import make_attentive
+from dms.network.libp2p.connections.attention import make_attentive
 
 log = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ import socket
 import trio
 from multiaddr import Multiaddr
 
-from dms.network.libp2p.attention import UNANSWERED_MS, AttentiveTCP, make_attentive
+from dms.network.libp2p.connections.attention import UNANSWERED_MS, AttentiveTCP, make_attentive
 
 
 def timeout_ms(sock: socket.socket) -> int:
