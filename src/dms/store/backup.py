@@ -21,7 +21,7 @@ from pathlib import Path
 
 import msgspec
 
-from dms.store.errors import BackupExists, BadBackup, NoDatabase, StoreCorrupt, StoreFull
+from dms.store.errors import BackupExists, BadBackup, NoBackup, NoDatabase, StoreCorrupt, StoreFull
 from dms.store.examine import Examination, address_to_read, examine
 from dms.store.faults import of_system, translated
 from dms.store.sqlite import BUSY_TIMEOUT_MS, take_lock
@@ -91,10 +91,13 @@ def restore(backup: Path | None, target: Path, *, now_s: float | None = None) ->
     kept; ``None``: there was none.
 
     :raises StoreInUse: the node runs.
+    :raises NoBackup: there is no such file.
     :raises BadBackup: the file is damaged, changed, or not a backup of a node's database.
     :raises StoreError: no room, or no right to write there.
     """
     if backup is not None:
+        if not backup.exists():
+            raise NoBackup(f"there is no backup {backup}")
         found = verify(backup)
         if found.problems:
             raise BadBackup(f"{backup} is not a sound backup: {found.problems[0]}")

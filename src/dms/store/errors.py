@@ -17,6 +17,7 @@
         ├── StoreOnServer     that can be done with a file only                (Conflict)
         ├── BadDatabaseURL    not the address of a PostgreSQL database         (BadInput)
         ├── NoDatabase        none has been made yet                           (NotFound)
+        ├── NoBackup          there is no such file                            (NotFound)
         ├── BadBackup         a file that is no whole backup of a database     (BadInput)
         └── BackupExists      there is a file of that name already             (Conflict)
 """
@@ -126,6 +127,13 @@ class BadBackup(BadInput, StoreError):
 
     code = "bad_backup"
     default_hint = "nunet db check FILE tells more; take another backup"
+
+
+class NoBackup(NotFound, StoreError):
+    """There is no such backup."""
+
+    code = "no_backup"
+    default_hint = "nunet db backup FILE takes one"
 
 
 class BackupExists(Conflict, StoreError):

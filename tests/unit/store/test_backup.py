@@ -12,7 +12,7 @@ import trio
 
 from dms.store import Repository, Session, Store, StoreError
 from dms.store.backup import default_name, restore, take, verify
-from dms.store.errors import BackupExists, BadBackup, NoDatabase, StoreCorrupt, StoreInUse, StoreReadOnly
+from dms.store.errors import BackupExists, BadBackup, NoBackup, NoDatabase, StoreCorrupt, StoreInUse, StoreReadOnly
 from dms.store.examine import examine
 from dms.store.schema import HEAD, reservations
 from dms.types.resources import RAM
@@ -178,7 +178,7 @@ def test_what_is_no_backup_is_not_restored(tmp_path: Path, content: bytes | None
     with pytest.raises(BadBackup, match="not a sound backup"):
         restore(bad, source)
     assert listing(tmp_path) == {"dms.sqlite", "bad.sqlite"}
-    with pytest.raises(StoreError, match="cannot open"):
+    with pytest.raises(NoBackup, match=r"there is no backup .*nothing"):
         restore(tmp_path / "nothing", source)
 
 
