@@ -200,7 +200,7 @@ def _about() -> dict[str, object]:
 
     from dms import __version__
 
-    packages = ("libp2p", "trio", "hypercorn", "fastapi", "sqlalchemy", "wasmtime", "opentelemetry-proto")
+    packages = ("libp2p", "trio", "hypercorn", "starlette", "sqlalchemy", "wasmtime", "opentelemetry-proto")
     versions = {}
     for package in packages:
         try:

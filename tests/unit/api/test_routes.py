@@ -22,7 +22,8 @@ from dms.actor.envelope import Envelope, decode_envelope
 from dms.actor.handle import NOBODY, Handle, protocol_of
 from dms.api.bridge import Bridge
 from dms.api.errors import RESTAddressInUse
-from dms.api.routes import BASE, create_app
+from dms.api.openapi import BASE
+from dms.api.routes import create_app
 from dms.api.server import bind, run_server
 from dms.node.health import WarningInfo
 from dms.testing.actors import World
@@ -327,8 +328,10 @@ async def test_pages_of_others_are_not_allowed_in(autojump_clock: MockClock, des
 
 
 async def test_unknown_paths_and_methods_are_errors(autojump_clock: MockClock, desk: Desk) -> None:
-    assert (await desk.http.get(f"{BASE}/device")).status_code == 404
-    assert (await desk.http.get(f"{BASE}/actor/send")).status_code == 405
+    assert checked(await desk.http.get(f"{BASE}/device"), 404) == {"error": "not found", "code": "", "hint": ""}
+    refused = await desk.http.get(f"{BASE}/actor/send")
+    assert (refused.status_code, refused.json()["error"]) == (405, "method not allowed")
+    assert refused.headers["allow"] == "POST"
     assert (await desk.http.get("/docs")).status_code == 404
 
 

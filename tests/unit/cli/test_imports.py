@@ -17,7 +17,6 @@ import dms.cli
 NODE_ONLY = (
     "sqlalchemy",
     "libp2p",
-    "fastapi",
     "starlette",
     "wasmtime",
     "docker",

@@ -17,8 +17,8 @@ from dms.testing.commandline import Nunet
 from dms.testing.daemon import ScriptedDaemon
 from dms.types.errors import DMSError
 
-DAEMON_ONLY = ("trio", "libp2p", "sqlalchemy", "fastapi", "httpx2", "psutil", "logging.handlers", "docker")
-HEAVY = ("libp2p", "trio", "sqlalchemy", "fastapi", "pydantic", "nacl", "httpx2", "typer", "rich", "msgspec")
+DAEMON_ONLY = ("trio", "libp2p", "sqlalchemy", "starlette", "httpx2", "psutil", "logging.handlers", "docker")
+HEAVY = ("libp2p", "trio", "sqlalchemy", "starlette", "pydantic", "nacl", "httpx2", "typer", "rich", "msgspec")
 
 
 def present_commands() -> list[str]:
