@@ -1,9 +1,8 @@
-"""What lies between the nodes of a virtual network: links, and what is under way on them."""
+"""What lies between two nodes of a virtual network."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import trio
@@ -25,21 +24,3 @@ class Link:
         now_s = trio.current_time()
         self.free_at_s = max(now_s, self.free_at_s) + size * 8 / self.bandwidth_bps
         return self.free_at_s - now_s + self.delay_s
-
-
-@dataclass(order=True, slots=True)
-class Due:
-    """Something that happens at a moment; ``number`` keeps the order of those that fall together."""
-
-    at_s: float
-    number: int
-    action: Callable[[], None] = field(compare=False)
-
-
-def call(function: Callable[..., None], *args: object) -> Callable[[], None]:
-    """The same, to be called later."""
-    return lambda: function(*args)
-
-
-async def nothing(_topic: str) -> None:
-    """What becomes of a topic that somebody joins or leaves, where nobody has to know."""
