@@ -106,7 +106,7 @@ async def _on_error(_request: Request, exc: Exception) -> Response:
 
 async def _on_refusal(_request: Request, exc: Exception) -> Response:
     assert isinstance(exc, HTTPException)
-    answer = _json(gojson.encode(ErrorBody(error=exc.detail.lower(), code="", hint="")), exc.status_code)
+    answer = _json(gojson.encode(ErrorBody(error=exc.detail.lower())), exc.status_code)
     answer.headers.update(exc.headers or {})
     return answer
 
