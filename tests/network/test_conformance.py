@@ -428,6 +428,9 @@ async def test_peers_tells_who_opened_the_connection_and_what_the_peer_speaks(wo
     assert (of_b.peer, of_b.inbound) == (a.peer_id, False)
     assert all(address.endswith(f"/p2p/{a.peer_id}") for address in of_b.addresses)
     assert of_b.addresses
+    for info in (of_a, of_b):
+        assert (info.transport, info.is_relayed) == ("tcp", False)
+        assert 0 <= info.since_s <= trio.current_time()
 
 
 async def test_changes_are_told_in_order_until_nobody_listens(world: World) -> None:

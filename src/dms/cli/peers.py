@@ -2,21 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
 import typer
 
 from dms.cli.options import Context, Format, Output
 
+if TYPE_CHECKING:
+    from dms.node.payloads import ConnectionInfo
+
+COLUMNS = ("PEER", "NAME", "DIRECTION", "OVER", "RTT", "SCORE", "AGE", "ADDRESS")
+
 
 def peers(ctx: typer.Context, context: Context = None, output: Output = Format.TABLE) -> None:
-    """List the peers that the node is connected to, with the round trip where it was measured.
+    """List the peers that the node is connected to: live connections only.
+
+    DIRECTION is who opened the connection, OVER what carries it ("relayed" where a third peer passes it on), RTT the
+    smoothed round trip where it was measured, SCORE what broadcasting thinks of the peer (below 0: it misbehaved), AGE
+    for how long the connection has existed.
 
     Examples:
       nunet peers
       nunet peers --output json
     """
+    from msgspec.structs import replace
+
     from dms.cli.output import print_table, show
     from dms.cli.session import Session
-    from dms.node.payloads import PeersList
+    from dms.node.payloads import ConnectionInfo, PeersList
     from dms.types import gojson
 
     session = Session.of(ctx)
@@ -24,19 +38,29 @@ def peers(ctx: typer.Context, context: Context = None, output: Output = Format.T
     if output is not Format.TABLE:
         show(gojson.to_builtins(reply), output)
         return
-    connections = {connection.id: connection for connection in reply.connections}
-    rows = []
-    for peer in sorted(reply.peers):
-        found = connections.get(peer)
-        rtt = f"{found.rtt_ms:.1f} ms" if found and found.rtt_ms else ""
-        name = session.peer_name(peer)
-        rows.append(
-            (
-                peer,
-                "" if name.startswith("…") else name,
-                found.direction if found else "",
-                rtt,
-                found.addresses[0] if found and found.addresses else "",
-            )
-        )
-    print_table(("PEER", "NAME", "DIRECTION", "RTT", "ADDRESS"), rows)
+    known = {connection.id: connection for connection in reply.connections}
+    unknown = ConnectionInfo(
+        id="", addresses=(), direction="", rtt_ms=0.0, transport="", relayed=False, score=0.0, age_s=0.0
+    )  # the original tells ids only
+    connections = [known.get(peer) or replace(unknown, id=peer) for peer in reply.peers]
+    print_table(COLUMNS, [_row(connection, session.peer_name) for connection in sorted(connections, key=_order)])
+
+
+def _order(connection: ConnectionInfo) -> tuple[bool, float, str]:
+    return connection.rtt_ms == 0, connection.rtt_ms, connection.id
+
+
+def _row(connection: ConnectionInfo, name_peer: Callable[[str], str]) -> tuple[str, ...]:
+    from dms.types.units import format_duration
+
+    name = name_peer(connection.id)
+    return (
+        connection.id,
+        "" if name.startswith("…") else name,
+        connection.direction,
+        f"{connection.transport}, relayed" if connection.relayed else connection.transport,
+        f"{connection.rtt_ms:.1f} ms" if connection.rtt_ms else "",
+        f"{connection.score:.2f}" if connection.transport else "",
+        format_duration(connection.age_s) if connection.age_s else "",
+        connection.addresses[0] if connection.addresses else "",
+    )

@@ -76,6 +76,19 @@ def is_plain_tcp(address: Multiaddr) -> bool:
     return len(names) == 2 and names[0] in {"ip4", "ip6", "dns", "dns4", "dns6"} and names[1] == "tcp"
 
 
+def is_relay(address: Multiaddr) -> bool:
+    """Whether it leads through somebody else (``…/p2p/<relay>/p2p-circuit``)."""
+    return any(protocol.name == "p2p-circuit" for protocol in address.protocols())
+
+
+def transport_of(address: Multiaddr) -> str:
+    """What carries the bytes: ``tcp``, ``ws``, ``quic-v1``…; of a relayed address, what carries them to the relay."""
+    names = [protocol.name for protocol in address.protocols()]
+    if "p2p" in names:
+        names = names[: names.index("p2p")]
+    return names[-1] if names else "tcp"
+
+
 def host_and_port(address: Multiaddr) -> tuple[str, int]:
     """IP address or name, and TCP port, of a plain TCP address."""
     parts = str(address).split("/")

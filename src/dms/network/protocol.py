@@ -56,13 +56,21 @@ class PeerEvent:
 
 @dataclass(frozen=True, slots=True)
 class PeerInfo:
-    """A live connection: where the peer is, who opened it, its protocols, and its smoothed round trip in seconds."""
+    """A live connection.
+
+    Where the peer is, who opened it, the protocols that the peer named, the smoothed round trip in seconds; what carries
+    it (``tcp``; of a relayed one, what carries it to the relay), whether a third peer relays it, and for how many seconds
+    it has existed.
+    """
 
     peer: PeerID
     addresses: tuple[str, ...]
     inbound: bool
     protocols: tuple[str, ...] = ()
     rtt_s: float | None = None
+    transport: str = "tcp"
+    is_relayed: bool = False
+    since_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,12 +33,16 @@ class PublicStatus(Wire):
 
 
 class ConnectionInfo(Wire):
-    """Ours: one live connection; the round trip in milliseconds, 0 when it was not measured."""
+    """Ours: one live connection; the round trip in milliseconds, 0 when it was not measured; its age in seconds."""
 
     id: str
     addresses: tuple[str, ...]
     direction: str
     rtt_ms: float
+    transport: str
+    relayed: bool
+    score: float
+    age_s: float
 
 
 class PeersList(Wire):

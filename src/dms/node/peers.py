@@ -37,7 +37,7 @@ class PeerBehaviours:
             actor.on(f"{NAMESPACE}/{name}", handler, payload=payload)
 
     async def _list(self, _message: Message[Any]) -> p.PeersList:
-        connections = self._network.peers()
+        connections, scores = self._network.peers(), self._network.scores()
         return p.PeersList(
             peers=tuple(dict.fromkeys(c.peer for c in connections)),
             connections=tuple(
@@ -46,6 +46,10 @@ class PeerBehaviours:
                     addresses=c.addresses,
                     direction="inbound" if c.inbound else "outbound",
                     rtt_ms=round((c.rtt_s or 0.0) * 1000, 3),
+                    transport=c.transport,
+                    relayed=c.is_relayed,
+                    score=round(scores[c.peer].total, 3) if c.peer in scores else 0.0,
+                    age_s=round(c.since_s, 3),
                 )
                 for c in connections
             ),

@@ -114,7 +114,7 @@ def test_a_node_without_a_network_is_bad_input(nunet: Nunet) -> None:
 def test_peers_have_the_names_of_the_network(profile: Path, node: ScriptedDaemon, nunet: Nunet) -> None:
     node.answers["/dms/node/peers/list"] = lambda _payload: {"Peers": ["12D3KooWdown", "12D3KooWother"]}
     lines = nunet("--network", "devnet", "peers").out.splitlines()
-    assert lines[0].split() == ["PEER", "NAME", "DIRECTION", "RTT", "ADDRESS"]
+    assert lines[0].split() == ["PEER", "NAME", "DIRECTION", "OVER", "RTT", "SCORE", "AGE", "ADDRESS"]
     assert [line.split()[:2] for line in lines[1:]] == [["12D3KooWdown", "node1"], ["12D3KooWother", "-"]]
 
 

@@ -12,9 +12,11 @@ from dms.network.addresses import (
     AddressBook,
     expand,
     is_plain_tcp,
+    is_relay,
     parse_address,
     parse_peer_id,
     split_address,
+    transport_of,
 )
 from dms.types.ids import PeerID
 
@@ -126,3 +128,17 @@ def test_the_book_is_bounded_in_peers_and_addresses() -> None:
         book.learn(PeerID(f"peer {number}"), [Multiaddr("/ip4/10.0.0.1/tcp/1")])
     assert len(book) == MAX_PEERS
     assert book.addresses(PEER) == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "transport", "relayed"),
+    [
+        ("/ip4/1.2.3.4/tcp/9000", "tcp", False),
+        (f"/dns4/example.org/tcp/9000/p2p/{PEER}", "tcp", False),
+        ("/ip4/1.2.3.4/udp/9000/quic-v1", "quic-v1", False),
+        ("/ip4/1.2.3.4/tcp/9000/ws", "ws", False),
+        (f"/ip4/1.2.3.4/tcp/9000/p2p/{PEER}/p2p-circuit", "tcp", True),
+    ],
+)
+def test_an_address_tells_its_transport_and_whether_it_is_relayed(text: str, transport: str, relayed: bool) -> None:
+    assert (transport_of(parse_address(text)), is_relay(parse_address(text))) == (transport, relayed)

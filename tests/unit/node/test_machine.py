@@ -170,6 +170,12 @@ async def test_peers(autojump_clock: MockClock, cluster: Cluster) -> None:
     listed = await ask(alice, "/dms/node/peers/list")
     assert sorted(listed["Peers"]) == sorted([bob.peer, carol.peer])
     assert {c["id"] for c in listed["Connections"]} == {bob.peer, carol.peer}
+    ages = [c["age_s"] for c in listed["Connections"]]
+    assert all(0 < age_s < trio.current_time() for age_s in ages)
+    assert {(c["transport"], c["relayed"], c["score"]) for c in listed["Connections"]} == {("tcp", False, 0.0)}
+    await trio.sleep(60)
+    later = [c["age_s"] for c in (await ask(alice, "/dms/node/peers/list"))["Connections"]]
+    assert all(60 <= then - age_s < 61 for age_s, then in zip(ages, later, strict=True))
     own = await ask(alice, "/dms/node/peers/self")
     assert own == {"id": alice.peer, "listen_addr": ",".join(alice.network.listen_addresses)}
     ping = await ask(alice, "/dms/node/peers/ping", {"Host": bob.peer})

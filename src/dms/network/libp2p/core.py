@@ -98,6 +98,10 @@ class GuardedHost(BasicHost):
         """Whether the peer told us its protocols since it connected."""
         return peer in self._identified_peers
 
+    def protocols_of(self, peer: ID) -> tuple[str, ...]:
+        """What the peer said that it speaks; nothing before it did."""
+        return tuple(self.swarm.peerstore.get_protocols(peer)) if self.is_identified(peer) else ()
+
     # streams ---------------------------------------------------------------------------------------------------------
 
     async def _swarm_stream_handler(self, net_stream: INetStream) -> None:

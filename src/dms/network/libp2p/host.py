@@ -8,22 +8,22 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import trio
 from libp2p.abc import INetConn
 from libp2p.crypto.ed25519 import create_new_key_pair
 from libp2p.custom_types import TProtocol
-from libp2p.network.exceptions import SwarmException
 from libp2p.peer.id import ID
 from libp2p.peer.peerstore import PeerStoreError
-from libp2p.rcmgr import Direction
-from multiaddr import Multiaddr
 
-from dms.network.addresses import AddressBook, is_loopback, parse_peer_id, split_address
+from dms.network.addresses import AddressBook
 from dms.network.errors import MessageTooLarge, NotRunning, PeerUnreachable
 from dms.network.framing import MAX_GOSSIP_BYTES, encode_frame
 from dms.network.handlers import Handlers
-from dms.network.libp2p.connections.muxer import KeepaliveYamux
+from dms.network.libp2p.connections.dialler import Dialler, is_nearby
+from dms.network.libp2p.connections.listing import describe
+from dms.network.libp2p.connections.names import id_of, name_of
 from dms.network.libp2p.connections.ports import Port, open_ports
 from dms.network.libp2p.connections.swarm import GuardedSwarm, Limits
 from dms.network.libp2p.core import GuardedHost
@@ -89,7 +89,7 @@ class Libp2pNetwork:
             raise BadInput("the seed of a key has 32 bytes")
         self._keys = create_new_key_pair(seed)
         self._id = ID.from_pubkey(self._keys.public_key)
-        self._peer_id = PeerID(self._id.to_base58())
+        self._peer_id = name_of(self._id)
         self._listen = tuple(listen)
         self._bootstrap = tuple(bootstrap)
         self._app_score = app_score
@@ -100,6 +100,7 @@ class Libp2pNetwork:
         self._listeners: dict[int, PeerListener] = {}
         self._next_listener = 0
         self._book = AddressBook(self._peer_id)
+        self._dialler = Dialler(self._peer_id, self._book, peer_exchange.resolve)
         self._handlers = Handlers(self._counters, total=self._limits.handlers, per_peer=self._limits.handlers_per_peer)
         self._inbox = Inbox(self._handlers, self._counters, read_s=self._limits.read_s)
         self._topics = Subscriptions(self._counters)
@@ -141,22 +142,23 @@ class Libp2pNetwork:
     async def _serve(self, ports: Sequence[Port], ready: trio.Event, stop: trio.Event) -> None:
         """Everything that runs while the network does."""
         swarm = GuardedSwarm(
-            self._keys, limits=self._limits, addresses_of=self._known_addresses, counters=self._counters
+            self._keys, limits=self._limits, addresses_of=self._dialler.known_addresses, counters=self._counters
         )
         swarm.listeners = {str(port.bound): port for port in ports}
         host = GuardedHost(swarm, counters=self._counters)
-        router = MeshRouter(lambda peer: self._app_score(_name(peer)))
+        router = MeshRouter(lambda peer: self._app_score(name_of(peer)))
         pubsub = GuardedPubsub(host, router, judge=self._judge, deliver=self._deliver, counters=self._counters)
         outbox = Outbox(host, self._counters)
         finder = Discovery(
             own=self._peer_id,
             book=self._book,
-            connected=lambda: [_name(peer) for peer in swarm.connections],
+            connected=lambda: [name_of(peer) for peer in swarm.connections],
             ask=self._ask,
-            dial=self._dial,
-            is_nearby=self._is_nearby,
+            dial=partial(self._dialler.dial, swarm),
+            is_nearby=partial(is_nearby, swarm),
             rng=self._rng,
         )
+        self._dialler.find = finder.find
         host.on_connected = self._on_connected
         host.on_disconnected = self._on_disconnected
         host.on_identified = self._on_identified
@@ -219,8 +221,8 @@ class Libp2pNetwork:
             await self._handlers.deliver_own(peer, protocol, data, timeout_s)
             return
         deadline_s = trio.current_time() + timeout_s
-        await self._reach(peer, timeout_s)
-        await live.outbox.send(_id(peer), protocol, data, max(0.0, deadline_s - trio.current_time()))
+        await self._dialler.reach(live.swarm, peer, timeout_s)
+        await live.outbox.send(id_of(peer), protocol, data, max(0.0, deadline_s - trio.current_time()))
 
     # broadcast -------------------------------------------------------------------------------------------------------
 
@@ -250,27 +252,13 @@ class Libp2pNetwork:
         :raises InvalidAddress: it cannot be parsed.
         :raises PeerUnreachable: no answer before the deadline, or somebody else answered.
         """
-        if not address.startswith("/"):
-            peer = parse_peer_id(address)
-            self._refuse_self(peer)
-            await self._reach(peer, timeout_s)
-            return peer
-        try:
-            with trio.fail_after(timeout_s):
-                texts = await peer_exchange.resolve(address)
-                target, peer = split_address(texts[0])
-                self._refuse_self(peer)
-                if not self.is_connected(peer):
-                    await self._dial(peer, [target, *(split_address(text)[0] for text in texts[1:8])])
-        except trio.TooSlowError:
-            raise PeerUnreachable(f"{address} does not answer within {timeout_s:g} s") from None
-        return peer
+        return await self._dialler.connect(self._running().swarm, address, timeout_s)
 
     async def disconnect(self, peer: PeerID) -> None:
         """Close all connections to a peer; a peer that is not connected is ignored."""
         live = self._running()
         async with trio.open_nursery() as nursery:
-            for conn in live.swarm.get_connections(_id(peer)):
+            for conn in live.swarm.get_connections(id_of(peer)):
                 nursery.start_soon(conn.close)
 
     async def ping(self, peer: PeerID, *, timeout_s: float = 1.0) -> float:
@@ -282,15 +270,18 @@ class Libp2pNetwork:
             raise PeerUnreachable("can't ping self")
         live = self._running()
         deadline_s = trio.current_time() + timeout_s
-        await self._reach(peer, timeout_s)
-        return await live.outbox.ping(_id(peer), max(0.0, deadline_s - trio.current_time()))
+        await self._dialler.reach(live.swarm, peer, timeout_s)
+        return await live.outbox.ping(id_of(peer), max(0.0, deadline_s - trio.current_time()))
 
     def peers(self) -> tuple[PeerInfo, ...]:
         """Live connections only."""
         if self._live is None:
             return ()
+        host, swarm = self._live.host, self._live.swarm
         return tuple(
-            self._describe(peer, conns) for peer, conns in self._live.swarm.get_connections_map().items() if conns
+            describe(conns, self._book, host.protocols_of(peer))
+            for peer, conns in swarm.get_connections_map().items()
+            if conns
         )
 
     def known_peers(self) -> dict[PeerID, tuple[str, ...]]:
@@ -305,7 +296,7 @@ class Libp2pNetwork:
         topics = sorted(pubsub.topic_ids)
         found = {}
         for info in self.peers():
-            peer = _id(info.peer)
+            peer = id_of(info.peer)
             found[info.peer] = PeerScore(
                 total=float(scorer.score(peer, topics)),
                 app_specific=float(self._app_score(info.peer)),
@@ -315,7 +306,7 @@ class Libp2pNetwork:
 
     def is_connected(self, peer: PeerID) -> bool:
         """Whether a live connection exists."""
-        return self._live is not None and bool(self._live.swarm.get_connections(_id(peer)))
+        return self._live is not None and bool(self._live.swarm.get_connections(id_of(peer)))
 
     def listen(self, listener: PeerListener) -> Callable[[], None]:
         """Be told of changes; returns the function that ends it."""
@@ -332,81 +323,29 @@ class Libp2pNetwork:
         """How often things happened since the start, by name."""
         return dict(self._counters)
 
-    # reaching --------------------------------------------------------------------------------------------------------
-
-    async def _reach(self, peer: PeerID, timeout_s: float) -> None:
-        """Make sure that a connection exists: at a known address, or at one that connected peers know."""
-        live = self._running()
-        if self.is_connected(peer):
-            return
-        target = _id(peer)
-        try:
-            with trio.fail_after(timeout_s):
-                problem = "no known address"
-                if self._book.addresses(peer):
-                    try:
-                        await live.swarm.dial_peer(target)
-                        return
-                    except SwarmException as error:
-                        problem = str(error)
-                if await live.finder.find(peer):
-                    return
-        except trio.TooSlowError:
-            raise PeerUnreachable(f"peer {peer} does not answer within {timeout_s:g} s") from None
-        raise PeerUnreachable(f"peer {peer} cannot be reached: {problem}, and no connected peer knows better")
-
-    async def _dial(self, peer: PeerID, addresses: Sequence[Multiaddr]) -> None:
-        live = self._running()
-        if self.is_connected(peer):
-            return
-        try:
-            await live.swarm.dial_at(_id(peer), addresses)
-        except SwarmException as error:
-            raise PeerUnreachable(f"peer {peer} cannot be reached: {error}") from error
-        self._book.learn(peer, addresses)
-
-    async def _ask(self, peer: PeerID, question: bytes, limit_bytes: int, timeout_s: float) -> bytes:
-        outbox = self._running().outbox
-        return await outbox.ask(
-            _id(peer), peer_exchange.PROTOCOL, question, limit_bytes=limit_bytes, timeout_s=timeout_s
-        )
-
-    def _known_addresses(self, peer: ID) -> Sequence[Multiaddr]:
-        return self._book.addresses(_name(peer))
-
-    def _is_nearby(self, peer: PeerID) -> bool:
-        """Whether the peer's loopback addresses are ours, too: it is connected over one."""
-        if self._live is None:
-            return False
-        return any(
-            is_loopback(address)
-            for conn in self._live.swarm.get_connections(_id(peer))
-            for address in conn.get_transport_addresses()
-        )
-
     # events ----------------------------------------------------------------------------------------------------------
 
     def _on_connected(self, conn: INetConn) -> None:
         peer = conn.muxed_conn.peer_id
         if self._live is None or len(self._live.swarm.get_connections(peer)) > 1:
             return
-        self._tell(PeerChange.CONNECTED, _name(peer))
+        self._tell(PeerChange.CONNECTED, name_of(peer))
 
     def _on_disconnected(self, conn: INetConn) -> None:
         peer = conn.muxed_conn.peer_id
         if self._live is None or self._live.swarm.get_connections(peer):
             return
-        self._tell(PeerChange.DISCONNECTED, _name(peer))
+        self._tell(PeerChange.DISCONNECTED, name_of(peer))
 
     def _on_identified(self, peer: ID) -> None:
         if self._live is None or not self._live.swarm.get_connections(peer):
             return
-        name = _name(peer)
+        name = name_of(peer)
         try:
             listens_at = self._live.swarm.peerstore.addrs(peer)
         except PeerStoreError:
             listens_at = []
-        self._book.replace(name, listens_at, nearby=self._is_nearby(name))
+        self._book.replace(name, listens_at, nearby=is_nearby(self._live.swarm, name))
         self._tell(PeerChange.IDENTIFIED, name)
         self._live.finder.met()
 
@@ -418,47 +357,24 @@ class Libp2pNetwork:
             except Exception:  # a listener must not end the network
                 log.exception("a listener of peer events failed")
 
-    def _describe(self, peer: ID, conns: Sequence[INetConn]) -> PeerInfo:
-        name = _name(peer)
-        live = self._running()
-        seen_at = [address for conn in conns for address in conn.get_transport_addresses()]
-        addresses = dict.fromkeys(f"{address}/p2p/{name}" for address in [*seen_at, *self._book.addresses(name)])
-        protocols: tuple[str, ...] = ()
-        if live.host.is_identified(peer):
-            protocols = tuple(live.swarm.peerstore.get_protocols(peer))
-        rtts = [conn.muxed_conn.smoothed_rtt_s for conn in conns if isinstance(conn.muxed_conn, KeepaliveYamux)]
-        return PeerInfo(
-            peer=name,
-            addresses=tuple(addresses),
-            inbound=all(getattr(conn, "direction", None) == Direction.INBOUND for conn in conns),
-            protocols=protocols,
-            rtt_s=min((rtt_s for rtt_s in rtts if rtt_s is not None), default=None),
-        )
-
     # the rest --------------------------------------------------------------------------------------------------------
 
+    async def _ask(self, peer: PeerID, question: bytes, limit_bytes: int, timeout_s: float) -> bytes:
+        outbox = self._running().outbox
+        return await outbox.ask(
+            id_of(peer), peer_exchange.PROTOCOL, question, limit_bytes=limit_bytes, timeout_s=timeout_s
+        )
+
     def _judge(self, relay: ID, topic: str, data: bytes) -> Verdict:
-        return self._topics.judge(_name(relay), topic, data)
+        return self._topics.judge(name_of(relay), topic, data)
 
     def _deliver(self, topic: str, publisher: ID, data: bytes) -> None:
-        self._topics.deliver(topic, _name(publisher), data)
+        self._topics.deliver(topic, name_of(publisher), data)
 
     def _count_failure(self) -> None:
         self._counters["tasks failed"] += 1
-
-    def _refuse_self(self, peer: PeerID) -> None:
-        if peer == self._peer_id:
-            raise PeerUnreachable("can't dial self")
 
     def _running(self) -> _Live:
         if self._live is None:
             raise NotRunning
         return self._live
-
-
-def _name(peer: ID) -> PeerID:
-    return PeerID(peer.to_base58())
-
-
-def _id(peer: PeerID) -> ID:
-    return ID.from_base58(parse_peer_id(peer))

@@ -36,6 +36,8 @@ class Connections:
         self._known: set[PeerID] = set()
         self.inbound: dict[PeerID, bool] = {}
         """Who is connected, and whether they dialled us."""
+        self.since_s: dict[PeerID, float] = {}
+        """When the last connection with each was made."""
 
     def listen(self, listener: PeerListener) -> Callable[[], None]:
         """Be told of changes; returns the function that ends it."""
@@ -150,6 +152,7 @@ class Connections:
 
     def _take(self, peer: PeerID, delay_s: float, *, inbound: bool) -> None:
         self.inbound[peer] = inbound
+        self.since_s[peer] = trio.current_time()
         self._known.add(peer)
         self._tell(PeerChange.CONNECTED, peer)
         self._node.after(2 * delay_s + self._node.jitter_s(), partial(self._identify, peer))

@@ -204,6 +204,7 @@ class MemoryNetwork:
                 inbound=inbound,
                 protocols=node.protocols(),
                 rtt_s=self._rtt_s.get(peer),
+                since_s=trio.current_time() - self.connections.since_s[peer],
             )
             for peer, inbound in sorted(self.connections.inbound.items())
             if (node := self._network.find(peer)) is not None

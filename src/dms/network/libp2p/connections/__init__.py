@@ -5,4 +5,7 @@
 - :mod:`~dms.network.libp2p.connections.swarm`: inbound and outbound connections, within limits and deadlines.
 - :mod:`~dms.network.libp2p.connections.muxer`: streams on one connection, and whether its peer still answers;
   :mod:`~dms.network.libp2p.connections.windows`: how much each stream may send ahead.
+- :mod:`~dms.network.libp2p.connections.dialler`: getting a connection to a peer, whatever is known of it;
+  :mod:`~dms.network.libp2p.connections.listing`: what is told about connections;
+  :mod:`~dms.network.libp2p.connections.names`: peer ids, ours and the library's.
 """

@@ -46,6 +46,7 @@ class KeepaliveYamux(Yamux):
         super().__init__(secured, peer, is_initiator=secured.is_initiator)
         self.stream_buffers = _Buffers()
         self.smoothed_rtt_s: float | None = None
+        self.opened_s = trio.current_time()
         self._keepalive_s = keepalive_s
         self._on_frozen = on_frozen
 

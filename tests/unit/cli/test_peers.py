@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+from typing import Any
+
+from dms.testing.commandline import Nunet
+from dms.testing.daemon import ScriptedDaemon
+
+NEAR, FAR, SILENT = "12D3KooWn", "12D3KooWf", "12D3KooWsilent"
+
+
+def connection(peer: str, **more: object) -> dict[str, Any]:
+    return {"id": peer, "addresses": [f"/ip4/192.0.2.1/tcp/9000/p2p/{peer}"], "transport": "tcp", **more}
+
+
+def test_connections_are_told_with_all_that_matters_the_nearest_first(node: ScriptedDaemon, nunet: Nunet) -> None:
+    node.answers["/dms/node/peers/list"] = lambda _payload: {
+        "Peers": [SILENT, FAR, NEAR],
+        "Connections": [
+            connection(SILENT, direction="inbound", rtt_ms=0, score=-3.456, age_s=0),
+            connection(FAR, direction="outbound", rtt_ms=120.04, relayed=True, score=0, age_s=3 * 86400 + 4 * 3600),
+            connection(NEAR, direction="inbound", rtt_ms=1.26, score=5, age_s=65),
+        ],
+    }
+
+    heading, *rows = nunet("peers").out.splitlines()
+
+    assert heading.split() == ["PEER", "NAME", "DIRECTION", "OVER", "RTT", "SCORE", "AGE", "ADDRESS"]
+    assert [" ".join(row.split()) for row in rows] == [
+        f"{NEAR} {NEAR} inbound tcp 1.3 ms 5.00 1m 05s /ip4/192.0.2.1/tcp/9000/p2p/{NEAR}",
+        f"{FAR} {FAR} outbound tcp, relayed 120.0 ms 0.00 3d 4h /ip4/192.0.2.1/tcp/9000/p2p/{FAR}",
+        f"{SILENT} - inbound tcp - -3.46 - /ip4/192.0.2.1/tcp/9000/p2p/{SILENT}",
+    ]
+
+
+def test_a_node_that_tells_only_ids_is_understood(node: ScriptedDaemon, nunet: Nunet) -> None:
+    node.answers["/dms/node/peers/list"] = lambda _payload: {"Peers": [NEAR], "Connections": []}
+
+    assert nunet("peers").out.splitlines()[1].split()[0] == NEAR
