@@ -69,10 +69,10 @@ class User:
         world, request = self._world, p.DeploymentRequest(id=self._world.jobs[name])
 
         async def tell(owner: SimulatedNode) -> bool | None:
+            world.ended_by_user.add(name)  # also where the answer comes too late, or never
             reply = await owner.user.call("shutdown", request, Reply, timeout_s=CALL_S)
             if reply.ok:
                 world.note(f"shutdown of {name} accepted")
-                world.ended_by_user.add(name)
                 return True
             return True if world.state_of(name) is not None and world.is_final(name) else None
 
