@@ -30,6 +30,7 @@ from dms.hardware.gpus import GPUProbe
 from dms.hardware.machine import MachineProbe
 from dms.identity.files import make_private_directory
 from dms.network.libp2p import Libp2pNetwork
+from dms.network.swarm_key_file import read_swarm_key
 from dms.node.capability_file import warn_of_problems
 from dms.node.live import LiveSettings
 from dms.node.node import Node
@@ -74,6 +75,8 @@ async def serve(
         _make_directory(directory)
     who = await identify(settings, context, passphrase)
     did = str(who.did)
+    key_file = settings.p2p.swarm_key_file
+    swarm_key = await trio.to_thread.run_sync(read_swarm_key, Path(key_file)) if key_file else None
     configure_log(settings, did)
     for problem in who.problems:
         log.warning("key_file_mode", problem=problem)
@@ -102,6 +105,7 @@ async def serve(
             listen=settings.p2p.listen_address,
             bootstrap=settings.p2p.bootstrap_peers,
             app_score=lambda peer: nodes[0].score(peer) if nodes else 0.0,
+            swarm_key=swarm_key,
         )
         await stack.enter_async_context(network.run())
         plugins = await trio.to_thread.run_sync(find_parts, settings)
@@ -143,6 +147,7 @@ async def serve(
             rest=f"{settings.rest.addr}:{ready.rest_port}",
             executors=sorted(work.executors),
             onboarded=is_onboarded,
+            network_key=swarm_key.fingerprint if swarm_key is not None else None,
         )
         root.events.emit(catalogue.NODE_STARTED, version=__version__, peer=ready.peer_id, onboarded=is_onboarded)
         task_status.started(ready)

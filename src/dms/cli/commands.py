@@ -73,6 +73,7 @@ COMMANDS: tuple[Command, ...] = (
     Command("db", "Check, back up and restore the database", "dms.cli.db:app", _MACHINE),
     Command("config", "Show and change the configuration", "dms.cli.config:app", _MACHINE),
     Command("devnet", "Run a whole network on this machine", "dms.cli.devnet:app", _NETWORK),
+    Command("network", "Make what a network of your own needs", "dms.cli.network:app", _NETWORK),
     Command("key", "Make keys and show their DIDs", "dms.cli.key:app", _IDENTITY),
     Command("cap", "Grant, delegate and anchor capabilities", "dms.cli.cap:app", _IDENTITY),
     Command("actor", "Send messages to actors, call behaviours", "dms.cli.actor:app", _IDENTITY),

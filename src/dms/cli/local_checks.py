@@ -30,6 +30,7 @@ def always(session: Session) -> list[Check]:
         Check("settings", lambda: trio.to_thread.run_sync(_configuration, session)),
         Check("directories", lambda: trio.to_thread.run_sync(_directories, session.settings, session.user_dir)),
         Check("keys", lambda: trio.to_thread.run_sync(_keys, session.user_dir, session.context(None))),
+        Check("network key", lambda: trio.to_thread.run_sync(_network_key, session.settings.p2p.swarm_key_file)),
     ]
 
 
@@ -79,6 +80,18 @@ def _keys(user_dir: Path, context: str) -> Iterable[Finding]:
     if not files:
         return [note("keys", f"there are none in {user_dir}", f"nunet key new {context}; nunet cap new {context}")]
     return [ok("keys", ", ".join(path.stem for path in files))]
+
+
+def _network_key(file: str) -> Iterable[Finding]:
+    from dms.network.errors import InvalidSwarmKey
+    from dms.network.swarm_key_file import read_swarm_key
+
+    if not file:
+        return []
+    try:
+        return [ok("network key", f"{read_swarm_key(Path(file)).fingerprint}: only nodes that have it can connect")]
+    except InvalidSwarmKey as error:
+        return [problem("network key", error.message, error.hint)]
 
 
 def _ports(settings: Settings) -> Iterable[Finding]:

@@ -22,6 +22,7 @@ from dms.config.values import (
     Directories,
     Directory,
     Duration,
+    File,
     Flag,
     HttpAddress,
     Level,
@@ -36,6 +37,8 @@ from dms.config.values import (
 
 HIDDEN = "[hidden]"
 """What is shown of a secret."""
+
+LISTEN_ADDRESSES = ("/ip4/0.0.0.0/tcp/9000", "/ip4/0.0.0.0/udp/9000/quic-v1")
 
 BOOTSTRAP_PEERS = tuple(
     f"/dnsaddr/bootstrap.p2p.nunet.io/p2p/{peer}"
@@ -115,14 +118,24 @@ class Rest(Section):
 class P2P(Section):
     """The peer-to-peer network."""
 
-    listen_address: Multiaddresses = setting(
-        ("/ip4/0.0.0.0/tcp/9000", "/ip4/0.0.0.0/udp/9000/quic-v1"), "multiaddresses to listen on"
-    )
+    listen_address: Multiaddresses = setting(LISTEN_ADDRESSES, "multiaddresses to listen on")
     bootstrap_peers: Annotated[Multiaddresses, AfterValidator(_without_retired_peers)] = setting(
         BOOTSTRAP_PEERS, "multiaddresses of peers to join by"
     )
+    swarm_key_file: File = setting(
+        "",
+        "file with the key of a private network, mode 0600; who lacks the key cannot connect. nunet network key new"
+        " makes one; empty: no private network",
+    )
     memory: Count = setting(1024, "memory for connections", unit="MB")
     fd: Count = setting(512, "file descriptors for connections")
+
+    @model_validator(mode="after")
+    def _key_covers_all(self) -> Self:
+        asked = self.listen_address if self.listen_address != LISTEN_ADDRESSES else ()
+        if self.swarm_key_file and any("/quic" in address for address in asked):
+            raise ValueError("swarm_key_file does not protect QUIC: take the /quic addresses out of listen_address")
+        return self
 
 
 class Identity(Section):

@@ -39,6 +39,10 @@ def _expand(path: Path, info: ValidationInfo) -> Path:
     return path.absolute()
 
 
+def _file(value: str, info: ValidationInfo) -> str:
+    return str(_expand(Path(value), info)) if value else ""
+
+
 def _duration(value: str) -> str:
     try:
         parse_duration_ns(value, what="duration")
@@ -94,6 +98,8 @@ Duration = Annotated[str, AfterValidator(_duration), Kind("duration")]
 """A duration as text, such as ``30d`` or ``1h30m``."""
 Directory = Annotated[Path, Field(strict=False, validate_default=True), AfterValidator(_expand), Kind("path")]
 """May begin with ``~`` or ``$HOME``."""
+File = Annotated[str, AfterValidator(_file), Kind("file")]
+"""May begin with ``~`` or ``$HOME``; empty where there is none."""
 HttpAddress = Annotated[str, AfterValidator(_http), Kind("address")]
 """Of an HTTP service, without a slash at its end; empty where there is none."""
 Level = Annotated[str, AfterValidator(_level), Kind("log level")]

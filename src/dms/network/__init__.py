@@ -4,6 +4,8 @@
 - :mod:`~dms.network.errors`: what can go wrong.
 - :mod:`~dms.network.framing`: one message on a stream, without I/O; :mod:`~dms.network.addresses`: addresses of peers.
 - :mod:`~dms.network.handlers`, :mod:`~dms.network.subscriptions`: who here receives which messages and broadcasts.
+- :mod:`~dms.network.swarm_key`, :mod:`~dms.network.swarm_key_file`: the key of a private network and its file;
+  :mod:`~dms.network.xsalsa20`: the cipher that goes with it.
 - :mod:`dms.network.libp2p`: the real network. Importing it loads the whole libp2p library, so only a running node does.
 
 The twin in memory is :mod:`dms.testing.network`.

@@ -9,6 +9,7 @@
         ├── AlreadyHandled      a protocol has one handler            (Conflict)
         ├── BadFrame            a message that breaks the framing     (BadInput)
         ├── MessageTooLarge     over the limit of a frame or topic    (BadInput)
+        ├── InvalidSwarmKey     not the key of a private network      (BadInput)
         ├── NotRunning          used before its start or after its end (Unavailable)
         └── PeerUnreachable     no way to the peer in time            (Unavailable)
 """
@@ -54,6 +55,13 @@ class MessageTooLarge(BadInput, NetworkError):
     """message too large"""
 
     code = "message_too_large"
+
+
+class InvalidSwarmKey(BadInput, NetworkError):
+    """not the key of a private network"""
+
+    code = "invalid_swarm_key"
+    default_hint = "make one with nunet network key new"
 
 
 class NotRunning(Unavailable, NetworkError):

@@ -144,3 +144,13 @@ def test_status_without_a_node_says_how_to_start_one(home: Path, nunet: Nunet) -
     done = nunet("--rest-port", "1", "status")
     assert done.code == 6
     assert "Hint: start it with nunet run" in done.err
+
+
+def test_the_doctor_looks_at_the_network_key(home: Path, nunet: Nunet, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = home / "swarm.key"
+    monkeypatch.setenv("DMS_P2P_SWARM_KEY_FILE", str(path))
+    assert f"cannot read the network key {path}" in nunet("doctor").out
+    fingerprint = nunet("network", "key", "new").out.split()[0]
+    assert fingerprint in nunet("doctor").out
+    path.chmod(0o644)
+    assert f"→ chmod 600 {path}" in nunet("doctor").out

@@ -80,6 +80,7 @@ SAMPLES = {
     "true or false": ("true", True),
     "text": ("/x", "/x"),
     "path": ("/x", Path("/x")),
+    "file": ("/x", "/x"),
     "duration": ("5d", "5d"),
     "log level": ("ERROR", "ERROR"),
     "address": ("http://a.b/c/", "http://a.b/c"),
@@ -196,6 +197,10 @@ def test_unknown_keys_are_named_all_at_once_with_the_nearest_key(env: Mapping[st
             '{"general": {"port_available_range_from": 9, "port_available_range_to": 9}}',
             "general in {path}:1: port_available_range_from must be below port_available_range_to",
         ),
+        (
+            '{"p2p": {"swarm_key_file": "/k", "listen_address": ["/ip4/0.0.0.0/udp/9000/quic-v1"]}}',
+            "p2p in {path}:1: swarm_key_file does not protect QUIC: take the /quic addresses out of listen_address",
+        ),
     ],
 )
 def test_a_value_of_the_wrong_kind_names_the_key_and_the_file(
@@ -205,6 +210,14 @@ def test_a_value_of_the_wrong_kind_names_the_key_and_the_file(
     with pytest.raises(InvalidSetting) as caught:
         load_settings(path, env=env)
     assert caught.value.message.startswith(message.format(path=path))
+
+
+def test_a_network_key_goes_with_the_default_addresses_and_its_path_may_begin_at_home(
+    env: Mapping[str, str], tmp_path: Path
+) -> None:
+    path = config(tmp_path, '{"p2p": {"swarm_key_file": "~/swarm.key"}}')
+    assert load_settings(path, env=env).p2p.swarm_key_file == str(Path(env["HOME"], "swarm.key"))
+    assert load_settings(env=env).p2p.swarm_key_file == ""
 
 
 def test_a_bad_variable_is_named(env: Mapping[str, str]) -> None:

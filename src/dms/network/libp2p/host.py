@@ -43,6 +43,7 @@ from dms.network.protocol import (
     Verdict,
 )
 from dms.network.subscriptions import Subscriptions
+from dms.network.swarm_key import SwarmKey
 from dms.types.errors import BadInput
 from dms.types.ids import PeerID
 
@@ -72,6 +73,7 @@ class Libp2pNetwork:
     :param bootstrap: addresses of peers to stay connected to; ``/dnsaddr/…`` is resolved.
     :param app_score: what the node thinks of a peer, for gossip: 5, 1 or 0 (``spec/orchestration.md`` 1.1).
     :param explore: whether to ask connected peers for more; off, only those dialled or dialling are met.
+    :param swarm_key: of a private network; who lacks it cannot connect, and we to nobody else.
     """
 
     def __init__(
@@ -82,6 +84,7 @@ class Libp2pNetwork:
         bootstrap: Sequence[str] = (),
         app_score: Callable[[PeerID], float] = lambda _: 0.0,
         explore: bool = True,
+        swarm_key: SwarmKey | None = None,
         limits: Limits | None = None,
         rng: random.Random | None = None,
     ) -> None:
@@ -94,6 +97,7 @@ class Libp2pNetwork:
         self._bootstrap = tuple(bootstrap)
         self._app_score = app_score
         self._explore = explore
+        self._swarm_key = swarm_key
         self._limits = limits or Limits()
         self._rng = rng or random.SystemRandom()
         self._counters: Counter[str] = Counter()
@@ -142,7 +146,11 @@ class Libp2pNetwork:
     async def _serve(self, ports: Sequence[Port], ready: trio.Event, stop: trio.Event) -> None:
         """Everything that runs while the network does."""
         swarm = GuardedSwarm(
-            self._keys, limits=self._limits, addresses_of=self._dialler.known_addresses, counters=self._counters
+            self._keys,
+            limits=self._limits,
+            addresses_of=self._dialler.known_addresses,
+            counters=self._counters,
+            swarm_key=self._swarm_key,
         )
         swarm.listeners = {str(port.bound): port for port in ports}
         host = GuardedHost(swarm, counters=self._counters)

@@ -3,6 +3,7 @@
 - :mod:`~dms.network.libp2p.connections.ports`: listening sockets; :mod:`~dms.network.libp2p.connections.attention`: what
   the kernel watches on them.
 - :mod:`~dms.network.libp2p.connections.swarm`: inbound and outbound connections, within limits and deadlines.
+- :mod:`~dms.network.libp2p.connections.private`: connections under the key of a private network.
 - :mod:`~dms.network.libp2p.connections.muxer`: streams on one connection, and whether its peer still answers;
   :mod:`~dms.network.libp2p.connections.windows`: how much each stream may send ahead.
 - :mod:`~dms.network.libp2p.connections.dialler`: getting a connection to a peer, whatever is known of it;

@@ -16,7 +16,6 @@ import trio
 from libp2p.abc import IMuxedConn, INetConn, INetStream
 from libp2p.crypto.keys import KeyPair
 from libp2p.crypto.x25519 import create_new_key_pair as create_noise_key_pair
-from libp2p.custom_types import TProtocol
 from libp2p.io.abc import ReadWriteCloser
 from libp2p.network.config import ConnectionConfig
 from libp2p.network.connection.raw_connection import RawConnection
@@ -25,13 +24,13 @@ from libp2p.network.exceptions import SwarmException
 from libp2p.network.swarm import Swarm
 from libp2p.peer.id import ID
 from libp2p.peer.peerstore import PeerStore
-from libp2p.security.noise.transport import PROTOCOL_ID as NOISE_PROTOCOL_ID
 from libp2p.security.noise.transport import Transport as NoiseTransport
-from libp2p.transport.upgrader import TransportUpgrader
 from multiaddr import Multiaddr
 
 from dms.network.libp2p.connections.attention import AttentiveTCP
 from dms.network.libp2p.connections.muxer import KeepaliveMuxers, KeepaliveYamux
+from dms.network.libp2p.connections.private import FencedUpgrader, OtherNetwork
+from dms.network.swarm_key import SwarmKey
 
 log = logging.getLogger(__name__)
 
@@ -67,12 +66,20 @@ AddressesOf = Callable[[ID], Sequence[Multiaddr]]
 class GuardedSwarm(Swarm):
     """TCP, Noise and yamux; nothing else is offered or accepted."""
 
-    def __init__(self, keys: KeyPair, *, limits: Limits, addresses_of: AddressesOf, counters: Counter[str]) -> None:
+    def __init__(
+        self,
+        keys: KeyPair,
+        *,
+        limits: Limits,
+        addresses_of: AddressesOf,
+        counters: Counter[str],
+        swarm_key: SwarmKey | None = None,
+    ) -> None:
         peer = ID.from_pubkey(keys.public_key)
         peerstore = PeerStore()
         peerstore.add_key_pair(peer, keys)
         noise = NoiseTransport(keys, noise_privkey=create_noise_key_pair().private_key)
-        upgrader = TransportUpgrader({TProtocol(NOISE_PROTOCOL_ID): noise}, {})
+        upgrader = FencedUpgrader(noise, swarm_key)
 
         def make_muxer(conn: object, remote: ID) -> KeepaliveYamux:
             return KeepaliveYamux(
@@ -137,7 +144,9 @@ class GuardedSwarm(Swarm):
                 muxed = await self.upgrade_inbound_raw_conn(RawConnection(raw, initiator=False), maddr)
                 return muxed if isinstance(muxed, KeepaliveYamux) else None
         except Exception as error:  # noqa: BLE001  whatever garbage somebody sends to the port
-            log.debug("handshake with %s failed: %r", ip, error)
+            log.debug("handshake with %s failed: %s", ip, innermost(error))
+            if isinstance(cause(error), OtherNetwork):
+                self.counters["connections refused: other network key"] += 1
         finally:
             self._handshakes[ip] -= 1
             if not self._handshakes[ip]:
@@ -260,6 +269,12 @@ class _NoAutoConnector:
 
 def innermost(error: BaseException) -> str:
     """What really happened: the library wraps ``Connection refused`` three times."""
+    error = cause(error)
+    return str(error) or type(error).__name__
+
+
+def cause(error: BaseException) -> BaseException:
+    """The first of a chain of errors."""
     while error.__cause__ is not None:
         error = error.__cause__
-    return str(error) or type(error).__name__
+    return error
