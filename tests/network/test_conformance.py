@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass, field
-
 import pytest
 import trio
+from tests.network.worlds import Mailbox, World, until
 
 from dms.network import (
     MAX_MESSAGE_BYTES,
@@ -30,81 +27,7 @@ from dms.types.ids import PeerID
 
 ROOT = "actor/root/messages/0.0.1"
 TOPIC = "/nunet/hello"
-WAIT_S = 10.0
 STRANGER = PeerID("12D3KooWHzew9HTYzywFuvTHGK5Yzoz7qAhMfxagtCvhvjheoBQ3")
-
-_seeds = itertools.count(1)
-
-
-@dataclass
-class Mailbox:
-    """A handler that keeps what it got, and can be waited for."""
-
-    got: list[tuple[PeerID, bytes]] = field(default_factory=list)
-    arrived: trio.Event = field(default_factory=trio.Event)
-
-    async def __call__(self, sender: PeerID, data: bytes) -> None:
-        self.got.append((sender, data))
-        self.arrived.set()
-
-    async def wait_for(self, count: int) -> list[tuple[PeerID, bytes]]:
-        with trio.fail_after(WAIT_S):
-            while len(self.got) < count:
-                self.arrived = trio.Event()
-                await self.arrived.wait()
-        return self.got
-
-
-class World:
-    """Makes nodes of one implementation."""
-
-    def __init__(self, kind: str, nursery: trio.Nursery) -> None:
-        self.kind = kind
-        self._nursery = nursery
-        self._over = trio.Event()
-        self._virtual = VirtualNetwork(seed=1, delay_s=0.001, mesh=False)
-
-    def make(self, *, listen: Sequence[str] = ("/ip4/127.0.0.1/tcp/0",), bootstrap: Sequence[str] = ()) -> Network:
-        number = next(_seeds)
-        if self.kind == "libp2p":
-            return Libp2pNetwork(seed=number.to_bytes(32, "big"), listen=listen, bootstrap=bootstrap)
-        fixed = [address for address in listen if not address.endswith("/0")]
-        return self._virtual.node(number, listen=fixed, bootstrap=bootstrap)
-
-    async def start(self, *, bootstrap: Sequence[str] = ()) -> Network:
-        node = self.make(bootstrap=bootstrap)
-        ready = trio.Event()
-        self._nursery.start_soon(self._keep, node, ready)
-        await ready.wait()
-        return node
-
-    async def _keep(self, node: Network, ready: trio.Event) -> None:
-        async with node.run():
-            ready.set()
-            await self._over.wait()
-
-    def end(self) -> None:
-        self._over.set()
-
-    async def pair(self) -> tuple[Network, Network]:
-        a, b = await self.start(), await self.start()
-        await b.connect(a.listen_addresses[0])
-        return a, b
-
-
-@pytest.fixture(params=["libp2p", "memory"])
-async def world(request: pytest.FixtureRequest) -> AsyncIterator[World]:
-    async with trio.open_nursery() as nursery:
-        world = World(request.param, nursery)
-        yield world
-        world.end()
-
-
-async def until(condition: Callable[[], object]) -> None:
-    """Wait for something that other tasks bring about and that tells nobody."""
-    with trio.fail_after(WAIT_S):
-        while not condition():  # noqa: ASYNC110
-            await trio.sleep(0.002)
 
 
 # point to point ------------------------------------------------------------------------------------------------------

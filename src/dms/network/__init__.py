@@ -1,6 +1,7 @@
 """How nodes reach each other: messages between peers, broadcast on topics, and who is connected.
 
 - :mod:`~dms.network.protocol`: the seam, :class:`~dms.network.protocol.Network`; all that the program knows of it.
+- :mod:`~dms.network.byte_streams`: streams of bytes between peers.
 - :mod:`~dms.network.errors`: what can go wrong.
 - :mod:`~dms.network.framing`: one message on a stream, without I/O; :mod:`~dms.network.addresses`: addresses of peers.
 - :mod:`~dms.network.handlers`, :mod:`~dms.network.subscriptions`: who here receives which messages and broadcasts.
@@ -11,6 +12,7 @@
 The twin in memory is :mod:`dms.testing.network`.
 """
 
+from dms.network.byte_streams import ByteStream, ByteStreamHandler, ByteStreams
 from dms.network.errors import (
     AddressInUse,
     AlreadyHandled,
@@ -20,6 +22,7 @@ from dms.network.errors import (
     NetworkError,
     NotRunning,
     PeerUnreachable,
+    StreamEnded,
 )
 from dms.network.protocol import (
     MAX_MESSAGE_BYTES,
@@ -39,6 +42,9 @@ __all__ = [
     "AddressInUse",
     "AlreadyHandled",
     "BadFrame",
+    "ByteStream",
+    "ByteStreamHandler",
+    "ByteStreams",
     "InvalidAddress",
     "MessageHandler",
     "MessageTooLarge",
@@ -51,6 +57,7 @@ __all__ = [
     "PeerListener",
     "PeerScore",
     "PeerUnreachable",
+    "StreamEnded",
     "TopicValidator",
     "Verdict",
 ]

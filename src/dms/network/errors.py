@@ -11,7 +11,8 @@
         ├── MessageTooLarge     over the limit of a frame or topic    (BadInput)
         ├── InvalidSwarmKey     not the key of a private network      (BadInput)
         ├── NotRunning          used before its start or after its end (Unavailable)
-        └── PeerUnreachable     no way to the peer in time            (Unavailable)
+        ├── PeerUnreachable     no way to the peer in time            (Unavailable)
+        └── StreamEnded         the other side gave a stream up       (Unavailable)
 """
 
 from __future__ import annotations
@@ -74,3 +75,9 @@ class PeerUnreachable(Unavailable, NetworkError):
     """The peer cannot be reached."""
 
     code = "peer_unreachable"
+
+
+class StreamEnded(Unavailable, NetworkError):
+    """The other side ended the stream."""
+
+    code = "stream_ended"

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol
 
+from dms.network.byte_streams import ByteStreams
 from dms.types.ids import PeerID
 
 MAX_MESSAGE_BYTES = 1 << 20
@@ -121,6 +122,11 @@ class Network(Protocol):
         :raises MessageTooLarge: with its length it passes :data:`MAX_MESSAGE_BYTES`.
         :raises PeerUnreachable: no connection, no address, no such protocol there, or no progress in time.
         """
+        ...
+
+    @property
+    def streams(self) -> ByteStreams:
+        """Streams of bytes to and from peers; one object for the life of the network."""
         ...
 
     # broadcast -----------------------------------------------------------------------------------------------------

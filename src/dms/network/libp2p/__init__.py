@@ -3,7 +3,8 @@
 - :mod:`~dms.network.libp2p.host`: :class:`Libp2pNetwork`, the implementation of the seam; start reading there.
 - :mod:`~dms.network.libp2p.connections`: sockets, connections, limits, keep-alive.
 - :mod:`~dms.network.libp2p.core`: protocols on streams, identify, ping.
-- :mod:`~dms.network.libp2p.messages`: messages; :mod:`~dms.network.libp2p.gossip`: broadcast;
+- :mod:`~dms.network.libp2p.streams`: streams of bytes for others; :mod:`~dms.network.libp2p.messages`: messages;
+  :mod:`~dms.network.libp2p.gossip`: broadcast;
   :mod:`~dms.network.libp2p.discovery`: how to find others.
 - :mod:`~dms.network.libp2p.services`, :mod:`~dms.network.libp2p.hardening`, ``_placeholder``: what keeps the library
   safe; :mod:`~dms.network.libp2p.negotiation`: what keeps it from chattering.

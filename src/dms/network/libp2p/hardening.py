@@ -4,6 +4,7 @@
 - Reading a frame gives up after a hundred pieces: now it goes on until the frame is whole or the stream ends.
 - A receive window grows to 16 MiB for each of a peer's streams: now 2 MiB.
 - After almost every read it sends credit of its own: now at half a window (:mod:`dms.network.libp2p.connections.windows`).
+- A writer gives up on a reader who pauses: now it waits (:mod:`dms.network.libp2p.connections.muxed`).
 - Its log reports every hostile byte as an error: now it is silent unless ``LIBP2P_DEBUG`` is set; we count instead.
 """
 
@@ -20,7 +21,7 @@ from libp2p.io.exceptions import IncompleteReadError
 from libp2p.stream_muxer.yamux import yamux
 from libp2p.utils.varint import read_varint_prefixed_bytes_limited
 
-from dms.network.libp2p.connections import windows
+from dms.network.libp2p.connections import muxed, windows
 
 MAX_NEGOTIATION_BYTES = 1024
 MAX_STREAM_WINDOW_BYTES = 2 << 20
@@ -33,6 +34,7 @@ def install() -> None:
         (negotiation, "read_delim", _read_line),
         (libp2p.io.msgio, "read_exactly", _read_exactly),
         (yamux, "read_exactly", _read_exactly),
+        (yamux, "YamuxStream", muxed.MuxedStream),
     ):
         vars(module)[name] = replacement
     yamux.MAX_WINDOW_SIZE = MAX_STREAM_WINDOW_BYTES

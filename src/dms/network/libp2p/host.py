@@ -18,6 +18,7 @@ from libp2p.peer.id import ID
 from libp2p.peer.peerstore import PeerStoreError
 
 from dms.network.addresses import AddressBook
+from dms.network.byte_streams import ByteStreams
 from dms.network.errors import MessageTooLarge, NotRunning, PeerUnreachable
 from dms.network.framing import MAX_GOSSIP_BYTES, encode_frame
 from dms.network.handlers import Handlers
@@ -32,6 +33,8 @@ from dms.network.libp2p.discovery.peer_exchange import Discovery
 from dms.network.libp2p.gossip.pubsub import GuardedPubsub, MeshRouter
 from dms.network.libp2p.messages.streams import Inbox, Outbox
 from dms.network.libp2p.services import running
+from dms.network.libp2p.streams.opening import Lingering
+from dms.network.libp2p.streams.service import Libp2pByteStreams
 from dms.network.protocol import (
     MessageHandler,
     PeerChange,
@@ -107,6 +110,7 @@ class Libp2pNetwork:
         self._dialler = Dialler(self._peer_id, self._book, peer_exchange.resolve)
         self._handlers = Handlers(self._counters, total=self._limits.handlers, per_peer=self._limits.handlers_per_peer)
         self._inbox = Inbox(self._handlers, self._counters, read_s=self._limits.read_s)
+        self._streams = Libp2pByteStreams(self._peer_id, self._counters)
         self._topics = Subscriptions(self._counters)
         self._live: _Live | None = None
 
@@ -121,6 +125,11 @@ class Libp2pNetwork:
         if self._live is None:
             return ()
         return tuple(str(address) for address in self._live.host.get_addrs())
+
+    @property
+    def streams(self) -> ByteStreams:
+        """Streams of bytes to and from peers."""
+        return self._streams
 
     @asynccontextmanager
     async def run(self) -> AsyncIterator[None]:
@@ -156,7 +165,8 @@ class Libp2pNetwork:
         host = GuardedHost(swarm, counters=self._counters)
         router = MeshRouter(lambda peer: self._app_score(name_of(peer)))
         pubsub = GuardedPubsub(host, router, judge=self._judge, deliver=self._deliver, counters=self._counters)
-        outbox = Outbox(host, self._counters)
+        lingering = Lingering()
+        outbox = Outbox(host, self._counters, lingering)
         finder = Discovery(
             own=self._peer_id,
             book=self._book,
@@ -183,10 +193,11 @@ class Libp2pNetwork:
             try:
                 self._handlers.open(nursery)
                 self._inbox.open(host)
+                self._streams.open_host(host, partial(self._dialler.reach, swarm), lingering)
                 await self._topics.open(nursery, join=pubsub.join, leave=pubsub.unsubscribe)
                 for port in ports:
                     nursery.start_soon(port.serve, swarm.accept, nursery)
-                nursery.start_soon(outbox.sweep)
+                nursery.start_soon(lingering.sweep)
                 if self._explore:
                     nursery.start_soon(finder.exchange)
                 for address in self._bootstrap:
@@ -196,6 +207,7 @@ class Libp2pNetwork:
             finally:
                 self._live = None
                 self._inbox.close()
+                self._streams.close_host()
                 self._handlers.close()
                 self._topics.close()
                 with trio.CancelScope(shield=True):

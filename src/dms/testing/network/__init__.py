@@ -13,7 +13,7 @@ wait, and after :data:`DETECT_S` the connection is gone; a crash is noticed at o
 - :mod:`.node`: one node, which implements :class:`dms.network.protocol.Network`; each further part of that seam is
   a module of its own, made by the node and given the node;
 - :mod:`.connections`: whom a node is connected to, and how it gets there;
-- :mod:`.broadcast`: topics;
+- :mod:`.broadcast`: topics; :mod:`.byte_streams`: streams of bytes;
 - :mod:`.links`, :mod:`.agenda`: what lies between the nodes, and what happens when.
 """
 

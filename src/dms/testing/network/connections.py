@@ -116,6 +116,8 @@ class Connections:
         """End a connection, if there is one, on both sides."""
         other = self._network.any(peer)
         for here, there in ((self._node, peer), (other, self._node.peer_id)):
+            if here is not None:
+                here.streams.lose(there)
             if here is not None and here.connections.inbound.pop(there, None) is not None:
                 here.connections._tell(PeerChange.DISCONNECTED, there)  # noqa: SLF001  both sides of one wire
 

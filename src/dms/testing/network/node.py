@@ -17,6 +17,7 @@ from dms.network.handlers import Handlers
 from dms.network.protocol import MessageHandler, PeerInfo, PeerListener, PeerScore, TopicValidator
 from dms.testing.network.agenda import Agenda
 from dms.testing.network.broadcast import Broadcast
+from dms.testing.network.byte_streams import MemoryByteStreams
 from dms.testing.network.connections import Connections
 from dms.testing.network.links import Link
 from dms.types.ids import PeerID
@@ -47,6 +48,7 @@ class MemoryNetwork:
         self._nursery: trio.Nursery | None = None
         self.connections = Connections(network, self, bootstrap)
         self.broadcast = Broadcast(network, self, self._counters)
+        self.streams = MemoryByteStreams(network, self)
 
     @property
     def peer_id(self) -> PeerID:
@@ -82,6 +84,7 @@ class MemoryNetwork:
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
             self._handlers.open(nursery)
+            self.streams.nursery = nursery
             await self.broadcast.open(nursery)
             nursery.start_soon(self._agenda.run)
             self.connections.reconnect()
@@ -93,6 +96,7 @@ class MemoryNetwork:
                 self.lose_all()
                 self._handlers.close()
                 self.broadcast.close()
+                self.streams.nursery = None
                 self._nursery = None
                 nursery.cancel_scope.cancel()
         if failure is not None:
@@ -202,7 +206,7 @@ class MemoryNetwork:
                 peer=peer,
                 addresses=node.listen_addresses,
                 inbound=inbound,
-                protocols=node.protocols(),
+                protocols=node.protocols() + node.streams.protocols(),
                 rtt_s=self._rtt_s.get(peer),
                 since_s=trio.current_time() - self.connections.since_s[peer],
             )

@@ -15,6 +15,7 @@ import trio
 from libp2p.abc import IMuxedConn, ISecureConn
 from libp2p.custom_types import TProtocol
 from libp2p.peer.id import ID
+from libp2p.stream_muxer.exceptions import MuxedStreamError
 from libp2p.stream_muxer.muxer_multistream import MuxerMultistream
 from libp2p.stream_muxer.yamux.yamux import (
     FLAG_SYN,
@@ -22,9 +23,13 @@ from libp2p.stream_muxer.yamux.yamux import (
     MAX_WINDOW_SIZE,
     TYPE_GO_AWAY,
     TYPE_PING,
+    TYPE_WINDOW_UPDATE,
     YAMUX_HEADER_FORMAT,
     Yamux,
+    YamuxStream,
 )
+
+from dms.network.libp2p.connections.muxed import MuxedStream
 
 log = logging.getLogger(__name__)
 
@@ -73,6 +78,28 @@ class KeepaliveYamux(Yamux):
                 except Exception as error:  # noqa: BLE001  it is closed already
                     log.debug("no goodbye to %s: %r", self.peer_id, error)
         await self._cleanup_on_error()
+
+    async def open_stream(self) -> YamuxStream:
+        """A new stream, once fewer than 256 are open; an opening that is cancelled half way leaves none behind."""
+        await self.stream_backlog_semaphore.acquire()
+        if self.event_shutting_down.is_set():
+            self.stream_backlog_semaphore.release()
+            raise MuxedStreamError("the connection is closing")
+        stream_id, self.next_stream_id = self.next_stream_id, self.next_stream_id + 2
+        stream = MuxedStream(stream_id, self, True)
+        stream._owns_backlog_slot = True  # noqa: SLF001
+        self.streams[stream_id] = stream
+        self.stream_buffers[stream_id] = bytearray()
+        self.stream_events[stream_id] = trio.Event()
+        try:
+            await self._write_frame(struct.pack(YAMUX_HEADER_FORMAT, 0, TYPE_WINDOW_UPDATE, FLAG_SYN, stream_id, 0))
+        except BaseException as error:
+            with trio.CancelScope(shield=True, deadline=trio.current_time() + 1.0):
+                await stream.reset()
+            if isinstance(error, Exception):
+                raise MuxedStreamError(f"the stream could not be opened: {error}") from error
+            raise
+        return stream
 
     def observe_rtt(self, rtt_s: float) -> None:
         """Take one measured round trip into the smoothed value."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Awaitable, Callable
 
 import trio
@@ -23,19 +23,12 @@ from dms.network.errors import BadFrame, MessageTooLarge, PeerUnreachable
 from dms.network.framing import encode_frame, read_exactly, read_frame
 from dms.network.handlers import Handlers
 from dms.network.libp2p.connections.muxer import KeepaliveYamux
-from dms.network.libp2p.connections.swarm import innermost
 from dms.network.libp2p.core import PING_BYTES, GuardedHost
+from dms.network.libp2p.streams.opening import Lingering, open_stream, reset_shielded
 from dms.network.protocol import MessageHandler
 from dms.types.ids import PeerID
 
 log = logging.getLogger(__name__)
-
-LINGER_S = 30.0
-"""How long a stream that we closed may wait for the other side to close it, too."""
-SWEEP_S = 5.0
-MAX_LINGERING = 4096
-
-Responder = Callable[[INetStream, PeerID], Awaitable[bytes]]
 
 
 class Inbox:
@@ -93,12 +86,12 @@ class Inbox:
 
 
 class Outbox:
-    """Sends messages, asks questions, and ends the streams that the other side leaves open."""
+    """Sends messages and asks questions."""
 
-    def __init__(self, host: GuardedHost, counters: Counter[str]) -> None:
+    def __init__(self, host: GuardedHost, counters: Counter[str], lingering: Lingering) -> None:
         self._host = host
         self._counters = counters
-        self._lingering: deque[tuple[float, INetStream]] = deque()
+        self._lingering = lingering
 
     async def send(self, peer: ID, protocol: str, data: bytes, timeout_s: float) -> None:
         """One message on a stream of its own.
@@ -107,7 +100,7 @@ class Outbox:
         :raises PeerUnreachable: the peer does not speak the protocol, or made no progress in time.
         """
         frame = encode_frame(data)
-        stream = await self._open(peer, protocol, timeout_s)
+        stream = await open_stream(self._host, peer, [protocol], timeout_s)
         ok = False
         try:
             with trio.fail_after(timeout_s):
@@ -121,7 +114,7 @@ class Outbox:
         finally:
             if not ok:
                 await reset_shielded(stream)
-        self._linger(stream)
+        self._lingering.add(stream)
         self._counters["messages out"] += 1
 
     async def ask(self, peer: ID, protocol: str, question: bytes, *, limit_bytes: int, timeout_s: float) -> bytes:
@@ -129,7 +122,7 @@ class Outbox:
 
         :raises PeerUnreachable: no answer in time, or none that could be read.
         """
-        stream = await self._open(peer, protocol, timeout_s)
+        stream = await open_stream(self._host, peer, [protocol], timeout_s)
         try:
             with trio.fail_after(timeout_s):
                 await stream.write(encode_frame(question))
@@ -144,7 +137,7 @@ class Outbox:
 
         :raises PeerUnreachable: no answer in time.
         """
-        stream = await self._open(peer, PING, timeout_s)
+        stream = await open_stream(self._host, peer, [PING], timeout_s)
         try:
             with trio.fail_after(timeout_s):
                 payload = secrets.token_bytes(PING_BYTES)
@@ -163,29 +156,6 @@ class Outbox:
             muxer.observe_rtt(rtt_s)
         return rtt_s
 
-    async def sweep(self) -> None:
-        """End what lingers too long, until cancelled."""
-        while True:
-            await trio.sleep(SWEEP_S)
-            while self._lingering and self._lingering[0][0] <= trio.current_time():
-                await reset_shielded(self._lingering.popleft()[1])
-
-    async def _open(self, peer: ID, protocol: str, timeout_s: float) -> INetStream:
-        try:
-            with trio.fail_after(timeout_s):
-                return await self._host.new_stream(peer, [TProtocol(protocol)])
-        except trio.TooSlowError:
-            raise PeerUnreachable(f"peer {peer} opens no stream within {timeout_s:g} s") from None
-        except (BaseLibp2pError, OSError) as error:
-            raise PeerUnreachable(f"peer {peer} opens no stream for {protocol}: {innermost(error)}") from error
-
-    def _linger(self, stream: INetStream) -> None:
-        now_s = trio.current_time()
-        while self._lingering and (_is_over(self._lingering[0][1])):
-            self._lingering.popleft()
-        if len(self._lingering) < MAX_LINGERING and not _is_over(stream):
-            self._lingering.append((now_s + LINGER_S, stream))
-
 
 def receiver(stream: INetStream) -> Callable[[int], Awaitable[bytes]]:
     """Reading a stream as :mod:`dms.network.framing` wants it: empty at the end."""
@@ -197,22 +167,6 @@ def receiver(stream: INetStream) -> Callable[[int], Awaitable[bytes]]:
             return b""
 
     return receive
-
-
-async def reset_shielded(stream: INetStream) -> None:
-    """End a stream whatever happens around; a stream that both sides closed already is left alone."""
-    if _is_over(stream):
-        return
-    with trio.CancelScope(shield=True, deadline=trio.current_time() + 1.0):
-        try:
-            await stream.reset()
-        except (BaseLibp2pError, OSError):
-            return
-
-
-def _is_over(stream: INetStream) -> bool:
-    muxed = getattr(stream, "muxed_stream", None)
-    return bool(getattr(muxed, "closed", False))
 
 
 def _why(error: BaseException) -> str:
