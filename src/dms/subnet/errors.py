@@ -1,0 +1,78 @@
+"""Errors of private networks; the texts of the first five are those of ``spec/network.md`` 7.2.
+
+::
+
+    DMSError
+    └── SubnetError
+        ├── SubnetExists      created twice                                   (Conflict)
+        ├── SubnetNotFound    never created, or destroyed                     (NotFound)
+        ├── InvalidIP         not an address of the network                   (BadInput)
+        ├── PortMapped        the public port leads elsewhere                 (Conflict)
+        ├── PortNotMapped     nothing to undo                                 (NotFound)
+        ├── NoAddressLeft     every network or host is taken                  (Conflict)
+        ├── InvalidName       not a name that DNS can carry                   (BadInput)
+        └── BadPacket         bytes that are no packet of ours                (BadInput)
+"""
+
+from __future__ import annotations
+
+from dms.types.errors import BadInput, Conflict, DMSError, NotFound
+
+
+class SubnetError(DMSError):
+    """The private network failed."""
+
+    code = "subnet"
+
+
+class SubnetExists(Conflict, SubnetError):
+    """The private network exists already."""
+
+    code = "subnet_exists"
+
+
+class SubnetNotFound(NotFound, SubnetError):
+    """The private network does not exist."""
+
+    code = "subnet_not_found"
+    default_hint = "create it first"
+
+
+class InvalidIP(BadInput, SubnetError):
+    """Not an address of this private network."""
+
+    code = "invalid_ip"
+    default_hint = "give an IPv4 address inside the network that is neither its first, its gateway nor its last"
+
+
+class PortMapped(Conflict, SubnetError):
+    """The port is already mapped."""
+
+    code = "port_mapped"
+    default_hint = "choose another public port, or 0 to get a free one"
+
+
+class PortNotMapped(NotFound, SubnetError):
+    """The port is not mapped."""
+
+    code = "port_not_mapped"
+
+
+class NoAddressLeft(Conflict, SubnetError):
+    """No address is left."""
+
+    code = "no_address_left"
+    default_hint = "remove members, or spread them over several ensembles"
+
+
+class InvalidName(BadInput, SubnetError):
+    """Not a name that DNS can carry."""
+
+    code = "invalid_name"
+    default_hint = "letters, digits, hyphens and dots; at most 63 characters between dots and 244 in all"
+
+
+class BadPacket(BadInput, SubnetError):
+    """Not a packet of this private network."""
+
+    code = "bad_packet"
