@@ -468,3 +468,18 @@ async def test_known_peers_have_addresses_and_connected_ones_a_score(world: Worl
     score = a.scores()[b.peer_id]
     assert score.total >= score.app_specific >= 0
     assert a.peer_id not in a.known_peers()
+
+
+async def test_connections_are_measured_and_coordinates_told(world: World) -> None:
+    a, b = await world.pair()
+    await until(lambda: a.latency.of(b.peer_id) and a.latency.coordinate_of(b.peer_id))
+    await until(lambda: b.latency.of(a.peer_id) and b.latency.coordinate_of(a.peer_id))
+
+    trip = a.latency.table()[b.peer_id]
+    assert trip == a.latency.of(b.peer_id)
+    assert 0 < trip.minimum_us <= trip.smoothed_us < 10_000_000
+    assert a.latency.estimate_us(a.peer_id, b.peer_id) == trip.smoothed_us
+    assert a.latency.coordinate.is_sane
+    assert a.latency.of(STRANGER) is None
+    assert a.latency.coordinate_of(STRANGER) is None
+    assert a.latency.estimate_us(b.peer_id, STRANGER) is None

@@ -4,6 +4,7 @@
 - :mod:`~dms.network.byte_streams`: streams of bytes between peers.
 - :mod:`~dms.network.errors`: what can go wrong.
 - :mod:`~dms.network.framing`: one message on a stream, without I/O; :mod:`~dms.network.addresses`: addresses of peers.
+- :mod:`~dms.network.latency`, :mod:`~dms.network.coordinates`: how long the way to others takes, measured or guessed.
 - :mod:`~dms.network.handlers`, :mod:`~dms.network.subscriptions`: who here receives which messages and broadcasts.
 - :mod:`~dms.network.swarm_key`, :mod:`~dms.network.swarm_key_file`: the key of a private network and its file;
   :mod:`~dms.network.xsalsa20`: the cipher that goes with it.

@@ -13,6 +13,7 @@ from enum import Enum
 from typing import Protocol
 
 from dms.network.byte_streams import ByteStreams
+from dms.network.latency import Latency
 from dms.types.ids import PeerID
 
 MAX_MESSAGE_BYTES = 1 << 20
@@ -94,6 +95,11 @@ class Network(Protocol):
     @property
     def listen_addresses(self) -> tuple[str, ...]:
         """Full multiaddresses, each ending in ``/p2p/<own id>``; empty until running."""
+        ...
+
+    @property
+    def latency(self) -> Latency:
+        """How long the way to other peers takes."""
         ...
 
     def run(self) -> AbstractAsyncContextManager[None]:

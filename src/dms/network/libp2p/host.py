@@ -31,6 +31,8 @@ from dms.network.libp2p.core import GuardedHost
 from dms.network.libp2p.discovery import peer_exchange
 from dms.network.libp2p.discovery.peer_exchange import Discovery
 from dms.network.libp2p.gossip.pubsub import GuardedPubsub, MeshRouter
+from dms.network.libp2p.latency import exchange as coordinates
+from dms.network.libp2p.latency.exchange import PeerLatency
 from dms.network.libp2p.messages.streams import Inbox, Outbox
 from dms.network.libp2p.services import running
 from dms.network.libp2p.streams.opening import Lingering
@@ -113,6 +115,15 @@ class Libp2pNetwork:
         self._streams = Libp2pByteStreams(self._peer_id, self._counters)
         self._topics = Subscriptions(self._counters)
         self._live: _Live | None = None
+        self.latency = PeerLatency(
+            self._peer_id,
+            self._rng,
+            self._counters,
+            connected=lambda: [info.peer for info in self.peers()],
+            speaking=self._coordinate_speakers,
+            ask=self._ask_coordinate,
+        )
+        """How long the way to other peers takes."""
 
     @property
     def peer_id(self) -> PeerID:
@@ -181,6 +192,8 @@ class Libp2pNetwork:
         host.on_disconnected = self._on_disconnected
         host.on_identified = self._on_identified
         host.set_stream_handler(TProtocol(peer_exchange.PROTOCOL), finder.answer)
+        host.set_stream_handler(TProtocol(coordinates.PROTOCOL), self.latency.answer)
+        swarm.on_rtt = lambda peer, rtt_s: self.latency.measured(name_of(peer), rtt_s)
 
         async with (
             host.serving(),
@@ -198,6 +211,7 @@ class Libp2pNetwork:
                 for port in ports:
                     nursery.start_soon(port.serve, swarm.accept, nursery)
                 nursery.start_soon(lingering.sweep)
+                nursery.start_soon(self.latency.exchange)
                 if self._explore:
                     nursery.start_soon(finder.exchange)
                 for address in self._bootstrap:
@@ -355,6 +369,7 @@ class Libp2pNetwork:
         peer = conn.muxed_conn.peer_id
         if self._live is None or self._live.swarm.get_connections(peer):
             return
+        self.latency.gone(name_of(peer))
         self._tell(PeerChange.DISCONNECTED, name_of(peer))
 
     def _on_identified(self, peer: ID) -> None:
@@ -368,6 +383,7 @@ class Libp2pNetwork:
         self._book.replace(name, listens_at, nearby=is_nearby(self._live.swarm, name))
         self._tell(PeerChange.IDENTIFIED, name)
         self._live.finder.met()
+        self.latency.met(name)
 
     def _tell(self, change: PeerChange, peer: PeerID) -> None:
         self._counters[f"peers {change.value}"] += 1
@@ -378,6 +394,16 @@ class Libp2pNetwork:
                 log.exception("a listener of peer events failed")
 
     # the rest --------------------------------------------------------------------------------------------------------
+
+    async def _ask_coordinate(self, peer: PeerID, question: bytes, limit_bytes: int, timeout_s: float) -> bytes:
+        outbox = self._running().outbox
+        return await outbox.ask(
+            id_of(peer), coordinates.PROTOCOL, question, limit_bytes=limit_bytes, timeout_s=timeout_s
+        )
+
+    def _coordinate_speakers(self) -> list[PeerID]:
+        """The connected peers that know the protocol by which coordinates are told."""
+        return [info.peer for info in self.peers() if coordinates.PROTOCOL in info.protocols and not info.is_relayed]
 
     async def _ask(self, peer: PeerID, question: bytes, limit_bytes: int, timeout_s: float) -> bytes:
         outbox = self._running().outbox

@@ -10,6 +10,7 @@ import trio
 
 from dms.identity.ids import peer_id_of
 from dms.identity.keys import KeyType, PrivateKey
+from dms.testing.network.latency import CoordinateExchange
 from dms.testing.network.links import Link
 from dms.testing.network.node import MemoryNetwork
 from dms.types.errors import BadInput
@@ -36,6 +37,7 @@ class VirtualNetwork:
         self.watchers: list[Callable[[PeerID, PeerID, str, bytes], None]] = []
         """Told of everything that arrives somewhere: from whom, where, protocol or topic, and what."""
         self.is_mesh = mesh
+        self.coordinates = CoordinateExchange(self)
         self._delay_s = delay_s
         self._loss = loss
         self._nodes: dict[PeerID, MemoryNetwork] = {}

@@ -19,6 +19,7 @@ from dms.testing.network.agenda import Agenda
 from dms.testing.network.broadcast import Broadcast
 from dms.testing.network.byte_streams import MemoryByteStreams
 from dms.testing.network.connections import Connections
+from dms.testing.network.latency import VirtualLatency
 from dms.testing.network.links import Link
 from dms.types.ids import PeerID
 
@@ -49,6 +50,7 @@ class MemoryNetwork:
         self.connections = Connections(network, self, bootstrap)
         self.broadcast = Broadcast(network, self, self._counters)
         self.streams = MemoryByteStreams(network, self)
+        self.latency = VirtualLatency(network, self)
 
     @property
     def peer_id(self) -> PeerID:
@@ -83,6 +85,7 @@ class MemoryNetwork:
         failure: Exception | None = None
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
+            self.latency.begin()
             self._handlers.open(nursery)
             self.streams.nursery = nursery
             await self.broadcast.open(nursery)

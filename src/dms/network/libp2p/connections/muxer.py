@@ -46,7 +46,13 @@ class KeepaliveYamux(Yamux):
     """The muxer of one connection; pings the peer and closes the connection when no answer comes."""
 
     def __init__(
-        self, secured: ISecureConn, peer: ID, *, keepalive_s: float, on_frozen: Callable[[], None] = lambda: None
+        self,
+        secured: ISecureConn,
+        peer: ID,
+        *,
+        keepalive_s: float,
+        on_frozen: Callable[[], None] = lambda: None,
+        on_rtt: Callable[[float], None] = lambda _rtt_s: None,
     ) -> None:
         super().__init__(secured, peer, is_initiator=secured.is_initiator)
         self.stream_buffers = _Buffers()
@@ -54,6 +60,7 @@ class KeepaliveYamux(Yamux):
         self.opened_s = trio.current_time()
         self._keepalive_s = keepalive_s
         self._on_frozen = on_frozen
+        self._on_rtt = on_rtt
 
     async def start(self) -> None:
         """Run until the connection ends; its socket is closed then, however it ended."""
@@ -105,6 +112,7 @@ class KeepaliveYamux(Yamux):
         """Take one measured round trip into the smoothed value."""
         before = self.smoothed_rtt_s
         self.smoothed_rtt_s = rtt_s if before is None else 0.75 * before + 0.25 * rtt_s
+        self._on_rtt(rtt_s)
 
     async def _measure_rtt_loop(self) -> None:
         """Ping every few seconds; replaces the library's loop, which only measures.

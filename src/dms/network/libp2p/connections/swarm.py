@@ -87,6 +87,7 @@ class GuardedSwarm(Swarm):
                 remote,
                 keepalive_s=limits.keepalive_s,
                 on_frozen=lambda: counters.update(("peers frozen",)),
+                on_rtt=lambda rtt_s: self.on_rtt(remote, rtt_s),
             )
 
         upgrader.muxer_multistream = KeepaliveMuxers(math.ceil(limits.handshake_s), make_muxer)
@@ -107,6 +108,8 @@ class GuardedSwarm(Swarm):
         self.auto_connector = _NoAutoConnector()  # type: ignore[assignment]  # whom to dial is decided elsewhere
         self.limits = limits
         self.counters = counters
+        self.on_rtt: Callable[[ID, float], None] = lambda _peer, _rtt_s: None
+        """Told of every round trip that was measured on a connection."""
         self._addresses_of = addresses_of
         self._inbound = 0
         self._handshakes: Counter[str] = Counter()
