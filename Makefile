@@ -22,8 +22,9 @@ test: setup ## the tests (ARGS='tests/unit/types -k units'); those for Docker an
 demo: setup ## a network of three nodes on this machine deploys an ensemble; leaves nothing behind
 	@$(BIN)/python scripts/demo.py $(ARGS)
 
-fuzz: setup ## search for inputs that break a decoder (SECONDS=60; ARGS='--keep --target token'); see CONTRIBUTING.md
+fuzz: setup ## search for inputs that break a decoder, or a live node (SECONDS=60; ARGS='--keep --target token'); see CONTRIBUTING.md
 	@$(BIN)/python -m tests.fuzz --seconds $(SECONDS) $(ARGS)
+	@DMS_TEST_HEAVY=1 $(BIN)/python -m pytest --quiet --no-header tests/network/test_live_fuzz.py
 
 sim: setup ## simulate whole networks in which things go wrong (SEEDS=A-B); see contributing/simulation.md
 	@$(BIN)/python -m tests.sim --seeds $(SEEDS) $(ARGS)

@@ -191,8 +191,14 @@ def _is_target(address: Multiaddr) -> bool:
 
 
 def _without_peer(address: Multiaddr, peer: PeerID) -> Multiaddr | None:
-    """The address without ``/p2p/<peer>`` at its end; nothing for an address of somebody else."""
-    head, marker, named = str(address).rpartition("/p2p/")
+    """The address without ``/p2p/<peer>`` at its end; nothing for an address of somebody else, or one that cannot be read.
+
+    The trap: what a peer sent is a Multiaddr already, but its bytes are only looked at when it is written out.
+    """
+    try:
+        head, marker, named = str(address).rpartition("/p2p/")
+    except Exception:  # noqa: BLE001  any bytes, of any peer
+        return None
     if not marker:
         return address
     return Multiaddr(head) if named == peer and head else None

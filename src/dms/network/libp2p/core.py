@@ -141,7 +141,7 @@ class GuardedHost(BasicHost):
         async def take(stream: INetStream) -> None:
             if handler is not None:
                 await handler(stream)
-            self.on_identified(stream.muxed_conn.peer_id)
+            self._tell_identified(stream.muxed_conn.peer_id)
 
         return take
 
@@ -165,9 +165,16 @@ class GuardedHost(BasicHost):
         finally:
             self._identify_inflight.discard(peer)
         if peer in self._identified_peers:
-            self.on_identified(peer)
+            self._tell_identified(peer)
         else:
             self.counters["identifications failed"] += 1
+
+    def _tell_identified(self, peer: ID) -> None:
+        try:
+            self.on_identified(peer)
+        except Exception:  # what a peer says of itself must not end the host
+            self.counters["tasks failed"] += 1
+            log.exception("what %s says of itself could not be taken up", peer)
 
 
 class _Notifee(INotifee):

@@ -54,18 +54,21 @@ class FencedUpgrader(TransportUpgrader):
 
         :raises OtherNetwork: one in the chain of causes, if the other end is not of our network.
         """
-        fence(raw_conn, self._key)
+        fence(raw_conn, self._key, is_initiator=is_initiator)
         return await super().upgrade_security(raw_conn, is_initiator, peer_id)
 
 
-def fence(conn: IRawConnection, key: SwarmKey | None) -> None:
-    """Make a connection one of the private network; without a key only watch how it begins.
+def fence(conn: IRawConnection, key: SwarmKey | None, *, is_initiator: bool) -> None:
+    """Make a connection one of the private network; without a key only watch how those begin that we asked for.
 
     :raises OtherNetwork: this kind of connection cannot be fenced.
     """
-    if isinstance(conn, RawConnection):
-        conn.stream = Watched(conn) if key is None else Fenced(conn.stream, key)
-    elif key is not None:
+    if key is None:
+        if is_initiator and isinstance(conn, RawConnection):
+            conn.stream = Watched(conn)
+    elif isinstance(conn, RawConnection):
+        conn.stream = Fenced(conn.stream, key)
+    else:
         raise OtherNetwork("this kind of connection cannot be protected by a network key")
 
 
