@@ -1,0 +1,259 @@
+"""Our sending side towards one peer: a queue, a stream, and what becomes of them.
+
+Each node sends on streams that it opened itself and receives on those that the other opened, so two nodes that begin at
+once need no agreement. A stream is opened when there is something to send, closed when there was nothing for a while,
+and opened anew, later and later, when it ends. While it is open, pings on it measure the round trip and find a peer
+that fell silent. A relayed stream is opened anew every half minute, so that a direct way is used once there is one.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from enum import Enum
+from functools import partial
+from random import Random
+
+import trio
+
+from dms.network import ByteStream, NetworkError
+from dms.network.byte_streams import ByteStreams
+from dms.subnet import frames
+from dms.subnet.budgets import RelayBudget
+from dms.subnet.errors import BadPacket
+from dms.subnet.packets import parse_header
+from dms.subnet.queues import PacketQueue
+from dms.subnet.segments import Parcel, packets_of
+from dms.subnet.tally import Drop, Tally
+from dms.types.ids import PeerID
+
+OPEN_S = 10.0
+BATCH_BYTES = 256 * 1024
+PING_EVERY_S = 15.0
+SILENT_S = 45.0
+IDLE_S = 300.0
+FIRST_PAUSE_S = 0.5
+LONGEST_PAUSE_S = 30.0
+RELAYED_RETRY_S = 30.0
+READ_BYTES = 64 * 1024
+
+
+class LinkState(Enum):
+    """What a way to a peer is doing."""
+
+    IDLE = "idle"
+    """Nothing to send."""
+    OPENING = "opening"
+    OPEN = "open"
+    BROKEN = "broken"
+    """No way now; it is tried again."""
+    RELAY_LIMIT = "relay limit"
+    """The relay carries no more for now, and there is no direct way."""
+
+
+@dataclass(frozen=True, slots=True)
+class LinkStatus:
+    """What is known of a way to a peer now."""
+
+    state: LinkState
+    path: str
+    """``direct``, ``relayed``, or empty while there is none."""
+    protocol: str
+    rtt_s: float | None
+    error: str
+
+
+class _End(Exception):
+    """This stream is done; the reason is the text, empty when there is nothing wrong."""
+
+
+class Link:
+    """To one peer of one network."""
+
+    def __init__(
+        self,
+        streams: ByteStreams,
+        subnet_id: str,
+        peer: PeerID,
+        tally: Tally,
+        *,
+        mtu: int,
+        rng: Random,
+        budget: RelayBudget | None = None,
+    ) -> None:
+        self._streams, self._subnet_id, self._peer, self._tally = streams, subnet_id, peer, tally
+        self._mtu, self._rng, self._budget = mtu, rng, budget or RelayBudget()
+        self._queue = PacketQueue()
+        self._state, self._error, self._protocol = LinkState.IDLE, "", ""
+        self._path = ""
+        self._rtt_s: float | None = None
+        self._asked: dict[bytes, float] = {}
+        self._heard_s = 0.0
+
+    def send(self, parcel: Parcel) -> None:
+        """Send it when there is a way; never waits."""
+        self._tally.drop(Drop.QUEUE_FULL, self._queue.put(parcel))
+
+    def status(self) -> LinkStatus:
+        """How it stands."""
+        return LinkStatus(self._state, self._path, self._protocol, self._rtt_s, self._error)
+
+    async def run(self) -> None:
+        """Carry what is sent, until cancelled."""
+        pause_s = FIRST_PAUSE_S
+        while True:
+            await self._queue.wait()
+            opened_s = trio.current_time()
+            try:
+                await self._carry()
+            except _End as end:
+                self._error = str(end)
+            except NetworkError as error:
+                self._error = error.message
+            else:
+                self._error = ""
+            self._path, self._rtt_s, self._protocol = "", None, ""
+            if not self._error:
+                self._state = LinkState.IDLE
+                pause_s = FIRST_PAUSE_S
+                continue
+            if self._state is LinkState.RELAY_LIMIT:
+                self._tally.drop(Drop.RELAY_LIMIT, self._queue.clear())
+                await self._refuse(min(RELAYED_RETRY_S, self._budget.free_in_s(trio.current_time())), Drop.RELAY_LIMIT)
+                continue
+            if trio.current_time() - opened_s > LONGEST_PAUSE_S:
+                pause_s = FIRST_PAUSE_S
+            self._state = LinkState.BROKEN
+            self._tally.drop(Drop.UNREACHABLE, self._queue.clear())
+            await self._refuse(pause_s * (0.5 + self._rng.random()), Drop.UNREACHABLE)
+            pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+
+    async def _refuse(self, for_s: float, reason: Drop) -> None:
+        """Nothing can be sent for a while: what is given meanwhile would be stale."""
+        await trio.sleep(for_s)
+        self._tally.drop(reason, self._queue.clear())
+
+    async def _carry(self) -> None:
+        """Open a stream and use it until it ends.
+
+        :raises NetworkError: there is none, or it ended.
+        """
+        self._state = LinkState.OPENING
+        stream = await self._streams.open(self._peer, frames.OWN, frames.ORIGINAL, timeout_s=OPEN_S)
+        try:
+            self._path = "relayed" if stream.is_relayed else "direct"
+            self._protocol = stream.protocol
+            if stream.protocol == frames.OWN:
+                await self._carry_own(stream)
+            else:
+                await self._carry_original(stream)
+        finally:
+            with trio.move_on_after(1.0, shield=True):
+                await stream.reset()
+
+    async def _carry_own(self, stream: ByteStream) -> None:
+        decoder = frames.FrameDecoder()
+        await self._write(stream, frames.encode_hello(frames.Hello(self._subnet_id, self._mtu)))
+        with trio.move_on_after(OPEN_S) as limit:
+            while not (answers := decoder.feed(await _read(stream))):
+                pass
+            _check_hello(answers[0], self._subnet_id)
+        if limit.cancelled_caught:
+            raise _End("the peer does not answer")
+        self._heard_s = trio.current_time()
+        failures: list[_End | NetworkError] = []
+        async with trio.open_nursery() as nursery:
+
+            async def until_failure(part: Callable[[], Awaitable[None]]) -> None:
+                try:
+                    await part()
+                except (_End, NetworkError) as error:
+                    failures.append(error)
+                nursery.cancel_scope.cancel()
+
+            nursery.start_soon(until_failure, partial(self._listen, stream, decoder))
+            nursery.start_soon(until_failure, partial(self._ping, stream))
+            await until_failure(partial(self._pump, stream, frames.encode_parcels))
+        if failures:
+            raise failures[0]
+
+    async def _carry_original(self, stream: ByteStream) -> None:
+        await self._write(stream, frames.encode_opening(self._subnet_id))
+        self._state = LinkState.OPEN
+        await self._pump(stream, _original_batch)
+
+    async def _pump(self, stream: ByteStream, encode: Callable[[list[Parcel]], bytes]) -> None:
+        """Write batches until there is nothing for a while, or a relayed stream is to be opened anew."""
+        self._state = LinkState.OPEN
+        renew_s = trio.current_time() + RELAYED_RETRY_S if stream.is_relayed else float("inf")
+        while trio.current_time() < renew_s:
+            with trio.move_on_after(IDLE_S):
+                await self._queue.wait()
+            batch = self._queue.take(BATCH_BYTES)
+            if not batch:
+                return
+            try:
+                await self._write(stream, encode(batch))
+            except (_End, NetworkError):
+                relayed = self._state is LinkState.RELAY_LIMIT
+                self._tally.drop(Drop.RELAY_LIMIT if relayed else Drop.UNREACHABLE, len(batch))
+                raise
+            self._tally.gave(len(batch), sum(len(parcel.data) for parcel in batch))
+
+    async def _write(self, stream: ByteStream, data: bytes) -> None:
+        if stream.is_relayed and not self._budget.spend(len(data), trio.current_time()):
+            self._state = LinkState.RELAY_LIMIT
+            free_s = self._budget.free_in_s(trio.current_time())
+            raise _End(f"only a relay reaches the peer, and it carries no more for {free_s:.0f} s")
+        await stream.write(data)
+
+    async def _listen(self, stream: ByteStream, decoder: frames.FrameDecoder) -> None:
+        while True:
+            try:
+                for frame in decoder.feed(await _read(stream)):
+                    self._heard(frame)
+            except BadPacket as error:
+                raise _End(f"the peer sends {error.message}") from None
+
+    def _heard(self, frame: frames.Frame) -> None:
+        if frame.kind != frames.PONG:
+            return
+        asked_s = self._asked.pop(frame.body, None)
+        if asked_s is None:
+            return
+        self._heard_s = trio.current_time()
+        sample_s = self._heard_s - asked_s
+        self._rtt_s = sample_s if self._rtt_s is None else 0.75 * self._rtt_s + 0.25 * sample_s
+
+    async def _ping(self, stream: ByteStream) -> None:
+        """Behind what is written already, so that the round trip is that of packets."""
+        self._asked.clear()
+        while True:
+            token = secrets.token_bytes(frames.PING_BYTES)
+            self._asked[token] = trio.current_time()
+            await self._write(stream, frames.encode(frames.PING, token))
+            await trio.sleep(PING_EVERY_S)
+            if trio.current_time() - self._heard_s > SILENT_S:
+                raise _End(f"the peer has been silent for {SILENT_S:.0f} s")
+
+
+def _original_batch(parcels: list[Parcel]) -> bytes:
+    """The original's nodes know packets of at most the MTU, with their checksums."""
+    return frames.encode_packets([one for parcel in parcels for one in packets_of(parcel, parse_header(parcel.data))])
+
+
+async def _read(stream: ByteStream) -> bytes:
+    data = await stream.read(READ_BYTES)
+    if not data:
+        raise _End("the peer ended the stream")
+    return data
+
+
+def _check_hello(frame: frames.Frame, subnet_id: str) -> None:
+    try:
+        if frames.decode_hello(frame).subnet == subnet_id:
+            return
+    except BadPacket:
+        pass
+    raise _End("the peer answers with something else")

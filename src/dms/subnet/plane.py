@@ -1,0 +1,249 @@
+"""Carries the packets of one network on one node: between its members here, to and from peers, and to the gateway.
+
+The gateway's address exists on every node and never leaves it: it answers names and pings, nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address
+from random import Random
+from typing import Protocol
+
+import trio
+
+from dms.network.byte_streams import ByteStreams
+from dms.subnet.addresses import private_prefix, to_ipv6
+from dms.subnet.dns import PORT as DNS_PORT
+from dms.subnet.dns import Outcome, Zone
+from dms.subnet.errors import BadPacket
+from dms.subnet.forwarding import Forwarder, ToPeer, ToPort
+from dms.subnet.links import Link, LinkState, LinkStatus
+from dms.subnet.packets import UDP, Header, echo_reply, parse_header, udp_packet, udp_ports, unreachable
+from dms.subnet.routing import RoutingTable
+from dms.subnet.segments import Parcel, check, from_device, to_device
+from dms.subnet.tally import Drop, Tally
+from dms.types.ids import PeerID
+
+MTU = 1420
+MAX_FORWARDED_QUERIES = 64
+
+Upstream = Callable[[bytes], Awaitable[bytes]]
+"""Asks a server outside; empty when there is no answer."""
+
+
+class Device(Protocol):
+    """Where packets of members come from and go to: a TUN device, as a rule."""
+
+    async def read(self) -> list[bytes]:
+        """What is there, at least one; each packet behind its header of offloads."""
+        ...
+
+    def write(self, raw: bytes) -> bool:
+        """Hand one over; whether there was room for it."""
+        ...
+
+
+@dataclass(eq=False)
+class Port:
+    """A device on this node, and the addresses that whoever is behind it may use."""
+
+    device: Device
+    allowed: frozenset[bytes] = frozenset()
+    tally: Tally = field(default_factory=Tally)
+
+
+class Plane:
+    """Of one network."""
+
+    def __init__(
+        self,
+        subnet_id: str,
+        own: PeerID,
+        table: RoutingTable,
+        streams: ByteStreams,
+        *,
+        rng: Random,
+        upstream: Upstream | None = None,
+        mtu: int = MTU,
+    ) -> None:
+        self.table, self.mtu = table, mtu
+        self.prefix = private_prefix(subnet_id)
+        self.gateway = table.network.network_address + 1
+        self.zone = Zone(table.network, self.prefix, forwards=upstream is not None)
+        self.tally = Tally()
+        self.queries = dict.fromkeys(Outcome, 0)
+        self._subnet_id, self._own, self._streams = subnet_id, own, streams
+        self._rng, self._upstream = rng, upstream
+        self._gateways = (self.gateway.packed, to_ipv6(self.prefix, self.gateway).packed)
+        self._forwarder: Forwarder[Port] = Forwarder(own, table, self._gateways)
+        self._links: dict[PeerID, tuple[Link, trio.CancelScope]] = {}
+        self._tallies: dict[PeerID, Tally] = {}
+        self._forwarded = trio.CapacityLimiter(MAX_FORWARDED_QUERIES)
+        self._nursery: trio.Nursery | None = None
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Keep the ways to peers, until cancelled."""
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            try:
+                task_status.started()
+                await trio.sleep_forever()
+            finally:
+                self._nursery = None
+                self._links.clear()
+
+    # members -------------------------------------------------------------------------------------------------------
+
+    def is_member(self, peer: PeerID) -> bool:
+        """Whether a peer has an address here."""
+        return peer in self.table
+
+    def attach(self, port: Port, address: IPv4Address) -> None:
+        """Give what is behind a port one address more, of either family."""
+        both = self._both(address)
+        port.allowed |= frozenset(both)
+        self._forwarder.attach(both, port)
+
+    def detach(self, port: Port, address: IPv4Address) -> None:
+        """Take it back."""
+        both = self._both(address)
+        port.allowed -= frozenset(both)
+        self._forwarder.detach(both)
+
+    def forget_peer(self, peer: PeerID) -> None:
+        """It is no member any more: end the way to it."""
+        self._forwarder.forget_peer(peer)
+        link = self._links.pop(peer, None)
+        if link is not None:
+            link[1].cancel()
+
+    def tally_of(self, peer: PeerID) -> Tally:
+        """What went to and came from a peer."""
+        return self._tallies.setdefault(peer, Tally())
+
+    def link_status(self, peer: PeerID) -> LinkStatus:
+        """How the way to a peer stands."""
+        link = self._links.get(peer)
+        return link[0].status() if link is not None else LinkStatus(LinkState.IDLE, "", "", None, "")
+
+    # packets -------------------------------------------------------------------------------------------------------
+
+    async def serve(self, port: Port) -> None:
+        """Carry what comes from a device, until cancelled."""
+        while True:
+            for raw in await port.device.read():
+                self._outbound(raw, port)
+
+    async def receive(self, sender: PeerID, parcels: list[Parcel]) -> None:
+        """Hand over what a peer sent, if it may send that, and to whom."""
+        tally = self.tally_of(sender)
+        tally.took(len(parcels), sum(len(parcel.data) for parcel in parcels))
+        for parcel in parcels:
+            try:
+                header = parse_header(parcel.data)
+                check(parcel, header)
+            except BadPacket:
+                tally.drop(Drop.MALFORMED)
+                continue
+            decision = self._forwarder.inbound(header, sender)
+            if isinstance(decision, Drop):
+                tally.drop(decision)
+            else:
+                self._hand_over(parcel, header, decision.port)
+        await trio.lowlevel.checkpoint()
+
+    def _outbound(self, raw: bytes, port: Port) -> None:
+        try:
+            parcel, header = from_device(raw)
+        except BadPacket:
+            port.tally.drop(Drop.MALFORMED)
+            return
+        port.tally.gave(1, len(parcel.data))
+        decision = self._forwarder.outbound(header, port.allowed)
+        if isinstance(decision, ToPeer):
+            self._send(parcel, decision.peer)
+        elif isinstance(decision, ToPort):
+            self._hand_over(parcel, header, decision.port)
+        elif isinstance(decision, Drop):
+            port.tally.drop(decision)
+            told = unreachable(parcel.data, header, self._own_gateway(header)) if decision is Drop.NO_ROUTE else None
+            if told is not None:
+                self._tell(told, port)
+        else:
+            self._at_gateway(parcel, header, port)
+
+    def _hand_over(self, parcel: Parcel, header: Header, port: Port) -> None:
+        if port.device.write(to_device(parcel, header)):
+            port.tally.took(1, len(parcel.data))
+        else:
+            port.tally.drop(Drop.DEVICE_FULL)
+
+    def _tell(self, packet: bytes, port: Port) -> None:
+        """A packet of our own."""
+        self._hand_over(Parcel(packet), parse_header(packet), port)
+
+    def _send(self, parcel: Parcel, peer: PeerID) -> None:
+        found = self._links.get(peer)
+        if found is None:
+            if self._nursery is None:
+                self.tally.drop(Drop.UNREACHABLE)
+                return
+            link = Link(self._streams, self._subnet_id, peer, self.tally_of(peer), mtu=self.mtu, rng=self._rng)
+            found = self._links[peer] = (link, trio.CancelScope())
+            self._nursery.start_soon(self._keep, *found)
+        found[0].send(parcel)
+
+    async def _keep(self, link: Link, scope: trio.CancelScope) -> None:
+        with scope:
+            await link.run()
+
+    # the gateway ---------------------------------------------------------------------------------------------------
+
+    def _at_gateway(self, parcel: Parcel, header: Header, port: Port) -> None:
+        if header.protocol != UDP:
+            pong = echo_reply(parcel.data, header)
+            if pong is None:
+                port.tally.drop(Drop.GATEWAY)
+            else:
+                self._tell(pong, port)
+            return
+        try:
+            source_port, destination_port, query = udp_ports(parcel.data, header)
+        except BadPacket:
+            port.tally.drop(Drop.MALFORMED)
+            return
+        if destination_port != DNS_PORT:
+            port.tally.drop(Drop.GATEWAY)
+            return
+        reply = self.zone.answer(query)
+        self.queries[reply.outcome] += 1
+        if reply.outcome is Outcome.FORWARD and self._nursery is not None:
+            self._nursery.start_soon(self._ask_upstream, query, header, source_port, port)
+        elif reply.data:
+            self._tell(_answer(header, source_port, reply.data), port)
+
+    async def _ask_upstream(self, query: bytes, header: Header, source_port: int, port: Port) -> None:
+        try:
+            self._forwarded.acquire_nowait()
+        except trio.WouldBlock:
+            port.tally.drop(Drop.QUEUE_FULL)
+            return
+        try:
+            assert self._upstream is not None
+            data = await self._upstream(query)
+        finally:
+            self._forwarded.release()
+        if data:
+            self._tell(_answer(header, source_port, data), port)
+
+    def _own_gateway(self, header: Header) -> bytes:
+        return self._gateways[0 if header.version == 4 else 1]
+
+    def _both(self, address: IPv4Address) -> tuple[bytes, bytes]:
+        return address.packed, to_ipv6(self.prefix, address).packed
+
+
+def _answer(header: Header, source_port: int, data: bytes) -> bytes:
+    return udp_packet(header.destination, DNS_PORT, header.source, source_port, data)
