@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import trio
@@ -24,6 +25,7 @@ from dms.api.server import bind, run_server
 from dms.app.care import Care
 from dms.app.identity import identify
 from dms.app.options import configure_log, gate_options, node_options
+from dms.app.peers import peer_gate, peer_limits, regate
 from dms.app.work import find_parts, open_work, volumes_of
 from dms.config import Settings
 from dms.hardware.gpus import GPUProbe
@@ -106,7 +108,10 @@ async def serve(
             bootstrap=settings.p2p.bootstrap_peers,
             app_score=lambda peer: nodes[0].score(peer) if nodes else 0.0,
             swarm_key=swarm_key,
+            gate=peer_gate(settings.p2p),
+            limits=peer_limits(settings.p2p),
         )
+        live.attend(partial(regate, network), "p2p.deny_peers", "p2p.allow_peers")
         await stack.enter_async_context(network.run())
         plugins = await trio.to_thread.run_sync(find_parts, settings)
         volumes = await stack.enter_async_context(volumes_of(settings, store, plugins))

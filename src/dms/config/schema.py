@@ -29,6 +29,7 @@ from dms.config.values import (
     Multiaddresses,
     Networks,
     Number,
+    PeerIDs,
     Port,
     Secret,
     Text,
@@ -127,8 +128,25 @@ class P2P(Section):
         "file with the key of a private network, mode 0600; who lacks the key cannot connect. nunet network key new"
         " makes one; empty: no private network",
     )
-    memory: Count = setting(1024, "memory for connections", unit="MB")
-    fd: Count = setting(512, "file descriptors for connections")
+    memory: Count = setting(
+        1024,
+        "what peers sent and nobody has read yet, all connections together; beyond it the greediest is closed",
+        unit="MB",
+    )
+    fd: Count = setting(
+        512, "connections, each of which takes a file descriptor; a quarter is for those that this node opens"
+    )
+    deny_peers: PeerIDs = setting(
+        (), "ids of peers that are never let in; a connection to one is closed at once", live=True
+    )
+    allow_peers: PeerIDs = setting(
+        (), "ids of the only peers that are let in, bootstrap peers included; empty: everybody", live=True
+    )
+    server_mode: Flag = setting(
+        False,
+        "for public machines in data centres: private addresses are not dialled, not let in and not announced, as such"
+        " dials look like a scan of the local network",
+    )
 
     @model_validator(mode="after")
     def _key_covers_all(self) -> Self:

@@ -21,6 +21,7 @@ LOG_LEVELS: Final = ("DEBUG", "INFO", "WARN", "ERROR", "FATAL")
 MAX_SECRET_CHARS: Final = 8192
 
 _HTTP = re.compile(r"https?://[^\s/?#@]+(/[^\s?#]*)?")
+_PEER_ID = re.compile(r"(12D3KooW|16Uiu2HA[1-9A-HJ-NP-Za-km-z]|Qm)[1-9A-HJ-NP-Za-km-z]{44}")
 _POSTGRESQL = re.compile(r"postgres(ql)?://[^\s/?#]*/[^\s/?#]+(\?\S*)?")
 
 
@@ -60,6 +61,12 @@ def _http(value: str) -> str:
 def _multiaddress(value: str) -> str:
     if not value.startswith("/"):
         raise ValueError(f'"{value[:80]}" is not a multiaddress; write it like /ip4/127.0.0.1/tcp/9000')
+    return value
+
+
+def _peer_id(value: str) -> str:
+    if not _PEER_ID.fullmatch(value):
+        raise ValueError(f'"{value[:80]}" is not a peer id; nunet peers shows those of the connected peers')
     return value
 
 
@@ -121,5 +128,6 @@ Port = Annotated[int, Field(ge=0, le=MAX_PORT), Kind("number")]
 
 Texts = Annotated[tuple[Text, ...], _LIST]
 Directories = Annotated[tuple[Annotated[Path, Field(strict=False), AfterValidator(_expand), Kind("path")], ...], _LIST]
+PeerIDs = Annotated[tuple[Annotated[str, AfterValidator(_peer_id), Kind("peer id")], ...], _LIST]
 Multiaddresses = Annotated[tuple[Multiaddress, ...], _LIST]
 Networks = Annotated[tuple[Network, ...], _LIST]

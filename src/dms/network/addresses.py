@@ -16,6 +16,8 @@ from multiaddr import Multiaddr
 from dms.network.errors import InvalidAddress
 from dms.types.ids import PeerID
 
+IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
+
 MAX_PEERS = 4096
 """Peers whose addresses are remembered; the one heard of longest ago goes first."""
 MAX_ADDRESSES_PER_PEER = 16
@@ -95,7 +97,7 @@ def host_and_port(address: Multiaddr) -> tuple[str, int]:
     return parts[2], int(parts[4])
 
 
-def ip_of(address: Multiaddr) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+def ip_of(address: Multiaddr) -> IPAddress | None:
     """Its IP address, where it has one."""
     try:
         return ipaddress.ip_address(str(address).split("/")[2])
@@ -117,13 +119,14 @@ def expand(address: Multiaddr) -> list[Multiaddr]:
     _, port = host_and_port(address)
     found = [
         Multiaddr(f"/ip{own.version}/{own}/tcp/{port}")
-        for own in _interface_addresses()
+        for own in interface_addresses()
         if own.version == ip.version and not own.is_link_local
     ]
     return sorted(found, key=lambda one: (is_loopback(one), str(one))) or [address]
 
 
-def _interface_addresses() -> list[ipaddress.IPv4Address | ipaddress.IPv6Address]:
+def interface_addresses() -> list[IPAddress]:
+    """The addresses of this machine."""
     found = []
     for entries in psutil.net_if_addrs().values():
         for entry in entries:

@@ -165,7 +165,7 @@ class Session:
         async def spoil(host: GuardedHost, peer: ID) -> None:
             (connection, *_) = host.swarm.get_connections(peer)
             secured = connection.muxed_conn.secured_conn  # type: ignore[attr-defined]
-            await secured.conn.read_writer.read_write_closer.write(bad_handshake(self._rng))
+            await secured.secured.conn.read_writer.read_write_closer.write(bad_handshake(self._rng))
 
         await self._connected(spoil)
 

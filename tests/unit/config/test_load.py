@@ -89,6 +89,10 @@ SAMPLES = {
     "list of texts": ('["a", "b"]', ("a", "b")),
     "list of paths": ("/a, /b", (Path("/a"), Path("/b"))),
     "list of multiaddresses": ('["/a", "/b"]', ("/a", "/b")),
+    "list of peer ids": (
+        '["12D3KooWHzew9HTYzywFuvTHGK5Yzoz7qAhMfxagtCvhvjheoBQ3"]',
+        ("12D3KooWHzew9HTYzywFuvTHGK5Yzoz7qAhMfxagtCvhvjheoBQ3",),
+    ),
     "list of networks": ("10.0.0.0/8", ("10.0.0.0/8",)),
 }
 """Of every kind: how it is written, and what it is."""
@@ -352,3 +356,11 @@ def test_variables_that_look_like_settings_and_are_none_are_found(env: Mapping[s
         {"DMS_REST_PROT": "1", "DMS_REST_PORT": "1", "DMS_PASSPHRASE": "x", "DMS_CONN_LOGS": "1", "DMS_APM_ZZZZ": ""}
     )
     assert found == {"DMS_APM_ZZZZ": "", "DMS_REST_PROT": "DMS_REST_PORT"}
+
+
+def test_what_is_no_peer_id_is_refused_and_those_of_all_kinds_of_keys_are_not(env: Mapping[str, str]) -> None:
+    good = ("12D3KooWHzew9HTYzywFuvTHGK5Yzoz7qAhMfxagtCvhvjheoBQ3", "QmQ2irHa8aFTLRhkbkQCRrounE4MbttNp8ki7Nmys4F9NP")
+    assert load_settings(env={**env, "DMS_P2P_ALLOW_PEERS": ",".join(good)}).p2p.allow_peers == good
+    for text in ("node1", good[0][:-1], good[1] + "0", f"/ip4/1.2.3.4/tcp/9000/p2p/{good[0]}"):
+        with pytest.raises(InvalidSetting, match="is not a peer id"):
+            load_settings(env={**env, "DMS_P2P_DENY_PEERS": text})

@@ -20,7 +20,8 @@ from dms.network.libp2p import hardening  # noqa: E402  the library can only be 
 
 hardening.install()
 
-from dms.network.libp2p.connections.swarm import Limits  # noqa: E402
+from dms.network.libp2p.connections.gate import Gate  # noqa: E402
+from dms.network.libp2p.connections.limits import Limits  # noqa: E402
 from dms.network.libp2p.host import Libp2pNetwork  # noqa: E402
 
-__all__ = ["Libp2pNetwork", "Limits"]
+__all__ = ["Gate", "Libp2pNetwork", "Limits"]

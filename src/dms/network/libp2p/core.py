@@ -16,11 +16,12 @@ from libp2p.custom_types import StreamHandlerFn, TProtocol
 from libp2p.host.basic_host import BasicHost
 from libp2p.host.defaults import get_default_protocols
 from libp2p.host.ping import ID as PING
-from libp2p.identity.identify_push.identify_push import ID_PUSH
+from libp2p.identity.identify_push.identify_push import ID_PUSH, push_identify_to_peer
 from libp2p.io.exceptions import IOException
 from libp2p.network.exceptions import SwarmException
 from libp2p.peer.id import ID
 from libp2p.peer.peerinfo import PeerInfo
+from libp2p.peer.peerstore import PeerStoreError
 from multiaddr import Multiaddr
 
 from dms.network.libp2p.connections.swarm import GuardedSwarm
@@ -30,6 +31,7 @@ from dms.network.libp2p.services import running
 log = logging.getLogger(__name__)
 
 NEGOTIATION_S = 10
+PUSHES_AT_ONCE = 10
 PING_BYTES = 32
 PING_IDLE_S = 60.0
 
@@ -54,6 +56,7 @@ class GuardedHost(BasicHost):
             negotiate_timeout=NEGOTIATION_S,
             default_protocols=OrderedDict(),
             disable_identify_address_discovery=True,
+            addrs_factory=swarm.gate.passing,
         )
         self.multiselect_client = EagerClient()
         swarm.notifees = [one for one in swarm.notifees if type(one).__name__ != "_IdentifyNotifee"]
@@ -92,6 +95,11 @@ class GuardedHost(BasicHost):
         """
         if not self.swarm.get_connections(peer_id):
             raise SwarmException(f"not connected to {peer_id}")
+        theirs, ours = self.swarm.open_streams
+        limits = self.swarm.limits
+        if ours >= limits.outbound_streams or ours + theirs >= limits.streams:
+            self.counters["streams not opened: too many"] += 1
+            raise SwarmException("this node has all the streams open that it may have")
         return await super().new_stream(peer_id, protocol_ids)
 
     def is_identified(self, peer: ID) -> bool:
@@ -100,14 +108,33 @@ class GuardedHost(BasicHost):
 
     def protocols_of(self, peer: ID) -> tuple[str, ...]:
         """What the peer said that it speaks; nothing before it did."""
-        return tuple(self.swarm.peerstore.get_protocols(peer)) if self.is_identified(peer) else ()
+        if not self.is_identified(peer):
+            return ()
+        try:
+            return tuple(self.swarm.peerstore.get_protocols(peer))
+        except PeerStoreError:
+            return ()  # it named none
+
+    async def announce(self) -> None:
+        """Tell all connected peers again who and where we are (identify push); those who do not want to hear it may."""
+        at_once = trio.CapacityLimiter(PUSHES_AT_ONCE)
+        async with trio.open_nursery() as nursery:
+            for peer in list(self.swarm.connections):
+                nursery.start_soon(self._push_identity, peer, at_once)
+
+    async def _push_identity(self, peer: ID, at_once: trio.CapacityLimiter) -> None:
+        with trio.move_on_after(2 * NEGOTIATION_S):
+            await push_identify_to_peer(self, peer, limit=at_once)
 
     # streams ---------------------------------------------------------------------------------------------------------
 
     async def _swarm_stream_handler(self, net_stream: INetStream) -> None:
         """Serve one inbound stream; never raises, and always ends the stream."""
         peer = net_stream.muxed_conn.peer_id
-        if self._streams[peer] >= self.swarm.limits.streams_per_peer:
+        limits = self.swarm.limits
+        theirs, ours = self.swarm.open_streams
+        is_full = theirs > limits.inbound_streams or ours + theirs > limits.streams  # this one is counted already
+        if self._streams[peer] >= limits.streams_per_peer or is_full:
             self.counters["streams refused"] += 1
             await _reset(net_stream)
             return

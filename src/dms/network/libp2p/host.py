@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import random
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 
@@ -17,16 +17,19 @@ from libp2p.custom_types import TProtocol
 from libp2p.peer.id import ID
 from libp2p.peer.peerstore import PeerStoreError
 
-from dms.network.addresses import AddressBook
+from dms.network.addresses import AddressBook, split_address
 from dms.network.byte_streams import ByteStreams
-from dms.network.errors import MessageTooLarge, NotRunning, PeerUnreachable
+from dms.network.errors import InvalidAddress, MessageTooLarge, NotRunning, PeerUnreachable
 from dms.network.framing import MAX_GOSSIP_BYTES, encode_frame
 from dms.network.handlers import Handlers
 from dms.network.libp2p.connections.dialler import Dialler, is_nearby
+from dms.network.libp2p.connections.gate import Gate
+from dms.network.libp2p.connections.interfaces import watch_addresses
+from dms.network.libp2p.connections.limits import Limits
 from dms.network.libp2p.connections.listing import describe
 from dms.network.libp2p.connections.names import id_of, name_of
 from dms.network.libp2p.connections.ports import Port, open_ports
-from dms.network.libp2p.connections.swarm import GuardedSwarm, Limits
+from dms.network.libp2p.connections.swarm import GuardedSwarm
 from dms.network.libp2p.core import GuardedHost
 from dms.network.libp2p.discovery import peer_exchange
 from dms.network.libp2p.discovery.peer_exchange import Discovery
@@ -78,6 +81,7 @@ class Libp2pNetwork:
     :param bootstrap: addresses of peers to stay connected to; ``/dnsaddr/…`` is resolved.
     :param app_score: what the node thinks of a peer, for gossip: 5, 1 or 0 (``spec/orchestration.md`` 1.1).
     :param explore: whether to ask connected peers for more; off, only those dialled or dialling are met.
+    :param gate: who is let in; change it with :meth:`regate`.
     :param swarm_key: of a private network; who lacks it cannot connect, and we to nobody else.
     """
 
@@ -90,6 +94,7 @@ class Libp2pNetwork:
         app_score: Callable[[PeerID], float] = lambda _: 0.0,
         explore: bool = True,
         swarm_key: SwarmKey | None = None,
+        gate: Gate | None = None,
         limits: Limits | None = None,
         rng: random.Random | None = None,
     ) -> None:
@@ -103,6 +108,7 @@ class Libp2pNetwork:
         self._app_score = app_score
         self._explore = explore
         self._swarm_key = swarm_key
+        self._gate = gate or Gate()
         self._limits = limits or Limits()
         self._rng = rng or random.SystemRandom()
         self._counters: Counter[str] = Counter()
@@ -135,7 +141,13 @@ class Libp2pNetwork:
         """Where others can dial us; unspecified addresses are expanded to those of the interfaces."""
         if self._live is None:
             return ()
-        return tuple(str(address) for address in self._live.host.get_addrs())
+        return tuple(f"{address}/p2p/{self._peer_id}" for address in self._live.host.get_transport_addrs())
+
+    def regate(self, *, deny: Sequence[PeerID], allow: Sequence[PeerID]) -> None:
+        """Let in others from now on; connections of those who are refused now are closed."""
+        self._gate.change(deny=deny, allow=allow)
+        if self._live is not None:
+            self._live.swarm.shedding.expel()
 
     @property
     def streams(self) -> ByteStreams:
@@ -171,10 +183,13 @@ class Libp2pNetwork:
             addresses_of=self._dialler.known_addresses,
             counters=self._counters,
             swarm_key=self._swarm_key,
+            gate=self._gate,
         )
+        swarm.shedding.protected = frozenset(self._bootstrap_peers())
         swarm.listeners = {str(port.bound): port for port in ports}
         host = GuardedHost(swarm, counters=self._counters)
         router = MeshRouter(lambda peer: self._app_score(name_of(peer)))
+        swarm.shedding.score_of = lambda peer: float(router.scorer.score(peer, list(pubsub.topic_ids)))
         pubsub = GuardedPubsub(host, router, judge=self._judge, deliver=self._deliver, counters=self._counters)
         lingering = Lingering()
         outbox = Outbox(host, self._counters, lingering)
@@ -214,6 +229,7 @@ class Libp2pNetwork:
                 nursery.start_soon(self.latency.exchange)
                 if self._explore:
                     nursery.start_soon(finder.exchange)
+                nursery.start_soon(watch_addresses, partial(self._on_moved, nursery))
                 for address in self._bootstrap:
                     nursery.start_soon(finder.keep_bootstrapped, address)
                 ready.set()
@@ -384,6 +400,21 @@ class Libp2pNetwork:
         self._tell(PeerChange.IDENTIFIED, name)
         self._live.finder.met()
         self.latency.met(name)
+
+    def _on_moved(self, nursery: trio.Nursery) -> None:
+        """This machine has other addresses than before: connections may be dead, and nobody knows where we are."""
+        if self._live is None:
+            return
+        log.info("the addresses of this machine changed: now %s", ", ".join(self.listen_addresses))
+        self._counters["addresses changed"] += 1
+        self._live.swarm.shedding.probe()
+        self._live.finder.hurry()
+        nursery.start_soon(self._live.host.announce)
+
+    def _bootstrap_peers(self) -> Iterator[ID]:
+        for address in self._bootstrap:
+            with suppress(InvalidAddress):
+                yield id_of(split_address(address)[1])
 
     def _tell(self, change: PeerChange, peer: PeerID) -> None:
         self._counters[f"peers {change.value}"] += 1

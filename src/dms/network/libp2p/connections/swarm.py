@@ -6,11 +6,12 @@ peers refused for a minute after one failure, a quarter of a second waited out o
 
 from __future__ import annotations
 
+import ipaddress
 import logging
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from weakref import WeakValueDictionary
 
 import trio
 from libp2p.abc import IMuxedConn, INetConn, INetStream
@@ -27,9 +28,14 @@ from libp2p.peer.peerstore import PeerStore
 from libp2p.security.noise.transport import Transport as NoiseTransport
 from multiaddr import Multiaddr
 
+from dms.network.addresses import IPAddress, host_and_port, ip_of
 from dms.network.libp2p.connections.attention import AttentiveTCP
+from dms.network.libp2p.connections.gate import Gate
+from dms.network.libp2p.connections.limits import CONNECTION_BYTES, Limits, Origins, Share
 from dms.network.libp2p.connections.muxer import KeepaliveMuxers, KeepaliveYamux
+from dms.network.libp2p.connections.names import name_of
 from dms.network.libp2p.connections.private import FencedUpgrader, OtherNetwork
+from dms.network.libp2p.connections.shedding import Shedding
 from dms.network.swarm_key import SwarmKey
 
 log = logging.getLogger(__name__)
@@ -40,24 +46,6 @@ DIAL_STAGGER_S = 0.25
 MAX_DIALS = 32
 MAX_DIALS_PER_PEER = 8
 """Addresses of one peer that one dial tries."""
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """How much others may take of us (``spec/network.md`` 2.2)."""
-
-    inbound_connections: int = 512
-    connections: int = 1024
-    handshakes_per_ip: int = 32
-    """Connections of one address that have not yet said who they are."""
-    handshake_s: float = 10.0
-    streams_per_peer: int = 256
-    handlers_per_peer: int = 128
-    handlers: int = 4096
-    read_s: float = 30.0
-    """How long one message may take to arrive."""
-    keepalive_s: float = 5.0
-    """Pings go out that often; a peer that leaves two in a row unanswered is frozen."""
 
 
 AddressesOf = Callable[[ID], Sequence[Multiaddr]]
@@ -74,6 +62,7 @@ class GuardedSwarm(Swarm):
         addresses_of: AddressesOf,
         counters: Counter[str],
         swarm_key: SwarmKey | None = None,
+        gate: Gate | None = None,
     ) -> None:
         peer = ID.from_pubkey(keys.public_key)
         peerstore = PeerStore()
@@ -81,16 +70,22 @@ class GuardedSwarm(Swarm):
         noise = NoiseTransport(keys, noise_privkey=create_noise_key_pair().private_key)
         upgrader = FencedUpgrader(noise, swarm_key)
 
+        self.gate = gate or Gate()
+        self.shedding = Shedding(self, limits, counters)
+        self._shares: WeakValueDictionary[ID, Share] = WeakValueDictionary()
+
         def make_muxer(conn: object, remote: ID) -> KeepaliveYamux:
             return KeepaliveYamux(
                 conn,  # type: ignore[arg-type]  # an ISecureConn
                 remote,
                 keepalive_s=limits.keepalive_s,
+                share=self._shares.setdefault(remote, Share(limits)),
+                memory=self.shedding.memory,
                 on_frozen=lambda: counters.update(("peers frozen",)),
                 on_rtt=lambda rtt_s: self.on_rtt(remote, rtt_s),
             )
 
-        upgrader.muxer_multistream = KeepaliveMuxers(math.ceil(limits.handshake_s), make_muxer)
+        upgrader.muxer_multistream = KeepaliveMuxers(math.ceil(limits.handshake_s), make_muxer, self._admit)
         super().__init__(
             peer,
             peerstore,
@@ -99,8 +94,9 @@ class GuardedSwarm(Swarm):
             connection_config=ConnectionConfig(
                 max_connections=limits.connections,
                 min_connections=0,
-                low_watermark=min(100, limits.connections),
-                high_watermark=min(400, limits.connections),
+                max_connections_per_peer=limits.connections_per_peer,
+                low_watermark=min(limits.low_water, limits.connections),
+                high_watermark=min(limits.high_water, limits.connections),
                 inbound_upgrade_timeout=limits.handshake_s,
                 outbound_upgrade_timeout=limits.handshake_s,
             ),
@@ -112,7 +108,9 @@ class GuardedSwarm(Swarm):
         """Told of every round trip that was measured on a connection."""
         self._addresses_of = addresses_of
         self._inbound = 0
+        self._outbound = 0
         self._handshakes: Counter[str] = Counter()
+        self._origins = Origins(limits)
 
     # inbound ---------------------------------------------------------------------------------------------------------
 
@@ -123,22 +121,48 @@ class GuardedSwarm(Swarm):
 
     async def accept(self, read_write_closer: ReadWriteCloser, maddr: Multiaddr) -> None:
         """Serve one inbound connection until it ends; its slot is free again when this returns."""
-        ip = (read_write_closer.get_remote_address() or ("?", 0))[0]
-        if self._inbound >= self.limits.inbound_connections:
-            self.counters["connections refused: too many"] += 1
-            await read_write_closer.close()
-            return
-        if self._handshakes[ip] >= self.limits.handshakes_per_ip:
-            self.counters["connections refused: too many handshakes"] += 1
+        host = (read_write_closer.get_remote_address() or ("?", 0))[0]
+        ip = _ip(host)
+        if refused := self._refuses_inbound(ip, host):
+            self.counters[f"connections refused: {refused}"] += 1
             await read_write_closer.close()
             return
         self._inbound += 1
+        self._origins.change(ip, 1)
         try:
-            muxed = await self._shake_hands(read_write_closer, maddr, ip)
+            muxed = await self._shake_hands(read_write_closer, maddr, host)
             if muxed is not None:
                 await muxed.event_closed.wait()
         finally:
             self._inbound -= 1
+            self._origins.change(ip, -1)
+
+    def _refuses_inbound(self, ip: IPAddress | None, host: str) -> str:
+        """Why a connection that came in is closed before a word is said; empty: it is not."""
+        if self.gate.refuses_ip(ip):
+            return "private address"
+        if self._inbound >= self.limits.inbound_connections or self._is_full:
+            return "too many"
+        if self._handshakes[host] >= self.limits.handshakes_per_ip:
+            return "too many handshakes"
+        if not self._origins.has_room(ip):
+            return "too many from there"
+        if not self.shedding.memory.has_room(CONNECTION_BYTES):
+            return "no memory"
+        return ""
+
+    @property
+    def _is_full(self) -> bool:
+        return self._inbound + self._outbound >= self.limits.connections
+
+    def _admit(self, peer: ID) -> None:
+        """Look at somebody who has just proved who it is.
+
+        :raises SwarmException: it is not let in.
+        """
+        if reason := self.gate.refuses(name_of(peer)):
+            self.counters["connections refused: peer"] += 1
+            raise SwarmException(f"peer {peer} is refused: {reason}")
 
     async def _shake_hands(self, raw: ReadWriteCloser, maddr: Multiaddr, ip: str) -> KeepaliveYamux | None:
         self._handshakes[ip] += 1
@@ -188,16 +212,17 @@ class GuardedSwarm(Swarm):
         """
         return await self._dial_any(peer_id, addresses)
 
-    async def _dial_any(self, peer: ID, addresses: Sequence[Multiaddr]) -> INetConn:
-        if not addresses:
+    async def _dial_any(self, peer: ID, known: Sequence[Multiaddr]) -> INetConn:
+        if not known:
             raise SwarmException(f"no known address of peer {peer}")
+        addresses = await self._permitted(peer, known)
         won: list[INetConn] = []
         problems: list[str] = []
 
         async def attempt(address: Multiaddr, failed: trio.Event) -> None:
             try:
                 async with self._global_dial_limiter:
-                    won.append(await self._dial_addr_single_attempt(address, peer))
+                    won.append(await self._dial_one(address, peer))
                 race.cancel()
             except Exception as error:  # noqa: BLE001  the next address may do
                 problems.append(f"{address}: {innermost(error)}")
@@ -215,6 +240,53 @@ class GuardedSwarm(Swarm):
         if deadline.cancelled_caught:
             problems.append(f"no answer within {DIAL_TIMEOUT_S:g} s")
         raise SwarmException("; ".join(problems))
+
+    async def _dial_one(self, address: Multiaddr, peer: ID) -> INetConn:
+        if self._outbound >= self.limits.outbound_connections or self._is_full:
+            raise SwarmException("this node has all the connections that it may have (p2p.fd)")
+        self._outbound += 1
+        conn = None
+        try:
+            conn = await self._dial_addr_single_attempt(address, peer)
+            return conn
+        finally:
+            if conn is None:
+                self._outbound -= 1
+            else:
+                self.manager.run_task(self._give_back_outbound, conn)
+
+    async def _give_back_outbound(self, conn: INetConn) -> None:
+        """Wait until the connection is over; its slot is free again then."""
+        try:
+            if isinstance(conn.muxed_conn, KeepaliveYamux):
+                await conn.muxed_conn.event_closed.wait()
+        finally:
+            self._outbound -= 1
+
+    async def _permitted(self, peer: ID, addresses: Sequence[Multiaddr]) -> list[Multiaddr]:
+        """Those of the addresses that may be dialled.
+
+        :raises SwarmException: the peer is refused, or none may.
+        """
+        if reason := self.gate.refuses(name_of(peer)):
+            raise SwarmException(f"peer {peer} is refused: {reason}")
+        permitted = self.gate.passing(addresses)
+        if self.gate.server_mode:
+            permitted = [address for address in permitted if not await self._leads_to_private(address)]
+        if not permitted:
+            raise SwarmException(f"peer {peer} has private addresses only, and p2p.server_mode is on")
+        return permitted
+
+    async def _leads_to_private(self, address: Multiaddr) -> bool:
+        if ip_of(address) is not None:
+            return False
+        with trio.move_on_after(DIAL_TIMEOUT_S):
+            try:
+                found = await trio.socket.getaddrinfo(host_and_port(address)[0], None)
+            except OSError:
+                return False  # the dial will say so
+            return any(self.gate.refuses_ip(_ip(str(where[4][0]))) for where in found)
+        return True
 
     # life ------------------------------------------------------------------------------------------------------------
 
@@ -247,6 +319,25 @@ class GuardedSwarm(Swarm):
 
     def _schedule_auto_connect(self) -> None:
         """Never: whom to dial is decided elsewhere."""
+
+    def _trim_connections(self, peer_id: ID) -> None:
+        """A peer has too many: the library's own choice looks at the wall clock, and spares all young ones."""
+        self.shedding.trim_peer(peer_id)
+
+    def _schedule_prune(self) -> None:
+        """A connection was added."""
+        self.shedding.trim()
+
+    @property
+    def open_streams(self) -> tuple[int, int]:
+        """How many streams are open: opened by others, and by us."""
+        theirs = ours = 0
+        for conn in self.get_connections():
+            if isinstance(conn.muxed_conn, KeepaliveYamux):
+                parity = 1 if conn.muxed_conn.is_initiator else 0
+                mine = sum(stream_id % 2 == parity for stream_id in conn.muxed_conn.streams)
+                ours, theirs = ours + mine, theirs + len(conn.muxed_conn.streams) - mine
+        return theirs, ours
 
 
 class _NoAutoConnector:
@@ -281,3 +372,10 @@ def cause(error: BaseException) -> BaseException:
     while error.__cause__ is not None:
         error = error.__cause__
     return error
+
+
+def _ip(host: str) -> IPAddress | None:
+    try:
+        return ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return None

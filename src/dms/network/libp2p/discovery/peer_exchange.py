@@ -130,6 +130,7 @@ class Discovery:
         self._is_nearby = is_nearby
         self._rng = rng
         self._wake = trio.Event()
+        self._hurry = trio.Event()
 
     # serving ---------------------------------------------------------------------------------------------------------
 
@@ -172,6 +173,11 @@ class Discovery:
                 for other in asked[:ASK_AT_ONCE]:
                     nursery.start_soon(ask_one, other)
         return found
+
+    def hurry(self) -> None:
+        """The network changed: look after the bootstrap peers now."""
+        self._hurry.set()
+        self._hurry = trio.Event()
 
     def met(self) -> None:
         """Somebody new was identified: look whether he knows more."""
@@ -227,7 +233,9 @@ class Discovery:
             except NetworkError as error:
                 log.info("bootstrap peer %s: %s; again in %.0f s", address, error, wait_s)
                 wait_s = min(wait_s * 1.6, RETRY_MAX_S)
-            await trio.sleep(wait_s * self._rng.uniform(0.8, 1.2))
+            with trio.move_on_after(wait_s * self._rng.uniform(0.8, 1.2)):
+                await self._hurry.wait()
+                wait_s = RETRY_FIRST_S
 
     async def _bootstrap(self, address: str) -> None:
         targets: dict[PeerID, list[Multiaddr]] = {}
