@@ -1,7 +1,7 @@
 """Bad input for everything that a node serves, over real sockets, while another peer goes on talking to it.
 
 The handlers are those that the node has: a new protocol is attacked from its first day on, and the test fails until good
-inputs are written for it (``tests/fuzz/live/seeds.py``). ``DMS_TEST_HEAVY=1`` sends 10,000 inputs instead of 600.
+inputs are written for it (``tests/fuzz/live/seeds.py``). ``DMS_TEST_HEAVY=1`` sends 10,000 inputs instead of 400.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from libp2p.peer.id import ID  # isort: skip
 from multiaddr import Multiaddr  # isort: skip
 
 IS_HEAVY = bool(os.environ.get("DMS_TEST_HEAVY"))
-INPUTS, PARTS = (2_500, 4) if IS_HEAVY else (600, 1)
+INPUTS, PARTS = (2_500, 4) if IS_HEAVY else (400, 1)
 """To one node, and how many nodes one after the other."""
 ECHO = "actor/echo/messages/0.0.1"
 ANSWER_S = 10.0
@@ -207,6 +207,25 @@ async def test_an_address_that_cannot_be_read_does_not_end_those_who_are_told_of
             await victim.ping(victim.peers()[0].peer, timeout_s=ANSWER_S)
 
         await intrude(victim, bytes(32), {"/ipfs/id/1.0.0": tell}, push)
+    assert victim.counters().get("tasks failed", 0) == 0
+
+
+async def test_a_peer_that_says_nothing_of_itself_is_listed_and_ends_nothing() -> None:
+    victim = node()
+    identified = trio.Event()
+
+    async def say_nothing(stream: INetStream) -> None:
+        await stream.write(b"\x00")
+        await stream.close()
+
+    async def stay(_host: GuardedHost, _peer: ID) -> None:
+        with trio.fail_after(ANSWER_S):
+            await identified.wait()
+        assert [info.protocols for info in victim.peers()] == [()]
+
+    async with victim.run():
+        victim.listen(lambda event: identified.set() if event.change is PeerChange.IDENTIFIED else None)
+        await intrude(victim, bytes(32), {"/ipfs/id/1.0.0": say_nothing}, stay)
     assert victim.counters().get("tasks failed", 0) == 0
 
 

@@ -37,7 +37,7 @@ from dms.network.libp2p.gossip.pubsub import GuardedPubsub, MeshRouter
 from dms.network.libp2p.latency import exchange as coordinates
 from dms.network.libp2p.latency.exchange import PeerLatency
 from dms.network.libp2p.messages.streams import Inbox, Outbox
-from dms.network.libp2p.services import running
+from dms.network.libp2p.services import persist, running
 from dms.network.libp2p.streams.opening import Lingering
 from dms.network.libp2p.streams.service import Libp2pByteStreams
 from dms.network.protocol import (
@@ -225,13 +225,14 @@ class Libp2pNetwork:
                 await self._topics.open(nursery, join=pubsub.join, leave=pubsub.unsubscribe)
                 for port in ports:
                     nursery.start_soon(port.serve, swarm.accept, nursery)
-                nursery.start_soon(lingering.sweep)
-                nursery.start_soon(self.latency.exchange)
+                keep = partial(persist, on_failure=self._count_failure)
+                nursery.start_soon(keep, lingering.sweep)
+                nursery.start_soon(keep, self.latency.exchange)
                 if self._explore:
-                    nursery.start_soon(finder.exchange)
-                nursery.start_soon(watch_addresses, partial(self._on_moved, nursery))
+                    nursery.start_soon(keep, finder.exchange)
+                nursery.start_soon(keep, watch_addresses, partial(self._on_moved, nursery))
                 for address in self._bootstrap:
-                    nursery.start_soon(finder.keep_bootstrapped, address)
+                    nursery.start_soon(keep, finder.keep_bootstrapped, address)
                 ready.set()
                 await stop.wait()
             finally:

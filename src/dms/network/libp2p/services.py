@@ -1,4 +1,4 @@
-"""Runs the services of the libp2p library (swarm, pubsub, router) so that a failing task stays a failing task.
+"""Runs the services of the libp2p library (swarm, pubsub, router), and ours, so that a failing task stays a failing task.
 
 The library's own manager ends the service, and with it the host, when any of its tasks raises; it also counts children
 per parent and refuses the thousandth, which a long-lived node reaches. Here a task that raises is logged and counted.
@@ -16,6 +16,8 @@ from libp2p.tools.anyio_service.api import InternalManagerAPI, ManagerAPI, Servi
 from libp2p.tools.anyio_service.stats import Stats, TaskStats
 
 log = logging.getLogger(__name__)
+
+RESTART_S = 1.0
 
 AsyncFn = Callable[..., Awaitable[Any]]  # the library's own type: tasks of any signature
 
@@ -119,6 +121,22 @@ class ServiceRunner(InternalManagerAPI):
             self.did_fail = True
             self._on_failure()
             log.debug("%s of %s failed: %r", getattr(async_fn, "__qualname__", async_fn), self._service, error)
+
+
+async def persist(task: AsyncFn, *args: Any, on_failure: Callable[[], None]) -> None:
+    """Run a task of ours that should go on until cancelled; one that raises is logged, counted, and run again.
+
+    What it meets comes from strangers: an exception that nobody thought of must not end the node.
+    """
+    while True:
+        try:
+            await task(*args)
+        except Exception:
+            on_failure()
+            log.exception("%s failed; again in %g s", getattr(task, "__qualname__", task), RESTART_S)
+        else:
+            return
+        await trio.sleep(RESTART_S)
 
 
 @asynccontextmanager

@@ -124,7 +124,8 @@ class MeshRouter(GossipSub):
             if len(iwant.messageIDs) <= 16 * MAX_CONTROL_ENTRIES:
                 await self.handle_iwant(iwant, sender_peer_id)
         for graft in control.graft[:MAX_CONTROL_ENTRIES]:
-            await self.handle_graft(graft, sender_peer_id)
+            if graft.topicID in known:  # the library's answer to others raises
+                await self.handle_graft(graft, sender_peer_id)
         for prune in control.prune[:MAX_CONTROL_ENTRIES]:
             if prune.topicID in known:
                 prune.backoff = min(prune.backoff, 3600)
