@@ -8,6 +8,7 @@
 - :mod:`~dms.network.handlers`, :mod:`~dms.network.subscriptions`: who here receives which messages and broadcasts.
 - :mod:`~dms.network.swarm_key`, :mod:`~dms.network.swarm_key_file`: the key of a private network and its file;
   :mod:`~dms.network.xsalsa20`: the cipher that goes with it.
+- :mod:`dms.network.gossip`: who gets which broadcast and what is thought of whom, without I/O.
 - :mod:`dms.network.libp2p`: the real network. Importing it loads the whole libp2p library, so only a running node does.
 
 The twin in memory is :mod:`dms.testing.network`.
@@ -34,6 +35,7 @@ from dms.network.protocol import (
     PeerInfo,
     PeerListener,
     PeerScore,
+    TopicScore,
     TopicValidator,
     Verdict,
 )
@@ -59,6 +61,7 @@ __all__ = [
     "PeerScore",
     "PeerUnreachable",
     "StreamEnded",
+    "TopicScore",
     "TopicValidator",
     "Verdict",
 ]

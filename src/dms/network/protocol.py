@@ -76,12 +76,30 @@ class PeerInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class TopicScore:
+    """What one topic contributes to the score of a peer, and why: how long it is in our mesh, and how many messages that
+    it relayed were rejected (both fade)."""
+
+    score: float = 0.0
+    mesh_s: float = 0.0
+    invalid_messages: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class PeerScore:
-    """What gossip thinks of a peer: in all, the node's own part of it, and that of each topic (``spec/network.md`` 4)."""
+    """What gossip thinks of a peer (``spec/network.md`` 4): in all, and by part.
+
+    The parts are the node's own opinion, that of each topic, what sharing an address with many others takes away, and
+    what ``breaches`` of the protocol take away.
+    """
 
     total: float = 0.0
     app_specific: float = 0.0
-    topics: Mapping[str, float] = field(default_factory=dict)
+    topics: Mapping[str, TopicScore] = field(default_factory=dict)
+    ip_colocation: float = 0.0
+    behaviour: float = 0.0
+    breaches: float = 0.0
+    ip: str = ""
 
 
 class Network(Protocol):

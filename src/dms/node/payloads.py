@@ -65,12 +65,28 @@ class KnownPeers(Wire):
     peers: tuple[KnownPeer, ...] = msgspec.field(name="Peers")
 
 
+class TopicScoreSnapshot(Wire):
+    """What one topic contributes to the score of a peer, and why."""
+
+    score: float = msgspec.field(name="Score")
+    time_in_mesh_ns: int = msgspec.field(name="TimeInMesh")
+    invalid_message_deliveries: float = msgspec.field(name="InvalidMessageDeliveries")
+
+
 class ScoreSnapshot(Wire):
-    """What gossip thinks of one peer: in all, the node's own part of it, and by topic."""
+    """What gossip thinks of one peer.
+
+    The score, the node's own part of it, its address with what sharing it takes away, its breaches of the protocol with
+    what these take away, and the topics.
+    """
 
     score: float = msgspec.field(name="Score")
     app_specific_score: float = msgspec.field(name="AppSpecificScore")
-    topics: dict[str, float] = msgspec.field(name="Topics")
+    ip: str = msgspec.field(name="IP")
+    ip_colocation_score: float = msgspec.field(name="IPColocationScore")
+    behaviour_penalty: float = msgspec.field(name="BehaviourPenalty")
+    behaviour_score: float = msgspec.field(name="BehaviourScore")
+    topics: dict[str, TopicScoreSnapshot] = msgspec.field(name="Topics")
 
 
 class PeerScores(Wire):

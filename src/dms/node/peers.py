@@ -7,7 +7,7 @@ from typing import Any
 
 from dms.actor.actor import Actor
 from dms.actor.behaviour import Message
-from dms.network.protocol import Network
+from dms.network.protocol import Network, PeerScore
 from dms.node import payloads as p
 from dms.types.errors import DMSError
 from dms.types.ids import PeerID
@@ -63,12 +63,7 @@ class PeerBehaviours:
 
     async def _score(self, _message: Message[Any]) -> p.PeerScores:
         scores = self._network.scores()
-        return p.PeerScores(
-            score={
-                peer: p.ScoreSnapshot(score=s.total, app_specific_score=s.app_specific, topics=dict(s.topics))
-                for peer, s in sorted(scores.items())
-            }
-        )
+        return p.PeerScores(score={peer: _snapshot(score) for peer, score in sorted(scores.items())})
 
     async def _self(self, _message: Message[Any]) -> p.PeerSelf:
         return p.PeerSelf(id=self._network.peer_id, listen_addr=",".join(self._network.listen_addresses))
@@ -86,3 +81,22 @@ class PeerBehaviours:
         except DMSError as exc:
             return p.ConnectReply(status="", error=exc.message)
         return p.ConnectReply(status="CONNECTED", error="")
+
+
+def _snapshot(score: PeerScore) -> p.ScoreSnapshot:
+    return p.ScoreSnapshot(
+        score=score.total,
+        app_specific_score=score.app_specific,
+        ip=score.ip,
+        ip_colocation_score=score.ip_colocation,
+        behaviour_penalty=score.breaches,
+        behaviour_score=score.behaviour,
+        topics={
+            name: p.TopicScoreSnapshot(
+                score=topic.score,
+                time_in_mesh_ns=round(topic.mesh_s * 1e9),
+                invalid_message_deliveries=topic.invalid_messages,
+            )
+            for name, topic in sorted(score.topics.items())
+        },
+    )

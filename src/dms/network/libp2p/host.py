@@ -33,11 +33,11 @@ from dms.network.libp2p.connections.swarm import GuardedSwarm
 from dms.network.libp2p.core import GuardedHost
 from dms.network.libp2p.discovery import peer_exchange
 from dms.network.libp2p.discovery.peer_exchange import Discovery
-from dms.network.libp2p.gossip.pubsub import GuardedPubsub, MeshRouter
+from dms.network.libp2p.gossip.pubsub import Gossip
 from dms.network.libp2p.latency import exchange as coordinates
 from dms.network.libp2p.latency.exchange import PeerLatency
 from dms.network.libp2p.messages.streams import Inbox, Outbox
-from dms.network.libp2p.services import persist, running
+from dms.network.libp2p.services import persist
 from dms.network.libp2p.streams.opening import Lingering
 from dms.network.libp2p.streams.service import Libp2pByteStreams
 from dms.network.protocol import (
@@ -48,7 +48,6 @@ from dms.network.protocol import (
     PeerListener,
     PeerScore,
     TopicValidator,
-    Verdict,
 )
 from dms.network.subscriptions import Subscriptions
 from dms.network.swarm_key import SwarmKey
@@ -67,8 +66,7 @@ class _Live:
 
     host: GuardedHost
     swarm: GuardedSwarm
-    pubsub: GuardedPubsub
-    router: MeshRouter
+    gossip: Gossip
     outbox: Outbox
     finder: Discovery
 
@@ -188,9 +186,15 @@ class Libp2pNetwork:
         swarm.shedding.protected = frozenset(self._bootstrap_peers())
         swarm.listeners = {str(port.bound): port for port in ports}
         host = GuardedHost(swarm, counters=self._counters)
-        router = MeshRouter(lambda peer: self._app_score(name_of(peer)))
-        swarm.shedding.score_of = lambda peer: float(router.scorer.score(peer, list(pubsub.topic_ids)))
-        pubsub = GuardedPubsub(host, router, judge=self._judge, deliver=self._deliver, counters=self._counters)
+        gossip = Gossip(
+            host,
+            judge=self._topics.judge,
+            deliver=self._topics.deliver,
+            app_score=self._app_score,
+            rng=self._rng,
+            counters=self._counters,
+        )
+        swarm.shedding.score_of = gossip.score_of
         lingering = Lingering()
         outbox = Outbox(host, self._counters, lingering)
         finder = Discovery(
@@ -210,19 +214,13 @@ class Libp2pNetwork:
         host.set_stream_handler(TProtocol(coordinates.PROTOCOL), self.latency.answer)
         swarm.on_rtt = lambda peer, rtt_s: self.latency.measured(name_of(peer), rtt_s)
 
-        async with (
-            host.serving(),
-            running(pubsub, self._count_failure),
-            running(router, self._count_failure),
-            trio.open_nursery() as nursery,
-        ):
-            await pubsub.wait_until_ready()
-            self._live = _Live(host, swarm, pubsub, router, outbox, finder)
+        async with host.serving(), gossip.running(), trio.open_nursery() as nursery:
+            self._live = _Live(host, swarm, gossip, outbox, finder)
             try:
                 self._handlers.open(nursery)
                 self._inbox.open(host)
                 self._streams.open_host(host, partial(self._dialler.reach, swarm), lingering)
-                await self._topics.open(nursery, join=pubsub.join, leave=pubsub.unsubscribe)
+                await self._topics.open(nursery, join=gossip.join, leave=gossip.leave)
                 for port in ports:
                     nursery.start_soon(port.serve, swarm.accept, nursery)
                 keep = partial(persist, on_failure=self._count_failure)
@@ -292,7 +290,7 @@ class Libp2pNetwork:
         """
         if len(data) > MAX_GOSSIP_BYTES:
             raise MessageTooLarge(f"message too large: {len(data)} bytes, a broadcast has at most {MAX_GOSSIP_BYTES}")
-        await self._running().pubsub.publish_paced(topic, data)
+        await self._running().gossip.publish(topic, data)
         self._counters["gossip out"] += 1
 
     # peers -----------------------------------------------------------------------------------------------------------
@@ -341,19 +339,7 @@ class Libp2pNetwork:
 
     def scores(self) -> dict[PeerID, PeerScore]:
         """What gossip thinks of the connected peers."""
-        if self._live is None:
-            return {}
-        pubsub, scorer = self._live.pubsub, self._live.router.scorer
-        topics = sorted(pubsub.topic_ids)
-        found = {}
-        for info in self.peers():
-            peer = id_of(info.peer)
-            found[info.peer] = PeerScore(
-                total=float(scorer.score(peer, topics)),
-                app_specific=float(self._app_score(info.peer)),
-                topics={topic: float(scorer.topic_score(peer, topic)) for topic in topics},
-            )
-        return found
+        return self._live.gossip.scores() if self._live is not None else {}
 
     def is_connected(self, peer: PeerID) -> bool:
         """Whether a live connection exists."""
@@ -442,12 +428,6 @@ class Libp2pNetwork:
         return await outbox.ask(
             id_of(peer), peer_exchange.PROTOCOL, question, limit_bytes=limit_bytes, timeout_s=timeout_s
         )
-
-    def _judge(self, relay: ID, topic: str, data: bytes) -> Verdict:
-        return self._topics.judge(name_of(relay), topic, data)
-
-    def _deliver(self, topic: str, publisher: ID, data: bytes) -> None:
-        self._topics.deliver(topic, name_of(publisher), data)
 
     def _count_failure(self) -> None:
         self._counters["tasks failed"] += 1

@@ -1,301 +1,287 @@
-"""Broadcast: GossipSub with the parameters of ``spec/network.md`` 4, hardened.
+"""Broadcast over streams: carries what :mod:`dms.network.gossip` decides (``spec/network.md`` 4).
 
-What differs from the library, and why:
-
-- Validators judge in three ways (accept, ignore, reject); only rejected messages count against the peer that relayed
-  them.
-- Frames that cannot be parsed end their stream and nothing else; messages of a peer are taken one by one, so
-  a flood slows its sender instead of filling our memory.
-- Own messages go to every subscriber we know (flood publish), so the first message of a young mesh is not lost.
-- A heartbeat that fails is logged and the next one comes; scores survive a reconnect.
-- Publishing waits while the queue of some peer is half full.
+One stream to each peer and one from it, with the protocol ids and the wire format of go and js. Frames that cannot be
+parsed end their stream and nothing else; a peer's packets are taken one by one, so a flood slows its sender instead of
+filling our memory.
 """
 
 from __future__ import annotations
 
 import logging
-import math
+import random
+import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from functools import partial
 
 import trio
-from google.protobuf.message import DecodeError
-from libp2p.abc import INetStream
-from libp2p.exceptions import ParseError
-from libp2p.io.exceptions import IOException, MessageTooLarge
+from libp2p.abc import INetConn, INetStream, INetwork, INotifee
+from libp2p.custom_types import TProtocol
+from libp2p.io.exceptions import IOException
 from libp2p.network.stream.exceptions import StreamError
 from libp2p.peer.id import ID
-from libp2p.pubsub.gossipsub import PROTOCOL_ID, PROTOCOL_ID_V11, PROTOCOL_ID_V12, GossipSub
-from libp2p.pubsub.pb import rpc_pb2
-from libp2p.pubsub.pubsub import Pubsub
-from libp2p.pubsub.rpc_queue import RpcQueue
-from libp2p.pubsub.score import PeerScorer, ScoreParams, TopicScoreParams
-from libp2p.pubsub.validators import signature_validator
-from libp2p.utils.varint import read_varint_prefixed_bytes_limited
+from libp2p.rcmgr import Direction
+from multiaddr import Multiaddr
 
+from dms.network.addresses import ip_of
+from dms.network.errors import BadFrame
+from dms.network.gossip import Mesh, MeshParameters, Packet, ScoreParameters, Scores
 from dms.network.libp2p.core import GuardedHost
-from dms.network.protocol import Verdict
+from dms.network.libp2p.gossip.neighbours import DONT_WANT_PROTOCOL, PROTOCOLS, QUEUE_MESSAGES, Neighbour
+from dms.network.libp2p.gossip.offers import Introductions
+from dms.network.libp2p.gossip.signing import Signer, is_genuine
+from dms.network.libp2p.gossip.wire import FrameReader, decode, peer_name
+from dms.network.protocol import PeerScore, Verdict
+from dms.types.ids import PeerID
 
 log = logging.getLogger(__name__)
 
-HEARTBEAT_S = 1
-MAX_RPC_BYTES = 1 << 20
-MAX_CONTROL_ENTRIES = 256
-"""Control entries, subscriptions and messages of each kind that one frame may carry."""
-QUEUE_LENGTH = 128
-"""Messages waiting for one peer; the library has 32 and drops the rest of a burst."""
 PACE_WAIT_S = 0.5
-"""How long one publish waits for a slow peer before that peer may lose the message."""
-RETAIN_SCORE_S = 6 * 3600.0
-MAX_RETAINED_SCORES = 4096
+"""How long one publish waits for slow peers before they may lose the message."""
+PACE_POLL_S = 0.005
 
-SCORES = ScoreParams(
-    p1_time_in_mesh=TopicScoreParams(weight=0.00027, cap=1.0, decay=1.0),
-    # After an hour of heartbeats a hundredth is left. The library subtracts this part, so the weight is positive.
-    p4_invalid_messages=TopicScoreParams(weight=1000.0, cap=1e6, decay=0.01 ** (HEARTBEAT_S / 3600)),
-    p5_behavior_penalty_weight=1.0,
-    p5_behavior_penalty_decay=0.01 ** (HEARTBEAT_S / 3600),
-    p5_behavior_penalty_threshold=6.0,
-    p6_appl_slack_weight=1.0,
-    publish_threshold=-1000.0,
-    gossip_threshold=-500.0,
-    graylist_threshold=-2500.0,
-    accept_px_threshold=0.0,
-)
-
-Judge = Callable[[ID, str, bytes], Verdict]
-Deliver = Callable[[str, ID, bytes], None]
+Judge = Callable[[PeerID, str, bytes], Verdict]
+Deliver = Callable[[str, PeerID, bytes], None]
 
 
-class MeshRouter(GossipSub):
-    """Who gets which message."""
+class Gossip:
+    """The broadcasts of one host.
 
-    def __init__(self, app_score: Callable[[ID], float]) -> None:
-        super().__init__(
-            protocols=[PROTOCOL_ID_V12, PROTOCOL_ID_V11, PROTOCOL_ID],
-            degree=6,
-            degree_low=4,
-            degree_high=12,
-            heartbeat_interval=HEARTBEAT_S,
-            do_px=True,
-            adaptive_gossip_enabled=False,
-            spam_protection_enabled=False,
-            eclipse_protection_enabled=False,
-        )
-        self.scorer: PeerScorer = RetainingScorer(_with_app_score(app_score))
-
-    async def heartbeat(self) -> None:
-        """One beat a second; a failing one is not the last."""
-        await trio.sleep(self.heartbeat_initial_delay)
-        while True:
-            try:
-                await self._beat()
-            except Exception as error:  # noqa: BLE001  the sets it walks may change under it
-                log.debug("a heartbeat failed: %r", error)
-            await trio.sleep(HEARTBEAT_S)
-
-    async def _beat(self) -> None:
-        grafts, prunes = self.mesh_heartbeat()
-        self.fanout_heartbeat()
-        gossip = self.gossip_heartbeat()
-        # The library's own version of this sends every peer the grafts of all those before it, too.
-        for peer in {*grafts, *prunes, *gossip}:
-            control = self.pack_control_msgs(
-                [rpc_pb2.ControlIHave(topicID=topic, messageIDs=ids) for topic, ids in gossip.get(peer, {}).items()],
-                [rpc_pb2.ControlGraft(topicID=topic) for topic in grafts.get(peer, ())],
-                [rpc_pb2.ControlPrune(topicID=topic) for topic in prunes.get(peer, ())],
-            )
-            await self.emit_control_message(control, peer)
-        self.mcache.shift()
-        self.scorer.on_heartbeat()
-        self._periodic_security_cleanup()
-        self._prune_idontwant_entries()
-        # Only its adaptive mode empties this list of every message ever seen.
-        self.recent_message_deliveries.clear()
-
-    async def handle_rpc(self, rpc: rpc_pb2.RPC, sender_peer_id: ID) -> None:
-        """Take control messages about topics we know, in bounded numbers."""
-        control = rpc.control
-        known = {*self.mesh, *self.fanout}
-        for ihave in control.ihave[:MAX_CONTROL_ENTRIES]:
-            if ihave.topicID in known and len(ihave.messageIDs) <= 16 * MAX_CONTROL_ENTRIES:
-                await self.handle_ihave(ihave, sender_peer_id)
-        for iwant in control.iwant[:MAX_CONTROL_ENTRIES]:
-            if len(iwant.messageIDs) <= 16 * MAX_CONTROL_ENTRIES:
-                await self.handle_iwant(iwant, sender_peer_id)
-        for graft in control.graft[:MAX_CONTROL_ENTRIES]:
-            if graft.topicID in known:  # the library's answer to others raises
-                await self.handle_graft(graft, sender_peer_id)
-        for prune in control.prune[:MAX_CONTROL_ENTRIES]:
-            if prune.topicID in known:
-                prune.backoff = min(prune.backoff, 3600)
-                await self.handle_prune(prune, sender_peer_id)
-        for idontwant in control.idontwant[:MAX_CONTROL_ENTRIES]:
-            await self.handle_idontwant(idontwant, sender_peer_id)
-
-    def _get_peers_to_send(
-        self, topic_ids: Iterable[str], msg_forwarder: ID, origin: ID, msg_id: bytes | None = None
-    ) -> Iterable[ID]:
-        topics = list(topic_ids)
-        if self.pubsub is None or msg_forwarder != self.pubsub.my_id:
-            return super()._get_peers_to_send(topics, msg_forwarder, origin, msg_id)
-        return {peer for topic in topics for peer in self.pubsub.peer_topics.get(topic, ())}
-
-    async def _do_px(self, px_peers: list[rpc_pb2.PeerInfo]) -> None:
-        # Dialling takes seconds; the stream that brought the offer goes on meanwhile.
-        self.manager.run_task(super()._do_px, px_peers[: self.px_peers_count])
-
-
-class RetainingScorer(PeerScorer):
-    """Keeps what a peer did wrong for six hours: else reconnecting would wipe it off."""
-
-    def __init__(self, params: ScoreParams) -> None:
-        super().__init__(params)
-        self._left: dict[ID, float] = {}
-
-    def remove_peer(self, peer: ID) -> None:
-        """The peer disconnected."""
-        if not any(self.invalid_messages.get(peer, {}).values()):
-            super().remove_peer(peer)
-            return
-        self._left.pop(peer, None)
-        self._left[peer] = trio.current_time()
-        while len(self._left) > MAX_RETAINED_SCORES:
-            super().remove_peer(next(iter(self._left)))
-            del self._left[next(iter(self._left))]
-
-    def on_heartbeat(self, dt_seconds: float = 1.0) -> None:
-        """Let scores fade, and forget the old ones."""
-        super().on_heartbeat(dt_seconds)
-        horizon_s = trio.current_time() - RETAIN_SCORE_S
-        for peer in [peer for peer, left_s in self._left.items() if left_s < horizon_s]:
-            del self._left[peer]
-            super().remove_peer(peer)
-
-
-class GuardedPubsub(Pubsub):
-    """What is a message, whether it is valid, and to whom it is delivered here."""
+    :param judge: what the subscribers of a topic think of a message that a peer relayed.
+    :param deliver: takes a message for this node, our own included: topic, publisher, data.
+    """
 
     def __init__(
-        self, host: GuardedHost, router: MeshRouter, *, judge: Judge, deliver: Deliver, counters: Counter[str]
+        self,
+        host: GuardedHost,
+        *,
+        judge: Judge,
+        deliver: Deliver,
+        app_score: Callable[[PeerID], float],
+        rng: random.Random,
+        counters: Counter[str],
+        mesh: MeshParameters | None = None,
+        scores: ScoreParameters | None = None,
     ) -> None:
-        super().__init__(host, router, strict_signing=True, max_inbound_rpc_size=MAX_RPC_BYTES)
-        self.router: MeshRouter = router
-        self._judge = judge
+        self._host = host
         self._deliver = deliver
         self._counters = counters
-        # Its sweeping thread would outlive us, one for every host of the process; a task of ours sweeps instead.
-        self.seen_messages._stop_event.set()  # noqa: SLF001
+        own = host.get_id()
+        self._own = peer_name(own.to_bytes())
+        self._signer = Signer(own.to_bytes(), host.get_private_key(), time.time_ns())
+        self._scores = Scores(scores or ScoreParameters(), app_score, trio.current_time)
+        self._mesh = Mesh(
+            self._own,
+            parameters=mesh or MeshParameters(),
+            scores=self._scores,
+            is_genuine=is_genuine,
+            judge=lambda relay, message: judge(relay, message.topic, message.data),
+            clock=trio.current_time,
+            rng=rng,
+            counters=counters,
+        )
+        self._introductions = Introductions(host)
+        self._neighbours: dict[PeerID, Neighbour] = {}
+        self._inbound: dict[PeerID, INetStream] = {}
+        self._nursery: trio.Nursery | None = None
+        for protocol in PROTOCOLS:
+            host.set_stream_handler(protocol, self._serve)
+        host.swarm.register_notifee(_Notifee(self))
 
-    async def run(self) -> None:
-        """The library's tasks, and the sweep of the messages seen."""
-        self.manager.run_task(self._sweep_seen)
-        await super().run()
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Take part for the length of the context."""
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            nursery.start_soon(self._beat)
+            try:
+                yield
+            finally:
+                self._nursery = None
+                nursery.cancel_scope.cancel()
 
-    async def _sweep_seen(self) -> None:
-        while True:
-            await trio.sleep(self.seen_messages.sweep_interval)
-            self.seen_messages._sweep()  # noqa: SLF001
+    @property
+    def meshes(self) -> dict[str, frozenset[PeerID]]:
+        """Our mesh of each topic that we joined."""
+        return {topic: frozenset(members) for topic, members in self._mesh.members.items()}
+
+    async def join(self, topic: str) -> None:
+        """Take part in a topic."""
+        self._mesh.join(topic)
+        self._send_out()
+        await trio.lowlevel.checkpoint()
+
+    async def leave(self, topic: str) -> None:
+        """Take part no more."""
+        self._mesh.leave(topic)
+        self._send_out()
+        await trio.lowlevel.checkpoint()
+
+    async def publish(self, topic: str, data: bytes) -> None:
+        """Send to everybody who listens to a topic, ourselves included, once the peers took what was sent before."""
+        deadline_s = trio.current_time() + PACE_WAIT_S
+        while self._is_congested() and trio.current_time() < deadline_s:  # noqa: ASYNC110  the queues tell nobody
+            await trio.sleep(PACE_POLL_S)
+        message = self._signer.make(topic, data)
+        self._mesh.publish(message)
+        self._deliver(topic, self._own, data)
+        self._send_out()
+        await trio.lowlevel.checkpoint()
+
+    def scores(self) -> dict[PeerID, PeerScore]:
+        """What is thought of the connected peers."""
+        return self._scores.all()
+
+    def score_of(self, peer: ID) -> float:
+        """What is thought of a peer; 0 for strangers."""
+        return self._scores.of(peer_name(peer.to_bytes()))
+
+    # peers -----------------------------------------------------------------------------------------------------------
+
+    def connected(self, conn: INetConn) -> None:
+        """A connection is there; of several to one peer the first counts."""
+        peer = conn.muxed_conn.peer_id
+        name = peer_name(peer.to_bytes())
+        if self._nursery is None or name in self._neighbours:
+            return
+        self._mesh.add_peer(name, is_outbound=_is_outbound(conn), ip=_ip_of(conn))
+        neighbour = self._neighbours[name] = Neighbour(
+            self._host,
+            peer,
+            hello=lambda: Packet(subscriptions=[(topic, True) for topic in self._mesh.members]),
+            on_open=lambda protocol: self._on_open(name, protocol),
+            record_of=self._introductions.record_of,
+            counters=self._counters,
+        )
+        self._nursery.start_soon(self._guarded, neighbour.run)
+
+    def disconnected(self, peer: ID) -> None:
+        """The last connection is gone."""
+        name = peer_name(peer.to_bytes())
+        neighbour = self._neighbours.pop(name, None)
+        if neighbour is not None:
+            neighbour.scope.cancel()
+        self._mesh.remove_peer(name)
+        self._send_out()
+
+    def _on_open(self, peer: PeerID, protocol: TProtocol) -> None:
+        if protocol == DONT_WANT_PROTOCOL:
+            self._mesh.speaks_dont_want(peer)
 
     # in --------------------------------------------------------------------------------------------------------------
 
-    async def continuously_read_stream(self, stream: INetStream) -> None:
-        """Take the frames of one peer until its stream ends or one cannot be parsed."""
-        peer = stream.muxed_conn.peer_id
+    async def _serve(self, stream: INetStream) -> None:
+        """Take the packets of one peer until its stream ends or one cannot be parsed; a newer stream replaces this one."""
+        peer = peer_name(stream.muxed_conn.peer_id.to_bytes())
+        before, self._inbound[peer] = self._inbound.get(peer), stream
+        if before is not None:
+            await _reset(before)
+        reader = FrameReader(stream.read)
         try:
-            while self.manager.is_running:
-                frame = await read_varint_prefixed_bytes_limited(stream, self.max_inbound_rpc_size)
-                rpc = rpc_pb2.RPC()
-                rpc.ParseFromString(frame)
-                await self._take(peer, rpc)
-        except (DecodeError, ParseError, MessageTooLarge, ValueError) as error:
+            while self._nursery is not None:
+                self._take(peer, decode(await reader.next()))
+                await trio.lowlevel.checkpoint()
+        except BadFrame as error:
             self._counters["gossip frames malformed"] += 1
-            log.debug("malformed gossip frame of %s: %r", peer, error)
-            await stream.reset()
-        except (IOException, StreamError):
-            await stream.close()
+            log.debug("malformed gossip frame of %s: %s", peer, error)
+            await _reset(stream)
+        except (EOFError, StreamError, IOException, OSError):
+            await _close(stream)
+        finally:
+            if self._inbound.get(peer) is stream:
+                del self._inbound[peer]
 
-    async def _take(self, peer: ID, rpc: rpc_pb2.RPC) -> None:
-        if max(len(rpc.publish), len(rpc.subscriptions)) > MAX_CONTROL_ENTRIES:
-            raise ParseError("too many entries in one frame")
-        for option in rpc.subscriptions:
-            if len(option.topicid) <= 256:
-                self.handle_subscription(peer, option)
-        for message in rpc.publish:
-            if self._is_subscribed_to_msg(message):
-                await self.push_msg(peer, message)
-        if rpc.HasField("control"):
-            await self.router.handle_rpc(rpc, peer)
-
-    async def push_msg(self, msg_forwarder: ID, msg: rpc_pb2.Message) -> None:
-        """Judge a message, deliver it here and pass it on."""
-        if len(msg.topicIDs) != 1 or self._is_msg_seen(msg):
-            return
-        topic = msg.topicIDs[0]
-        origin = ID(msg.from_id)
-        if msg_forwarder != self.my_id:
-            verdict = self._verdict(msg_forwarder, origin, topic, msg)
-            self._counters[f"gossip in: {verdict.value}"] += 1
-            if verdict is Verdict.REJECT:
-                self.router.scorer.on_invalid_message(msg_forwarder, topic)
-                return
-            if verdict is Verdict.IGNORE:
-                self._mark_msg_seen(msg)
-                return
-            self.router.scorer.on_first_delivery(msg_forwarder, topic)
-        self._mark_msg_seen(msg)
-        self._deliver(topic, origin, msg.data)
-        await self.router.publish(msg_forwarder, msg)
-
-    def _verdict(self, forwarder: ID, origin: ID, topic: str, msg: rpc_pb2.Message) -> Verdict:
-        if not self.router.scorer.allow_publish(forwarder, [topic]) or origin == self.my_id:
-            return Verdict.IGNORE
-        try:
-            if not signature_validator(msg):
-                return Verdict.REJECT
-        except Exception:  # noqa: BLE001  keys of any shape arrive here
-            return Verdict.REJECT
-        return self._judge(forwarder, topic, msg.data)
-
-    async def join(self, topic: str) -> None:
-        """Subscribe; messages come to ``deliver``, so the library's own queue of 32 stays empty."""
-        await self.subscribe(topic)
+    def _take(self, peer: PeerID, packet: Packet) -> None:
+        for message in self._mesh.receive(peer, packet):
+            self._deliver(message.topic, message.origin, message.data)
+        offers = self._mesh.take_offers()
+        if offers and self._nursery is not None:
+            self._nursery.start_soon(self._guarded, partial(self._introductions.follow, offers))
+        self._send_out()
 
     # out -------------------------------------------------------------------------------------------------------------
 
-    async def publish_paced(self, topic: str, data: bytes) -> None:
-        """Publish once the peers have taken what was published before."""
-        deadline_s = trio.current_time() + PACE_WAIT_S
-        while self._is_congested() and trio.current_time() < deadline_s:  # noqa: ASYNC110  the queues tell nobody
-            await trio.sleep(0.005)
-        await self.publish(topic, data)
+    def _send_out(self) -> None:
+        for peer, packet in self._mesh.drain():
+            neighbour = self._neighbours.get(peer)
+            if neighbour is not None:
+                neighbour.push(packet)
 
     def _is_congested(self) -> bool:
-        return any(len(queue) >= QUEUE_LENGTH // 2 for queue in self.peer_queues.values())
+        return any(neighbour.waiting >= QUEUE_MESSAGES // 2 for neighbour in self._neighbours.values())
 
-    async def _handle_new_peer(self, peer_id: ID) -> None:
-        """Open our stream to a peer; one left over from an earlier connection does not count.
+    async def _beat(self) -> None:
+        """One heartbeat a second; a failing one is not the last."""
+        while True:
+            await trio.sleep(self._mesh.parameters.heartbeat_s)
+            await self._guarded(self._beat_once)
 
-        The library keeps a peer that goes away while it is being added, and then takes it for added when it comes back.
-        """
-        before = self.peers.get(peer_id)
-        if before is not None and before.muxed_conn.is_closed:
-            self._handle_dead_peer(peer_id)
-        await super()._handle_new_peer(peer_id)
-        after = self.peers.get(peer_id)
-        if after is not None and after.muxed_conn.is_closed:
-            self._handle_dead_peer(peer_id)
+    async def _beat_once(self) -> None:
+        await trio.lowlevel.checkpoint()
+        self._mesh.beat()
+        self._send_out()
 
-    async def handle_sending_messages(self, peer_id: ID, stream: INetStream, queue: RpcQueue) -> None:
-        """Send what waits for one peer."""
-        queue._queue.max_size = QUEUE_LENGTH  # noqa: SLF001
-        await super().handle_sending_messages(peer_id, stream, queue)
+    async def _guarded(self, task: Callable[[], Awaitable[None]]) -> None:
+        """Whatever fails here must not end the host."""
+        try:
+            await task()
+        except Exception:
+            self._counters["tasks failed"] += 1
+            log.exception("a task of gossip failed")
 
 
-def _with_app_score(app_score: Callable[[ID], float]) -> ScoreParams:
-    def bounded(peer: ID) -> float:
-        score = app_score(peer)
-        return score if math.isfinite(score) else 0.0
+class _Notifee(INotifee):
+    """What the swarm tells; of all that only connections matter here."""
 
-    values = {**vars(SCORES), "app_specific_score_fn": bounded}
-    return ScoreParams(**values)
+    def __init__(self, gossip: Gossip) -> None:
+        self._gossip = gossip
+
+    async def connected(self, _network: INetwork, conn: INetConn) -> None:
+        self._gossip.connected(conn)
+
+    async def disconnected(self, _network: INetwork, conn: INetConn) -> None:
+        peer = conn.muxed_conn.peer_id
+        if not self._gossip._host.swarm.get_connections(peer):  # noqa: SLF001  two halves of one thing
+            self._gossip.disconnected(peer)
+
+    async def opened_stream(self, _network: INetwork, _stream: INetStream) -> None:
+        return
+
+    async def closed_stream(self, _network: INetwork, _stream: INetStream) -> None:
+        return
+
+    async def listen(self, _network: INetwork, _address: Multiaddr) -> None:
+        return
+
+    async def listen_close(self, _network: INetwork, _address: Multiaddr) -> None:
+        return
+
+
+def _is_outbound(conn: INetConn) -> bool:
+    return getattr(conn, "direction", None) == Direction.OUTBOUND
+
+
+def _ip_of(conn: INetConn) -> str:
+    """Where the peer is; empty behind a relay, whose address it would share with everybody there."""
+    for address in conn.get_transport_addresses():
+        if "/p2p-circuit" in str(address):
+            return ""
+        ip = ip_of(address)
+        if ip is not None:
+            return str(ip)
+    return ""
+
+
+async def _reset(stream: INetStream) -> None:
+    try:
+        await stream.reset()
+    except (StreamError, IOException, OSError):
+        return
+
+
+async def _close(stream: INetStream) -> None:
+    try:
+        await stream.close()
+    except (StreamError, IOException, OSError):
+        return
