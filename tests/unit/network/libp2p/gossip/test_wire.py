@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-import dms.network.libp2p  # isort: skip  # before anything of the library
+import dms.network.libp2p  # isort: skip  # noqa: F401  before anything of the library
 
 import pytest
 import trio
@@ -12,8 +12,6 @@ from dms.network.errors import BadFrame
 from dms.network.gossip import Message, Offer, Packet, Prune
 from dms.network.libp2p.gossip.wire import MAX_FRAME_BYTES, FrameReader, decode, encode, peer_name, varint
 from dms.types.ids import PeerID
-
-assert dms.network.libp2p
 
 NOBODY = PeerID("12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN")
 RAW_IDS = st.binary(min_size=1, max_size=40)
