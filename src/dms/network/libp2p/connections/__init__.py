@@ -10,6 +10,7 @@
   :mod:`~dms.network.libp2p.connections.metering`: what one connection passes;
   :mod:`~dms.network.libp2p.connections.shedding`: closing what is too much, chosen by
   :mod:`~dms.network.libp2p.connections.trimming`.
+- :mod:`~dms.network.libp2p.connections.peerstore`: what peers said about themselves.
 - :mod:`~dms.network.libp2p.connections.gate`: who is let in; :mod:`~dms.network.libp2p.connections.interfaces`: whether our own
   addresses are what they were.
 - :mod:`~dms.network.libp2p.connections.dialler`: getting a connection to a peer, whatever is known of it;

@@ -24,7 +24,6 @@ from libp2p.network.connection.swarm_connection import SwarmConn
 from libp2p.network.exceptions import SwarmException
 from libp2p.network.swarm import Swarm
 from libp2p.peer.id import ID
-from libp2p.peer.peerstore import PeerStore
 from libp2p.security.noise.transport import Transport as NoiseTransport
 from multiaddr import Multiaddr
 
@@ -34,6 +33,7 @@ from dms.network.libp2p.connections.gate import Gate
 from dms.network.libp2p.connections.limits import CONNECTION_BYTES, Limits, Origins, Share
 from dms.network.libp2p.connections.muxer import KeepaliveMuxers, KeepaliveYamux
 from dms.network.libp2p.connections.names import name_of
+from dms.network.libp2p.connections.peerstore import BoundedPeerStore
 from dms.network.libp2p.connections.private import FencedUpgrader, OtherNetwork
 from dms.network.libp2p.connections.shedding import Shedding
 from dms.network.swarm_key import SwarmKey
@@ -65,7 +65,7 @@ class GuardedSwarm(Swarm):
         gate: Gate | None = None,
     ) -> None:
         peer = ID.from_pubkey(keys.public_key)
-        peerstore = PeerStore()
+        peerstore = BoundedPeerStore(lambda other: other == peer or other in self.connections)
         peerstore.add_key_pair(peer, keys)
         noise = NoiseTransport(keys, noise_privkey=create_noise_key_pair().private_key)
         upgrader = FencedUpgrader(noise, swarm_key)
