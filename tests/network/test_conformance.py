@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 import trio
 from tests.network.worlds import Mailbox, World, until
 
 from dms.network import (
+    MAX_LARGE_MESSAGE_BYTES,
     MAX_MESSAGE_BYTES,
     AddressInUse,
     AlreadyHandled,
@@ -57,13 +60,43 @@ async def test_the_largest_message_arrives_and_one_byte_more_is_refused(world: W
     a, b = await world.pair()
     mail = Mailbox()
     a.handle(ROOT, mail)
-    largest = bytes(MAX_MESSAGE_BYTES - HEADER_BYTES)
+    await until(lambda: b.message_limit_bytes(a.peer_id) == MAX_LARGE_MESSAGE_BYTES)
+    largest = random.Random(1).randbytes(MAX_LARGE_MESSAGE_BYTES)
 
     await b.send(a.peer_id, ROOT, largest)
     with pytest.raises(MessageTooLarge):
         await b.send(a.peer_id, ROOT, largest + b"x")
 
     assert await mail.wait_for(1) == [(b.peer_id, largest)]
+
+
+async def test_peers_that_speak_only_the_originals_protocol_take_a_mebibyte(world: World) -> None:
+    a, b = await world.start(original=True), await world.start()
+    await b.connect(a.listen_addresses[0])
+    mail = Mailbox()
+    a.handle(ROOT, mail)
+    largest = bytes(MAX_MESSAGE_BYTES - HEADER_BYTES)
+
+    assert b.message_limit_bytes(a.peer_id) == len(largest)
+    await b.send(a.peer_id, ROOT, largest)
+    with pytest.raises(MessageTooLarge, match="takes 1048576"):
+        await b.send(a.peer_id, ROOT, largest + b"x")
+
+    assert await mail.wait_for(1) == [(b.peer_id, largest)]
+
+
+async def test_messages_to_one_inbox_stay_in_order(world: World) -> None:
+    a, b = await world.pair()
+    mail = Mailbox()
+    a.handle(ROOT, mail)
+    sizes = [10, 300_000, 10, 2_000_000, 10, 70_000, 10]
+
+    for number, size in enumerate(sizes * 5):
+        await b.send(a.peer_id, ROOT, bytes([number + 1]) * size)
+
+    got = await mail.wait_for(len(sizes) * 5)
+    assert [data[0] for _, data in got] == list(range(1, len(sizes) * 5 + 1))
+    assert [len(data) for _, data in got] == sizes * 5
 
 
 async def test_an_empty_message_is_refused(world: World) -> None:
@@ -82,7 +115,7 @@ async def test_a_message_to_the_own_id_is_delivered_locally(world: World) -> Non
     await a.send(a.peer_id, ROOT, b"me")
     await a.send(a.peer_id, "actor/nobody/messages/0.0.1", b"dropped")
     with pytest.raises(MessageTooLarge):
-        await a.send(a.peer_id, ROOT, bytes(MAX_MESSAGE_BYTES))
+        await a.send(a.peer_id, ROOT, bytes(MAX_LARGE_MESSAGE_BYTES + 1))
 
     assert await mail.wait_for(1) == [(a.peer_id, b"me")]
 

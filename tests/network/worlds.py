@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 
 import trio
@@ -16,6 +17,15 @@ from dms.types.ids import PeerID
 WAIT_S = 10.0
 
 _seeds = itertools.count(1)
+
+
+@asynccontextmanager
+async def running(*nodes: Network) -> AsyncIterator[None]:
+    """Run these nodes."""
+    async with AsyncExitStack() as stack:
+        for node in nodes:
+            await stack.enter_async_context(node.run())
+        yield
 
 
 @dataclass
@@ -46,15 +56,25 @@ class World:
         self._over = trio.Event()
         self._virtual = VirtualNetwork(seed=1, delay_s=0.001, mesh=False)
 
-    def make(self, *, listen: Sequence[str] = ("/ip4/127.0.0.1/tcp/0",), bootstrap: Sequence[str] = ()) -> Network:
+    def make(
+        self,
+        *,
+        listen: Sequence[str] = ("/ip4/127.0.0.1/tcp/0",),
+        bootstrap: Sequence[str] = (),
+        original: bool = False,
+    ) -> Network:
+        """A node; an original one knows no other way than a stream for each message."""
         number = next(_seeds)
         if self.kind == "libp2p":
-            return Libp2pNetwork(seed=number.to_bytes(32, "big"), listen=listen, bootstrap=bootstrap)
+            seed = number.to_bytes(32, "big")
+            return Libp2pNetwork(seed=seed, listen=listen, bootstrap=bootstrap, keep_streams=not original)
         fixed = [address for address in listen if not address.endswith("/0")]
-        return self._virtual.node(number, listen=fixed, bootstrap=bootstrap)
+        node = self._virtual.node(number, listen=fixed, bootstrap=bootstrap)
+        node.is_original = original
+        return node
 
-    async def start(self, *, bootstrap: Sequence[str] = ()) -> Network:
-        node = self.make(bootstrap=bootstrap)
+    async def start(self, *, bootstrap: Sequence[str] = (), original: bool = False) -> Network:
+        node = self.make(bootstrap=bootstrap, original=original)
         ready = trio.Event()
         self._nursery.start_soon(self._keep, node, ready)
         await ready.wait()

@@ -27,6 +27,7 @@ from dms.network.errors import (
     StreamEnded,
 )
 from dms.network.protocol import (
+    MAX_LARGE_MESSAGE_BYTES,
     MAX_MESSAGE_BYTES,
     MessageHandler,
     Network,
@@ -41,6 +42,7 @@ from dms.network.protocol import (
 )
 
 __all__ = [
+    "MAX_LARGE_MESSAGE_BYTES",
     "MAX_MESSAGE_BYTES",
     "AddressInUse",
     "AlreadyHandled",

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 from dms.network.errors import BadFrame, MessageTooLarge
-from dms.network.protocol import MAX_MESSAGE_BYTES
+from dms.network.protocol import MAX_LARGE_MESSAGE_BYTES, MAX_MESSAGE_BYTES
 
 HEADER_BYTES = 8
 
@@ -49,6 +49,26 @@ def decode_length(header: bytes, *, limit_bytes: int = MAX_MESSAGE_BYTES) -> int
     if length > limit_bytes:
         raise MessageTooLarge(f"message too large: {length} bytes announced, the limit is {limit_bytes}")
     return length
+
+
+def is_large(data: bytes) -> bool:
+    """Whether only nodes of this program take a message.
+
+    :raises BadFrame: it is empty.
+    :raises MessageTooLarge: nobody takes it.
+    """
+    if not data:
+        raise BadFrame("a message cannot be empty")
+    if len(data) > MAX_LARGE_MESSAGE_BYTES:
+        raise MessageTooLarge(f"message too large: {len(data)} bytes, the limit is {MAX_LARGE_MESSAGE_BYTES}")
+    return HEADER_BYTES + len(data) > MAX_MESSAGE_BYTES
+
+
+def refuse_large(peer: str, data: bytes) -> MessageTooLarge:
+    """The error for a message to a peer that takes only what the original does."""
+    return MessageTooLarge(
+        f"message too large: {HEADER_BYTES + len(data)} bytes with its length, peer {peer} takes {MAX_MESSAGE_BYTES}"
+    )
 
 
 async def read_frame(receive: Receive, *, limit_bytes: int = MAX_MESSAGE_BYTES) -> bytes:

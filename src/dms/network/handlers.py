@@ -43,6 +43,7 @@ class Handlers:
         self._total = 0
         self._own = trio.Semaphore(own)
         self._nursery: trio.Nursery | None = None
+        self._freed: trio.Event | None = None
 
     def open(self, nursery: trio.Nursery) -> None:
         """Run handlers in this nursery from now on."""
@@ -76,7 +77,7 @@ class Handlers:
             self._counters["messages dropped: no handler"] += 1
             return
         if self.take_slot(sender):
-            self._nursery.start_soon(self._handle, handler, sender, data, partial(self.free_slot, sender))
+            self.start(sender, protocol, data)
 
     async def deliver_own(self, sender: PeerID, protocol: str, data: bytes, timeout_s: float) -> None:
         """Give a message of this host to its handler, in a task of its own, as soon as there is a slot; without handler it
@@ -98,9 +99,33 @@ class Handlers:
             return
         self._nursery.start_soon(self._handle, handler, sender, data, self._own.release)
 
+    def handles(self, protocol: str) -> bool:
+        """Whether somebody receives this protocol."""
+        return protocol in self._handlers
+
+    def start(self, sender: PeerID, protocol: str, data: bytes) -> bool:
+        """Give a message to its handler in a task of its own, for which a slot was taken; whether there is one."""
+        handler = self._handlers.get(protocol)
+        if handler is None or self._nursery is None:
+            self.free_slot(sender)
+            self._counters["messages dropped: no handler"] += 1
+            return False
+        self._nursery.start_soon(self._handle, handler, sender, data, partial(self.free_slot, sender))
+        return True
+
+    def has_slot(self, peer: PeerID) -> bool:
+        """Whether a slot for this peer is free."""
+        return self._total < self._max_total and self._running[peer] < self._max_per_peer
+
+    async def wait_for_slot(self, peer: PeerID) -> None:
+        """Return when a slot for this peer is free, without taking it."""
+        while not self.has_slot(peer):
+            self._freed = trio.Event() if self._freed is None or self._freed.is_set() else self._freed
+            await self._freed.wait()
+
     def take_slot(self, peer: PeerID) -> bool:
         """Take one of the peer's slots, if there is one."""
-        if self._total >= self._max_total or self._running[peer] >= self._max_per_peer:
+        if not self.has_slot(peer):
             self._counters["messages dropped: too many at once"] += 1
             return False
         self._total += 1
@@ -109,6 +134,8 @@ class Handlers:
 
     def free_slot(self, peer: PeerID) -> None:
         """Give it back."""
+        if self._freed is not None:
+            self._freed.set()
         self._total -= 1
         self._running[peer] -= 1
         if not self._running[peer]:

@@ -19,6 +19,9 @@ from dms.types.ids import PeerID
 MAX_MESSAGE_BYTES = 1 << 20
 """A frame, its 8-byte length included (``spec/network.md`` 3)."""
 
+MAX_LARGE_MESSAGE_BYTES = 16 << 20
+"""The longest message to a node of this program; the original takes none beyond :data:`MAX_MESSAGE_BYTES`."""
+
 MessageHandler = Callable[[PeerID, bytes], Awaitable[None]]
 """Called with the authenticated sender and one message, in a task of its own; what it raises is logged and dropped."""
 
@@ -143,8 +146,18 @@ class Network(Protocol):
     async def send(self, peer: PeerID, protocol: str, data: bytes, *, timeout_s: float = 30.0) -> None:
         """Send one message; to our own id it is delivered locally in a new task.
 
-        :raises MessageTooLarge: with its length it passes :data:`MAX_MESSAGE_BYTES`.
+        Messages to one inbox of a node of this program arrive in the order in which they were sent.
+
+        :raises MessageTooLarge: longer than the peer takes, see :meth:`message_limit_bytes`.
         :raises PeerUnreachable: no connection, no address, no such protocol there, or no progress in time.
+        """
+        ...
+
+    def message_limit_bytes(self, peer: PeerID) -> int:
+        """How long a message to this peer may be, as far as is known of it now.
+
+        :data:`MAX_LARGE_MESSAGE_BYTES` for a connected node of this program, once it said so, and for ourselves;
+        :data:`MAX_MESSAGE_BYTES` less the length for all others.
         """
         ...
 

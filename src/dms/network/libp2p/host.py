@@ -20,7 +20,7 @@ from libp2p.peer.peerstore import PeerStoreError
 from dms.network.addresses import AddressBook, split_address
 from dms.network.byte_streams import ByteStreams
 from dms.network.errors import InvalidAddress, MessageTooLarge, NotRunning, PeerUnreachable
-from dms.network.framing import MAX_GOSSIP_BYTES, encode_frame
+from dms.network.framing import HEADER_BYTES, MAX_GOSSIP_BYTES, is_large
 from dms.network.handlers import Handlers
 from dms.network.libp2p.connections.dialler import Dialler, is_nearby
 from dms.network.libp2p.connections.gate import Gate
@@ -36,11 +36,15 @@ from dms.network.libp2p.discovery.peer_exchange import Discovery
 from dms.network.libp2p.gossip.pubsub import Gossip
 from dms.network.libp2p.latency import exchange as coordinates
 from dms.network.libp2p.latency.exchange import PeerLatency
+from dms.network.libp2p.messages.keeper import Keeper
+from dms.network.libp2p.messages.messenger import Messenger
 from dms.network.libp2p.messages.streams import Inbox, Outbox
 from dms.network.libp2p.services import persist
 from dms.network.libp2p.streams.opening import Lingering
 from dms.network.libp2p.streams.service import Libp2pByteStreams
 from dms.network.protocol import (
+    MAX_LARGE_MESSAGE_BYTES,
+    MAX_MESSAGE_BYTES,
     MessageHandler,
     PeerChange,
     PeerEvent,
@@ -68,6 +72,7 @@ class _Live:
     swarm: GuardedSwarm
     gossip: Gossip
     outbox: Outbox
+    messenger: Messenger
     finder: Discovery
 
 
@@ -78,6 +83,8 @@ class Libp2pNetwork:
     :param listen: multiaddresses; those that are not plain TCP are skipped with a line in the log. Port 0 takes any.
     :param bootstrap: addresses of peers to stay connected to; ``/dnsaddr/…`` is resolved.
     :param app_score: what the node thinks of a peer, for gossip: 5, 1 or 0 (``spec/orchestration.md`` 1.1).
+    :param keep_streams: whether nodes of this program use one stream for all their messages; off, each message gets its own,
+        as between nodes of the original.
     :param explore: whether to ask connected peers for more; off, only those dialled or dialling are met.
     :param gate: who is let in; change it with :meth:`regate`.
     :param swarm_key: of a private network; who lacks it cannot connect, and we to nobody else.
@@ -91,6 +98,7 @@ class Libp2pNetwork:
         bootstrap: Sequence[str] = (),
         app_score: Callable[[PeerID], float] = lambda _: 0.0,
         explore: bool = True,
+        keep_streams: bool = True,
         swarm_key: SwarmKey | None = None,
         gate: Gate | None = None,
         limits: Limits | None = None,
@@ -105,6 +113,7 @@ class Libp2pNetwork:
         self._bootstrap = tuple(bootstrap)
         self._app_score = app_score
         self._explore = explore
+        self._keep_streams = keep_streams
         self._swarm_key = swarm_key
         self._gate = gate or Gate()
         self._limits = limits or Limits()
@@ -215,7 +224,9 @@ class Libp2pNetwork:
         swarm.on_rtt = lambda peer, rtt_s: self.latency.measured(name_of(peer), rtt_s)
 
         async with host.serving(), gossip.running(), trio.open_nursery() as nursery:
-            self._live = _Live(host, swarm, gossip, outbox, finder)
+            keeper = Keeper(host, self._handlers, self._counters, nursery)
+            messenger = Messenger(outbox, keeper if self._keep_streams else None)
+            self._live = _Live(host, swarm, gossip, outbox, messenger, finder)
             try:
                 self._handlers.open(nursery)
                 self._inbox.open(host)
@@ -226,6 +237,9 @@ class Libp2pNetwork:
                 keep = partial(persist, on_failure=self._count_failure)
                 nursery.start_soon(keep, lingering.sweep)
                 nursery.start_soon(keep, self.latency.exchange)
+                if self._keep_streams:
+                    keeper.speak()
+                    nursery.start_soon(keep, keeper.sweep)
                 if self._explore:
                     nursery.start_soon(keep, finder.exchange)
                 nursery.start_soon(keep, watch_addresses, partial(self._on_moved, nursery))
@@ -261,17 +275,24 @@ class Libp2pNetwork:
     async def send(self, peer: PeerID, protocol: str, data: bytes, *, timeout_s: float = 30.0) -> None:
         """Send one message; to our own id it is delivered locally, in a new task once there is room.
 
-        :raises MessageTooLarge: with its length it passes the limit.
+        :raises MessageTooLarge: longer than the peer takes, see :meth:`message_limit_bytes`.
         :raises PeerUnreachable: no connection, no address, no such protocol there, or no progress in time.
         """
-        encode_frame(data)  # its limits hold for local messages, too
+        is_large(data)
         live = self._running()
         if peer == self._peer_id:
             await self._handlers.deliver_own(peer, protocol, data, timeout_s)
             return
         deadline_s = trio.current_time() + timeout_s
-        await self._dialler.reach(live.swarm, peer, timeout_s)
-        await live.outbox.send(id_of(peer), protocol, data, max(0.0, deadline_s - trio.current_time()))
+        if not live.messenger.has_stream(peer):
+            await self._dialler.reach(live.swarm, peer, timeout_s)
+        await live.messenger.send(peer, protocol, data, max(0.0, deadline_s - trio.current_time()))
+
+    def message_limit_bytes(self, peer: PeerID) -> int:
+        """How long a message to this peer may be, as far as is known of it now."""
+        if peer == self._peer_id or (self._live is not None and self._live.messenger.takes_large(peer)):
+            return MAX_LARGE_MESSAGE_BYTES
+        return MAX_MESSAGE_BYTES - HEADER_BYTES
 
     # broadcast -------------------------------------------------------------------------------------------------------
 

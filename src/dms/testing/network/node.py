@@ -12,9 +12,17 @@ from typing import TYPE_CHECKING
 import trio
 
 from dms.network.errors import AddressInUse, NotRunning, PeerUnreachable
-from dms.network.framing import encode_frame
+from dms.network.framing import HEADER_BYTES, is_large, refuse_large
 from dms.network.handlers import Handlers
-from dms.network.protocol import MessageHandler, PeerInfo, PeerListener, PeerScore, TopicValidator
+from dms.network.protocol import (
+    MAX_LARGE_MESSAGE_BYTES,
+    MAX_MESSAGE_BYTES,
+    MessageHandler,
+    PeerInfo,
+    PeerListener,
+    PeerScore,
+    TopicValidator,
+)
 from dms.testing.network.agenda import Agenda
 from dms.testing.network.broadcast import Broadcast
 from dms.testing.network.byte_streams import MemoryByteStreams
@@ -37,6 +45,8 @@ class MemoryNetwork:
         self, network: VirtualNetwork, peer: PeerID, listen: tuple[str, ...], bootstrap: tuple[str, ...]
     ) -> None:
         self.is_crashed = False
+        self.is_original = False
+        """Whether it takes no message beyond a mebibyte, as the original does."""
         self._network = network
         self._peer_id = peer
         # One generator for each node: what one draws does not depend on when others do.
@@ -121,10 +131,10 @@ class MemoryNetwork:
     async def send(self, peer: PeerID, protocol: str, data: bytes, *, timeout_s: float = 30.0) -> None:
         """Send one message; to our own id it is delivered locally, in a new task once there is room.
 
-        :raises MessageTooLarge: with its length it passes the limit.
+        :raises MessageTooLarge: longer than the peer takes, see :meth:`message_limit_bytes`.
         :raises PeerUnreachable: no way to the peer in time, or no such protocol there.
         """
-        encode_frame(data)
+        large = is_large(data)
         self.require_running()
         if peer == self._peer_id:
             await self._handlers.deliver_own(peer, protocol, data, timeout_s)
@@ -136,6 +146,8 @@ class MemoryNetwork:
                 target = self._network.find(peer)
                 if target is None or protocol not in target.protocols():
                     raise PeerUnreachable(f"peer {peer} opens no stream for {protocol}")
+                if large and self.message_limit_bytes(peer) < len(data):
+                    raise refuse_large(peer, data)
                 await self.connections.cross(link)
         except trio.TooSlowError:
             raise PeerUnreachable(f"peer {peer} takes no message within {timeout_s:g} s") from None
@@ -146,6 +158,15 @@ class MemoryNetwork:
         for _ in range(self._copies()):
             delay_s = link.crossing_s(len(data)) + self.jitter_s()
             target.after(delay_s, partial(target.arrive, self._peer_id, protocol, data))
+
+    def message_limit_bytes(self, peer: PeerID) -> int:
+        """How long a message to this peer may be, as far as is known of it now."""
+        other = self._network.find(peer)
+        if peer == self._peer_id or (
+            not self.is_original and self.is_connected(peer) and other is not None and not other.is_original
+        ):
+            return MAX_LARGE_MESSAGE_BYTES
+        return MAX_MESSAGE_BYTES - HEADER_BYTES
 
     # broadcast -------------------------------------------------------------------------------------------------------
 

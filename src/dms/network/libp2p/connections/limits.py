@@ -57,6 +57,8 @@ class Limits:
     """How long one message may take to arrive."""
     keepalive_s: float = 5.0
     """Pings go out that often; a peer that leaves two in a row unanswered is frozen."""
+    kept_idle_s: float = 60.0
+    """A stream kept for messages is closed when there were none for so long."""
 
     def within(self, *, memory_bytes: int, descriptors: int) -> Limits:
         """The same for a node that may use so much memory and so many file descriptors for connections.

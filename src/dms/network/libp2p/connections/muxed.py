@@ -11,18 +11,18 @@ from __future__ import annotations
 import struct
 
 import trio
+from libp2p.security.noise.io import MAX_PLAINTEXT_LENGTH
 from libp2p.stream_muxer.exceptions import MuxedStreamEOF, MuxedStreamError, MuxedStreamReset
 from libp2p.stream_muxer.yamux.yamux import (
     HEADER_SIZE,
-    MAX_MESSAGE_SIZE,
     TYPE_DATA,
     YAMUX_HEADER_FORMAT,
     Yamux,
     YamuxStream,
 )
 
-MAX_PIECE_BYTES = MAX_MESSAGE_SIZE - HEADER_SIZE
-"""What one frame carries at most."""
+PACKET_BYTES = MAX_PLAINTEXT_LENGTH - HEADER_SIZE
+"""What one frame carries at most: with its header it fills one packet of the encryption."""
 
 
 class MuxedStream(YamuxStream):
@@ -64,14 +64,14 @@ class MuxedStream(YamuxStream):
         :raises MuxedStreamError: it is closed for sending.
         """
         total = len(data)
-        if 0 < total <= MAX_PIECE_BYTES and total <= self._send_window and not self._is_over and not self.send_closed:
+        if 0 < total <= PACKET_BYTES and total <= self._send_window and not self._is_over and not self.send_closed:
             await self._send(data)
             return
         view = memoryview(data)
         sent = 0
         while sent < total:
             await self.wait_for_room()
-            count = min(self._send_window, MAX_PIECE_BYTES, total - sent)
+            count = min(self._send_window, PACKET_BYTES, total - sent)
             await self._send(view[sent : sent + count])
             sent += count
 

@@ -115,6 +115,10 @@ class Outbox:
             if not ok:
                 await reset_shielded(stream)
         self._lingering.add(stream)
+        self.count()
+
+    def count(self) -> None:
+        """One more message was sent."""
         self._counters["messages out"] += 1
 
     async def ask(self, peer: ID, protocol: str, question: bytes, *, limit_bytes: int, timeout_s: float) -> bytes:
