@@ -19,6 +19,7 @@ from multiaddr import Multiaddr
 
 import dms.network.libp2p  # noqa: F401  before the library itself
 from dms.network.framing import encode_frame
+from dms.network.libp2p.messages import frames
 
 
 class Framing(Enum):
@@ -182,12 +183,24 @@ def _coordinates() -> Corpus:
     return Corpus(Framing.LENGTH, (point, b"{}"))
 
 
+def _kept() -> Corpus:
+    name = frames.encode(frames.Kind.NAME, 0, 0, 0, VICTIM_INBOX.encode())
+    whole = frames.encode(frames.Kind.DATA, frames.FIRST | frames.LAST, 0, 1, b"{}")
+    first = frames.encode(frames.Kind.DATA, frames.FIRST, 0, 2, frames.SIZE.pack(4) + b"{ ")
+    last = frames.encode(frames.Kind.DATA, frames.LAST, 0, 2, b" }")
+    answer = frames.encode(frames.Kind.ANSWER, frames.Status.ACCEPTED, 0, 1)
+    cancel = frames.encode(frames.Kind.CANCEL, 0, 0, 2)
+    closing = frames.encode(frames.Kind.CLOSING, 0, 0, 0)
+    return Corpus(Framing.NONE, (name + whole, name + first + last, name + first + cancel, answer + closing))
+
+
 _BY_PROTOCOL: Final[Sequence[tuple[str, Callable[[], Corpus]]]] = (
     (r"/ipfs/id(/push)?/1\.0\.0", _identify),
     (r"/ipfs/ping/1\.0\.0", _ping),
     (r"/meshsub/1\.[0-9]\.0|/floodsub/1\.0\.0", _gossip),
     (r"nunet/(.+/)?peers/0\.0\.1", _peers),
     (r"actor/[^/]+/messages/0\.0\.1", _message),
+    (re.escape(frames.PROTOCOL), _kept),
     (r"/nunet/(.+/)?kad/1\.0\.0", _kademlia),
     (r"/libp2p/autonat/1\.0\.0", _autonat),
     (r"/libp2p/autonat/2/.+", _autonat_2),
