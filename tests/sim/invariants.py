@@ -258,6 +258,29 @@ class Watch:
             return f"{machine} runs {job}, which nobody wants there"
         return ""
 
+    def unjoined(self) -> str:
+        """Which machine knows something else of a private network than is planned, once it had time to hear of it."""
+        honest = {node.name: node for node in self._world.honest()}
+        for name in self._world.present():
+            state, ensemble = self._world.state_of(name), self._world.jobs[name]
+            if state is None or state.phase is not Phase.RUNNING or state.placements or state.update:
+                continue
+            if state.network is None:
+                return f"{name} runs without a private network"
+            addresses, running = state.network.addresses, [r for r in state.allocations.values() if not r.is_over]
+            if len(set(addresses.values())) < len(addresses):
+                raise Broken("addresses once", f"{name}: {addresses}")
+            members = [record for record in running if record.handle is not None and not record.is_standby]
+            table = {addresses[record.id]: record.peer for record in members}
+            for record in members:
+                host = honest.get(self._world.name_of(record.peer))
+                if host is None or not host.is_running:
+                    continue
+                known = host.node.networks.find(ensemble)
+                if known is None or (known.table, known.members.get(record.id)) != (table, addresses[record.id]):
+                    return f"{host.name} knows {known} of {name}, where {record.key} is at {addresses[record.id]}"
+        return ""
+
     def _lasts(self, record: AllocationRecord) -> bool:
         """Whether its workload goes on until it is ended: others may be between two executions at any moment."""
         part = self._world.part(record.name)
@@ -302,6 +325,7 @@ class Watch:
                 "reservations": list(provider._reservations._held),
                 "ensembles": sorted(provider._served),
                 "live": list(node.node.deployments._live),
+                "networks": [each.ensemble for each in node.node.networks],
             }
             if any(left.values()):
                 return f"{node.name} keeps { ({what: ones for what, ones in left.items() if ones}) }"

@@ -212,6 +212,20 @@ async def the_schedule_sleeps(_world: World, owner: SimulatedNode, _provider: Si
     setattr(schedules, "all", lambda: kept)  # noqa: B010  as above
 
 
+async def a_machine_is_not_told_of_its_network(_world: World, owner: SimulatedNode, provider: SimulatedNode) -> None:
+    (live,) = owner.node.deployments._live.values()
+    await until(lambda: live.state.phase is Phase.RUNNING, every_s=1)
+    provider.node.networks._known.clear()
+
+
+async def two_get_one_address(_world: World, owner: SimulatedNode, _provider: SimulatedNode) -> None:
+    await trio.lowlevel.checkpoint()
+    (live,) = owner.node.deployments._live.values()
+    network = live.state.network
+    assert network is not None
+    change(owner, network=replace(network, addresses=dict.fromkeys(network.addresses, "10.0.0.2")))
+
+
 TWO: Final = replace(PEACE, nodes=(*PEACE.nodes, NodePlan(name="p1", cores=4, price=5.0)), far=(("p0", "p1"),))
 TWO_PARTS: Final = {"n0": (replace(SERVICE, cores=1.0),), "n1": (replace(SERVICE, name="j0n10", cores=1.0),)}
 NEAR: Final = (Edge(s="n0", t="n1", rtt_ms=int(FAR_S * 1000)),)
@@ -247,6 +261,8 @@ SCHEDULED: Final = with_job(nodes=LONG_TASK, cron="*/2 * * * *")
         (another_machine_is_chosen, replace(TWO, jobs=(replace(JOB, nodes=TWO_PARTS, edges=NEAR),)), "edges"),
         (it_was_deployed_twice, SCHEDULED, "scheduled once"),
         (the_schedule_sleeps, SCHEDULED, "scheduled"),
+        (a_machine_is_not_told_of_its_network, PEACE, "joined"),
+        (two_get_one_address, replace(TWO, jobs=(replace(JOB, nodes=TWO_PARTS),)), "addresses once"),
         (nothing, UPDATED, ""),
         (an_update_is_half_done, UPDATED, "steady"),
     ],

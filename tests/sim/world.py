@@ -403,6 +403,7 @@ class World:
         self.find_scheduled()
         await self._until("steady", self.watch.unsteady, CALM_S)
         await self._until("served", self.watch.unserved, SERVED_S)
+        await self._until("joined", self.watch.unjoined, SERVED_S)
         for name in self.present():
             if not self.is_final(name):
                 await self.users[self.job(name).name].shut_down(name)

@@ -222,6 +222,10 @@ def _start_waits(detail: Detail, _name: Namer) -> str:
     return f"{detail['allocation']} waits for {detail['for']} {_CONDITIONS.get(detail['condition'], 'to run')}"
 
 
+def _network_untold(detail: Detail, name: Namer) -> str:
+    return f"{name(detail['peer'])} does not take the private network: {detail['reason']}"
+
+
 def _left_ended(detail: Detail, name: Namer) -> str:
     return f"{name(detail['peer'])} has ended {', '.join(detail.get('allocations') or ())}"
 
@@ -276,6 +280,7 @@ _TELLERS: dict[str, Callable[[Detail, Namer], str]] = UPDATE_TELLERS | {
     "node_bids": _node_bids,
     "node_measured": _node_measured,
     "start_waits": _start_waits,
+    "network_untold": _network_untold,
     "node_committed": _node_committed,
     "node_allocated": _node_allocated,
     "node_started": _starts_done,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -114,6 +114,8 @@ class Hosting:
         self._records: dict[AllocationID, HostedRecord] = {}
         self.signs: dict[AllocationID, messages.Liveness] = {}
         """The last sign of life of each allocation, as its orchestrator was told."""
+        self.on_release: Callable[[], Awaitable[None]] = _nothing
+        """Called after an allocation has ended and what it held is free."""
         self._disowned = Counter[AllocationID]()
 
     def follow(self, options: HostingOptions) -> None:
@@ -145,6 +147,10 @@ class Hosting:
             for a in self._hosted.values()
             if a.spec.ensemble_id == ensemble and a.spec.orchestrator.id == orchestrator
         )
+
+    def has_work(self, ensemble: EnsembleID, orchestrator: ActorID) -> bool:
+        """Whether something of an ensemble runs here, or is about to."""
+        return any(not allocation.view.state.is_final for allocation in self.of(ensemble, orchestrator))
 
     async def allocate(self, reservation: Reservation, order: messages.AllocationOrder) -> Handle:
         """Turn a reservation into an allocation; on disk when this returns.
@@ -338,6 +344,7 @@ class Hosting:
 
     async def _on_release(self, allocation: Allocation) -> None:
         await self._free(allocation.spec.id)
+        self._root.start_soon(self.on_release)
         self._root.start_soon(self._retire, allocation)
 
     def _check_volumes(self, order: messages.AllocationOrder) -> None:
@@ -502,6 +509,10 @@ def _health_of(allocation: Allocation) -> messages.Health:
         message=problem,
         check_type="executor",
     )
+
+
+async def _nothing() -> None:
+    """What has to be done where nobody cares."""
 
 
 def _delete(documents: Documents[HostedRecord], id_: str) -> None:

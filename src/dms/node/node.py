@@ -6,7 +6,7 @@ import hashlib
 import hmac
 import random
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -34,6 +34,7 @@ from dms.node.machine import MachineBehaviours
 from dms.node.metering import Metering
 from dms.node.payloads import Hello
 from dms.node.peers import PeerBehaviours
+from dms.node.private_networks import Engine, PrivateNetworks, UserSpace
 from dms.node.provider import SWEEP_INTERVAL_S, Provider, ProviderOptions
 from dms.node.public import HELLO_TOPIC, PublicBehaviours
 from dms.node.reservations import Reservations
@@ -101,6 +102,10 @@ class NodeOptions:
     """How long deployments that have ended are remembered; 0: until they are pruned."""
     spread: SpreadOptions = field(default_factory=SpreadOptions)
     random_uuid: Callable[[], uuid.UUID] = uuid.uuid4
+    engine: Engine = field(default_factory=UserSpace)
+    """What carries the packets of private networks."""
+    networks_here: Callable[[], Iterable[str]] = lambda: ()
+    """The IPv4 networks that this machine has, in CIDR notation."""
     log: Ring | None = None
     """The last entries of the log, for those who watch it."""
     port_rng: random.Random | None = None
@@ -154,12 +159,15 @@ class Node:
             options=options.hosting,
             allow_privileged=options.allow_privileged,
         )
+        self.networks = PrivateNetworks(root, store, options.engine, self.hosting.has_work)
+        self.hosting.on_release = self.networks.sweep
         self.provider = Provider(
             root,
             self.resources,
             self.ports,
             reservations,
             self.hosting,
+            self.networks,
             executors,
             _provider_options(options),
         )
@@ -172,6 +180,7 @@ class Node:
             tasks=self.tasks,
             liveness_timeout_s=options.liveness_timeout_s,
             random_uuid=options.random_uuid,
+            networks_here=options.networks_here,
         )
         self.metering = Metering(
             root,

@@ -22,6 +22,7 @@ from dms.node.edges import EdgeMeter
 from dms.node.errors import NoBid
 from dms.node.hosting import Hosting
 from dms.node.order import RequestOrder
+from dms.node.private_networks import PrivateNetworks
 from dms.node.reach import ReachBehaviour
 from dms.node.reservations import Reservations
 from dms.node.telling import Teller
@@ -68,6 +69,7 @@ class Provider:
         ports: PortAllocator,
         reservations: Reservations,
         hosting: Hosting,
+        networks: PrivateNetworks,
         executors: Mapping[str, Executor],
         options: ProviderOptions,
     ) -> None:
@@ -76,6 +78,7 @@ class Provider:
         self._ports = ports
         self._reservations = reservations
         self._hosting = hosting
+        self._networks = networks
         self._executors = executors
         self._options = options
         self._recovered = False
@@ -112,6 +115,7 @@ class Provider:
         await self.bidder.work.load()
         await self._reservations.load()
         await self._hosting.restore()
+        await self._networks.restore()
         for allocation in self._hosting:
             self._register_ensemble(allocation.spec.ensemble_id)
         self._recovered = True
@@ -126,6 +130,7 @@ class Provider:
         if expired:
             log.info("reservations_expired", count=expired)
         await self._hosting.sweep()
+        await self._networks.sweep()
         for ensemble in tuple(self._served):
             self._unregister_if_empty(ensemble)
         self._locks = {k: lock for k, lock in self._locks.items() if lock.locked()}
@@ -274,6 +279,7 @@ class Provider:
             error_reply=lambda error: messages.AllocationLogsReply(error=error),
         )
         self._served.add(ensemble)
+        self._networks.serve(ensemble)
         self._root.on(messages.ensemble_shutdown(ensemble), on_shutdown, payload=messages.ShutdownAllocationRequest)
 
     def _unregister_if_empty(self, ensemble: EnsembleID) -> None:
@@ -281,6 +287,7 @@ class Provider:
             self._served.discard(ensemble)
             self._root.off(messages.ensemble_logs(ensemble))
             self._root.off(messages.ensemble_shutdown(ensemble))
+            self._networks.stop_serving(ensemble)
 
     async def _logs(
         self, ensemble: EnsembleID, request: messages.AllocationLogsRequest, sender: ActorID

@@ -96,6 +96,7 @@ _KINDS = (
     _kind("allocates_done", "Allocations were made, or not", refused=_REFUSED),
     _kind("starts_done", "Allocations were told to start", **_STARTED),
     _kind("start_waits", "An allocation waits for another", allocation=_KEY, for_="the other", condition="until it is"),
+    _kind("network_untold", "A machine does not take what it is told of the private network", peer=_PEER, reason=_WHY),
     _kind(
         "allocation_status",
         "A provider tells of an allocation",

@@ -70,6 +70,7 @@ from dms.orchestrator.lifecycle.recovery import can_restart
 from dms.orchestrator.lifecycle.state import DeploymentState, Phase
 from dms.orchestrator.logs.finding import LogShelf
 from dms.orchestrator.logs.reading import LogReader
+from dms.orchestrator.private_network.telling import Teller
 from dms.orchestrator.reports import Reports
 from dms.orchestrator.scheduling.queueing import Turnstile
 from dms.orchestrator.starting import Live, start_all
@@ -112,6 +113,7 @@ class Deployment:
         liveness_timeout_s: float = LIVENESS_TIMEOUT_S,
         watch: PeerWatch | None = None,
         queue: Turnstile | None = None,
+        choose_network: Callable[[DeploymentState], Awaitable[str]],
         on_change: Callable[[DeploymentState], None] = lambda _state: None,
     ) -> None:
         self.id: EnsembleID = record.id
@@ -124,16 +126,19 @@ class Deployment:
         """Set and replaced with every step; wait on it to follow the deployment."""
         self._journal = journal
         self._queue = queue
+        self._choose_network = choose_network
         self._on_change = on_change
         self._context = Context(self.id, self.config, actor, self._note)
         self.logs = LogReader(logs, lambda: self._context, lambda: self.state)
         self._book = BidBook()
         self._inbox_send, self._inbox = trio.open_memory_channel[_Posted](math.inf)
+        self._network = Teller(lambda: self._context, lambda: self.state, lambda: self.changed)
         self._live = Live(
             lambda: self.state,
             lambda: self.changed,
             lambda key: self._supervision.silence_s(key),
             liveness_timeout_s,
+            self._network.tell,
         )
         self._supervision = Supervision(
             self._context,
@@ -261,6 +266,7 @@ class Deployment:
         self._reports.register()
         self._grant_providers()
         async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._network.run)
             if is_restored:
                 state, instructions = resume(self.state, self._now())
                 await self._journal.write(self.id, state, "restored", changes(self.state, state))
@@ -394,9 +400,9 @@ class Deployment:
                 results = await effects.commit_all(self._context, self.state)
                 self._post(CommitsDone(at_ns=self._now(), results=results))
             case Allocate():
-                self._post(
-                    AllocatesDone(at_ns=self._now(), results=await effects.allocate_all(self._context, self.state))
-                )
+                allocated = await effects.allocate_all(self._context, self.state)
+                network = await self._choose_network(self.state)
+                self._post(AllocatesDone(at_ns=self._now(), results=allocated, network=network))
             case StartAll():
                 self._grant_providers()
                 started = await start_all(self._context, self.state, self._live)

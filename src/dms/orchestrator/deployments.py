@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import math
+import random
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -36,6 +37,7 @@ from dms.orchestrator.lifecycle.machine import begin
 from dms.orchestrator.lifecycle.state import DeploymentState, Phase
 from dms.orchestrator.logs.finding import LogShelf
 from dms.orchestrator.messages import AllocationLogsReply
+from dms.orchestrator.private_network.plan import choose
 from dms.orchestrator.scheduling.queueing import Turnstile, check_room, hopeless
 from dms.orchestrator.scheduling.terms import MAX_QUEUE_S, MAX_RUN_S, Terms
 from dms.orchestrator.supervision.peer_watch import PeerWatch
@@ -69,8 +71,10 @@ class Deployments:
         tasks: Scheduler,
         liveness_timeout_s: float = LIVENESS_TIMEOUT_S,
         random_uuid: Callable[[], uuid.UUID] = uuid.uuid4,
+        networks_here: Callable[[], Iterable[str]] = lambda: (),
     ) -> None:
         self._root = root
+        self._networks_here = networks_here
         self.journal = self._journal = journal
         self._logs = logs
         self._child_key = child_key
@@ -256,12 +260,19 @@ class Deployments:
             liveness_timeout_s=self._liveness_timeout_s,
             watch=self._watch,
             queue=self._queue,
+            choose_network=self._choose_network,
             on_change=partial(self._on_change, record.id),
         )
         self._live[record.id] = deployment
         drive = partial(self._drive, deployment, is_restored)
         await self._root.start_child(actor, supervisor=self._root.handle, body=drive)
         self._root.start_soon(self._await_end, deployment)
+
+    async def _choose_network(self, state: DeploymentState) -> str:
+        """One that neither this machine nor another deployment of its own uses."""
+        here = await trio.to_thread.run_sync(lambda: tuple(self._networks_here()))
+        own = [each.state.network.cidr for each in self._live.values() if each.state.network is not None]
+        return choose(random.Random(self._random_uuid().int), state, (*here, *own))  # noqa: S311  no secret
 
     async def _drive(self, deployment: Deployment, is_restored: bool, _actor: Actor) -> None:  # noqa: FBT001  partial
         """The body of its actor; after an unforeseen failure it goes on from what is on disk, as after a restart."""

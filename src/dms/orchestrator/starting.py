@@ -7,7 +7,7 @@ done again after a restart: what runs says so, and what has ended is in the stat
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 import trio
@@ -22,8 +22,10 @@ from dms.orchestrator.bidding.asking import Context
 from dms.orchestrator.insisting import insist
 from dms.orchestrator.lifecycle.events import Started
 from dms.orchestrator.lifecycle.state import AllocationRecord, DeploymentState
+from dms.orchestrator.private_network.plan import gateway_of
 from dms.orchestrator.supervision.health import MAX_FAILURES, ask, interval_of, register
 from dms.types.errors import DMSError
+from dms.types.ids import PeerID
 
 START_TIMEOUT_S = 300.0
 """Pulling an image happens inside the start. It ends with the deployment's own deadline, too."""
@@ -53,6 +55,8 @@ class Live:
     silence_s: Callable[[str], float]
     """For how long no sign of life of an allocation was heard; endless before the first."""
     liveness_timeout_s: float
+    join: Callable[[PeerID], Awaitable[str]]
+    """Until a machine knows the private network as it is planned now; what is wrong, if it does not take it."""
 
 
 async def start_all(ctx: Context, state: DeploymentState, live: Live) -> dict[str, Started]:
@@ -109,7 +113,10 @@ class _Starting:
             return Started(ok=False, error="it was never allocated")
         if self._now(key).is_over:
             return Started(ok=True)
-        request = allocation_messages.StartRequest(port_mapping=record.ports)
+        problem = await self._live.join(record.peer)
+        if problem:
+            return Started(ok=False, error=f"private network: {problem}")
+        request = self._request(record)
         timeout_s = min(START_TIMEOUT_S, max(self._ends_s - trio.current_time(), LEAST_START_TIMEOUT_S))
         try:
             reply = await insist(
@@ -123,6 +130,15 @@ class _Starting:
         except DMSError as exc:
             return Started(ok=False, error=exc.message)
         return Started(ok=reply.ok, error=reply.error, is_hopeless=reply.code in HOPELESS)
+
+    def _request(self, record: AllocationRecord) -> allocation_messages.StartRequest:
+        network = self._live.state().network
+        address = network.addresses.get(record.id, "") if network is not None else ""
+        return allocation_messages.StartRequest(
+            subnet_ip=address,
+            gateway_ip=gateway_of(network) if network is not None and address else "",
+            port_mapping=record.ports,
+        )
 
     def _fail(self) -> None:
         self._has_failed = True

@@ -11,7 +11,7 @@ from sqlalchemy import JSON, BigInteger, Column, Index, MetaData, String, Table,
 
 from dms.store.collection import KEY, document_table
 
-HEAD = "0005"
+HEAD = "0006"
 """The newest revision of the schema."""
 
 metadata = MetaData()
@@ -32,6 +32,7 @@ deployments = _documents("deployments")
 allocations = _documents("allocations")
 ensembles = _documents("ensembles")
 reservations = _documents("reservations")
+private_networks = _documents("private_networks")
 volumes = _documents("volumes")
 benchmarks = _documents("benchmarks", is_history=True)
 schedules = _documents("schedules")

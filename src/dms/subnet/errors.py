@@ -6,6 +6,7 @@
     └── SubnetError
         ├── SubnetExists      created twice                                   (Conflict)
         ├── SubnetNotFound    never created, or destroyed                     (NotFound)
+        ├── NetworkTaken      its addresses belong to another network here    (Conflict)
         ├── InvalidIP         not an address of the network                   (BadInput)
         ├── PortMapped        the public port leads elsewhere                 (Conflict)
         ├── PortNotMapped     nothing to undo                                 (NotFound)
@@ -36,6 +37,13 @@ class SubnetNotFound(NotFound, SubnetError):
 
     code = "subnet_not_found"
     default_hint = "create it first"
+
+
+class NetworkTaken(Conflict, SubnetError):
+    """The addresses of this private network are in use on this machine."""
+
+    code = "network_taken"
+    default_hint = "the orchestrator chooses another network with its next attempt"
 
 
 class InvalidIP(BadInput, SubnetError):

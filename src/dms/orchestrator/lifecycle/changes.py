@@ -94,7 +94,7 @@ def end_left(state: DeploymentState) -> tuple[Instruction, ...]:
 def unassigned(state: DeploymentState) -> DeploymentState:
     """Back to the beginning: nothing is reserved anywhere and nothing has run."""
     records = {key: fresh(record) for key, record in state.allocations.items() if not record.is_standby}
-    return with_changes(state, assignment={}, allocations=records)
+    return with_changes(state, assignment={}, allocations=records, network=None)
 
 
 def failures_of(state: DeploymentState) -> list[str]:

@@ -67,10 +67,11 @@ class Allocated(Wire):
 
 
 class AllocatesDone(Wire, tag="allocates_done", tag_field="event"):
-    """The second phase is over; by node."""
+    """The second phase is over; by node. ``network``: the CIDR that the ensemble shall have, if there is one."""
 
     at_ns: int
     results: dict[str, Allocated]
+    network: str = ""
 
 
 class Started(Wire):

@@ -95,9 +95,10 @@ from dms.orchestrator.lifecycle.recovery import (
     recover_failed,
     resumed,
 )
-from dms.orchestrator.lifecycle.state import LOST, AllocationRecord, DeploymentState, Phase
+from dms.orchestrator.lifecycle.state import LOST, AllocationRecord, DeploymentState, Network, Phase
 from dms.orchestrator.lifecycle.strategies import is_restartable
 from dms.orchestrator.matching import Unmatched
+from dms.orchestrator.private_network.plan import addressed
 from dms.orchestrator.scheduling import queueing
 from dms.orchestrator.updating import machine as updating
 from dms.orchestrator.updating import rollout
@@ -145,6 +146,7 @@ def step(state: DeploymentState, config: EnsembleConfig, event: Event, both: Bot
         after = abandon(after, both, event.at_ns)
     if after is before:
         return state, instructions
+    after = addressed(after, config)
     return queueing.stamped(with_changes(after, updated_ns=event.at_ns), event.at_ns), instructions
 
 
@@ -311,7 +313,13 @@ def _on_allocates(state: DeploymentState, event: AllocatesDone) -> Step:
         blamed = [key for key, record in state.allocations.items() if record.node_id in failed] or missing
         return _retry(state, event.at_ns, why, blamed=blamed)
     records = {key: with_record(record, handle=handles[record.id]) for key, record in state.allocations.items()}
-    provisioning = with_changes(state, phase=Phase.PROVISIONING, allocations=records, attempts=state.attempts + 1)
+    provisioning = with_changes(
+        state,
+        phase=Phase.PROVISIONING,
+        allocations=records,
+        attempts=state.attempts + 1,
+        network=Network(cidr=event.network) if event.network else None,
+    )
     return provisioning, (StartAll(),)
 
 

@@ -153,6 +153,13 @@ class Tries(Wire):
     last_ns: int = 0
 
 
+class Network(Wire):
+    """The private network: its CIDR, and addresses by the ids of allocations."""
+
+    cidr: str
+    addresses: dict[str, str] = msgspec.field(default_factory=dict)
+
+
 class DeploymentState(Wire):
     """Everything that a restart needs. Times are UNIX nanoseconds; ``deadline_ns`` bounds the creation only."""
 
@@ -199,6 +206,7 @@ class DeploymentState(Wire):
     """How long the creation may take when it is deployed anew; 0: as long as the first time."""
     teardown: str = ""
     """Why it ends itself, if it does."""
+    network: Network | None = None
     version: int = FIRST_VERSION
     """Of its ensemble: the one that is in force, as a whole or but for an update that is under way."""
     versions: tuple[Version, ...] = ()

@@ -1,0 +1,248 @@
+"""The private networks of the ensembles that have a part here: what their orchestrators told, kept, and put into effect.
+
+An orchestrator tells the whole of what this machine must know, with a revision (:mod:`dms.subnet.messages`); what is older
+than what is known changes nothing. It is on disk before it is acknowledged and in effect before the allocation that it is for
+is started; a restart puts it into effect again. With the last allocation of its ensemble a network is gone from here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from ipaddress import IPv4Network
+from typing import Protocol
+
+import trio
+
+from dms.actor.actor import Actor
+from dms.actor.behaviour import Message
+from dms.identity.ids import ActorID
+from dms.network.addresses import parse_peer_id
+from dms.node.errors import InvalidRequest
+from dms.observe import get_logger
+from dms.orchestrator.messages import Reply
+from dms.store import Documents, Session, Store
+from dms.store.errors import RecordNotFound
+from dms.store.schema import private_networks as table
+from dms.subnet.addresses import host_of, parse_network
+from dms.subnet.dns import clean_name
+from dms.subnet.errors import NetworkTaken, SubnetNotFound
+from dms.subnet.messages import CreateReply, CreateRequest, SubnetRequest, of_ensemble
+from dms.types.errors import DMSError
+from dms.types.gojson import Wire
+from dms.types.ids import AllocationID, EnsembleID, PeerID
+
+MAX_MEMBERS = 20_000
+MAX_SUBNETS = 256
+"""Of one machine."""
+
+log = get_logger(__name__)
+
+
+class Membership(Wire):
+    """What this machine knows of one private network; as on disk."""
+
+    ensemble: EnsembleID
+    orchestrator: ActorID
+    cidr: str
+    table: dict[str, PeerID]
+    """Peers by address."""
+    records: dict[str, str]
+    """Addresses by name."""
+    members: dict[AllocationID, str]
+    """Addresses of the allocations that are here."""
+    own: str = ""
+    """An address of the machine itself, if it takes part."""
+    revision: int = 0
+
+
+class Engine(Protocol):
+    """What makes packets flow."""
+
+    @property
+    def mode(self) -> str:
+        """``kernel``: packets reach the members; ``user``: programs forward streams to them."""
+        ...
+
+    async def apply(self, membership: Membership) -> None:
+        """Make it so: create the network, or change it to this.
+
+        :raises DMSError: it cannot be, as when another network has its addresses.
+        """
+        ...
+
+    async def remove(self, ensemble: EnsembleID) -> None:
+        """Leave nothing of it; an unknown one is ignored."""
+        ...
+
+
+class UserSpace:
+    """No packets: names and addresses are known, and streams are forwarded to whoever asks for them."""
+
+    mode = "user"
+
+    async def apply(self, membership: Membership) -> None:
+        """Nothing has to be made."""
+
+    async def remove(self, ensemble: EnsembleID) -> None:
+        """Nor taken away."""
+
+
+class PrivateNetworks:
+    """All of them.
+
+    :param is_hosted: whether that orchestrator has an allocation of the ensemble here.
+    """
+
+    def __init__(
+        self, root: Actor, store: Store, engine: Engine, is_hosted: Callable[[EnsembleID, ActorID], bool]
+    ) -> None:
+        self._root, self._store, self._engine, self._is_hosted = root, store, engine, is_hosted
+        self._known: dict[EnsembleID, Membership] = {}
+        self._lock = trio.Lock()
+
+    @property
+    def mode(self) -> str:
+        """See :class:`Engine`."""
+        return self._engine.mode
+
+    def __iter__(self) -> Iterator[Membership]:
+        return iter(tuple(self._known.values()))
+
+    def find(self, ensemble: EnsembleID) -> Membership | None:
+        """What is known of the network of an ensemble."""
+        return self._known.get(ensemble)
+
+    # life ------------------------------------------------------------------------------------------------------------
+
+    async def restore(self) -> None:
+        """After a restart, before anything is started anew: put into effect what still has a part here."""
+        for record in await self._store.run(lambda session: _documents(session).find_all()):
+            membership = record.value
+            if not self._is_hosted(membership.ensemble, membership.orchestrator):
+                await self._forget(membership.ensemble)
+                continue
+            self._known[membership.ensemble] = membership
+            try:
+                await self._engine.apply(membership)
+            except DMSError as exc:  # its orchestrator tells it again, and is told then
+                log.error("private_network_not_restored", ensemble=membership.ensemble, error=exc.message)
+
+    async def sweep(self) -> None:
+        """Leave the networks of which no allocation is here any more."""
+        async with self._lock:
+            for membership in self:
+                if not self._is_hosted(membership.ensemble, membership.orchestrator):
+                    await self._leave(membership.ensemble)
+
+    def serve(self, ensemble: EnsembleID) -> None:
+        """Answer the orchestrator of an ensemble."""
+
+        async def on_create(message: Message[CreateRequest]) -> CreateReply:
+            return await self.create(ensemble, message.payload, message.sender.id)
+
+        async def on_destroy(message: Message[SubnetRequest]) -> Reply:
+            await self.destroy(ensemble, message.sender.id)
+            return Reply(ok=True)
+
+        self._root.on(
+            of_ensemble(ensemble, "create"),
+            on_create,
+            payload=CreateRequest,
+            error_reply=lambda error: CreateReply(ok=False, error=error),
+        )
+        self._root.on(of_ensemble(ensemble, "destroy"), on_destroy, payload=SubnetRequest)
+
+    def stop_serving(self, ensemble: EnsembleID) -> None:
+        """No longer."""
+        self._root.off(of_ensemble(ensemble, "create"))
+        self._root.off(of_ensemble(ensemble, "destroy"))
+
+    # what orchestrators ask for ----------------------------------------------------------------------------------------
+
+    async def create(self, ensemble: EnsembleID, request: CreateRequest, sender: ActorID) -> CreateReply:
+        """Know a network, or know it otherwise from now on.
+
+        :raises InvalidRequest: it contradicts itself, or is too much.
+        :raises SubnetNotFound: the sender has no allocation of this ensemble here.
+        :raises NetworkTaken: another network here has these addresses.
+        """
+        wanted = _checked(ensemble, request, sender)
+        async with self._lock:
+            if not self._is_hosted(ensemble, sender):
+                raise SubnetNotFound(f"subnet with ID {ensemble} does not exist")
+            known = self._known.get(ensemble)
+            if known is not None and known.orchestrator == sender and known.revision >= wanted.revision:
+                return CreateReply(ok=True, revision=known.revision, mode=self.mode)
+            self._check_room(wanted)
+            await self._engine.apply(wanted)
+            await self._store.run(lambda session: _documents(session).put(ensemble, wanted))
+            self._known[ensemble] = wanted
+        return CreateReply(ok=True, revision=wanted.revision, mode=self.mode)
+
+    async def destroy(self, ensemble: EnsembleID, sender: ActorID) -> None:
+        """Forget a network.
+
+        :raises SubnetNotFound: the sender has none here.
+        """
+        async with self._lock:
+            known = self._known.get(ensemble)
+            if known is None or known.orchestrator != sender:
+                raise SubnetNotFound(f"subnet with ID {ensemble} does not exist")
+            await self._leave(ensemble)
+
+    def _check_room(self, wanted: Membership) -> None:
+        if wanted.ensemble not in self._known and len(self._known) >= MAX_SUBNETS:
+            raise NetworkTaken(f"this machine takes part in {MAX_SUBNETS} private networks already")
+        network = IPv4Network(wanted.cidr)
+        for other in self:
+            if other.ensemble != wanted.ensemble and network.overlaps(IPv4Network(other.cidr)):
+                raise NetworkTaken(f"{wanted.cidr} belongs to another private network of this machine")
+
+    async def _leave(self, ensemble: EnsembleID) -> None:
+        await self._engine.remove(ensemble)
+        await self._forget(ensemble)
+        self._known.pop(ensemble, None)
+
+    async def _forget(self, ensemble: EnsembleID) -> None:
+        await self._store.run(lambda session: _drop(session, ensemble))
+
+
+def _documents(session: Session) -> Documents[Membership]:
+    return Documents(session, table, Membership)
+
+
+def _drop(session: Session, ensemble: EnsembleID) -> None:
+    try:
+        _documents(session).delete(ensemble)
+    except RecordNotFound:
+        return
+
+
+def _checked(ensemble: EnsembleID, request: CreateRequest, sender: ActorID) -> Membership:
+    """What is asked for, once it makes sense."""
+    if request.subnet_id != ensemble:
+        raise InvalidRequest("the private network of an ensemble has its id")
+    if max(len(request.routing_table), len(request.records), len(request.members)) > MAX_MEMBERS:
+        raise InvalidRequest(f"a private network has at most {MAX_MEMBERS} members")
+    network = parse_network(request.cidr)
+    for address, peer in request.routing_table.items():
+        host_of(network, address)
+        parse_peer_id(peer)
+    for name, address in request.records.items():
+        clean_name(name)
+        host_of(network, address)
+    for id_, address in request.members.items():
+        if not id_.startswith(f"{ensemble}_") or address not in request.routing_table:
+            raise InvalidRequest(f"{id_[:80]} cannot be at {address[:40]}")
+    if request.ip and request.ip not in request.routing_table:
+        raise InvalidRequest(f"this machine cannot be at {request.ip[:40]}")
+    return Membership(
+        ensemble=ensemble,
+        orchestrator=sender,
+        cidr=str(network),
+        table=request.routing_table,
+        records=request.records,
+        members=request.members,
+        own=request.ip,
+        revision=request.revision,
+    )

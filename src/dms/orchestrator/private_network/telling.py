@@ -1,0 +1,179 @@
+"""The machines of an ensemble are told what they must know of its private network, again whenever that changes.
+
+What is planned is compared with what each machine was told last. So there is one way for everything: the first start, a node
+that is placed anew, a promotion, an update, an orchestrator that comes back, a machine that could not be reached for a while.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import msgspec
+import trio
+
+from dms.actor.handle import Handle
+from dms.allocation.messages import NAMESPACE as _ALLOCATION
+from dms.orchestrator import messages
+from dms.orchestrator.bidding.asking import Context
+from dms.orchestrator.insisting import insist
+from dms.orchestrator.lifecycle.state import AllocationRecord, DeploymentState
+from dms.orchestrator.private_network.plan import View, views
+from dms.subnet import messages as m
+from dms.types.errors import DMSError
+from dms.types.ids import PeerID
+
+TELL_TIMEOUT_S = 15.0
+LULL_S = 0.2
+"""Changes come in bursts; machines are told after the first of them, and then so much later of the others."""
+RETRY_FIRST_S = 2.0
+RETRY_MAX_S = 60.0
+AT_ONCE = 32
+
+
+class Teller:
+    """Tells the machines of one deployment."""
+
+    def __init__(
+        self,
+        context: Callable[[], Context],
+        state: Callable[[], DeploymentState],
+        changed: Callable[[], trio.Event],
+        own: Callable[[], Handle | None] = lambda: None,
+    ) -> None:
+        self._context, self._state, self._changed, self._own = context, state, changed, own
+        self._told: dict[PeerID, m.CreateRequest] = {}
+        self._busy: set[PeerID] = set()
+        self._locks: dict[PeerID, trio.Lock] = {}
+        self._limit = trio.CapacityLimiter(AT_ONCE)
+        self._revision = 0
+
+    async def tell(self, peer: PeerID) -> str:
+        """Until a machine knows what is planned now; what is wrong, if it does not take it."""
+        async with self._locks.setdefault(peer, trio.Lock()):
+            view = self._views().get(peer)
+            if view is None or self._told.get(peer) == view.request:
+                return ""
+            try:
+                async with self._limit:
+                    problem = await self._tell(view, self._told.get(peer))
+            except DMSError as exc:
+                problem = exc.message
+            if not problem:
+                self._told[peer] = view.request
+            return problem
+
+    async def run(self) -> None:
+        """Keep every machine informed, until cancelled."""
+        async with trio.open_nursery() as nursery:
+            while True:
+                changed = self._changed()
+                planned = self._views()
+                self._told = {peer: request for peer, request in self._told.items() if peer in planned}
+                for peer, view in planned.items():
+                    if peer not in self._busy and self._told.get(peer) != view.request:
+                        self._busy.add(peer)
+                        nursery.start_soon(self._keep_telling, peer)
+                await trio.sleep(LULL_S)
+                await changed.wait()
+
+    async def _keep_telling(self, peer: PeerID) -> None:
+        """Until it takes it, or has no part any more."""
+        wait_s = RETRY_FIRST_S
+        try:
+            while not self._is_told(peer):  # it may have changed while it was told
+                problem = await self.tell(peer)
+                if problem:
+                    await self._context().note("network_untold", {"peer": peer, "reason": problem})
+                    await trio.sleep(wait_s)
+                    wait_s = min(2 * wait_s, RETRY_MAX_S)
+        finally:
+            self._busy.discard(peer)
+
+    def _is_told(self, peer: PeerID) -> bool:
+        view = self._views().get(peer)
+        return view is None or self._told.get(peer) == view.request
+
+    async def destroy(self, peers: Iterable[PeerID]) -> None:
+        """Have machines forget the network; those of ours do so by themselves when their last member has ended."""
+        ctx, handles = self._context(), {peer: view.handle for peer, view in self._views().items()}
+
+        async def destroy(peer: PeerID) -> None:
+            try:
+                await ctx.actor.invoke(
+                    handles[peer],
+                    m.of_ensemble(ctx.ensemble, "destroy"),
+                    m.SubnetRequest(subnet_id=ctx.ensemble),
+                    messages.Reply,
+                    timeout_s=TELL_TIMEOUT_S,
+                )
+            except DMSError as exc:
+                await ctx.note("network_untold", {"peer": peer, "reason": exc.message})
+
+        async with trio.open_nursery() as nursery:
+            for peer in peers:
+                if peer in handles:
+                    nursery.start_soon(destroy, peer)
+
+    def _views(self) -> dict[PeerID, View]:
+        ctx = self._context()
+        return views(ctx.ensemble, self._state(), ctx.whole or ctx.config, self._own())
+
+    async def _tell(self, view: View, before: m.CreateRequest | None) -> str:
+        """What is wrong, if anything."""
+        ctx = self._context()
+        behaviour = m.of_ensemble(ctx.ensemble, "create")
+        while True:
+            self._revision = max(self._revision + 1, ctx.actor.security.now_ns())
+            request = msgspec.structs.replace(view.request, revision=self._revision)
+            reply = await insist(ctx.actor, view.handle, behaviour, request, m.CreateReply, timeout_s=TELL_TIMEOUT_S)
+            if reply.revision > self._revision:  # this machine's clock was set back since
+                self._revision = reply.revision
+                continue
+            if reply.revision:
+                return "" if reply.ok else reply.error
+            if not reply.ok and before is None:
+                return reply.error
+            return await self._tell_original(view, before)
+
+    async def _tell_original(self, view: View, before: m.CreateRequest | None) -> str:
+        """The rest, for a machine that takes it one by one; what it has already it says, and that is fine."""
+        ensemble, request = self._context().ensemble, view.request
+        gone = {
+            ip: peer
+            for ip, peer in (before.routing_table if before else {}).items()
+            if request.routing_table.get(ip) != peer
+        }
+        names = tuple(name for name in (before.records if before else {}) if name not in request.records)
+        for record in view.members:
+            address = request.members[record.id]
+            asked: list[tuple[str, object]] = [
+                (m.ADD_PEER, m.PeerRequest(subnet_id=ensemble, peer=record.peer, ip=address)),
+                (m.ADD_RECORDS, m.RecordsRequest(subnet_id=ensemble, records=request.records)),
+                *((m.MAP_PORT, each) for each in _port_requests(request.subnet_id, record, address)),
+            ]
+            if before is not None:
+                asked.append((m.ACCEPT_PEERS, m.PeersRequest(subnet_id=ensemble, table=request.routing_table)))
+            if gone:
+                asked.insert(0, (m.REMOVE_PEERS, m.PeersRequest(subnet_id=ensemble, table=gone)))
+            if names:
+                asked.insert(0, (m.REMOVE_RECORDS, m.NamesRequest(subnet_id=ensemble, names=names)))
+            for behaviour, payload in asked:
+                problem = await self._ask(record, behaviour, payload)
+                if problem:
+                    return problem
+        return ""
+
+    async def _ask(self, record: AllocationRecord, behaviour: str, payload: object) -> str:
+        if record.handle is None:
+            return ""
+        actor = self._context().actor
+        reply = await actor.invoke(record.handle, behaviour, payload, messages.Reply, timeout_s=TELL_TIMEOUT_S)
+        return "" if reply.ok or "already" in reply.error else f"{behaviour.removeprefix(_ALLOCATION)}: {reply.error}"
+
+
+def _port_requests(subnet: str, record: AllocationRecord, address: str) -> list[m.PortRequest]:
+    """Both ports are the public one: what runs there publishes it at its own address."""
+    return [
+        m.PortRequest(subnet_id=subnet, source_port=public, dest_ip=address, dest_port=public)
+        for public in record.ports
+    ]

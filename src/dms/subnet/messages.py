@@ -1,0 +1,97 @@
+"""What an orchestrator tells the machines about the private network of an ensemble (``spec/orchestration.md`` 3.7).
+
+The original's requests come one after another: create, then a peer, its names, its ports. Between nodes of ours one of them,
+``create``, carries the whole of what a machine must know, with a revision; it may be sent again whenever anything changes,
+and what is older than what is known is ignored. A reply without a revision tells that the others are needed, too.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from dms.types.gojson import Wire
+from dms.types.ids import AllocationID, EnsembleID, PeerID
+
+ADD_PEER = "/dms/allocation/subnet/add-peer"
+ACCEPT_PEERS = "/dms/allocation/subnet/accept-peers"
+REMOVE_PEERS = "/dms/allocation/subnet/remove-peers"
+ADD_RECORDS = "/dms/allocation/subnet/dns/add-records"
+REMOVE_RECORDS = "/dms/allocation/subnet/dns/remove-records"
+MAP_PORT = "/dms/allocation/subnet/map-port"
+UNMAP_PORT = "/dms/allocation/subnet/unmap-port"
+
+
+def of_ensemble(ensemble: EnsembleID, what: str) -> str:
+    """A behaviour of the machine for one ensemble: ``create``, ``destroy``, ``join``."""
+    return f"/dms/ensemble/{ensemble}/node/subnet/{what}"
+
+
+class CreateRequest(Wire):
+    """The private network, and who is where in it: peers by address."""
+
+    subnet_id: str = msgspec.field(name="SubnetID")
+    ip: str = msgspec.field(name="IP", default="")
+    cidr: str = msgspec.field(name="CIDR", default="")
+    routing_table: dict[str, PeerID] = msgspec.field(name="RoutingTable", default_factory=dict)
+    records: dict[str, str] = msgspec.field(name="Records", default_factory=dict)
+    """Ours: addresses by name."""
+    members: dict[AllocationID, str] = msgspec.field(name="Members", default_factory=dict)
+    """Ours: the addresses of those that are on this machine."""
+    revision: int = msgspec.field(name="Revision", default=0)
+    """Ours: what is told later has a greater one."""
+
+
+class CreateReply(Wire):
+    """Whether it is so; ours: which revision is known there, and whether packets reach its members (``kernel``) or only
+    streams that programs forward (``user``)."""
+
+    ok: bool = msgspec.field(name="OK")
+    error: str = msgspec.field(name="Error", default="")
+    revision: int = msgspec.field(name="Revision", default=0)
+    mode: str = msgspec.field(name="Mode", default="")
+
+
+class SubnetRequest(Wire):
+    """Which private network; enough to destroy it."""
+
+    subnet_id: str = msgspec.field(name="SubnetID")
+
+
+class PeerRequest(Wire):
+    """One member: gives an allocation its address on its own machine."""
+
+    subnet_id: str = msgspec.field(name="SubnetID")
+    peer: PeerID = msgspec.field(name="PeerID")
+    ip: str = msgspec.field(name="IP")
+
+
+class PeersRequest(Wire):
+    """Members elsewhere, that come or go."""
+
+    subnet_id: str = msgspec.field(name="SubnetID")
+    table: dict[str, PeerID] = msgspec.field(name="PartialRoutingTable", default_factory=dict)
+
+
+class RecordsRequest(Wire):
+    """Names that come: addresses by name."""
+
+    subnet_id: str = msgspec.field(name="SubnetID")
+    records: dict[str, str] = msgspec.field(name="Records", default_factory=dict)
+
+
+class NamesRequest(Wire):
+    """Names that go."""
+
+    subnet_id: str = msgspec.field(name="SubnetID")
+    names: tuple[str, ...] = msgspec.field(name="DomainNames", default=())
+
+
+class PortRequest(Wire):
+    """A public port and where it leads; the numbers are text."""
+
+    subnet_id: str = msgspec.field(name="SubnetID")
+    protocol: str = msgspec.field(name="Protocol", default="TCP")
+    source_ip: str = msgspec.field(name="SourceIP", default="0.0.0.0")
+    source_port: str = msgspec.field(name="SourcePort", default="")
+    dest_ip: str = msgspec.field(name="DestIP", default="")
+    dest_port: str = msgspec.field(name="DestPort", default="")
