@@ -22,6 +22,7 @@ from dms.node.health import LOOK_INTERVAL_S, HealthWatch, measures_of
 from dms.node.live import LiveSettings
 from dms.node.logger import LoggerBehaviours
 from dms.node.node import Node
+from dms.node.reachability import NetworkCheck
 from dms.node.warnings import LOG_LOST, OUTPUT_FAILS, PLUGIN_FAILS, RESTART_NEEDED
 from dms.observe import catalogue
 from dms.observe.health import Warnable
@@ -57,6 +58,7 @@ class Care:
         self._attend(gate)
         LoggerBehaviours(partial(_change_settings, live)).register(root)
         ConfigBehaviours(live).register(root)
+        NetworkCheck(root.network).register(root)
         Checkup(node, store, work_dir, missing=work.missing, inventory=machine.inventory, live=live).register(root)
 
     def tell(self, background: trio.Nursery) -> None:

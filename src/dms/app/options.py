@@ -8,7 +8,9 @@ from dms.actor.gate import GateOptions
 from dms.actor.limiter import Limits
 from dms.actor.rates import Rate, Rates
 from dms.config import Settings
-from dms.config.schema import Messages, Storage
+from dms.config.schema import P2P, Messages, Storage
+from dms.network.libp2p.reach.ledger import RelayLimits
+from dms.network.libp2p.reach.options import ReachOptions, When
 from dms.node.hosting import HostingOptions
 from dms.node.node import NodeOptions
 from dms.observe import configure_logging
@@ -72,6 +74,19 @@ def gate_options(messages: Messages) -> GateOptions:
             relayed=Rate(20 * messages.broadcast_per_s, 20 * messages.broadcast_burst),
         ),
         are_refusals_told=messages.tell_refused,
+    )
+
+
+def reach_options(p2p: P2P) -> ReachOptions:
+    """How others reach this node, and what it does for others.
+
+    :raises InvalidAddress: an announced address is none of plain TCP.
+    """
+    return ReachOptions(
+        announce=p2p.announce_addresses,
+        relay_client=When(p2p.relay_client),
+        relay_service=When(p2p.relay_service),
+        relay_limits=RelayLimits(connection_s=p2p.relay_limit_s, connection_bytes=p2p.relay_limit_bytes),
     )
 
 

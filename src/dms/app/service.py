@@ -24,7 +24,7 @@ from dms.api.bridge import Bridge
 from dms.api.server import bind, run_server
 from dms.app.care import Care
 from dms.app.identity import identify
-from dms.app.options import configure_log, gate_options, node_options
+from dms.app.options import configure_log, gate_options, node_options, reach_options
 from dms.app.peers import peer_gate, peer_limits, regate
 from dms.app.work import find_parts, open_work, volumes_of
 from dms.config import Settings
@@ -110,6 +110,7 @@ async def serve(
             swarm_key=swarm_key,
             gate=peer_gate(settings.p2p),
             limits=peer_limits(settings.p2p),
+            reach=reach_options(settings.p2p),
         )
         live.attend(partial(regate, network), "p2p.deny_peers", "p2p.allow_peers")
         await stack.enter_async_context(network.run())

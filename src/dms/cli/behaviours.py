@@ -85,6 +85,12 @@ def _doctor_work(flags: Flags) -> object:
     return DoctorRequest(hours=flags["hours"] or 0)
 
 
+def _doctor_network(flags: Flags) -> object:
+    from dms.node.doctor_payloads import NetworkRequest
+
+    return NetworkRequest(quick=bool(flags["quick"]))
+
+
 def _list(flags: Flags) -> object:
     from dms.cli.get import metadata_filter
     from dms.node.payloads import ListRequest
@@ -454,6 +460,12 @@ KNOWN: tuple[KnownBehaviour, ...] = (
         "Why this machine gets no work",
         (Flag("hours", "How far to look back; default 24.", int),),
         _doctor_work,
+    ),
+    KnownBehaviour(
+        "/dms/node/doctor/network",
+        "What other peers see of this node, and whether they reach it",
+        (Flag("quick", "Tell what is known, and ask nobody.", bool),),
+        _doctor_network,
     ),
     *WATCHING,
     *SETTINGS,

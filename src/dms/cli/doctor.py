@@ -12,11 +12,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from dms.node.diagnosis import Finding
-    from dms.node.doctor_payloads import CheckupReply, DoctorReply
+    from dms.node.doctor_payloads import CheckupReply, DoctorReply, NetworkReply
 
 PROBLEM_EXIT_CODE = 1
 SHOWN = 10
 MIN_WIDTH = 10
+NETWORK_S = 40.0
 NS_PER_S = 10**9
 
 app = typer.Typer(name="doctor", help="Find out what stands in the way.")
@@ -127,6 +128,62 @@ def work(
         show(gojson.to_builtins(reply), output)
     if any(finding.level == "problem" for finding in reply.findings):
         raise typer.Exit(PROBLEM_EXIT_CODE)
+
+
+@app.command("network")
+def network(
+    ctx: typer.Context,
+    quick: Annotated[bool, typer.Option("--quick", help="Tell what is known, and ask nobody.")] = False,
+    context: Context = None,
+    output: Output = Format.TABLE,
+) -> None:
+    """Tell what other peers see of this node: whether they can reach it, where, and why not.
+
+    Connected peers are asked to dial this node back at each of its public addresses, which takes up to 20 seconds.
+
+    Exit codes:
+      0 others reach this node, directly or through a relay, or nobody can tell
+      1 they do not
+
+    Examples:
+      nunet doctor network
+      nunet doctor network --quick
+      nunet --network devnet --node node2 doctor network --output json
+    """
+    from dms.cli.client import refused
+    from dms.cli.output import show
+    from dms.cli.session import Session
+    from dms.node.doctor_payloads import DOCTOR_NETWORK, NetworkReply, NetworkRequest
+    from dms.types import gojson
+
+    session = Session.of(ctx)
+    reply = session.client(context).call(DOCTOR_NETWORK, NetworkRequest(quick=quick), NetworkReply, timeout_s=NETWORK_S)
+    if not reply.ok:
+        raise refused(reply.error or "the node gave no reason")
+    if output is Format.TABLE:
+        _print_network(reply)
+    else:
+        show(gojson.to_builtins(reply), output)
+    if any(finding.level == "problem" for finding in reply.findings):
+        raise typer.Exit(PROBLEM_EXIT_CODE)
+
+
+def _print_network(reply: NetworkReply) -> None:
+    from dms.cli.output import print_table
+
+    _print_findings(reply.summary, reply.findings)
+    if reply.addresses:
+        print()
+        rows = [
+            (
+                one.address,
+                "yes" if one.told else "no",
+                f"by {one.reached_by}" if one.reached_by else "no" if one.failed_for else "not tried",
+                one.why,
+            )
+            for one in reply.addresses
+        ]
+        print_table(("ADDRESS", "TOLD TO OTHERS", "REACHED", "WHY NOT"), rows)
 
 
 def _print(reply: DoctorReply, name_peer: Callable[[str], str]) -> None:

@@ -34,6 +34,7 @@ from dms.config.values import (
     Secret,
     Text,
     Texts,
+    When,
 )
 
 HIDDEN = "[hidden]"
@@ -127,6 +128,21 @@ class P2P(Section):
         "",
         "file with the key of a private network, mode 0600; who lacks the key cannot connect. nunet network key new"
         " makes one; empty: no private network",
+    )
+    announce_addresses: Multiaddresses = setting(
+        (),
+        "multiaddresses at which others reach this node, beside those it finds out itself, such as"
+        " /ip4/203.0.113.7/tcp/9000 behind a router that forwards the port",
+    )
+    relay_client: When = setting("auto", "be reached through relays: on, off, or auto, when nobody can dial this node")
+    relay_service: When = setting(
+        "auto", "forward connections of others: on, off, or auto, when everybody can dial this node"
+    )
+    relay_limit_bytes: CountOrNone = setting(
+        1 << 21, "what a connection that this node forwards may carry in each direction; 0: no limit", unit="bytes"
+    )
+    relay_limit_s: CountOrNone = setting(
+        300, "how long a connection that this node forwards may last; 0: no limit", unit="seconds"
     )
     memory: Count = setting(
         1024,

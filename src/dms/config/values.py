@@ -85,6 +85,12 @@ def _level(value: str) -> str:
     return level
 
 
+def _when(value: str) -> str:
+    if value not in ("auto", "on", "off"):
+        raise ValueError(f'"{value[:80]}" is none of auto, on, off')
+    return value
+
+
 def _secret(value: SecretStr) -> SecretStr:
     if not value.get_secret_value().isprintable() or len(value) > MAX_SECRET_CHARS:
         raise ValueError("a secret is one line of text")
@@ -110,6 +116,7 @@ File = Annotated[str, AfterValidator(_file), Kind("file")]
 HttpAddress = Annotated[str, AfterValidator(_http), Kind("address")]
 """Of an HTTP service, without a slash at its end; empty where there is none."""
 Level = Annotated[str, AfterValidator(_level), Kind("log level")]
+When = Annotated[str, AfterValidator(_when), Kind("auto, on or off")]
 Multiaddress = Annotated[str, AfterValidator(_multiaddress), Kind("multiaddress")]
 Network = Annotated[str, AfterValidator(_network), Kind("network")]
 Secret = Annotated[SecretStr, Field(validate_default=True), AfterValidator(_secret), Kind("secret")]

@@ -91,6 +91,35 @@ def transport_of(address: Multiaddr) -> str:
     return names[-1] if names else "tcp"
 
 
+def is_dialable(address: Multiaddr) -> bool:
+    """Whether we know how to dial it: plain TCP, or such an address of a relay."""
+    if not is_relay(address):
+        return is_plain_tcp(address)
+    try:
+        split_circuit(str(address))
+    except InvalidAddress:
+        return False
+    return True
+
+
+def split_circuit(text: str) -> tuple[Multiaddr, PeerID, PeerID | None]:
+    """The relay's address, the relay, and the peer behind it where it is named.
+
+    :raises InvalidAddress: it is not the address of a peer behind one relay.
+    """
+    before, marker, behind = text.partition("/p2p-circuit")
+    if not marker or "p2p-circuit" in behind:
+        raise InvalidAddress(f"not an address through a relay: {text[:120]!r}")
+    address, relay = split_address(before)
+    if not is_plain_tcp(address):
+        raise InvalidAddress(f"the relay has no plain TCP address: {text[:120]!r}")
+    if not behind:
+        return address, relay, None
+    if not behind.startswith("/p2p/"):
+        raise InvalidAddress(f"not an address of a peer behind a relay: {text[:120]!r}")
+    return address, relay, parse_peer_id(behind.removeprefix("/p2p/"))
+
+
 def host_and_port(address: Multiaddr) -> tuple[str, int]:
     """IP address or name, and TCP port, of a plain TCP address."""
     parts = str(address).split("/")
@@ -177,7 +206,7 @@ class AddressBook:
         usable = [
             bare
             for bare in (_without_peer(one, peer) for one in addresses)
-            if bare is not None and is_plain_tcp(bare) and _is_target(bare) and (nearby or not is_loopback(bare))
+            if bare is not None and is_dialable(bare) and _is_target(bare) and (nearby or not is_loopback(bare))
         ]
         merged = tuple(dict.fromkeys([*usable, *before]))[:MAX_ADDRESSES_PER_PEER]
         if peer == self._own or not usable:
@@ -202,6 +231,6 @@ def _without_peer(address: Multiaddr, peer: PeerID) -> Multiaddr | None:
         head, marker, named = str(address).rpartition("/p2p/")
     except Exception:  # noqa: BLE001  any bytes, of any peer
         return None
-    if not marker:
+    if not marker or named.endswith("/p2p-circuit"):
         return address
     return Multiaddr(head) if named == peer and head else None

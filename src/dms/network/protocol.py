@@ -14,6 +14,7 @@ from typing import Protocol
 
 from dms.network.byte_streams import ByteStreams
 from dms.network.latency import Latency
+from dms.network.reachability import Reachability
 from dms.types.ids import PeerID
 
 MAX_MESSAGE_BYTES = 1 << 20
@@ -121,6 +122,11 @@ class Network(Protocol):
     @property
     def latency(self) -> Latency:
         """How long the way to other peers takes."""
+        ...
+
+    @property
+    def reachability(self) -> Reachability:
+        """How others reach us."""
         ...
 
     def run(self) -> AbstractAsyncContextManager[None]:

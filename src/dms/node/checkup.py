@@ -23,6 +23,7 @@ from dms.node.doctor_payloads import DOCTOR_CHECKUP, CheckupReply, PeerReach
 from dms.node.health import FULL_BYTES, LOW_BYTES, ending_grants, failing_tasks
 from dms.node.live import LiveSettings
 from dms.node.node import Node
+from dms.node.reachability import examine_reach
 from dms.store import Store
 from dms.types.errors import DMSError
 from dms.types.ids import PeerID
@@ -77,6 +78,7 @@ class Checkup:
             [
                 Check("ports", self._ports),
                 Check("peers", peers, deadline_s=8.0),
+                Check("reach", self._reachability),
                 Check("disk", self._disk),
                 Check("database", self._database),
                 Check("executors", self._executors),
@@ -138,6 +140,12 @@ class Checkup:
             yield note("clock", "nothing keeps the clock of this machine right, as far as its kernel knows", hint)
         elif state.is_synchronised:
             yield ok("clock", f"kept right, to {state.max_error_s:.3f} s")
+
+    async def _reachability(self) -> Iterable[Finding]:
+        await trio.lowlevel.checkpoint()
+        network = self._node.root.network
+        found = examine_reach(network.reachability.report(), network.peers())
+        return [finding for finding in found if finding.about == "reach"]
 
     async def _disk(self) -> Iterable[Finding]:
         free = (await trio.to_thread.run_sync(shutil.disk_usage, self._work_dir)).free

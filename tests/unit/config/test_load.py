@@ -83,6 +83,7 @@ SAMPLES = {
     "file": ("/x", "/x"),
     "duration": ("5d", "5d"),
     "log level": ("ERROR", "ERROR"),
+    "auto, on or off": ("off", "off"),
     "address": ("http://a.b/c/", "http://a.b/c"),
     "secret": ("s3cret", "s3cret"),
     "secret address": ("postgresql://u:s3cret@h/d?x=y", "postgresql://u:s3cret@h/d?x=y"),

@@ -49,6 +49,8 @@ class GuardedHost(BasicHost):
         self.on_connected: Callable[[INetConn], None] = lambda _: None
         self.on_disconnected: Callable[[INetConn], None] = lambda _: None
         self.on_identified: OnIdentified = lambda _: None
+        self.announced: Callable[[list[Multiaddr]], list[Multiaddr]] = list
+        """From the addresses that we listen on to those that others are told."""
         self._nursery: trio.Nursery | None = None
         self._streams: Counter[ID] = Counter()
         super().__init__(
@@ -101,6 +103,12 @@ class GuardedHost(BasicHost):
             self.counters["streams not opened: too many"] += 1
             raise SwarmException("this node has all the streams open that it may have")
         return await super().new_stream(peer_id, protocol_ids)
+
+    def get_addrs(self) -> list[Multiaddr]:
+        """What others are told, each ending in our id; the library would cut a relayed address at the relay."""
+        us = Multiaddr(f"/p2p/{self.get_id()}")
+        told = self.announced(self.get_transport_addrs())
+        return [address.encapsulate(us) for address in self.swarm.gate.passing(told)]
 
     def is_identified(self, peer: ID) -> bool:
         """Whether the peer told us its protocols since it connected."""

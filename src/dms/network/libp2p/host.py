@@ -39,6 +39,8 @@ from dms.network.libp2p.latency.exchange import PeerLatency
 from dms.network.libp2p.messages.keeper import Keeper
 from dms.network.libp2p.messages.messenger import Messenger
 from dms.network.libp2p.messages.streams import Inbox, Outbox
+from dms.network.libp2p.reach.options import ReachOptions
+from dms.network.libp2p.reach.service import ReachService
 from dms.network.libp2p.services import persist
 from dms.network.libp2p.streams.opening import Lingering
 from dms.network.libp2p.streams.service import Libp2pByteStreams
@@ -53,6 +55,7 @@ from dms.network.protocol import (
     PeerScore,
     TopicValidator,
 )
+from dms.network.reachability import Reachability
 from dms.network.subscriptions import Subscriptions
 from dms.network.swarm_key import SwarmKey
 from dms.types.errors import BadInput
@@ -85,6 +88,7 @@ class Libp2pNetwork:
     :param app_score: what the node thinks of a peer, for gossip: 5, 1 or 0 (``spec/orchestration.md`` 1.1).
     :param keep_streams: whether nodes of this program use one stream for all their messages; off, each message gets its own,
         as between nodes of the original.
+    :param reach: what the owner decides about reachability.
     :param explore: whether to ask connected peers for more; off, only those dialled or dialling are met.
     :param gate: who is let in; change it with :meth:`regate`.
     :param swarm_key: of a private network; who lacks it cannot connect, and we to nobody else.
@@ -102,6 +106,7 @@ class Libp2pNetwork:
         swarm_key: SwarmKey | None = None,
         gate: Gate | None = None,
         limits: Limits | None = None,
+        reach: ReachOptions | None = None,
         rng: random.Random | None = None,
     ) -> None:
         if len(seed) != 32:
@@ -127,6 +132,8 @@ class Libp2pNetwork:
         self._inbox = Inbox(self._handlers, self._counters, read_s=self._limits.read_s)
         self._streams = Libp2pByteStreams(self._peer_id, self._counters)
         self._topics = Subscriptions(self._counters)
+        self._reach = ReachService(reach or ReachOptions(), self._counters, self._rng)
+        self.listen(self._reach.heard)
         self._live: _Live | None = None
         self.latency = PeerLatency(
             self._peer_id,
@@ -160,6 +167,11 @@ class Libp2pNetwork:
     def streams(self) -> ByteStreams:
         """Streams of bytes to and from peers."""
         return self._streams
+
+    @property
+    def reachability(self) -> Reachability:
+        """How others reach us."""
+        return self._reach
 
     @asynccontextmanager
     async def run(self) -> AsyncIterator[None]:
@@ -222,6 +234,7 @@ class Libp2pNetwork:
         host.set_stream_handler(TProtocol(peer_exchange.PROTOCOL), finder.answer)
         host.set_stream_handler(TProtocol(coordinates.PROTOCOL), self.latency.answer)
         swarm.on_rtt = lambda peer, rtt_s: self.latency.measured(name_of(peer), rtt_s)
+        self._reach.open(host)
 
         async with host.serving(), gossip.running(), trio.open_nursery() as nursery:
             keeper = Keeper(host, self._handlers, self._counters, nursery)
@@ -240,6 +253,7 @@ class Libp2pNetwork:
                 if self._keep_streams:
                     keeper.speak()
                     nursery.start_soon(keep, keeper.sweep)
+                nursery.start_soon(keep, self._reach.run)
                 if self._explore:
                     nursery.start_soon(keep, finder.exchange)
                 nursery.start_soon(keep, watch_addresses, partial(self._on_moved, nursery))
@@ -249,6 +263,7 @@ class Libp2pNetwork:
                 await stop.wait()
             finally:
                 self._live = None
+                self._reach.close()
                 self._inbox.close()
                 self._streams.close_host()
                 self._handlers.close()
@@ -286,6 +301,9 @@ class Libp2pNetwork:
         deadline_s = trio.current_time() + timeout_s
         if not live.messenger.has_stream(peer):
             await self._dialler.reach(live.swarm, peer, timeout_s)
+        if self._reach.is_used_up(peer, len(data)):
+            await self.disconnect(peer)
+            await self._dialler.reach(live.swarm, peer, deadline_s - trio.current_time())
         await live.messenger.send(peer, protocol, data, max(0.0, deadline_s - trio.current_time()))
 
     def message_limit_bytes(self, peer: PeerID) -> int:

@@ -29,6 +29,7 @@ from dms.testing.network.byte_streams import MemoryByteStreams
 from dms.testing.network.connections import Connections
 from dms.testing.network.latency import VirtualLatency
 from dms.testing.network.links import Link
+from dms.testing.network.reachability import MemoryReachability
 from dms.types.ids import PeerID
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ class MemoryNetwork:
         self.broadcast = Broadcast(network, self, self._counters)
         self.streams = MemoryByteStreams(network, self)
         self.latency = VirtualLatency(network, self)
+        self.reachability = MemoryReachability(self)
 
     @property
     def peer_id(self) -> PeerID:

@@ -9,7 +9,7 @@ from libp2p.network.exceptions import SwarmException
 from libp2p.peer.id import ID
 from multiaddr import Multiaddr
 
-from dms.network.addresses import AddressBook, is_loopback, parse_peer_id, split_address
+from dms.network.addresses import AddressBook, is_loopback, is_relay, parse_peer_id, split_address
 from dms.network.errors import PeerUnreachable
 from dms.network.libp2p.connections.names import id_of, name_of
 from dms.network.libp2p.connections.swarm import GuardedSwarm
@@ -110,7 +110,7 @@ class Dialler:
 def is_nearby(swarm: GuardedSwarm, peer: PeerID) -> bool:
     """Whether the peer's loopback addresses are ours, too: it is connected over one."""
     return any(
-        is_loopback(address)
+        is_loopback(address) and not is_relay(address)
         for conn in swarm.get_connections(id_of(peer))
         for address in conn.get_transport_addresses()
     )

@@ -212,6 +212,19 @@ class GuardedSwarm(Swarm):
         """
         return await self._dial_any(peer_id, addresses)
 
+    async def knock(self, peer_id: ID, address: Multiaddr) -> None:
+        """Connect, let the peer prove who it is, and leave: answers whether it can be reached there, and nothing more.
+
+        :raises BaseLibp2pError: it cannot, or somebody else answered.
+        """
+        await self._permitted(peer_id, [address])
+        raw = await AttentiveTCP().dial(address)
+        try:
+            await self.upgrader.upgrade_security(raw, True, peer_id)
+        finally:
+            with trio.CancelScope(shield=True, deadline=trio.current_time() + 1.0):
+                await raw.close()
+
     async def _dial_any(self, peer: ID, known: Sequence[Multiaddr]) -> INetConn:
         if not known:
             raise SwarmException(f"no known address of peer {peer}")
@@ -222,7 +235,7 @@ class GuardedSwarm(Swarm):
         async def attempt(address: Multiaddr, failed: trio.Event) -> None:
             try:
                 async with self._global_dial_limiter:
-                    won.append(await self._dial_one(address, peer))
+                    won.append(await self._dial_one(_ending_at(address, peer), peer))
                 race.cancel()
             except Exception as error:  # noqa: BLE001  the next address may do
                 problems.append(f"{address}: {innermost(error)}")
@@ -361,6 +374,11 @@ class _NoAutoConnector:
         """Not needed."""
 
 
+def _ending_at(address: Multiaddr, peer: ID) -> Multiaddr:
+    """A relayed address must name the peer: the library would take the relay for it."""
+    return Multiaddr(f"{address}/p2p/{peer}") if str(address).endswith("/p2p-circuit") else address
+
+
 def innermost(error: BaseException) -> str:
     """What really happened: the library wraps ``Connection refused`` three times."""
     error = cause(error)
@@ -369,8 +387,8 @@ def innermost(error: BaseException) -> str:
 
 def cause(error: BaseException) -> BaseException:
     """The first of a chain of errors."""
-    while error.__cause__ is not None:
-        error = error.__cause__
+    while error.__cause__ is not None or isinstance(error, BaseExceptionGroup):
+        error = error.__cause__ or error.exceptions[0]  # type: ignore[attr-defined]  # a group, having no cause
     return error
 
 
