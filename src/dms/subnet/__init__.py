@@ -16,4 +16,11 @@ Between nodes:
 
 - :mod:`~dms.subnet.links`: our sending side towards one peer; :mod:`~dms.subnet.exchange`: what peers send.
 - :mod:`~dms.subnet.plane`: one network on one node; :mod:`~dms.subnet.upstream`: names outside.
+
+On this machine:
+
+- :mod:`~dms.subnet.subnets`: all networks of a node; :mod:`~dms.subnet.subnet`: one of them, its members, names and ports.
+- :mod:`~dms.subnet.status`: what is told of it.
+- :mod:`~dms.subnet.kernel`: the seam to the kernel, with :mod:`~dms.subnet.tun`, :mod:`~dms.subnet.netlink`,
+  :mod:`~dms.subnet.namespaces` and :mod:`~dms.subnet.firewall` behind it.
 """

@@ -12,12 +12,18 @@
         ├── PortNotMapped     nothing to undo                                 (NotFound)
         ├── NoAddressLeft     every network or host is taken                  (Conflict)
         ├── InvalidName       not a name that DNS can carry                   (BadInput)
-        └── BadPacket         bytes that are no packet of ours                (BadInput)
+        ├── BadPacket         bytes that are no packet of ours                (BadInput)
+        ├── KernelRefused     no device, address or rule can be made          (Unavailable)
+        ├── NamespaceGone     the container ended                             (NotFound)
+        ├── DeviceGone        a device was closed, or its container ended     (Unavailable)
+        ├── FirewallRefused   the firewall takes no rules                     (Unavailable)
+        ├── NotActive         used before its start or after its end          (Unavailable)
+        └── TooManySubnets    over the limits of one node                     (Conflict)
 """
 
 from __future__ import annotations
 
-from dms.types.errors import BadInput, Conflict, DMSError, NotFound
+from dms.types.errors import BadInput, Conflict, DMSError, NotFound, Unavailable
 
 
 class SubnetError(DMSError):
@@ -84,3 +90,44 @@ class BadPacket(BadInput, SubnetError):
     """Not a packet of this private network."""
 
     code = "bad_packet"
+
+
+class KernelRefused(Unavailable, SubnetError):
+    """The kernel refused a device or an address of the private network."""
+
+    code = "kernel_refused"
+    default_hint = (
+        "run the node as root, or give it CAP_NET_ADMIN and CAP_SYS_ADMIN, and see that /dev/net/tun is there"
+    )
+
+
+class NamespaceGone(NotFound, SubnetError):
+    """The network namespace is gone."""
+
+    code = "namespace_gone"
+    default_hint = "the container ended; start it again"
+
+
+class DeviceGone(Unavailable, SubnetError):
+    """The device of the private network is gone."""
+
+    code = "device_gone"
+
+
+class FirewallRefused(Unavailable, SubnetError):
+    """The firewall takes no rules."""
+
+    code = "firewall_refused"
+    default_hint = "apt-get install iptables, and run the node as root"
+
+
+class NotActive(Unavailable, SubnetError):
+    """Private networks are not running on this node."""
+
+    code = "subnets_not_active"
+
+
+class TooManySubnets(Conflict, SubnetError):
+    """This node has too many private networks, or this one too many members."""
+
+    code = "too_many_subnets"

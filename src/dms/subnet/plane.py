@@ -20,7 +20,7 @@ from dms.subnet.dns import Outcome, Zone
 from dms.subnet.errors import BadPacket
 from dms.subnet.forwarding import Forwarder, ToPeer, ToPort
 from dms.subnet.links import Link, LinkState, LinkStatus
-from dms.subnet.packets import UDP, Header, echo_reply, parse_header, udp_packet, udp_ports, unreachable
+from dms.subnet.packets import Header, echo_reply, parse_header, udp_packet, udp_ports, unreachable
 from dms.subnet.routing import RoutingTable
 from dms.subnet.segments import Parcel, check, from_device, to_device
 from dms.subnet.tally import Drop, Tally
@@ -80,6 +80,8 @@ class Plane:
         self._forwarder: Forwarder[Port] = Forwarder(own, table, self._gateways)
         self._links: dict[PeerID, tuple[Link, trio.CancelScope]] = {}
         self._tallies: dict[PeerID, Tally] = {}
+        self.host: Port | None = None
+        """The device of this machine itself, which has the gateway's address where ports lead in."""
         self._forwarded = trio.CapacityLimiter(MAX_FORWARDED_QUERIES)
         self._nursery: trio.Nursery | None = None
 
@@ -111,6 +113,11 @@ class Plane:
         both = self._both(address)
         port.allowed -= frozenset(both)
         self._forwarder.detach(both)
+
+    def allow_gateway(self, port: Port) -> None:
+        """What comes in by ports of this machine has the gateway's address as its source."""
+        self.host = port
+        port.allowed |= frozenset(self._gateways)
 
     def forget_peer(self, peer: PeerID) -> None:
         """It is no member any more: end the way to it."""
@@ -202,27 +209,27 @@ class Plane:
     # the gateway ---------------------------------------------------------------------------------------------------
 
     def _at_gateway(self, parcel: Parcel, header: Header, port: Port) -> None:
-        if header.protocol != UDP:
-            pong = echo_reply(parcel.data, header)
-            if pong is None:
-                port.tally.drop(Drop.GATEWAY)
-            else:
-                self._tell(pong, port)
+        query = _query(parcel.data, header)
+        if query is None:
+            self._at_host(parcel, header, port)
             return
-        try:
-            source_port, destination_port, query = udp_ports(parcel.data, header)
-        except BadPacket:
-            port.tally.drop(Drop.MALFORMED)
-            return
-        if destination_port != DNS_PORT:
-            port.tally.drop(Drop.GATEWAY)
-            return
-        reply = self.zone.answer(query)
+        source_port, question = query
+        reply = self.zone.answer(question)
         self.queries[reply.outcome] += 1
         if reply.outcome is Outcome.FORWARD and self._nursery is not None:
-            self._nursery.start_soon(self._ask_upstream, query, header, source_port, port)
+            self._nursery.start_soon(self._ask_upstream, question, header, source_port, port)
         elif reply.data:
             self._tell(_answer(header, source_port, reply.data), port)
+
+    def _at_host(self, parcel: Parcel, header: Header, port: Port) -> None:
+        """A ping, or an answer to what came in by a mapped port; the firewall lets nothing else into the host."""
+        pong = echo_reply(parcel.data, header)
+        if pong is not None:
+            self._tell(pong, port)
+        elif self.host is not None and header.destination in self.host.allowed:
+            self._hand_over(parcel, header, self.host)
+        else:
+            port.tally.drop(Drop.GATEWAY)
 
     async def _ask_upstream(self, query: bytes, header: Header, source_port: int, port: Port) -> None:
         try:
@@ -243,6 +250,15 @@ class Plane:
 
     def _both(self, address: IPv4Address) -> tuple[bytes, bytes]:
         return address.packed, to_ipv6(self.prefix, address).packed
+
+
+def _query(packet: bytes, header: Header) -> tuple[int, bytes] | None:
+    """The source port and the question, if it is one for the gateway's name server."""
+    try:
+        source_port, destination_port, question = udp_ports(packet, header)
+    except BadPacket:
+        return None
+    return (source_port, question) if destination_port == DNS_PORT else None
 
 
 def _answer(header: Header, source_port: int, data: bytes) -> bytes:

@@ -1,0 +1,202 @@
+"""What the firewall of this machine is told about one network: pure text for ``iptables-restore``, and running it.
+
+Each network has chains of its own, ``NUNET-<owner>-<network>-…``, so that whatever happened, cleaning up is removing the
+jumps to them and then the chains. The owner is the node: several nodes on one machine leave each other's alone.
+
+What comes from the network's device into this machine is dropped, but for answers: members reach neither the services
+of the host nor anything behind it. Public ports lead in by DNAT, from outside and from the machine itself, and what
+goes in so has the gateway as its source, so that the answer finds its way back.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shutil
+import subprocess
+from collections.abc import Iterable
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+from pathlib import Path
+
+from dms.subnet.errors import FirewallRefused
+from dms.subnet.namespaces import run_inside
+from dms.subnet.ports import ANY, PortMapping
+
+LOCK_S = 10
+FAMILIES = ("iptables", "ip6tables")
+
+_PREFIX = "NUNET-"
+_FORWARDING = Path("/proc/sys/net/ipv4/ip_forward")
+_TOOL_S = 30.0
+_HOOKS = {
+    "filter": {"IN": "INPUT", "FWD": "FORWARD"},
+    "nat": {"DST": "PREROUTING", "OUT": "OUTPUT", "SRC": "POSTROUTING"},
+}
+_TABLES = {"iptables": ("filter", "nat"), "ip6tables": ("filter",)}
+_ANSWERS = "-m conntrack --ctstate RELATED,ESTABLISHED"
+_MAPPED = "-m conntrack --ctstate DNAT"
+_JUMP = re.compile(r"-A (\S+)( .*)? -[jg] (\S+)$")
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """Of one network: its device on this machine, the source of what goes in by ports, and the ports."""
+
+    owner: str
+    subnet_id: str
+    device: str
+    source: IPv4Address
+    mappings: tuple[PortMapping, ...] = ()
+
+    @property
+    def chains(self) -> str:
+        """How the names of its chains begin."""
+        return chains_of(self.owner, self.subnet_id)
+
+
+def chains_of(owner: str, subnet_id: str = "") -> str:
+    """How the names of chains begin: of an owner, or of one network of his."""
+    text = f"{_PREFIX}{_short(owner, 6)}-"
+    return f"{text}{_short(subnet_id, 8)}-" if subnet_id else text
+
+
+def restore_text(rules: Rules, tool: str, saved: str) -> str:
+    """What makes the firewall as it should be, given what ``iptables-save`` says of now; run twice it changes nothing."""
+    there = set(saved.splitlines())
+    lines: list[str] = []
+    for table in _TABLES[tool]:
+        lines.append(f"*{table}")
+        hooks = _HOOKS[table]
+        lines += [f":{rules.chains}{end} - [0:0]" for end in hooks]
+        for end, hook in hooks.items():
+            jumps = [f"{match} -j {rules.chains}{end}" for match in _matches(end, rules.device)]
+            lines += [f"-I {hook} 1{jump}" for jump in jumps if f"-A {hook}{jump}" not in there]
+        lines += _content(rules, table, rules.mappings if tool == "iptables" else ())
+        lines.append("COMMIT")
+    return "\n".join(lines) + "\n"
+
+
+def removal_text(saved: str, prefix: str) -> str:
+    """What removes all chains that begin so, and the jumps to them; empty when there are none."""
+    tables: list[str] = []
+    for block in saved.split("\n*"):
+        lines = block.splitlines()
+        if not lines:
+            continue
+        chains = [line[1:].split()[0] for line in lines if line.startswith(f":{prefix}")]
+        if not chains:
+            continue
+        jumps = [
+            f"-D {line.removeprefix('-A ')}"
+            for line in lines
+            if (found := _JUMP.match(line)) and found[3] in chains and found[1] not in chains
+        ]
+        name = next(line for line in lines if not line.startswith("#") and line.strip()).lstrip("*").strip()
+        tables += [
+            f"*{name}",
+            *jumps,
+            *(f"-F {chain}" for chain in chains),
+            *(f"-X {chain}" for chain in chains),
+            "COMMIT",
+        ]
+    return "\n".join(tables) + "\n" if tables else ""
+
+
+def _content(rules: Rules, table: str, mappings: tuple[PortMapping, ...]) -> list[str]:
+    start = f"-A {rules.chains}"
+    ports = [(m, f"-p {m.protocol}", "" if m.source == ANY else f" -d {m.source}") for m in mappings]
+    if table == "filter":
+        return [
+            f"{start}IN {_ANSWERS} -j ACCEPT",
+            f"{start}IN -j DROP",
+            f"{start}FWD -i {rules.device} {_ANSWERS} -j ACCEPT",
+            *(
+                f"{start}FWD -d {m.address} -o {rules.device} {proto} --dport {m.private} {_MAPPED} -j ACCEPT"
+                for m, proto, _ in ports
+            ),
+            f"{start}FWD -i {rules.device} -j DROP",
+            f"{start}FWD -o {rules.device} -j DROP",
+        ]
+    leads = [
+        f"{proto}{to} --dport {m.public} -j DNAT --to-destination {m.address}:{m.private}" for m, proto, to in ports
+    ]
+    return [
+        *(f"{start}DST {lead}" for lead in leads),
+        *(f"{start}OUT {lead}" for lead in leads),
+        f"{start}SRC {_MAPPED} -j SNAT --to-source {rules.source}",
+    ]
+
+
+def _matches(end: str, device: str) -> tuple[str, ...]:
+    """Which packets the jumps to a chain are for."""
+    if end == "FWD":
+        return (f" -i {device}", f" -o {device}")
+    return ({"IN": f" -i {device}", "SRC": f" -o {device}"}.get(end, " -m addrtype --dst-type LOCAL"),)
+
+
+def _short(text: str, digits: int) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:digits]
+
+
+class Firewall:
+    """The firewall of one network namespace; every method blocks for tens of milliseconds."""
+
+    def __init__(self, owner: str, *, namespace: Path | None = None) -> None:
+        self._owner, self._namespace = owner, namespace
+
+    def apply(self, rules: Rules) -> None:
+        """Make it so, for both families.
+
+        :raises FirewallRefused: it is not to be had, or the machine passes no packets on.
+        """
+        if rules.mappings and run_inside(self._namespace, _FORWARDING.read_text).strip() != "1":
+            raise FirewallRefused("this machine does not pass packets on", hint="sysctl -w net.ipv4.ip_forward=1")
+        for tool in FAMILIES:
+            self._restore(tool, restore_text(rules, tool, self._saved(tool)))
+
+    def remove(self, subnet_id: str = "") -> None:
+        """Remove what is there of a network; without one, of all networks of this owner.
+
+        :raises FirewallRefused: it is not to be had.
+        """
+        for tool in FAMILIES:
+            text = removal_text(self._saved(tool), chains_of(self._owner, subnet_id))
+            if text:
+                self._restore(tool, text)
+
+    def redirect(self, namespace: Path, device: str, ports: Iterable[tuple[str, int, int]]) -> None:
+        """Inside the namespace of a member: its public ports lead to its private ones, for who comes through the device.
+
+        Goes with the namespace.
+
+        :raises FirewallRefused: it is not to be had.
+        """
+        lines = ["*nat", f":{_PREFIX}PORTS - [0:0]"]
+        jump = f"-A PREROUTING -i {device} -j {_PREFIX}PORTS"
+        if jump not in self._run(["iptables-save", "-t", "nat"], "", namespace).splitlines():
+            lines.append(jump)
+        for protocol, public, private in ports:
+            if public != private:
+                lines.append(f"-A {_PREFIX}PORTS -p {protocol} --dport {public} -j REDIRECT --to-ports {private}")
+        self._run(["iptables-restore", "-w", str(LOCK_S), "--noflush"], "\n".join([*lines, "COMMIT", ""]), namespace)
+
+    def _saved(self, tool: str) -> str:
+        return self._run([f"{tool}-save"], "", self._namespace)
+
+    def _restore(self, tool: str, text: str) -> None:
+        self._run([f"{tool}-restore", "-w", str(LOCK_S), "--noflush"], text, self._namespace)
+
+    def _run(self, command: list[str], text: str, namespace: Path | None) -> str:
+        program = shutil.which(command[0], path="/usr/sbin:/sbin:/usr/bin:/bin")
+        if program is None:
+            raise FirewallRefused(f"there is no {command[0]} on this machine")
+        done = run_inside(
+            namespace,
+            lambda: subprocess.run(
+                [program, *command[1:]], input=text, capture_output=True, text=True, check=False, timeout=_TOOL_S
+            ),
+        )
+        if done.returncode:
+            raise FirewallRefused(f"{command[0]} refused: {done.stderr.strip()[:300]}")
+        return done.stdout

@@ -1,0 +1,375 @@
+"""The private network of one ensemble on one node: its members, their devices, names and ports.
+
+Every member has a device of its own where it runs. That of a container is made inside the container's network
+namespace and read by this process, so that its packets pass nothing of the host: no bridge, no forwarding, no rules, and
+nothing stays when either ends. Members without a namespace share one device of the machine, which is also where public
+ports lead in.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv4Interface, IPv6Interface
+from pathlib import Path
+
+import trio
+
+from dms.observe.log import get_logger
+from dms.subnet.addresses import host_of, to_ipv6
+from dms.subnet.errors import DeviceGone, FirewallRefused, InvalidIP, SubnetError
+from dms.subnet.exchange import Exchange
+from dms.subnet.firewall import Rules
+from dms.subnet.kernel import Kernel, OpenDevice
+from dms.subnet.plane import Plane, Port
+from dms.subnet.ports import PortMapping, PortPlan
+from dms.subnet.status import MemberStatus, SubnetStatus
+from dms.types.ids import PeerID
+
+log = get_logger(__name__)
+
+CHECK_EVERY_S = 2.0
+INSIDE_DEVICE = "nunet0"
+"""What a container calls its device; it is a member of one network only."""
+
+
+@dataclass(eq=False)
+class _Attachment:
+    """A device, who is behind it, and the task that reads it."""
+
+    device: OpenDevice
+    port: Port
+    namespace: Path | None
+    inode: int = 0
+    addresses: set[IPv4Address] = field(default_factory=set)
+    scope: trio.CancelScope = field(default_factory=trio.CancelScope)
+
+
+class Subnet:
+    """Made by :class:`~dms.subnet.subnets.Subnets`, in whose nursery its tasks run."""
+
+    def __init__(
+        self,
+        subnet_id: str,
+        own: PeerID,
+        owner: str,
+        plane: Plane,
+        exchange: Exchange,
+        kernel: Kernel,
+        ports: PortPlan,
+        nursery: trio.Nursery,
+    ) -> None:
+        self.id, self._own, self._owner = subnet_id, own, owner
+        self._plane, self._exchange, self._kernel, self._ports, self._nursery = plane, exchange, kernel, ports, nursery
+        self._attached: dict[IPv4Address, _Attachment] = {}
+        self._host: _Attachment | None = None
+        self._changing = trio.Lock()
+        self._has_rules = self._is_over = False
+
+    # members -------------------------------------------------------------------------------------------------------
+
+    async def add_peer(self, peer: PeerID, address: str) -> None:
+        """An address belongs to a peer, from now on and whoever had it before.
+
+        :raises InvalidIP: it is no address of the network.
+        """
+        await self.accept({address: peer})
+
+    async def accept(self, table: Mapping[str, PeerID]) -> None:
+        """Addresses belong to peers; none, if one of them is wrong.
+
+        :raises InvalidIP: one is no address of the network.
+        """
+        for address in table:
+            host_of(self._plane.table.network, address)
+        for address, peer in table.items():
+            before = self._plane.table.add(address, peer)
+            if before is not None:
+                await self._lost(before, IPv4Address(address))
+
+    async def remove_peer(self, peer: PeerID, address: str = "") -> None:
+        """An address of a peer, or all that it has, belongs to nobody now; what is not there is ignored.
+
+        :raises InvalidIP: it is no address of the network.
+        """
+        table = self._plane.table
+        gone = table.remove_peer(peer) if not address else ()
+        if address and table.remove(address, peer):
+            gone = (IPv4Address(address),)
+        for one in gone:
+            await self._lost(peer, one)
+
+    async def _lost(self, peer: PeerID, address: IPv4Address) -> None:
+        if peer == self._own:
+            await self.detach(str(address))
+        elif not self._plane.is_member(peer):
+            self._plane.forget_peer(peer)
+            self._exchange.drop(self.id, peer)
+
+    # devices -------------------------------------------------------------------------------------------------------
+
+    async def attach(
+        self, address: str, namespace: Path | None = None, *, ports: Iterable[tuple[str, int, int]] = ()
+    ) -> None:
+        """Give an address of this node to who runs in a namespace, or to the machine itself; again after a restart.
+
+        ``ports`` (protocol, public, private): other members reach the private port at the public one, too.
+
+        :raises InvalidIP: it is not an address of this node.
+        :raises KernelRefused: no device can be made.
+        :raises NamespaceGone: there is no such namespace.
+        :raises FirewallRefused: the ports cannot be led, or the host not be closed.
+        """
+        own = host_of(self._plane.table.network, address)
+        if self._plane.table.peer_of(own) != self._own:
+            raise InvalidIP(f"{own} is not an address of this node", hint="add it with this node as its peer first")
+        async with self._changing:
+            await self._detach(own)
+            if namespace is None:
+                await self._attach_to_host(own)
+                return
+            made = await self._open(INSIDE_DEVICE, [own], namespace)
+            try:
+                if redirected := tuple(ports):
+                    await self._kernel.redirect(namespace, INSIDE_DEVICE, redirected)
+            except BaseException:
+                self._end(made)
+                raise
+            self._join(made, own)
+
+    async def detach(self, address: str) -> None:
+        """Take the address from who runs here; one that nobody has is ignored."""
+        async with self._changing:
+            await self._detach(IPv4Address(address))
+
+    async def _attach_to_host(self, address: IPv4Address) -> None:
+        host = await self._ensure_host([address])
+        await trio.to_thread.run_sync(host.device.add_addresses, self._interfaces([address]))
+        self._join(host, address)
+
+    async def _ensure_host(self, addresses: list[IPv4Address]) -> _Attachment:
+        """The device of the machine; the firewall closes the host to it before it carries anything."""
+        if self._host is None:
+            made = await self._open(self._host_device, addresses, None)
+            self._host = made
+            try:
+                await self._set_rules()
+            except BaseException:
+                self._host = None
+                self._end(made)
+                raise
+        return self._host
+
+    async def _open(self, name: str, addresses: list[IPv4Address], namespace: Path | None) -> _Attachment:
+        device = await self._kernel.open_device(
+            name,
+            self._interfaces(addresses),
+            mtu=self._plane.mtu,
+            alias=f"nunet {self.id}",
+            namespace=namespace,
+        )
+        attachment = _Attachment(device, Port(device), namespace, _inode(namespace))
+        self._nursery.start_soon(self._serve, attachment)
+        return attachment
+
+    def _join(self, attachment: _Attachment, address: IPv4Address) -> None:
+        attachment.addresses.add(address)
+        self._attached[address] = attachment
+        self._plane.attach(attachment.port, address)
+
+    async def _detach(self, address: IPv4Address) -> None:
+        attachment = self._attached.pop(address, None)
+        if attachment is None:
+            return
+        attachment.addresses.discard(address)
+        self._plane.detach(attachment.port, address)
+        if attachment is not self._host:
+            self._end(attachment)
+        elif not attachment.addresses and not self._ports.mappings(self.id):
+            self._host = None
+            self._end(attachment)
+            await self._remove_rules()
+
+    async def _serve(self, attachment: _Attachment) -> None:
+        try:
+            with attachment.scope:
+                await self._plane.serve(attachment.port)
+        except DeviceGone:
+            if not self._is_over:
+                log.info("subnet_device_gone", subnet=self.id, device=attachment.device.name)
+        finally:
+            for address in [one for one, other in self._attached.items() if other is attachment]:
+                del self._attached[address]
+                self._plane.detach(attachment.port, address)
+            if self._host is attachment:
+                self._host = None
+            attachment.device.close()
+            self._plane.tally.drops.update(attachment.port.tally.drops)
+
+    async def watch(self) -> None:
+        """End the devices whose namespaces have ended, until cancelled."""
+        while True:
+            await trio.sleep(CHECK_EVERY_S)
+            for attachment in set(self._attached.values()):
+                if attachment.namespace is not None and _inode(attachment.namespace) != attachment.inode:
+                    log.info("subnet_member_gone", subnet=self.id, namespace=str(attachment.namespace))
+                    self._end(attachment)
+
+    def _end(self, attachment: _Attachment) -> None:
+        """At once: whoever asks the kernel next does not find it."""
+        attachment.scope.cancel()
+        attachment.device.close()
+
+    @property
+    def _host_device(self) -> str:
+        return "dms-" + hashlib.sha256(f"{self._owner}\n{self.id}".encode()).hexdigest()[:8]
+
+    def _interfaces(self, addresses: list[IPv4Address]) -> list[IPv4Interface | IPv6Interface]:
+        plane = self._plane
+        found: list[IPv4Interface | IPv6Interface] = []
+        for address in addresses:
+            found.append(IPv4Interface((int(address), plane.table.network.prefixlen)))
+            found.append(IPv6Interface((int(to_ipv6(plane.prefix, address)), plane.prefix.prefixlen)))
+        return found
+
+    # names and ports -----------------------------------------------------------------------------------------------
+
+    def add_names(self, records: Mapping[str, str]) -> None:
+        """Names of members; all that the ensemble has are known on each of its nodes.
+
+        :raises InvalidName: DNS cannot carry one.
+        :raises InvalidIP: an address is none.
+        """
+        self._plane.zone.add(records)
+
+    def remove_names(self, names: tuple[str, ...]) -> None:
+        """Names that are no more.
+
+        :raises InvalidName: DNS cannot carry one.
+        """
+        self._plane.zone.remove(names)
+
+    def lookup(self, name: str) -> IPv4Address | None:
+        """The address of a name."""
+        return self._plane.zone.lookup(name)
+
+    async def map_port(self, mapping: PortMapping) -> PortMapping:
+        """A port of this machine leads to a member here; the public one is filled in where it was 0.
+
+        :raises InvalidIP: the address is not one of this node.
+        :raises PortMapped: the public port leads elsewhere.
+        :raises NoAddressLeft: no port is free.
+        :raises KernelRefused: there can be no device to lead it to.
+        :raises FirewallRefused: the firewall takes no rules.
+        """
+        if self._plane.table.peer_of(mapping.address) != self._own:
+            raise InvalidIP(f"{mapping.address} is not an address of this node")
+        async with self._changing:
+            taken = self._ports.map(self.id, mapping)
+            try:
+                host = await self._ensure_host([self._plane.gateway])
+                self._plane.allow_gateway(host.port)
+                await self._set_rules()
+            except BaseException:
+                self._ports.unmap(self.id, taken)
+                raise
+        for name in [one for one, ip in self._plane.zone.records().items() if ip == str(mapping.address)]:
+            self._plane.zone.add_port(name, mapping.protocol, mapping.private)
+        return taken
+
+    async def unmap_port(self, mapping: PortMapping) -> None:
+        """It leads nowhere any more.
+
+        :raises PortNotMapped: it does not.
+        :raises FirewallRefused: the firewall takes no rules.
+        """
+        async with self._changing:
+            if self._ports.unmap(self.id, mapping) and self._host is not None:
+                await self._set_rules()
+
+    def _rules(self) -> Rules:
+        assert self._host is not None
+        own = next(iter(self._host.addresses), self._plane.gateway)
+        return Rules(self._owner, self.id, self._host_device, own, self._ports.mappings(self.id))
+
+    async def _set_rules(self) -> None:
+        self._has_rules = True  # perhaps in part, when it fails
+        await self._kernel.set_rules(self._rules())
+
+    async def _remove_rules(self) -> None:
+        try:
+            await self._kernel.remove_rules(self.id)
+            self._has_rules = False
+        except FirewallRefused as error:
+            log.warning("subnet_rules_not_removed", subnet=self.id, reason=error.message)
+
+    # the whole -----------------------------------------------------------------------------------------------------
+
+    async def destroy(self) -> None:
+        """Leave nothing."""
+        async with self._changing:
+            self._is_over = True
+            self._exchange.remove(self.id)
+            for attachment in {*self._attached.values(), *([self._host] if self._host else [])}:
+                self._end(attachment)
+            for peer in self._plane.table.peers():
+                self._plane.forget_peer(peer)
+            self._ports.forget(self.id)
+            if self._has_rules:
+                with trio.CancelScope(shield=True), suppress(SubnetError):
+                    await self._remove_rules()
+
+    def status(self) -> SubnetStatus:
+        """All that is known here."""
+        plane = self._plane
+        names: dict[str, list[str]] = {}
+        for name, address in plane.zone.records().items():
+            names.setdefault(address, []).append(name)
+        drops = Counter(plane.tally.drops)
+        for attachment in set(self._attached.values()):
+            drops.update(attachment.port.tally.drops)
+        return SubnetStatus(
+            id=self.id,
+            network=str(plane.table.network),
+            ipv6=str(plane.prefix),
+            gateway=str(plane.gateway),
+            attached=tuple(str(address) for address in self._attached),
+            members=tuple(self._member(peer, names) for peer in plane.table.peers()),
+            ports=self._ports.mappings(self.id),
+            queries={outcome.value: count for outcome, count in plane.queries.items() if count},
+            drops={reason.value: count for reason, count in drops.items()},
+        )
+
+    def _member(self, peer: PeerID, names: Mapping[str, list[str]]) -> MemberStatus:
+        addresses = tuple(str(address) for address in self._plane.table.addresses_of(peer))
+        own_names = tuple(name for address in addresses for name in names.get(address, ()))
+        if peer == self._own:
+            return MemberStatus(peer, is_own=True, addresses=addresses, names=own_names)
+        link, tally = self._plane.link_status(peer), self._plane.tally_of(peer)
+        return MemberStatus(
+            peer,
+            is_own=False,
+            addresses=addresses,
+            names=own_names,
+            state=link.state.value,
+            path=link.path,
+            protocol=link.protocol,
+            rtt_s=link.rtt_s,
+            error=link.error,
+            packets_in=tally.packets_in,
+            bytes_in=tally.bytes_in,
+            packets_out=tally.packets_out,
+            bytes_out=tally.bytes_out,
+            drops=tally.dropped(),
+        )
+
+
+def _inode(namespace: Path | None) -> int:
+    """Which namespace a path leads to; 0 for none."""
+    try:
+        return namespace.stat().st_ino if namespace is not None else 0
+    except OSError:
+        return 0

@@ -1,0 +1,151 @@
+"""All private networks of one node (``spec/network.md`` 7.2): made and destroyed by orchestrators, found by their ids."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from functools import partial
+from ipaddress import IPv4Network
+from random import Random
+
+import trio
+
+from dms.network import Network
+from dms.observe.log import get_logger
+from dms.subnet.addresses import PREFIX_BITS, parse_network, private_prefix
+from dms.subnet.errors import FirewallRefused, InvalidIP, NotActive, SubnetExists, SubnetNotFound, TooManySubnets
+from dms.subnet.exchange import Exchange
+from dms.subnet.frames import MAX_ID_BYTES
+from dms.subnet.kernel import Kernel
+from dms.subnet.plane import Plane, Upstream
+from dms.subnet.ports import PortPlan
+from dms.subnet.routing import RoutingTable
+from dms.subnet.subnet import Subnet
+from dms.types.ids import PeerID
+
+log = get_logger(__name__)
+
+MAX_SUBNETS = 256
+MAX_MEMBERS = 65536
+
+
+class Subnets:
+    """Runs as a context; everything ends with it, and nothing stays behind."""
+
+    def __init__(
+        self,
+        network: Network,
+        kernel: Kernel,
+        *,
+        rng: Random,
+        first_port: int = 16384,
+        last_port: int = 32768,
+        upstream: Upstream | None = None,
+    ) -> None:
+        self._network, self._kernel, self._rng, self._upstream = network, kernel, rng, upstream
+        self._ports = PortPlan(rng, first=first_port, last=last_port)
+        self._exchange = Exchange(network.streams)
+        self._subnets: dict[str, tuple[Subnet, trio.CancelScope, IPv4Network]] = {}
+        self._nursery: trio.Nursery | None = None
+
+    @asynccontextmanager
+    async def run(self) -> AsyncIterator[None]:
+        """Take part; what an earlier process of this node left is removed first."""
+        if not self._kernel.missing():
+            try:
+                await self._kernel.remove_rules()
+            except FirewallRefused as error:
+                log.warning("subnet_firewall_missing", reason=error.message)
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            self._exchange.open()
+            try:
+                yield
+            finally:
+                self._exchange.close()
+                for subnet_id in tuple(self._subnets):
+                    with trio.CancelScope(shield=True):
+                        await self.destroy(subnet_id)
+                self._nursery = None
+                nursery.cancel_scope.cancel()
+
+    async def create(self, subnet_id: str, cidr: str, table: Mapping[str, PeerID]) -> Subnet:
+        """Begin a network whose members are known; without a CIDR, the /24 of its addresses.
+
+        :raises SubnetExists: it is here already.
+        :raises InvalidIP: the CIDR or an address is none.
+        :raises TooManySubnets: there are too many, or too many members.
+        :raises NotActive: private networks are not running.
+        """
+        if subnet_id in self._subnets:
+            raise SubnetExists(f"subnet with ID {subnet_id} already exists")
+        if self._nursery is None:
+            raise NotActive
+        if len(self._subnets) >= MAX_SUBNETS or len(table) > MAX_MEMBERS:
+            raise TooManySubnets
+        if not 0 < len(subnet_id.encode()) <= MAX_ID_BYTES:
+            raise InvalidIP("invalid subnet ID", hint=f"at most {MAX_ID_BYTES} bytes")
+        network = parse_network(cidr or _network_of(table))
+        routes = RoutingTable(network, private_prefix(subnet_id))
+        routes.add_all(table)
+        own = self._network.peer_id
+        plane = Plane(subnet_id, own, routes, self._network.streams, rng=self._rng, upstream=self._upstream)
+        subnet = Subnet(subnet_id, own, str(own), plane, self._exchange, self._kernel, self._ports, self._nursery)
+        scope = trio.CancelScope()
+        self._subnets[subnet_id] = (subnet, scope, network)
+        self._exchange.add(subnet_id, plane)
+        await self._nursery.start(partial(_keep, plane, subnet, scope))
+        return subnet
+
+    def get(self, subnet_id: str) -> Subnet:
+        """A network that is here.
+
+        :raises SubnetNotFound: it is not.
+        """
+        found = self._subnets.get(subnet_id)
+        if found is None:
+            raise SubnetNotFound(f"subnet with ID {subnet_id} does not exist")
+        return found[0]
+
+    async def destroy(self, subnet_id: str) -> None:
+        """End a network: its streams, devices, rules, ports and names.
+
+        :raises SubnetNotFound: it is not here.
+        """
+        subnet = self.get(subnet_id)
+        _, scope, _ = self._subnets.pop(subnet_id)
+        await subnet.destroy()
+        scope.cancel()
+
+    def ids(self) -> tuple[str, ...]:
+        """Of all that are here."""
+        return tuple(self._subnets)
+
+    def missing(self) -> str:
+        """Why members cannot run here; empty when they can."""
+        return self._kernel.missing()
+
+    async def networks_in_use(self) -> tuple[IPv4Network, ...]:
+        """What a new network must not overlap: the machine's, and the private ones that are here."""
+        return (*await self._kernel.networks_in_use(), *(network for _, _, network in self._subnets.values()))
+
+    def refused(self) -> Mapping[str, int]:
+        """Streams that were reset, by reason."""
+        return dict(self._exchange.refused)
+
+
+async def _keep(plane: Plane, subnet: Subnet, scope: trio.CancelScope, *, task_status: trio.TaskStatus[None]) -> None:
+    with scope:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(subnet.watch)
+            await nursery.start(plane.run)
+            task_status.started()
+
+
+def _network_of(table: Mapping[str, PeerID]) -> str:
+    """The original's first requests have no CIDR."""
+    first = next(iter(table), "")
+    try:
+        return str(IPv4Network(f"{first}/{PREFIX_BITS}", strict=False))
+    except ValueError:
+        raise InvalidIP(f"invalid IP address {first[:64]}") from None

@@ -1,0 +1,116 @@
+"""The kernel's part of private networks in memory: devices that are lists, and a firewall that only remembers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from ipaddress import IPv4Network
+from pathlib import Path
+
+import trio
+
+from dms.subnet.errors import DeviceGone, KernelRefused
+from dms.subnet.firewall import Rules
+from dms.subnet.kernel import Interfaces
+from dms.subnet.segments import VNET_BYTES
+
+CAPACITY = 1000
+
+
+class MemoryDevice:
+    """What was written to it, and what will be read from it: packets without headers of offloads."""
+
+    def __init__(self, name: str = "memory", addresses: Interfaces = (), namespace: Path | None = None) -> None:
+        self.name, self.addresses, self.namespace = name, list(addresses), namespace
+        self.written: list[bytes] = []
+        self.is_full = self.is_closed = False
+        self._send, self._receive = trio.open_memory_channel[bytes](CAPACITY)
+
+    async def read(self) -> list[bytes]:
+        """The next packet.
+
+        :raises DeviceGone: it was closed.
+        """
+        try:
+            return [await self._receive.receive()]
+        except trio.EndOfChannel:
+            raise DeviceGone from None
+
+    def write(self, raw: bytes) -> bool:
+        """Keep it."""
+        taken = not (self.is_full or self.is_closed)
+        if taken:
+            self.written.append(raw[VNET_BYTES:])
+        return taken
+
+    def come(self, packet: bytes) -> None:
+        """Whoever is behind the device sends a packet."""
+        self._send.send_nowait(bytes(VNET_BYTES) + packet)
+
+    def add_addresses(self, addresses: Interfaces) -> None:
+        """Remember them."""
+        self.addresses += [one for one in addresses if one not in self.addresses]
+
+    def close(self) -> None:
+        """It is gone."""
+        self.is_closed = True
+        self._send.close()
+
+
+class MemoryKernel:
+    """Of one machine. ``lacks`` is why it can make no devices; ``failing`` names the calls that fail from now on."""
+
+    def __init__(self, *, lacks: str = "", in_use: Iterable[str] = ()) -> None:
+        self.lacks = lacks
+        self.in_use = tuple(IPv4Network(each) for each in in_use)
+        self.devices: list[MemoryDevice] = []
+        self.rules: dict[str, Rules] = {}
+        self.redirected: dict[Path, tuple[tuple[str, int, int], ...]] = {}
+        self.removals: list[str] = []
+        self.failing: dict[str, Exception] = {}
+
+    def missing(self) -> str:
+        """Why there can be no private network."""
+        return self.lacks
+
+    def open_devices(self) -> list[MemoryDevice]:
+        """Those that were not closed."""
+        return [device for device in self.devices if not device.is_closed]
+
+    async def networks_in_use(self) -> tuple[IPv4Network, ...]:
+        """As given."""
+        return self.in_use
+
+    async def open_device(
+        self, name: str, addresses: Interfaces, *, mtu: int, alias: str, namespace: Path | None
+    ) -> MemoryDevice:
+        """Another list.
+
+        :raises KernelRefused: there is such a device in the namespace.
+        """
+        await self._asked("open_device")
+        if any(device.name == name and device.namespace == namespace for device in self.open_devices()):
+            raise KernelRefused(f"there is a device {name} already")
+        self.devices.append(MemoryDevice(name, addresses, namespace))
+        return self.devices[-1]
+
+    async def set_rules(self, rules: Rules) -> None:
+        """Remember them."""
+        await self._asked("set_rules")
+        self.rules[rules.subnet_id] = rules
+
+    async def remove_rules(self, subnet_id: str = "") -> None:
+        """Forget them."""
+        self.removals.append(subnet_id)
+        for one in [subnet_id] if subnet_id else list(self.rules):
+            self.rules.pop(one, None)
+        await self._asked("remove_rules")
+
+    async def redirect(self, namespace: Path, device: str, ports: Iterable[tuple[str, int, int]]) -> None:
+        """Remember it."""
+        await self._asked("redirect")
+        self.redirected[namespace] = tuple(ports)
+
+    async def _asked(self, call: str) -> None:
+        await trio.lowlevel.checkpoint()
+        if call in self.failing:
+            raise self.failing[call]
