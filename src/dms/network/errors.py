@@ -8,6 +8,7 @@
         ├── AddressInUse        another program listens there         (Conflict)
         ├── AlreadyHandled      a protocol has one handler            (Conflict)
         ├── BadFrame            a message that breaks the framing     (BadInput)
+        ├── InvalidRecord       a record of the hash table that does not hold (BadInput)
         ├── MessageTooLarge     over the limit of a frame or topic    (BadInput)
         ├── InvalidSwarmKey     not the key of a private network      (BadInput)
         ├── NotRunning          used before its start or after its end (Unavailable)
@@ -50,6 +51,12 @@ class BadFrame(BadInput, NetworkError):
     """not a well-formed message"""
 
     code = "bad_frame"
+
+
+class InvalidRecord(BadInput, NetworkError):
+    """This record of the hash table does not hold."""
+
+    code = "invalid_record"
 
 
 class MessageTooLarge(BadInput, NetworkError):
