@@ -4,17 +4,39 @@ from __future__ import annotations
 
 import logging
 import socket
+from contextlib import AsyncExitStack
+from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 
+from dms.network import PeerChange, PeerUnreachable
+from dms.network.directory import DHTMode
 from dms.network.libp2p import Libp2pNetwork
+from dms.types.ids import PeerID
 
 LOOPBACK = ("/ip4/127.0.0.1/tcp/0",)
 
 
-def node(number: int, *bootstrap: str, listen: tuple[str, ...] = LOOPBACK) -> Libp2pNetwork:
-    return Libp2pNetwork(seed=(number + (1 << 100)).to_bytes(32, "big"), listen=listen, bootstrap=bootstrap)
+def node(
+    number: int,
+    *bootstrap: str,
+    listen: tuple[str, ...] = LOOPBACK,
+    peers_file: Path | None = None,
+    network_id: str = "",
+    dht_mode: DHTMode = DHTMode.AUTO,
+    explore: bool = True,
+) -> Libp2pNetwork:
+    return Libp2pNetwork(
+        seed=(number + (1 << 100)).to_bytes(32, "big"),
+        listen=listen,
+        bootstrap=bootstrap,
+        peers_file=peers_file,
+        network_id=network_id,
+        dht_mode=dht_mode,
+        explore=explore,
+    )
 
 
 async def connected(a: Libp2pNetwork, b: Libp2pNetwork) -> None:
@@ -60,3 +82,99 @@ async def test_addresses_that_are_not_tcp_are_skipped_with_a_line_in_the_log(cap
     async with node(8, listen=(quic, *LOOPBACK)).run():
         pass
     assert quic in caplog.text
+
+
+async def test_a_node_finds_its_network_again_without_bootstrap_peers(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as placeholder:
+        port = placeholder.getsockname()[1]
+    hub = node(11, listen=(f"/ip4/127.0.0.1/tcp/{port}",))
+    file = tmp_path / "peers.json"
+    async with hub.run():
+        first, met = node(12, *hub.listen_addresses, peers_file=file), trio.Event()
+        first.listen(lambda event: met.set() if event.change is PeerChange.IDENTIFIED else None)
+        async with first.run():
+            with trio.fail_after(15):
+                await met.wait()
+        assert file.stat().st_mode & 0o777 == 0o600
+        again = node(12, peers_file=file)
+        async with again.run():
+            await connected(again, hub)
+        other = node(12, peers_file=file, network_id="another")
+        async with other.run():
+            await trio.testing.wait_all_tasks_blocked(0.1)
+            assert not other.peers()
+
+
+async def test_nodes_of_two_networks_do_not_learn_of_each_other() -> None:
+    """They may be told to connect, and message each other; but nothing leads on from there."""
+    acme, lab = node(13, network_id="acme"), node(14, network_id="lab")
+    async with acme.run(), lab.run():
+        second_acme = node(15, *acme.listen_addresses, network_id="acme")
+        async with second_acme.run():
+            await connected(second_acme, acme)
+            await lab.connect(acme.listen_addresses[0])
+            heard: list[bytes] = []
+            everything = trio.Event()
+
+            async def hear(_publisher: PeerID, data: bytes) -> None:
+                heard.append(data)
+                everything.set()
+
+            async def hear_foreign(_publisher: PeerID, data: bytes) -> None:
+                heard.append(b"foreign " + data)
+
+            await second_acme.subscribe("/nunet/hello", hear)
+            await lab.subscribe("/nunet/hello", hear_foreign)
+            with trio.fail_after(15):
+                while not heard:
+                    await acme.publish("/nunet/hello", b"hi")
+                    with trio.move_on_after(0.5):
+                        await everything.wait()
+            assert set(heard) == {b"hi"}
+            assert list(acme.scores()[second_acme.peer_id].topics) in ([], ["/nunet/hello"])
+
+            for one, other in ((lab, acme), (acme, lab)):
+                assert other.peer_id not in {entry.peer for entry in one.directory.state().entries}
+            assert second_acme.peer_id in {entry.peer for entry in acme.directory.state().entries}
+            await acme.directory.advertise("gpu", b"ours")
+            assert [ad.data for ad in await second_acme.directory.query("gpu")] == [b"ours"]
+            assert await lab.directory.query("gpu") == []
+            with pytest.raises(PeerUnreachable):
+                await lab.connect(second_acme.peer_id, timeout_s=2.0)
+            assert not lab.is_connected(second_acme.peer_id)
+
+
+async def test_a_node_that_only_asks_stands_in_no_routing_table() -> None:
+    hub = node(16)
+    async with hub.run():
+        client = node(17, *hub.listen_addresses, dht_mode=DHTMode.CLIENT)
+        async with client.run():
+            with trio.fail_after(15):
+                while not client.directory.state().entries:  # noqa: ASYNC110
+                    await trio.sleep(0.005)
+            assert not client.directory.state().is_serving
+            await client.directory.advertise("gpu", b"from a client")
+            assert [ad.data for ad in await hub.directory.query("gpu")] == [b"from a client"]
+            assert hub.directory.state().entries == []
+
+
+async def test_any_peer_is_found_through_the_hash_table_beyond_those_that_are_connected() -> None:
+    """A chain: nobody that the first is connected to is connected to the last."""
+    chain: list[Libp2pNetwork] = []
+    async with AsyncExitStack() as stack:
+        for number in range(5):
+            one = node(20 + number, *(chain[-1].listen_addresses if chain else ()), explore=False)
+            await stack.enter_async_context(one.run())
+            chain.append(one)
+        with trio.fail_after(15):
+            while [len(one.directory.state().entries) for one in chain] != [1, 2, 2, 2, 1]:  # noqa: ASYNC110
+                await trio.sleep(0.005)
+        got = trio.Event()
+
+        async def receive(_sender: PeerID, _data: bytes) -> None:
+            got.set()
+
+        chain[-1].handle("actor/root/messages/0.0.1", receive)
+        await chain[0].send(chain[-1].peer_id, "actor/root/messages/0.0.1", b"hello")
+        with trio.fail_after(5):
+            await got.wait()

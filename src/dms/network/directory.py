@@ -84,6 +84,7 @@ class Directory(Protocol):
 
         :raises MessageTooLarge: more than :data:`MAX_DATA_BYTES`.
         :raises BadInput: the key is empty or too long, or there are :data:`MAX_OWN_KEYS` already.
+        :raises NotRunning: the network does not run; so do the others.
         """
         ...
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from dms.types.errors import BadInput
@@ -21,6 +22,7 @@ MAX_NETWORK_ID_CHARS = 32
 
 _NETWORK_ID = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,30}[a-z0-9])?")
 _PREFIX = "/nunet"
+_FOREIGN = re.compile(r"nunet/[^/]+/peers/.*|/nunet/[^/]+/kad/.*")
 
 
 def check_network_id(text: str) -> str:
@@ -69,6 +71,15 @@ class NetworkNames:
             return "_p2p._udp.local"
         digest = hashlib.sha256(b"nunet mdns service " + self.network_id.encode()).hexdigest()
         return f"_p2p-{digest[:10]}._udp.local"
+
+    def is_member(self, protocols: Collection[str]) -> bool:
+        """Whether a peer that speaks these protocols is of this network; only members are told to others.
+
+        The public network has members that speak no protocol of ours, so there it is who is of no other network.
+        """
+        if self.peers_protocol in protocols or self.dht_protocol in protocols:
+            return True
+        return not self.network_id and not any(_FOREIGN.fullmatch(protocol) for protocol in protocols)
 
     def topic(self, name: str) -> str:
         """What a topic is called on the wire."""

@@ -13,6 +13,7 @@ from enum import Enum
 from typing import Protocol
 
 from dms.network.byte_streams import ByteStreams
+from dms.network.directory import Directory
 from dms.network.latency import Latency
 from dms.network.reachability import Reachability
 from dms.types.ids import PeerID
@@ -117,6 +118,11 @@ class Network(Protocol):
     @property
     def listen_addresses(self) -> tuple[str, ...]:
         """Full multiaddresses, each ending in ``/p2p/<own id>``; empty until running."""
+        ...
+
+    @property
+    def directory(self) -> Directory:
+        """Advertisements, and where peers are; one object for the life of the network."""
         ...
 
     @property

@@ -38,6 +38,7 @@ class Neighbour:
             ask=table.carrier(self.peer),
             addresses_of=table.addresses_of,
             tell=lambda _asker, peer: table.addresses_of(peer),
+            usable=lambda _teller, addresses: addresses,
             is_connected=lambda _peer: False,
             counters=self.counters,
             rng=random.Random(seed),  # noqa: S311  a simulation, not a secret

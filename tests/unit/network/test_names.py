@@ -49,3 +49,13 @@ def test_a_name_on_the_local_network_does_not_tell_the_id_of_the_network() -> No
 def test_ids_are_short_and_plain(text: str) -> None:
     with pytest.raises(BadInput):
         check_network_id(text)
+
+
+def test_who_is_of_another_network_is_no_member() -> None:
+    public, acme, lab = NetworkNames(), NetworkNames("acme"), NetworkNames("lab")
+    for network in (public, acme, lab):
+        for protocol in (network.peers_protocol, network.dht_protocol):
+            assert network.is_member(["/ipfs/ping/1.0.0", protocol])
+            assert not any(other.is_member([protocol]) for other in (public, acme, lab) if other is not network)
+    assert public.is_member(["/ipfs/ping/1.0.0"])  # such as a peer of another implementation
+    assert not acme.is_member(["/ipfs/ping/1.0.0"])

@@ -69,6 +69,7 @@ class KademliaDirectory:
 
     :param signer: the node's own key.
     :param own_addresses: where we listen. :param known_addresses: where others do, as far as we know.
+    :param require_running: raises NotRunning while the network does not run.
     """
 
     def __init__(
@@ -81,6 +82,7 @@ class KademliaDirectory:
         is_connected: Callable[[PeerID], bool],
         is_serving: Callable[[], bool],
         protocol: str,
+        require_running: Callable[[], object] = lambda: None,
     ) -> None:
         self._node = node
         self._signer = signer
@@ -89,6 +91,7 @@ class KademliaDirectory:
         self._is_connected = is_connected
         self._is_serving = is_serving
         self._protocol = protocol
+        self._require_running = require_running
         self._own: dict[str, _Own] = {}
 
     async def advertise(self, key: str, data: bytes) -> None:
@@ -99,6 +102,7 @@ class KademliaDirectory:
         """
         check_key(key)
         check_data(data)
+        self._require_running()
         if key not in self._own and len(self._own) >= MAX_OWN_KEYS:
             raise BadInput(f"a node advertises under at most {MAX_OWN_KEYS} keys")
         own = self._own[key] = _Own(data, self._own[key].sequence if key in self._own else 0)
@@ -106,6 +110,7 @@ class KademliaDirectory:
 
     async def withdraw(self, key: str) -> None:
         """Take it back; only the owner can. Unknown keys are ignored."""
+        self._require_running()
         own = self._own.pop(key, None)
         if own is not None:
             await self._publish(key, own, is_withdrawn=True)
@@ -116,6 +121,7 @@ class KademliaDirectory:
         :raises BadInput: the key cannot be one.
         """
         check_key(key)
+        self._require_running()
         found: list[Advertisement] = []
         limit = trio.CapacityLimiter(FETCH_AT_ONCE)
 
@@ -126,7 +132,7 @@ class KademliaDirectory:
                 found.append(record.advertisement(key, self._node.wall_s()))
 
         with trio.move_on_after(QUERY_S):
-            contacts = await self._node.queries.providers(provider_key(key), MAX_ANSWERS)
+            contacts = await self._node.find_providers(provider_key(key), MAX_ANSWERS)
             peers = dict.fromkeys(contact.peer for contact in contacts)
             if key in self._own:
                 peers[self._node.own] = None
@@ -137,6 +143,7 @@ class KademliaDirectory:
 
     async def find(self, peer: PeerID) -> tuple[str, ...]:
         """Where a peer listens; empty when nobody knows."""
+        self._require_running()
         known = self._known_addresses(peer)
         if not self._is_connected(peer):
             known = await self._node.queries.find_peer(peer) or known

@@ -15,9 +15,9 @@ from multiaddr import Multiaddr
 
 from dms.network.kademlia.advertisements import NAMESPACE, AdvertisementValidator
 from dms.network.kademlia.keys import key_near
-from dms.network.kademlia.messages import Message
+from dms.network.kademlia.messages import Contact, Message
 from dms.network.kademlia.providers import ProviderStore
-from dms.network.kademlia.queries import Ask, Queries
+from dms.network.kademlia.queries import Ask, Queries, Usable
 from dms.network.kademlia.server import Server, Tell
 from dms.network.kademlia.table import RoutingTable, group_of
 from dms.network.kademlia.values import PublicKeyValidator, Validators, ValueStore
@@ -34,6 +34,7 @@ class Kademlia:
 
     :param ask: asks a peer, dialling it at these addresses if need be; raises NetworkError.
     :param addresses_of: the known addresses of a peer; :param tell: those of the second peer that the first may know.
+    :param usable: those of the addresses told by a peer at which we would dial.
     :param wall_s: unix time; everything else goes by trio's clock.
     """
 
@@ -44,6 +45,7 @@ class Kademlia:
         ask: Ask,
         addresses_of: Callable[[PeerID], Sequence[Multiaddr]],
         tell: Tell,
+        usable: Usable,
         is_connected: Callable[[PeerID], bool],
         counters: Counter[str],
         rng: random.Random,
@@ -56,7 +58,9 @@ class Kademlia:
         self.validators = Validators({NAMESPACE: AdvertisementValidator(), "pk": PublicKeyValidator()})
         self.values = ValueStore(self.table.own_position, self.validators)
         self.providers = ProviderStore(self.table.own_position)
-        self.queries = Queries(self.table, self.validators, ask=self._ask_and_note, on_failed=self.table.remove)
+        self.queries = Queries(
+            self.table, self.validators, ask=self._ask_and_note, usable=usable, on_failed=self.table.remove
+        )
         self._ask = ask
         self._addresses_of = addresses_of
         self._server = Server(
@@ -97,6 +101,15 @@ class Kademlia:
             async with trio.open_nursery() as nursery:
                 for peer in self.table.unheard(now_s - UNHEARD_S, CHECKS_AT_ONCE):
                     nursery.start_soon(self.queries.is_alive, peer)
+
+    async def find_providers(self, key: bytes, count: int) -> list[Contact]:
+        """Up to ``count`` peers that provide a key: those that told us, and those that others know."""
+        here = self.providers.get(key, trio.current_time(), count, self.rng)
+        found = {one.peer: Contact(one.peer, one.addresses) for one in here if one.peer != self.own}
+        if len(found) < count:
+            for contact in await self.queries.providers(key, count):
+                found.setdefault(contact.peer, contact)
+        return list(found.values())[:count]
 
     async def walk(self, depth: int) -> int:
         """Look around: near ourselves, then for random keys in every part of the table, at most ``depth`` searches.

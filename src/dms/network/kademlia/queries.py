@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import replace
 
 import trio
 from multiaddr import Multiaddr
@@ -31,6 +32,8 @@ QUORUM = 8
 
 Ask = Callable[[PeerID, Sequence[Multiaddr], Message], Awaitable[Message | None]]
 """Ask a peer, dialling it at these addresses if need be; raises NetworkError."""
+Usable = Callable[[PeerID, Sequence[Multiaddr]], Sequence[Multiaddr]]
+"""Those of the addresses, told by this peer, at which we would dial."""
 OnAnswer = Callable[[PeerID, Message], bool]
 """Told of every answer; returns whether the search is over."""
 
@@ -38,16 +41,23 @@ OnAnswer = Callable[[PeerID, Message], bool]
 class Queries:
     """Asks others.
 
-    :param ask: how.
+    :param ask: how. :param usable: which of the addresses that we are told count.
     :param on_failed: told of peers that did not answer.
     """
 
     def __init__(
-        self, table: RoutingTable, validators: Validators, *, ask: Ask, on_failed: Callable[[PeerID], None]
+        self,
+        table: RoutingTable,
+        validators: Validators,
+        *,
+        ask: Ask,
+        usable: Usable,
+        on_failed: Callable[[PeerID], None],
     ) -> None:
         self._table = table
         self._validators = validators
         self._ask = ask
+        self._usable = usable
         self._on_failed = on_failed
 
     async def closest(self, key: bytes, *, timeout_s: float = SEARCH_S) -> list[PeerID]:
@@ -137,10 +147,9 @@ class Queries:
             if answer is None:
                 lookup.failed(peer)
             else:
-                usable = [one for one in answer.closer if one.addresses and one.peer != self._table.own]
-                for contact in usable:
+                for contact in answer.closer:
                     hints.setdefault(contact.peer, contact.addresses)
-                lookup.answered(peer, (one.peer for one in usable))
+                lookup.answered(peer, (one.peer for one in answer.closer))
                 if look(peer, answer):
                     nursery.cancel_scope.cancel()
             progress.set()
@@ -164,7 +173,17 @@ class Queries:
             log.debug("asking %s in the hash table: %r", peer, error)
             self._on_failed(peer)
             return None
-        return answer if answer is not None and answer.kind is request.kind else None
+        if answer is None or answer.kind is not request.kind:
+            return None
+        closer = [one for one in self._cleaned(peer, answer.closer) if one.addresses]
+        return replace(answer, closer=tuple(closer), providers=tuple(self._cleaned(peer, answer.providers)))
+
+    def _cleaned(self, teller: PeerID, contacts: Iterable[Contact]) -> list[Contact]:
+        """Without ourselves, and without addresses at which nobody would dial."""
+        own = self._table.own
+        return [
+            replace(one, addresses=tuple(self._usable(teller, one.addresses))) for one in contacts if one.peer != own
+        ]
 
     async def _put_at(self, peers: Iterable[PeerID], key: bytes, value: bytes) -> int:
         message = Message(Kind.PUT_VALUE, key, Record(key, value))

@@ -119,7 +119,8 @@ class GuardedHost(BasicHost):
         if not self.is_identified(peer):
             return ()
         try:
-            return tuple(self.swarm.peerstore.get_protocols(peer))
+            said: list[object] = list(self.swarm.peerstore.get_protocols(peer))
+            return tuple(one for one in said if isinstance(one, str))  # what is no UTF-8 comes as bytes
         except PeerStoreError:
             return ()  # it named none
 

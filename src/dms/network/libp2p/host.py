@@ -7,8 +7,9 @@ import random
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 
 import trio
 from libp2p.abc import INetConn
@@ -19,6 +20,7 @@ from libp2p.peer.peerstore import PeerStoreError
 
 from dms.network.addresses import AddressBook, split_address
 from dms.network.byte_streams import ByteStreams
+from dms.network.directory import DHTMode, Directory
 from dms.network.errors import InvalidAddress, MessageTooLarge, NotRunning, PeerUnreachable
 from dms.network.framing import HEADER_BYTES, MAX_GOSSIP_BYTES, is_large
 from dms.network.handlers import Handlers
@@ -32,7 +34,7 @@ from dms.network.libp2p.connections.ports import Port, open_ports
 from dms.network.libp2p.connections.swarm import GuardedSwarm
 from dms.network.libp2p.core import GuardedHost
 from dms.network.libp2p.discovery import peer_exchange
-from dms.network.libp2p.discovery.peer_exchange import Discovery
+from dms.network.libp2p.discovery.finding import Finding, FindingOptions
 from dms.network.libp2p.gossip.pubsub import Gossip
 from dms.network.libp2p.latency import exchange as coordinates
 from dms.network.libp2p.latency.exchange import PeerLatency
@@ -44,6 +46,7 @@ from dms.network.libp2p.reach.service import ReachService
 from dms.network.libp2p.services import persist
 from dms.network.libp2p.streams.opening import Lingering
 from dms.network.libp2p.streams.service import Libp2pByteStreams
+from dms.network.names import NetworkNames, check_network_id
 from dms.network.protocol import (
     MAX_LARGE_MESSAGE_BYTES,
     MAX_MESSAGE_BYTES,
@@ -54,6 +57,7 @@ from dms.network.protocol import (
     PeerListener,
     PeerScore,
     TopicValidator,
+    Verdict,
 )
 from dms.network.reachability import Reachability
 from dms.network.subscriptions import Subscriptions
@@ -76,7 +80,6 @@ class _Live:
     gossip: Gossip
     outbox: Outbox
     messenger: Messenger
-    finder: Discovery
 
 
 class Libp2pNetwork:
@@ -92,6 +95,10 @@ class Libp2pNetwork:
     :param explore: whether to ask connected peers for more; off, only those dialled or dialling are met.
     :param gate: who is let in; change it with :meth:`regate`.
     :param swarm_key: of a private network; who lacks it cannot connect, and we to nobody else.
+    :param network_id: of a network of one's own, whose nodes never look for those of others; empty: the public one.
+    :param dht_mode: whether to serve the hash table.
+    :param peers_file: where peers that were good are kept, to find the network again after a restart.
+    :raises BadInput: the seed has another length, or the network id may be none.
     """
 
     def __init__(
@@ -105,6 +112,9 @@ class Libp2pNetwork:
         keep_streams: bool = True,
         swarm_key: SwarmKey | None = None,
         gate: Gate | None = None,
+        network_id: str = "",
+        dht_mode: DHTMode = DHTMode.AUTO,
+        peers_file: Path | None = None,
         limits: Limits | None = None,
         reach: ReachOptions | None = None,
         rng: random.Random | None = None,
@@ -117,7 +127,6 @@ class Libp2pNetwork:
         self._listen = tuple(listen)
         self._bootstrap = tuple(bootstrap)
         self._app_score = app_score
-        self._explore = explore
         self._keep_streams = keep_streams
         self._swarm_key = swarm_key
         self._gate = gate or Gate()
@@ -135,6 +144,15 @@ class Libp2pNetwork:
         self._reach = ReachService(reach or ReachOptions(), self._counters, self._rng)
         self.listen(self._reach.heard)
         self._live: _Live | None = None
+        self._names = NetworkNames(check_network_id(network_id))
+        self._finding = Finding(
+            self._peer_id,
+            seed,
+            self._book,
+            FindingOptions(self._names, dht_mode, explore, peers_file, self._gate),
+            counters=self._counters,
+            rng=self._rng,
+        )
         self.latency = PeerLatency(
             self._peer_id,
             self._rng,
@@ -173,6 +191,11 @@ class Libp2pNetwork:
         """How others reach us."""
         return self._reach
 
+    @property
+    def directory(self) -> Directory:
+        """Advertisements, and where peers are."""
+        return self._finding.directory
+
     @asynccontextmanager
     async def run(self) -> AsyncIterator[None]:
         """Listen, and connect to the bootstrap peers in the background; everything ends with the context.
@@ -209,8 +232,8 @@ class Libp2pNetwork:
         host = GuardedHost(swarm, counters=self._counters)
         gossip = Gossip(
             host,
-            judge=self._topics.judge,
-            deliver=self._topics.deliver,
+            judge=self._judge,
+            deliver=self._deliver,
             app_score=self._app_score,
             rng=self._rng,
             counters=self._counters,
@@ -218,20 +241,9 @@ class Libp2pNetwork:
         swarm.shedding.score_of = gossip.score_of
         lingering = Lingering()
         outbox = Outbox(host, self._counters, lingering)
-        finder = Discovery(
-            own=self._peer_id,
-            book=self._book,
-            connected=lambda: [name_of(peer) for peer in swarm.connections],
-            ask=self._ask,
-            dial=partial(self._dialler.dial, swarm),
-            is_nearby=partial(is_nearby, swarm),
-            rng=self._rng,
-        )
-        self._dialler.find = finder.find
         host.on_connected = self._on_connected
         host.on_disconnected = self._on_disconnected
         host.on_identified = self._on_identified
-        host.set_stream_handler(TProtocol(peer_exchange.PROTOCOL), finder.answer)
         host.set_stream_handler(TProtocol(coordinates.PROTOCOL), self.latency.answer)
         swarm.on_rtt = lambda peer, rtt_s: self.latency.measured(name_of(peer), rtt_s)
         self._reach.open(host)
@@ -239,12 +251,17 @@ class Libp2pNetwork:
         async with host.serving(), gossip.running(), trio.open_nursery() as nursery:
             keeper = Keeper(host, self._handlers, self._counters, nursery)
             messenger = Messenger(outbox, keeper if self._keep_streams else None)
-            self._live = _Live(host, swarm, gossip, outbox, messenger, finder)
+            self._live = _Live(host, swarm, gossip, outbox, messenger)
             try:
                 self._handlers.open(nursery)
                 self._inbox.open(host)
                 self._streams.open_host(host, partial(self._dialler.reach, swarm), lingering)
-                await self._topics.open(nursery, join=gossip.join, leave=gossip.leave)
+                self._finding.open_host(host, self._dialler, outbox, lingering)
+                await self._topics.open(
+                    nursery,
+                    join=lambda topic: gossip.join(self._names.topic(topic)),
+                    leave=lambda topic: gossip.leave(self._names.topic(topic)),
+                )
                 for port in ports:
                     nursery.start_soon(port.serve, swarm.accept, nursery)
                 keep = partial(persist, on_failure=self._count_failure)
@@ -254,11 +271,8 @@ class Libp2pNetwork:
                     keeper.speak()
                     nursery.start_soon(keep, keeper.sweep)
                 nursery.start_soon(keep, self._reach.run)
-                if self._explore:
-                    nursery.start_soon(keep, finder.exchange)
                 nursery.start_soon(keep, watch_addresses, partial(self._on_moved, nursery))
-                for address in self._bootstrap:
-                    nursery.start_soon(keep, finder.keep_bootstrapped, address)
+                nursery.start_soon(keep, self._finding.run, self._bootstrap)
                 ready.set()
                 await stop.wait()
             finally:
@@ -266,6 +280,7 @@ class Libp2pNetwork:
                 self._reach.close()
                 self._inbox.close()
                 self._streams.close_host()
+                self._finding.close_host()
                 self._handlers.close()
                 self._topics.close()
                 with trio.CancelScope(shield=True):
@@ -329,7 +344,7 @@ class Libp2pNetwork:
         """
         if len(data) > MAX_GOSSIP_BYTES:
             raise MessageTooLarge(f"message too large: {len(data)} bytes, a broadcast has at most {MAX_GOSSIP_BYTES}")
-        await self._running().gossip.publish(topic, data)
+        await self._running().gossip.publish(self._names.topic(topic), data)
         self._counters["gossip out"] += 1
 
     # peers -----------------------------------------------------------------------------------------------------------
@@ -378,7 +393,13 @@ class Libp2pNetwork:
 
     def scores(self) -> dict[PeerID, PeerScore]:
         """What gossip thinks of the connected peers."""
-        return self._live.gossip.scores() if self._live is not None else {}
+        if self._live is None:
+            return {}
+        here = self._names.topic_here
+        return {
+            peer: replace(score, topics={here(topic) or topic: value for topic, value in score.topics.items()})
+            for peer, score in self._live.gossip.scores().items()
+        }
 
     def is_connected(self, peer: PeerID) -> bool:
         """Whether a live connection exists."""
@@ -412,6 +433,7 @@ class Libp2pNetwork:
         if self._live is None or self._live.swarm.get_connections(peer):
             return
         self.latency.gone(name_of(peer))
+        self._finding.disconnected()
         self._tell(PeerChange.DISCONNECTED, name_of(peer))
 
     def _on_identified(self, peer: ID) -> None:
@@ -424,7 +446,7 @@ class Libp2pNetwork:
             listens_at = []
         self._book.replace(name, listens_at, nearby=is_nearby(self._live.swarm, name))
         self._tell(PeerChange.IDENTIFIED, name)
-        self._live.finder.met()
+        self._finding.identified(name, self._live.host.protocols_of(peer))
         self.latency.met(name)
 
     def _on_moved(self, nursery: trio.Nursery) -> None:
@@ -434,7 +456,7 @@ class Libp2pNetwork:
         log.info("the addresses of this machine changed: now %s", ", ".join(self.listen_addresses))
         self._counters["addresses changed"] += 1
         self._live.swarm.shedding.probe()
-        self._live.finder.hurry()
+        self._finding.hurry()
         nursery.start_soon(self._live.host.announce)
 
     def _bootstrap_peers(self) -> Iterator[ID]:
@@ -462,11 +484,14 @@ class Libp2pNetwork:
         """The connected peers that know the protocol by which coordinates are told."""
         return [info.peer for info in self.peers() if coordinates.PROTOCOL in info.protocols and not info.is_relayed]
 
-    async def _ask(self, peer: PeerID, question: bytes, limit_bytes: int, timeout_s: float) -> bytes:
-        outbox = self._running().outbox
-        return await outbox.ask(
-            id_of(peer), peer_exchange.PROTOCOL, question, limit_bytes=limit_bytes, timeout_s=timeout_s
-        )
+    def _judge(self, relay: PeerID, topic: str, data: bytes) -> Verdict:
+        here = self._names.topic_here(topic)
+        return self._topics.judge(relay, here, data) if here is not None else Verdict.IGNORE
+
+    def _deliver(self, topic: str, publisher: PeerID, data: bytes) -> None:
+        here = self._names.topic_here(topic)
+        if here is not None:
+            self._topics.deliver(here, publisher, data)
 
     def _count_failure(self) -> None:
         self._counters["tasks failed"] += 1

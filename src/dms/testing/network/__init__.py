@@ -15,6 +15,7 @@ wait, and after :data:`DETECT_S` the connection is gone; a crash is noticed at o
 - :mod:`.connections`: whom a node is connected to, and how it gets there;
 - :mod:`.broadcast`: topics; :mod:`.byte_streams`: streams of bytes;
 - :mod:`.latency`: round trips and coordinates; :mod:`.reachability`: how others reach a node;
+- :mod:`.directory`: advertisements;
 - :mod:`.links`, :mod:`.agenda`: what lies between the nodes, and what happens when.
 """
 

@@ -27,6 +27,7 @@ from dms.testing.network.agenda import Agenda
 from dms.testing.network.broadcast import Broadcast
 from dms.testing.network.byte_streams import MemoryByteStreams
 from dms.testing.network.connections import Connections
+from dms.testing.network.directory import MemoryDirectory
 from dms.testing.network.latency import VirtualLatency
 from dms.testing.network.links import Link
 from dms.testing.network.reachability import MemoryReachability
@@ -63,6 +64,7 @@ class MemoryNetwork:
         self.streams = MemoryByteStreams(network, self)
         self.latency = VirtualLatency(network, self)
         self.reachability = MemoryReachability(self)
+        self.directory = MemoryDirectory(network, self)
 
     @property
     def peer_id(self) -> PeerID:

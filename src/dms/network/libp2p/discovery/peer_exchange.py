@@ -1,7 +1,8 @@
 """How a node finds others: bootstrap peers, and asking those it is connected to.
 
-``nunet/peers/0.0.1``: one question, one answer, both JSON in a frame. ``{"peer": "<id>"}`` asks where a peer listens,
-``{"sample": n}`` for some peers. The answer is ``{"peers": [{"peer": "<id>", "addresses": ["/ip4/…/tcp/…"]}]}``.
+``nunet/peers/0.0.1``, with the id of the network before ``peers`` if it has one: one question, one answer, both JSON in
+a frame. ``{"peer": "<id>"}`` asks where a peer listens, ``{"sample": n}`` for some peers. The answer is
+``{"peers": [{"peer": "<id>", "addresses": ["/ip4/…/tcp/…"]}]}``.
 
 An answer is a hint and never believed: the handshake proves who answers at an address. So it needs no signature; it is
 bounded in size and count, and what we tell is limited to peers that we are connected to and what they said themselves.
@@ -34,7 +35,6 @@ from dms.types.ids import PeerID
 
 log = logging.getLogger(__name__)
 
-PROTOCOL = "nunet/peers/0.0.1"
 LOOKUP_S = 3.0
 """How long a send may look for an unknown peer (``spec/network.md`` 2.5)."""
 ASK_AT_ONCE = 16
@@ -120,6 +120,7 @@ class Discovery:
         ask: Callable[[PeerID, bytes, int, float], Awaitable[bytes]],
         dial: Callable[[PeerID, Sequence[Multiaddr]], Awaitable[None]],
         is_nearby: Callable[[PeerID], bool],
+        is_member: Callable[[PeerID], bool],
         rng: random.Random,
     ) -> None:
         self._own = own
@@ -128,6 +129,7 @@ class Discovery:
         self._ask = ask
         self._dial = dial
         self._is_nearby = is_nearby
+        self._is_member = is_member
         self._rng = rng
         self._wake = trio.Event()
         self._hurry = trio.Event()
@@ -139,7 +141,8 @@ class Discovery:
         asker = PeerID(stream.muxed_conn.peer_id.to_base58())
         with trio.fail_after(_ANSWER_S):
             peer, sample = decode_question(await read_frame(receiver(stream), limit_bytes=_QUESTION_BYTES))
-            known = [one for one in self._connected() if one != asker and self._book.addresses(one)]
+            members = [one for one in self._connected() if one != asker and self._is_member(one)]
+            known = [one for one in members if self._book.addresses(one)]
             one = [peer] if peer in known else []
             chosen = one if peer is not None else self._rng.sample(known, min(sample, len(known)))
             await stream.write(encode_frame(encode_answer((one, self._tell(asker, one)) for one in chosen)))
