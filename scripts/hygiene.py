@@ -30,7 +30,8 @@ REGISTRY = re.compile(
 )
 UNFINISHED = re.compile(r"\b(?:TODO|FIXME|XXX)\b|\braise NotImplementedError\b")
 ADDRESS = re.compile(r"://|^\s*(?:--(?:index|extra-index|find-links|trusted-host)|-[if]\s)| @ ")
-FOREIGN_LOCKS = {"uv.lock", "poetry.lock", "Pipfile.lock", "pdm.lock", "package-lock.json"}
+FOREIGN_LOCKS = {"uv.lock", "poetry.lock", "Pipfile.lock", "pdm.lock"}
+NPM_LOCK = "package-lock.json"
 
 
 def main() -> int:
@@ -72,6 +73,8 @@ def text_problems(name: str, text: str) -> Iterator[str]:
             yield f"{where}: unfinished: {line.strip()[:100]}"
         if name.startswith("requirements/") and ADDRESS.search(line):
             yield f"{where}: an address in a lock file"
+        if name.endswith(NPM_LOCK) and '"resolved":' in line:
+            yield f"{where}: an address in a lock file; npm leaves it out where .npmrc has omit-lockfile-registry-resolved"
 
 
 def pin_problems(root: Path) -> Iterator[str]:

@@ -35,6 +35,9 @@ RUN_VARIABLE = "NUNET_TEST_RUN"
 TEST_LIMIT_S = 120.0
 TEST_GRACE_S = 20.0
 
+_JAVASCRIPT = Path(__file__).parent / "interop" / "node_modules"
+_JAVASCRIPT_HINT = "npm ci --prefix tests/interop --ignore-scripts, then DMS_TEST_INTEROP=1 make test"
+
 _LEAKED = pytest.StashKey[list[str]]()
 _HOMES = pytest.StashKey[Path]()
 
@@ -229,7 +232,11 @@ def _missing() -> dict[str, str]:
         package = "installs a package; .ci/run shows how: DMS_TEST_PACKAGE=….deb DMS_TEST_DEBIAN=….tar make test"
     elif os.geteuid() != 0:
         package = "needs root: sudo DMS_TEST_PACKAGE=….deb DMS_TEST_DEBIAN=….tar make test"
-    return {"docker": docker, "netns": netns, "mounts": mounts, "package": package, "postgres": postgres, "vm": vm}
+    interop = "starts nodes of js-libp2p; enable with: DMS_TEST_INTEROP=1 make test"
+    if os.environ.get("DMS_TEST_INTEROP"):
+        interop = "" if shutil.which("node") and _JAVASCRIPT.is_dir() else f"needs Node.js, and {_JAVASCRIPT_HINT}"
+    found = {"docker": docker, "netns": netns, "mounts": mounts, "package": package, "postgres": postgres, "vm": vm}
+    return found | {"interop": interop}
 
 
 def _left_processes() -> Iterator[psutil.Process]:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pytest
 import trio
+from trio.testing import MockClock
 
 from dms.network import PeerUnreachable
 from dms.network.libp2p import Libp2pNetwork
@@ -69,6 +70,16 @@ async def test_nodes_without_our_key_do_not_connect_and_one_line_says_why(ours: 
         assert listener.peers() == dialler.peers() == ()
 
 
+async def test_an_end_that_waits_for_more_is_told_from_one_that_is_slow(mock_clock: MockClock) -> None:
+    mock_clock.rate = 20  # the limit on this is seconds
+    dialler, stranger = node(new_swarm_key()), node(None).peer_id
+    (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    port = listener.socket.getsockname()[1]
+    async with listener, dialler.run():
+        with pytest.raises(PeerUnreachable, match="says nothing: it may have no network key"):
+            await dialler.connect(f"/ip4/127.0.0.1/tcp/{port}/p2p/{stranger}")
+
+
 async def test_nothing_on_the_wire_tells_what_listens() -> None:
     private = node(new_swarm_key())
     async with private.run():
@@ -95,4 +106,4 @@ async def test_two_connections_never_share_a_stream_of_the_cipher() -> None:
 
 def test_a_connection_that_cannot_be_fenced_is_refused_not_opened() -> None:
     with pytest.raises(OtherNetwork, match="cannot be protected"):
-        fence(object(), new_swarm_key(), is_initiator=True)  # type: ignore[arg-type]
+        fence(object(), new_swarm_key())  # type: ignore[arg-type]

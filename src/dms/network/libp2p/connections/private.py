@@ -5,7 +5,7 @@ negotiation is hidden, too, and whoever lacks the key does not even learn what l
 takes another cipher (Salsa20, 8 bytes) and so speaks to nobody but itself.
 
 Nothing on the wire says "wrong key". But every connection begins with the same line, so whether keys agree is seen in
-its first bytes: on nodes without a key, too, when they dial.
+its first bytes, on nodes without a key, too.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import logging
 import secrets
 
+import trio
 from Crypto.Cipher.Salsa20 import Salsa20Cipher
 from libp2p.abc import IRawConnection, ISecureConn
 from libp2p.custom_types import TProtocol
@@ -29,12 +30,18 @@ from dms.network.xsalsa20 import NONCE_BYTES, xsalsa20
 
 log = logging.getLogger(__name__)
 
+NONCE_S = 5.0
+"""How long the other end may take to send its nonce. One without a key may wait for more of what it cannot understand."""
 GREETING = b"\x13/multistream/1.0.0\n"
 """What both sides of every connection say first."""
 
 
 class OtherNetwork(IOException):
     """The two ends of a connection do not share a network key."""
+
+
+class NotLibp2p(IOException):
+    """The other end does not begin as every node without a network key does."""
 
 
 class FencedUpgrader(TransportUpgrader):
@@ -52,23 +59,20 @@ class FencedUpgrader(TransportUpgrader):
     ) -> ISecureConn:
         """As the library does, behind the fence.
 
-        :raises OtherNetwork: one in the chain of causes, if the other end is not of our network.
+        :raises OtherNetwork, NotLibp2p: in the chain of causes, if the other end is not of our network.
         """
-        fence(raw_conn, self._key, is_initiator=is_initiator)
+        fence(raw_conn, self._key)
         return await super().upgrade_security(raw_conn, is_initiator, peer_id)
 
 
-def fence(conn: IRawConnection, key: SwarmKey | None, *, is_initiator: bool) -> None:
-    """Make a connection one of the private network; without a key only watch how those begin that we asked for.
+def fence(conn: IRawConnection, key: SwarmKey | None) -> None:
+    """Make a connection one of the private network; without a key only watch how it begins.
 
     :raises OtherNetwork: this kind of connection cannot be fenced.
     """
-    if key is None:
-        if is_initiator and isinstance(conn, RawConnection):
-            conn.stream = Watched(conn)
-    elif isinstance(conn, RawConnection):
-        conn.stream = Fenced(conn.stream, key)
-    else:
+    if isinstance(conn, RawConnection):
+        conn.stream = Watched(conn) if key is None else Fenced(conn.stream, key)
+    elif key is not None:
         raise OtherNetwork("this kind of connection cannot be protected by a network key")
 
 
@@ -99,10 +103,13 @@ class Fenced(ReadWriteCloser):
             return self._opening.decrypt(await self._inner.read(n))
         try:
             if self._opening is None:
-                self._opening = xsalsa20(self._secret, await self._read_nonce())
+                with trio.fail_after(NONCE_S):
+                    self._opening = xsalsa20(self._secret, await self._read_nonce())
             data = self._opening.decrypt(await self._inner.read(n))
         except OtherNetwork:
             raise
+        except trio.TooSlowError:
+            raise OtherNetwork(SILENT) from None
         except IOException as error:
             log.debug("a connection ended before its key was proved: %r", error)
             raise OtherNetwork(ENDED) from None
@@ -153,12 +160,12 @@ class Watched(ReadWriteCloser):
     async def read(self, n: int | None = None) -> bytes:
         """Up to ``n`` bytes.
 
-        :raises OtherNetwork: the other end begins as no node without a network key does.
+        :raises NotLibp2p: the other end begins as no node without a network key does.
         """
         data = await self._inner.read(n)
         compared = data[: len(self._expected)]
         if not self._expected.startswith(compared):
-            raise OtherNetwork(NOT_OPEN)
+            raise NotLibp2p(NOT_OPEN)
         self._expected = self._expected[len(compared) :]
         if not self._expected:
             self._conn.stream = self._inner
@@ -173,6 +180,7 @@ class Watched(ReadWriteCloser):
         return self._inner.get_remote_address()
 
 
+SILENT = "the other node says nothing: it may have no network key, this one has one (p2p.swarm_key_file)"
 KEYLESS = "the other node has no network key, this one has (p2p.swarm_key_file)"
 OTHER_KEY = "the other node has another network key than this one (p2p.swarm_key_file)"
 ENDED = "the other node ended the connection: its network key is not the one of this node, or it has none (p2p.swarm_key_file)"
