@@ -16,7 +16,8 @@ from libp2p.pubsub.gossipsub import PROTOCOL_ID_V11, PROTOCOL_ID_V12, GossipSub
 from libp2p.pubsub.pubsub import Pubsub
 from multiaddr import Multiaddr
 
-from dms.network.libp2p.connections.swarm import GuardedSwarm, Limits
+from dms.network.libp2p.connections.limits import Limits
+from dms.network.libp2p.connections.swarm import GuardedSwarm
 from dms.network.libp2p.core import GuardedHost
 from dms.network.libp2p.services import running
 from dms.types.ids import PeerID

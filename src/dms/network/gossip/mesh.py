@@ -198,10 +198,9 @@ class Mesh:
 
     def _tend(self, topic: str, *, better_than: float | None) -> None:
         members = self.members[topic]
-        candidates = [peer for peer in self.subscribers(topic) if not self._backoffs.has(topic, peer)]
         decided = plan(
             members,
-            candidates,
+            lambda: [peer for peer in self.subscribers(topic) if not self._backoffs.has(topic, peer)],
             score=self.scores.of,
             is_outbound=lambda peer: self._peers[peer].is_outbound,
             parameters=self.parameters,

@@ -125,7 +125,7 @@ class Scores:
             return 0.0
         now_s = self._clock()
         if known.cached_until_s <= now_s:
-            known.cached = self._inspect(peer, known, now_s).total
+            known.cached = self._total(peer, known, now_s)
             known.cached_until_s = now_s + self.parameters.inspect_s
         return known.cached
 
@@ -145,23 +145,36 @@ class Scores:
         return sum(not known.is_connected for known in self._peers.values())
 
     def _inspect(self, peer: PeerID, known: _Peer, now_s: float) -> PeerScore:
-        p = self.parameters
         topics = {name: self._topic(one, now_s) for name, one in known.topics.items()}
-        app = self._app_score(peer)
-        app = p.app_weight * app if math.isfinite(app) else 0.0
-        crowd = len(self._crowds[known.crowd]) - p.ip_threshold if known.crowd else 0
-        ip = p.ip_weight * max(0, crowd) ** 2
         breaches = self._breaches(known, now_s)
-        behaviour = p.behaviour_weight * max(0.0, breaches - p.behaviour_threshold) ** 2
         return PeerScore(
-            total=min(p.topic_cap, sum(one.score for one in topics.values())) + app + ip + behaviour,
-            app_specific=app,
+            total=self._total(peer, known, now_s),
+            app_specific=self._app(peer),
             topics={name: one for name, one in topics.items() if one.score or one.mesh_s},
-            ip_colocation=ip,
-            behaviour=behaviour,
+            ip_colocation=self._colocation(known),
+            behaviour=self._behaviour(breaches),
             breaches=breaches,
             ip=known.ip,
         )
+
+    def _total(self, peer: PeerID, known: _Peer, now_s: float) -> float:
+        topics = 0.0
+        for one in known.topics.values():
+            if one.grafted_s is not None or one.invalid.value:
+                topics += self._topic(one, now_s).score
+        total = min(self.parameters.topic_cap, topics) + self._app(peer) + self._colocation(known)
+        return total + self._behaviour(self._breaches(known, now_s))
+
+    def _app(self, peer: PeerID) -> float:
+        found = self._app_score(peer)
+        return self.parameters.app_weight * found if math.isfinite(found) else 0.0
+
+    def _colocation(self, known: _Peer) -> float:
+        crowd = len(self._crowds[known.crowd]) - self.parameters.ip_threshold if known.crowd else 0
+        return self.parameters.ip_weight * max(0, crowd) ** 2
+
+    def _behaviour(self, breaches: float) -> float:
+        return self.parameters.behaviour_weight * max(0.0, breaches - self.parameters.behaviour_threshold) ** 2
 
     def _topic(self, topic: _Topic, now_s: float) -> TopicScore:
         p = self.parameters.topic

@@ -23,7 +23,7 @@ class Plan:
 
 def plan(
     members: Collection[PeerID],
-    candidates: Collection[PeerID],
+    candidates: Callable[[], Collection[PeerID]],
     *,
     score: Callable[[PeerID], float],
     is_outbound: Callable[[PeerID], bool],
@@ -33,18 +33,22 @@ def plan(
 ) -> Plan:
     """Keep a mesh between its bounds, with enough peers that we dialled, without those of negative score.
 
-    :param candidates: subscribers that may be grafted now; those with a negative score are left out here.
+    :param candidates: yields subscribers that may be grafted now; those with a negative score are left out here. Asked only
+        when somebody is missing, which is rare.
     :param better_than: when the median score of the mesh is below, take in some that are above the median.
     """
     p = parameters
     evicted = sorted(peer for peer in members if score(peer) < 0)
     mesh = sorted(set(members) - set(evicted))
-    pool = sorted(peer for peer in set(candidates) - set(members) if score(peer) >= 0)
-    rng.shuffle(pool)
     made = Plan([], [], evicted)
 
+    def pool() -> list[PeerID]:
+        found = sorted(peer for peer in set(candidates()) - set(members) if score(peer) >= 0)
+        rng.shuffle(found)
+        return found
+
     if len(mesh) < p.degree_low:
-        made.graft += pool[: p.degree - len(mesh)]
+        made.graft += pool()[: p.degree - len(mesh)]
         return made
     if len(mesh) > p.degree_high:
         kept = _cut_back(mesh, score, is_outbound, p, rng)
@@ -52,11 +56,11 @@ def plan(
         mesh = sorted(kept)
     missing = p.degree_out - sum(map(is_outbound, mesh))
     if missing > 0:
-        made.graft += [peer for peer in pool if is_outbound(peer)][:missing]
+        made.graft += [peer for peer in pool() if is_outbound(peer)][:missing]
     if better_than is not None and len(mesh) > 1:
         median = statistics.median(map(score, mesh))
         if median < better_than:
-            better = [peer for peer in pool if score(peer) > median and peer not in made.graft]
+            better = [peer for peer in pool() if score(peer) > median and peer not in made.graft]
             made.graft += better[: p.opportunistic_peers]
     return made
 

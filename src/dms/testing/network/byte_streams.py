@@ -18,7 +18,7 @@ import trio
 
 from dms.network.byte_streams import ByteStream, ByteStreamHandler
 from dms.network.errors import AlreadyHandled, NetworkError, PeerUnreachable, StreamEnded
-from dms.testing.network.links import Link
+from dms.testing.network.links import Path
 from dms.types.ids import PeerID
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ class MemoryByteStreams:
                 spoken = [one for one in protocols if other is not None and one in other.streams._handlers]
                 if other is None or not spoken or not node.is_connected(peer):
                     raise PeerUnreachable(f"peer {peer} opens no stream for {' or '.join(protocols)}")
-                ours, theirs = pair(self._network, node, other, spoken[0])
+                ours, theirs = pair(node, other, spoken[0])
                 other.streams._serve_soon(theirs)
                 await node.connections.cross(link)
         except trio.TooSlowError:
@@ -126,7 +126,7 @@ class MemoryByteStreams:
 class MemoryByteStream:
     """One side of a stream in memory."""
 
-    def __init__(self, node: MemoryNetwork, link: Link, peer: PeerID, protocol: str) -> None:
+    def __init__(self, node: MemoryNetwork, link: Path, peer: PeerID, protocol: str) -> None:
         self._node = node
         self._link = link
         self._peer = peer
@@ -153,8 +153,8 @@ class MemoryByteStream:
 
     @property
     def is_relayed(self) -> bool:
-        """Nothing is, here."""
-        return False
+        """Whether a third node passes it on."""
+        return self._link.is_relayed
 
     async def read(self, max_bytes: int) -> bytes:
         """At least one and at most so many bytes; empty once the other side ended its direction.
@@ -240,7 +240,7 @@ class MemoryByteStream:
     def _post(self, target: MemoryByteStream, action: Callable[[], None], size: int = 0) -> None:
         """Let something happen on the other side, after everything that we sent before."""
         node, link = self._node, self._link
-        delay_s = link.crossing_s(size) + node.jitter_s()
+        delay_s = link.crossing_s(size, node.peer_id) + node.jitter_s(link)
         while node.loses(link):
             delay_s += RETRANSMISSION_S + 2 * link.delay_s
         self._arrives_s = max(trio.current_time() + delay_s, self._arrives_s + 1e-9)
@@ -277,11 +277,9 @@ class MemoryByteStream:
         return StreamEnded(f"the stream of {self._protocol} with {self._peer} {how}")
 
 
-def pair(
-    network: VirtualNetwork, node: MemoryNetwork, other: MemoryNetwork, protocol: str
-) -> tuple[MemoryByteStream, MemoryByteStream]:
+def pair(node: MemoryNetwork, other: MemoryNetwork, protocol: str) -> tuple[MemoryByteStream, MemoryByteStream]:
     """Both sides of a new stream."""
-    link = network.link(node.peer_id, other.peer_id)
+    link = node.connections.path(other.peer_id)
     ours = MemoryByteStream(node, link, other.peer_id, protocol)
     theirs = MemoryByteStream(other, link, node.peer_id, protocol)
     ours._other, theirs._other = theirs, ours

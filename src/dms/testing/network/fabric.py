@@ -6,8 +6,6 @@ import hashlib
 import itertools
 from collections.abc import Callable, Iterable, Sequence
 
-import trio
-
 from dms.identity.ids import peer_id_of
 from dms.identity.keys import KeyType, PrivateKey
 from dms.testing.network.latency import CoordinateExchange
@@ -26,14 +24,32 @@ class VirtualNetwork:
     :param delay_s: one way, of every link; or a function of the two peers.
     :param loss: the probability that a message, or a copy of a broadcast, vanishes.
     :param mesh: whether running nodes connect to each other by themselves.
+    :param explore: without that: whether nodes ask their peers for more, as real ones do, and come back to those they knew.
+    :param gossip: whether broadcasts go through meshes of bounded degree, by the router of real nodes, instead of a flood.
 
-    ``duplication`` (the probability that a message comes twice) and ``jitter_s`` (up to so much later) may be changed.
+    ``duplication`` (the probability that a message comes twice), ``reordering`` (that those after it overtake it) and
+    ``jitter_s`` (up to so much later) may be changed, as may the limits of relays.
     """
 
-    def __init__(self, seed: int = 0, *, delay_s: Delay = 0.005, loss: float = 0.0, mesh: bool = True) -> None:
+    def __init__(
+        self,
+        seed: int = 0,
+        *,
+        delay_s: Delay = 0.005,
+        loss: float = 0.0,
+        mesh: bool = True,
+        explore: bool = False,
+        gossip: bool = False,
+    ) -> None:
         self.seed = seed
         self.duplication = 0.0
+        self.reordering = 0.0
         self.jitter_s = 0.0
+        self.relay_delay_s = 0.001
+        self.relay_limit_s = 300.0
+        self.relay_limit_bytes = 1 << 21
+        self.explores = explore
+        self.has_meshes = gossip
         self.watchers: list[Callable[[PeerID, PeerID, str, bytes], None]] = []
         """Told of everything that arrives somewhere: from whom, where, protocol or topic, and what."""
         self.is_mesh = mesh
@@ -46,9 +62,19 @@ class VirtualNetwork:
     # nodes -----------------------------------------------------------------------------------------------------------
 
     def node(
-        self, key: bytes | str | int, *, bootstrap: Sequence[str] = (), listen: Sequence[str] = ()
+        self,
+        key: bytes | str | int,
+        *,
+        bootstrap: Sequence[str] = (),
+        listen: Sequence[str] = (),
+        nat: str = "",
+        is_relay: bool = False,
     ) -> MemoryNetwork:
         """A node; 32 bytes are the seed of its key, anything else is hashed to one.
+
+        :param nat: the name of the NAT that it is behind: only those behind the same can dial it. It can dial everybody who
+            is behind none, and is reached by others through a relay to which both are connected.
+        :param is_relay: whether it passes on what others send each other, within the limits of the network.
 
         :raises BadInput: this key has a node already.
         """
@@ -58,7 +84,7 @@ class VirtualNetwork:
             raise BadInput(f"this network has a node with the key {key!r} already")
         number = len(self._nodes) + 1
         address = f"/ip4/10.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}/tcp/9000"
-        node = MemoryNetwork(self, peer, tuple(listen) or (address,), tuple(bootstrap))
+        node = MemoryNetwork(self, peer, tuple(listen) or (address,), tuple(bootstrap), nat=nat, is_relay=is_relay)
         self._nodes[peer] = node
         return node
 
@@ -89,20 +115,28 @@ class VirtualNetwork:
         *,
         delay_s: float | None = None,
         loss: float | None = None,
+        jitter_s: float | None = None,
+        duplication: float | None = None,
+        reordering: float | None = None,
+        bandwidth_bps: float | None = None,
     ) -> None:
-        """Change the delay or the loss of one link, in both directions."""
+        """Change one link, in both directions; what is not named stays."""
         link = self.link(_peer(a), _peer(b))
         link.delay_s = link.delay_s if delay_s is None else delay_s
         link.loss = link.loss if loss is None else loss
+        link.jitter_s = link.jitter_s if jitter_s is None else jitter_s
+        link.duplication = link.duplication if duplication is None else duplication
+        link.reordering = link.reordering if reordering is None else reordering
+        link.bandwidth_bps = link.bandwidth_bps if bandwidth_bps is None else bandwidth_bps
 
-    def cut(self, a: MemoryNetwork | PeerID, b: MemoryNetwork | PeerID) -> None:
-        """Pull the cable between two nodes."""
+    def cut(self, a: MemoryNetwork | PeerID, b: MemoryNetwork | PeerID, *, one_way: bool = False) -> None:
+        """Pull the cable between two nodes; ``one_way`` loses only what the first sends.
+
+        A connection does not survive that either: nobody is answered. It ends when the nodes notice.
+        """
         first, second = _peer(a), _peer(b)
-        link = self.link(first, second)
-        if link.is_cut:
+        if not self.link(first, second).cut(*((first,) if one_way else (first, second))):
             return
-        link.is_cut = True
-        link.healed = trio.Event()
         for one, other in ((first, second), (second, first)):
             if one in self._nodes:
                 self._nodes[one].connections.expect_loss(other)
@@ -110,11 +144,8 @@ class VirtualNetwork:
     def heal(self, a: MemoryNetwork | PeerID, b: MemoryNetwork | PeerID) -> None:
         """Put it back."""
         first, second = _peer(a), _peer(b)
-        link = self.link(first, second)
-        if not link.is_cut:
+        if not self.link(first, second).heal():
             return
-        link.is_cut = False
-        link.healed.set()
         for peer in (first, second):
             if peer in self._nodes and self._nodes[peer].is_up:
                 self._nodes[peer].connections.reconnect()

@@ -98,7 +98,7 @@ class VirtualLatency:
         self._table.told(other.peer_id, other.latency._table.coordinate, trio.current_time())  # noqa: SLF001  its twin
 
     def _measure(self, peer: PeerID) -> None:
-        link, known = self._network.link(self._node.peer_id, peer), self._table.of(peer)
+        link, known = self._node.connections.path(peer), self._table.of(peer)
         if not link.is_cut and (known is None or trio.current_time() - known.at_s >= MEASURED_S):
             self._table.measured(peer, 2 * link.delay_s, trio.current_time())
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING
@@ -29,7 +29,8 @@ from dms.testing.network.byte_streams import MemoryByteStreams
 from dms.testing.network.connections import Connections
 from dms.testing.network.directory import MemoryDirectory
 from dms.testing.network.latency import VirtualLatency
-from dms.testing.network.links import Link
+from dms.testing.network.links import Path
+from dms.testing.network.meshed import MeshBroadcast
 from dms.testing.network.reachability import MemoryReachability
 from dms.types.ids import PeerID
 
@@ -40,15 +41,31 @@ _JITTER_S = 1e-6
 """Makes the instant of every delivery its own; without it trio would shuffle those that fall together."""
 
 
+OVERTAKEN_S = 0.1
+"""How long a message is held up that those after it overtake."""
+
+
 class MemoryNetwork:
     """One node of a :class:`.VirtualNetwork`; implements :class:`dms.network.protocol.Network`."""
 
     def __init__(
-        self, network: VirtualNetwork, peer: PeerID, listen: tuple[str, ...], bootstrap: tuple[str, ...]
+        self,
+        network: VirtualNetwork,
+        peer: PeerID,
+        listen: tuple[str, ...],
+        bootstrap: tuple[str, ...],
+        *,
+        nat: str = "",
+        is_relay: bool = False,
     ) -> None:
         self.is_crashed = False
         self.is_original = False
         """Whether it takes no message beyond a mebibyte, as the original does."""
+        self.nat = nat
+        """Behind which NAT it is; empty where everybody can dial it."""
+        self.is_relay = is_relay
+        self.app_score: Callable[[PeerID], float] = lambda _: 0.0
+        """What the node thinks of a peer; matters where broadcasts go through meshes."""
         self._network = network
         self._peer_id = peer
         # One generator for each node: what one draws does not depend on when others do.
@@ -60,7 +77,11 @@ class MemoryNetwork:
         self._agenda = Agenda()
         self._nursery: trio.Nursery | None = None
         self.connections = Connections(network, self, bootstrap)
-        self.broadcast = Broadcast(network, self, self._counters)
+        self.broadcast: Broadcast | MeshBroadcast = (
+            MeshBroadcast(network, self, self._counters)
+            if network.has_meshes
+            else Broadcast(network, self, self._counters)
+        )
         self.streams = MemoryByteStreams(network, self)
         self.latency = VirtualLatency(network, self)
         self.reachability = MemoryReachability(self)
@@ -159,8 +180,11 @@ class MemoryNetwork:
         if self.loses(link):
             self._counters["messages lost"] += 1
             return
-        for _ in range(self._copies()):
-            delay_s = link.crossing_s(len(data)) + self.jitter_s()
+        for _ in range(self._copies(link)):
+            delay_s = link.crossing_s(len(data), self._peer_id) + self.jitter_s(link) + self._hold_up_s(link)
+            if not self.is_connected(peer):  # a relay passes on no more
+                self._counters["messages lost"] += 1
+                return
             target.after(delay_s, partial(target.arrive, self._peer_id, protocol, data))
 
     def message_limit_bytes(self, peer: PeerID) -> int:
@@ -232,11 +256,12 @@ class MemoryNetwork:
         return tuple(
             PeerInfo(
                 peer=peer,
-                addresses=node.listen_addresses,
+                addresses=self.connections.addresses_of(node),
                 inbound=inbound,
                 protocols=node.protocols() + node.streams.protocols(),
                 rtt_s=self._rtt_s.get(peer),
                 since_s=trio.current_time() - self.connections.since_s[peer],
+                is_relayed=peer in self.connections.relayed,
             )
             for peer, inbound in sorted(self.connections.inbound.items())
             if (node := self._network.find(peer)) is not None
@@ -247,8 +272,8 @@ class MemoryNetwork:
         return {info.peer: info.addresses for info in self.peers()}
 
     def scores(self) -> dict[PeerID, PeerScore]:
-        """Nobody misbehaves here: all are equal."""
-        return {info.peer: PeerScore() for info in self.peers()}
+        """What is thought of the connected peers; in a flood all are equal."""
+        return self.broadcast.scores()
 
     def is_connected(self, peer: PeerID) -> bool:
         """Whether a connection exists."""
@@ -288,13 +313,22 @@ class MemoryNetwork:
         """Count something that happened."""
         self._counters[what] += 1
 
-    def loses(self, link: Link) -> bool:
+    def loses(self, link: Path) -> bool:
         """Whether what we send now is lost on the way."""
         return link.loss > 0 and self._rng.random() < link.loss
 
-    def jitter_s(self) -> float:
+    def jitter_s(self, link: Path | None = None) -> float:
         """How much later than it should something happens now."""
-        return self._rng.random() * max(_JITTER_S, self._network.jitter_s)
+        jitter_s = self._rng.random() * max(_JITTER_S, self._network.jitter_s)
+        return jitter_s + (self._rng.random() * link.jitter_s if link is not None and link.jitter_s else 0.0)
+
+    def choose(self, peers: Sequence[PeerID]) -> PeerID:
+        """One of them, by chance."""
+        return self._rng.choice(peers)
+
+    def sample(self, peers: Sequence[PeerID], count: int) -> list[PeerID]:
+        """Some of them, by chance."""
+        return self._rng.sample(peers, min(count, len(peers)))
 
     def require_running(self) -> None:
         """Refuse to do anything unless up.
@@ -307,6 +341,10 @@ class MemoryNetwork:
         if self.is_crashed:
             raise PeerUnreachable("this node crashed")
 
-    def _copies(self) -> int:
-        rate = self._network.duplication
+    def _copies(self, link: Path) -> int:
+        rate = max(self._network.duplication, link.duplication)
         return 2 if rate > 0 and self._rng.random() < rate else 1
+
+    def _hold_up_s(self, link: Path) -> float:
+        rate = max(self._network.reordering, link.reordering)
+        return OVERTAKEN_S + 2 * link.delay_s if rate > 0 and self._rng.random() < rate else 0.0

@@ -24,7 +24,7 @@ class MemoryReachability:
     """
 
     def __init__(self, node: MemoryNetwork) -> None:
-        self.is_public = True
+        self.is_public = not node.nat
         self._node = node
         self._asked: tuple[PeerID, ...] = ()
 

@@ -29,7 +29,7 @@ def decide(
     scored = scores or {}
     return plan(
         members,
-        candidates,
+        lambda: candidates,
         score=lambda peer: scored.get(peer, 0.0),
         is_outbound=lambda peer: outbound is None or peer in outbound,
         parameters=P,
