@@ -1,13 +1,15 @@
 """A node in a process of its own, for tests: one JSON event a line on standard output; ends with standard input.
 
 Arguments: seed number, listen address, then bootstrap addresses. Says ``{"event": "ready", "addresses": […], "peer": …}``,
-then every message and broadcast that it gets. Commands on standard input: ``send <peer> <text>``, ``publish <text>``.
+then every message and broadcast that it gets. Commands on standard input: ``send <peer> <text>``, ``publish <text>``,
+``clock <seconds>`` (sets the wall clock ahead, or back, for this process), ``status`` (peers, their protocols, counters).
 """
 
 from __future__ import annotations
 
 import json
 import sys
+import time
 
 import trio
 
@@ -37,9 +39,25 @@ async def main(arguments: list[str]) -> None:
             command, _, rest = line.strip().partition(" ")
             if command == "publish":
                 await network.publish(TOPIC, rest.encode())
+            elif command == "clock":
+                set_clock(float(rest))
+            elif command == "status":
+                say(
+                    event="status",
+                    peers={info.peer: info.protocols for info in network.peers()},
+                    counters=network.counters(),
+                    addresses=network.listen_addresses,
+                )
             else:
                 peer, _, text = rest.partition(" ")
                 await network.send(PeerID(peer), ROOT, text.encode())
+
+
+def set_clock(by_s: float) -> None:
+    """What a person with ``date --set`` does, for this process alone; nobody is told, as nobody is then."""
+    real, real_ns = time.time, time.time_ns
+    time.time = lambda: real() + by_s  # type: ignore[assignment]
+    time.time_ns = lambda: real_ns() + int(by_s * 1e9)  # type: ignore[assignment]
 
 
 def say(**event: object) -> None:

@@ -22,6 +22,27 @@ class Namespace:
 
     name: str
     address: str
+    hub: str
+    """The namespace of the bridge,"""
+    port: str
+    """and this machine's port there."""
+
+    def vanish(self) -> None:
+        """Let no packet in or out any more, as a machine without power: nobody else notices but by silence."""
+        _ip("-n", self.hub, "link", "set", self.port, "down")
+
+    def reappear(self) -> None:
+        """Let packets pass again."""
+        _ip("-n", self.hub, "link", "set", self.port, "up")
+
+    def move(self, address: str) -> None:
+        """Take another address in place of the one there was, as after roaming into another network."""
+        _ip("-n", self.name, "addr", "flush", "dev", "eth0")
+        self.also(address)
+
+    def also(self, address: str) -> None:
+        """Take one more address."""
+        _ip("-n", self.name, "addr", "add", f"{address}/{_PREFIX_LENGTH}", "dev", "eth0")
 
     def command(self, argv: Sequence[str]) -> list[str]:
         """The command line that runs a program inside."""
@@ -58,7 +79,7 @@ def namespaces(count: int) -> Iterator[tuple[Namespace, ...]]:
         _ip("-n", hub, "link", "set", "br0", "up")
         made = []
         for number in range(1, count + 1):
-            one = Namespace(f"{prefix}-{number}", f"10.77.{number >> 8}.{number & 255}")
+            one = Namespace(f"{prefix}-{number}", f"10.77.{number >> 8}.{number & 255}", hub, f"port{number}")
             _add(stack, one.name)
             _ip("link", "add", "eth0", "netns", one.name, "type", "veth", "peer", "name", f"port{number}", "netns", hub)
             _ip("-n", hub, "link", "set", f"port{number}", "master", "br0", "up")

@@ -55,7 +55,7 @@ class GuardedHost(BasicHost):
         self._streams: Counter[ID] = Counter()
         super().__init__(
             swarm,
-            negotiate_timeout=NEGOTIATION_S,
+            negotiate_timeout=swarm.limits.negotiation_s,
             default_protocols=OrderedDict(),
             disable_identify_address_discovery=True,
             addrs_factory=swarm.gate.passing,

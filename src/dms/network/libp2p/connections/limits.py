@@ -38,6 +38,8 @@ class Limits:
     handshakes_per_ip: int = 32
     """Connections of one address that have not yet said who they are."""
     handshake_s: float = 10.0
+    negotiation_s: int = 10
+    """How long a new stream may take to say what it is for."""
     streams_per_peer: int = 256
     inbound_streams: int = 8192
     outbound_streams: int = 8192

@@ -38,6 +38,8 @@ log = logging.getLogger(__name__)
 
 MAX_SILENCES = 2
 """Pings in a row that may stay unanswered."""
+PROGRESS_BYTES = 4096
+"""So much has to arrive between two pings to count as life where an answer does not."""
 GOODBYE_S = 0.5
 PROBE_S = 3.0
 """How long a peer has to answer when it may have become unreachable."""
@@ -179,7 +181,7 @@ class KeepaliveYamux(Yamux):
             if self.event_shutting_down.is_set():
                 return
             # An answer may stand in line behind a long transfer; whoever sends that is not frozen.
-            is_silent = scope.cancelled_caught and self.secured_conn.bytes_in == bytes_before
+            is_silent = scope.cancelled_caught and self.secured_conn.bytes_in < bytes_before + PROGRESS_BYTES
             silences = silences + 1 if is_silent else 0
             if silences and (is_probe or silences == MAX_SILENCES):
                 log.info("peer %s answers no pings: closing its connection", self.peer_id)

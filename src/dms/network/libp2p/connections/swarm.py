@@ -99,6 +99,8 @@ class GuardedSwarm(Swarm):
                 high_watermark=min(limits.high_water, limits.connections),
                 inbound_upgrade_timeout=limits.handshake_s,
                 outbound_upgrade_timeout=limits.handshake_s,
+                inbound_stream_protocol_negotiation_timeout=limits.negotiation_s,
+                outbound_stream_protocol_negotiation_timeout=limits.negotiation_s,
             ),
         )
         self.auto_connector = _NoAutoConnector()  # type: ignore[assignment]  # whom to dial is decided elsewhere
