@@ -26,12 +26,14 @@ def node(
     client: When = When.OFF,
     relay_limits: RelayLimits | None = None,
     announce: tuple[str, ...] = (),
+    punching: bool = False,
 ) -> Libp2pNetwork:
     options = ReachOptions(
         announce=announce,
         relay_service=service,
         relay_client=client,
         relay_limits=relay_limits or RelayLimits(),
+        hole_punching=punching,
         is_public=lambda _ip: True,
         first_ask_s=0.05,
         boot_delay_s=0.05,
@@ -95,6 +97,20 @@ async def test_a_node_that_nobody_can_dial_is_reached_through_a_relay_that_it_ch
             await other.disconnect(hidden.peer_id)
             await until(lambda: not hidden.is_connected(other.peer_id))
             await until(lambda: relay.reachability.report().circuits == 0)
+
+
+async def test_who_came_through_a_relay_is_dialled_directly_when_that_is_possible() -> None:
+    relay = node(31, service=When.ON)
+    async with relay.run():
+        hidden = node(32, *relay.listen_addresses, listen=(), client=When.ON, punching=True)
+        other = node(33, punching=True)
+        async with hidden.run(), other.run():
+            await until(lambda: relayed(hidden))
+            await other.connect(relayed(hidden)[0])
+            await until(lambda: [info.is_relayed for info in other.peers() if info.peer == hidden.peer_id] == [False])
+            await until(lambda: hidden.counters().get("holes punched"))
+            assert hidden.counters().get("hole punches tried", 0) == 0
+            assert hidden.reachability.report().punched == 1
 
 
 async def test_a_relays_limit_of_bytes_ends_the_connection_with_a_reason_and_the_next_one_works() -> None:

@@ -138,6 +138,9 @@ class P2P(Section):
     relay_service: When = setting(
         "auto", "forward connections of others: on, off, or auto, when everybody can dial this node"
     )
+    hole_punching: Flag = setting(
+        True, "turn connections through relays into direct ones where the routers on both sides allow it"
+    )
     relay_limit_bytes: CountOrNone = setting(
         1 << 21, "what a connection that this node forwards may carry in each direction; 0: no limit", unit="bytes"
     )

@@ -14,6 +14,22 @@ from dataclasses import dataclass
 
 _PREFIX_LENGTH = 16
 _END_S = 5.0
+_ROUTER = """
+table ip router {{
+  chain outgoing {{
+    type nat hook postrouting priority 100
+    oifname "eth0" {masquerade}
+  }}
+  chain incoming {{
+    type filter hook input priority 0
+    iifname "eth0" ct state new drop
+  }}
+  chain passing {{
+    type filter hook forward priority 0
+    iifname "eth0" ct state new drop
+  }}
+}}
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +82,8 @@ class Namespace:
 
 
 @contextmanager
-def namespaces(count: int) -> Iterator[tuple[Namespace, ...]]:
-    """That many namespaces on one bridge, at 10.77.0.1 and following.
+def namespaces(count: int, *, network: str = "10.77") -> Iterator[tuple[Namespace, ...]]:
+    """That many namespaces on one bridge, at 10.77.0.1 and following, or in another /16.
 
     :raises subprocess.CalledProcessError: no root, or no namespaces here.
     """
@@ -79,7 +95,7 @@ def namespaces(count: int) -> Iterator[tuple[Namespace, ...]]:
         _ip("-n", hub, "link", "set", "br0", "up")
         made = []
         for number in range(1, count + 1):
-            one = Namespace(f"{prefix}-{number}", f"10.77.{number >> 8}.{number & 255}", hub, f"port{number}")
+            one = Namespace(f"{prefix}-{number}", f"{network}.{number >> 8}.{number & 255}", hub, f"port{number}")
             _add(stack, one.name)
             _ip("link", "add", "eth0", "netns", one.name, "type", "veth", "peer", "name", f"port{number}", "netns", hub)
             _ip("-n", hub, "link", "set", f"port{number}", "master", "br0", "up")
@@ -88,6 +104,29 @@ def namespaces(count: int) -> Iterator[tuple[Namespace, ...]]:
             _ip("-n", one.name, "link", "set", "eth0", "up")
             made.append(one)
         yield tuple(made)
+
+
+@contextmanager
+def behind_router(router: Namespace, *, is_symmetric: bool = False) -> Iterator[Namespace]:
+    """A namespace that reaches the others through ``router`` only, which hides its address and lets nobody in.
+
+    :param is_symmetric: whether the router takes another port outside for every connection.
+    """
+    with ExitStack() as stack:
+        inside = Namespace(f"{router.name}-in", "192.168.1.2", router.name, "lan0")
+        _add(stack, inside.name)
+        _ip("link", "add", "eth0", "netns", inside.name, "type", "veth", "peer", "name", "lan0", "netns", router.name)
+        _ip("-n", router.name, "addr", "add", "192.168.1.1/24", "dev", "lan0")
+        _ip("-n", router.name, "link", "set", "lan0", "up")
+        _ip("-n", inside.name, "addr", "add", f"{inside.address}/24", "dev", "eth0")
+        _ip("-n", inside.name, "link", "set", "lo", "up")
+        _ip("-n", inside.name, "link", "set", "eth0", "up")
+        _ip("-n", inside.name, "route", "add", "default", "via", "192.168.1.1")
+        forward = ["sysctl", "-qw", "net.ipv4.ip_forward=1"]
+        subprocess.run(router.command(forward), check=True, capture_output=True)
+        rules = _ROUTER.format(masquerade="masquerade fully-random" if is_symmetric else "masquerade")
+        subprocess.run(router.command(["nft", "-f", "-"]), check=True, capture_output=True, input=rules, text=True)
+        yield inside
 
 
 def _add(stack: ExitStack, name: str) -> None:

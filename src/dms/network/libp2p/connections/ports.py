@@ -20,6 +20,7 @@ from multiaddr import Multiaddr
 from dms.network.addresses import expand, host_and_port, ip_of, is_plain_tcp, parse_address
 from dms.network.errors import AddressInUse, InvalidAddress
 from dms.network.libp2p.connections.attention import make_attentive
+from dms.network.libp2p.connections.sharing import share
 
 log = logging.getLogger(__name__)
 
@@ -96,6 +97,7 @@ def _listen(address: Multiaddr) -> trio.SocketListener:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         sock.bind((host, port))  # a numeric address: this does not block
         sock.listen(_BACKLOG)
+        share(sock)
         return trio.SocketListener(trio.socket.from_stdlib_socket(sock))
     except OSError as error:
         sock.close()

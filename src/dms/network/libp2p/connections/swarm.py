@@ -10,11 +10,12 @@ import ipaddress
 import logging
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from weakref import WeakValueDictionary
 
 import trio
-from libp2p.abc import IMuxedConn, INetConn, INetStream
+from libp2p.abc import IMuxedConn, INetConn, INetStream, IRawConnection
 from libp2p.crypto.keys import KeyPair
 from libp2p.crypto.x25519 import create_new_key_pair as create_noise_key_pair
 from libp2p.io.abc import ReadWriteCloser
@@ -35,6 +36,7 @@ from dms.network.libp2p.connections.muxer import KeepaliveMuxers, KeepaliveYamux
 from dms.network.libp2p.connections.names import name_of
 from dms.network.libp2p.connections.peerstore import BoundedPeerStore
 from dms.network.libp2p.connections.private import FencedUpgrader, OtherNetwork
+from dms.network.libp2p.connections.sharing import SharingTCP, SourceOf
 from dms.network.libp2p.connections.shedding import Shedding
 from dms.network.swarm_key import SwarmKey
 
@@ -90,7 +92,7 @@ class GuardedSwarm(Swarm):
             peer,
             peerstore,
             upgrader,
-            [AttentiveTCP()],
+            [SharingTCP(lambda address: self.source_of(address))],
             connection_config=ConnectionConfig(
                 max_connections=limits.connections,
                 min_connections=0,
@@ -108,6 +110,8 @@ class GuardedSwarm(Swarm):
         self.counters = counters
         self.on_rtt: Callable[[ID, float], None] = lambda _peer, _rtt_s: None
         """Told of every round trip that was measured on a connection."""
+        self.source_of: SourceOf = lambda _address: None
+        """Which dials come from a port that we listen on."""
         self._addresses_of = addresses_of
         self._inbound = 0
         self._outbound = 0
@@ -257,12 +261,43 @@ class GuardedSwarm(Swarm):
         raise SwarmException("; ".join(problems))
 
     async def _dial_one(self, address: Multiaddr, peer: ID) -> INetConn:
+        return await self._counted(partial(self._dial_addr_single_attempt, address, peer))
+
+    async def adopt(self, raw: IRawConnection, peer: ID, address: Multiaddr, *, is_initiator: bool) -> INetConn:
+        """Make a connection of bytes that we opened one of ours; who speaks first was agreed upon.
+
+        :raises SwarmException: it is somebody else, or there is no place for it.
+        """
+        await self._permitted(peer, [address])
+
+        async def upgrade() -> INetConn:
+            raw.is_initiator = is_initiator
+            if is_initiator:
+                return await self.upgrade_outbound_raw_conn(raw, peer)
+            muxed = await self.upgrade_inbound_raw_conn(raw, address)
+            found = [conn for conn in self.get_connections(peer) if conn.muxed_conn is muxed]
+            if found:
+                return found[0]
+            await muxed.close()
+            raise SwarmException(f"somebody else than {peer} answered at {address}")
+
+        conn = None
+        try:
+            conn = await self._counted(upgrade)
+            return conn
+        finally:
+            if conn is None:
+                with trio.CancelScope(shield=True, deadline=trio.current_time() + 1.0):
+                    await raw.close()
+
+    async def _counted(self, dial: Callable[[], Awaitable[INetConn]]) -> INetConn:
+        """Dial, and hold a place for as long as the connection lasts."""
         if self._outbound >= self.limits.outbound_connections or self._is_full:
             raise SwarmException("this node has all the connections that it may have (p2p.fd)")
         self._outbound += 1
         conn = None
         try:
-            conn = await self._dial_addr_single_attempt(address, peer)
+            conn = await dial()
             return conn
         finally:
             if conn is None:

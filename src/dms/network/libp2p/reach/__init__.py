@@ -5,5 +5,6 @@
 - :mod:`~dms.network.libp2p.reach.autonat`: others dial us to try; :mod:`~dms.network.libp2p.reach.verdict`: what follows.
 - :mod:`~dms.network.libp2p.reach.circuits`: connections through relays; :mod:`~dms.network.libp2p.reach.relay`: being one, with
   its :mod:`~dms.network.libp2p.reach.ledger`; :mod:`~dms.network.libp2p.reach.relays`: choosing some.
+- :mod:`~dms.network.libp2p.reach.punching`: direct connections in place of relayed ones.
 - :mod:`~dms.network.libp2p.reach.messages`, :mod:`~dms.network.libp2p.reach.protobuf`: the bytes of all that.
 """

@@ -18,6 +18,7 @@ from dms.network.addresses import host_and_port, ip_of, is_loopback, is_plain_tc
 from dms.network.errors import InvalidAddress, PeerUnreachable
 from dms.network.libp2p.connections.muxer import KeepaliveYamux
 from dms.network.libp2p.connections.names import id_of, name_of
+from dms.network.libp2p.connections.sharing import Source
 from dms.network.libp2p.core import GuardedHost
 from dms.network.libp2p.reach.autonat import DialBack, DialPolicy, ask_for_dial
 from dms.network.libp2p.reach.circuits import Circuits
@@ -25,6 +26,7 @@ from dms.network.libp2p.reach.connections import is_relayed, local_port
 from dms.network.libp2p.reach.messages import AUTONAT, HOP
 from dms.network.libp2p.reach.observed import ObservedAddresses
 from dms.network.libp2p.reach.options import ReachOptions, When
+from dms.network.libp2p.reach.punching import HolePunching
 from dms.network.libp2p.reach.relay import RelayService
 from dms.network.libp2p.reach.relays import Relays
 from dms.network.libp2p.reach.verdict import Verdict, Verdicts
@@ -119,13 +121,23 @@ class ReachService:
             ),
             Relays(host, candidates=lambda: _hops(host), clock=time.time),
             Circuits(host, self._counters),
+            HolePunching(
+                host,
+                self._counters,
+                addresses=self._candidates,
+                source_of=self._port_for,
+                is_public=self._options.is_public,
+            ),
         )
         self._live = live
+        host.swarm.source_of = self._source_of
         host._observed_addr_manager = _Reports(self._take_report)  # type: ignore[assignment]  # noqa: SLF001
         host.announced = self._announced
         DialBack(host, DialPolicy(self._options.is_public), self._counters).open()
         live.circuits.is_reserved = live.relays.is_held
         live.circuits.open()
+        if self._options.hole_punching:
+            live.punching.open()
         live.service.switch(on=self._options.relay_service is When.ON)
 
     def close(self) -> None:
@@ -138,7 +150,10 @@ class ReachService:
         """Ask, reserve and announce until cancelled."""
         if self._live is None:
             return
+        live = self._live
         async with trio.open_nursery() as nursery:
+            if self._options.hole_punching:
+                live.circuits.on_accepted = lambda peer: nursery.start_soon(live.punching.lead, peer)
             nursery.start_soon(self._ask_around, self._live)
             nursery.start_soon(_tell_around, self._live, self._counters)
             if self._options.relay_client is not When.OFF:
@@ -186,6 +201,27 @@ class ReachService:
         """Ours, without relays: what the owner says, where others reached us, where we listen."""
         reached = [parse_address(text) for text in self._verdicts.reached(trio.current_time())]
         return list(dict.fromkeys([*self._announce, *reached, *self._listening()]))
+
+    def _port_for(self, target: Multiaddr) -> Source | None:
+        """The port of ours from which an address may be dialled: one that listens in the same family, not on loopback."""
+        if self._live is None:
+            return None
+        ip = ip_of(target)
+        for port in self._live.host.swarm.listeners.values():
+            bound = getattr(port, "bound", None)
+            own = None if bound is None else ip_of(bound)
+            if own is not None and ip is not None and own.version == ip.version and own.is_loopback == ip.is_loopback:
+                return str(own), host_and_port(bound)[1]
+        return None
+
+    def _source_of(self, target: Multiaddr) -> Source | None:
+        """Public addresses are dialled from the listening port, so that peers tell where the router has put it.
+
+        A node that everybody can dial does not need that, and has more ports to dial from without it.
+        """
+        if self._status.status is Reach.PUBLIC or not is_plain_tcp(target) or not self._is_public(target):
+            return None
+        return self._port_for(target)
 
     def _announced(self, listening: list[Multiaddr]) -> list[Multiaddr]:
         relayed = [] if self._live is None else self._live.relays.addresses()
@@ -322,11 +358,19 @@ def _announced_address(text: str) -> Multiaddr:
 class _Live:
     """What exists only while the network runs."""
 
-    def __init__(self, host: GuardedHost, service: RelayService, relays: Relays, circuits: Circuits) -> None:
+    def __init__(
+        self,
+        host: GuardedHost,
+        service: RelayService,
+        relays: Relays,
+        circuits: Circuits,
+        punching: HolePunching,
+    ) -> None:
         self.host = host
         self.service = service
         self.relays = relays
         self.circuits = circuits
+        self.punching = punching
         self.met = trio.Event()
         self.changed = trio.Event()
         self.dirty = trio.Event()
