@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,15 +15,27 @@ if TYPE_CHECKING:
 COLUMNS = ("PEER", "NAME", "DIRECTION", "OVER", "RTT", "SCORE", "AGE", "ADDRESS")
 
 
-def peers(ctx: typer.Context, context: Context = None, output: Output = Format.TABLE) -> None:
+Scores = Annotated[bool, typer.Option("--scores", help="Show what broadcasting thinks of each peer, and why.")]
+
+
+def peers(
+    ctx: typer.Context, context: Context = None, *, scores: Scores = False, output: Output = Format.TABLE
+) -> None:
     """List the peers that the node is connected to: live connections only.
 
     DIRECTION is who opened the connection, OVER what carries it ("relayed" where a third peer passes it on), RTT the
     smoothed round trip where it was measured, SCORE what broadcasting thinks of the peer (below 0: it misbehaved), AGE
     for how long the connection has existed.
 
+    With --scores, the worst first: OURS is what the node itself thinks (5: greeted each other, 1: speaks our protocol), TOPICS
+    those whose broadcasts go by way of the peer, REJECTED and BREACHES how often it passed on what nobody may and broke the
+    rules (both fade within an hour; in brackets what they take away), CROWD what sharing its address with many
+    others takes away. Below -500 it is told of no broadcasts, below -1000 it gets none of ours, below -2500 nothing that
+    it broadcasts is looked at.
+
     Examples:
       nunet peers
+      nunet peers --scores
       nunet peers --output json
     """
     from msgspec.structs import replace
@@ -34,6 +46,16 @@ def peers(ctx: typer.Context, context: Context = None, output: Output = Format.T
     from dms.types import gojson
 
     session = Session.of(ctx)
+    if scores:
+        from dms.cli import peer_scores
+        from dms.node.payloads import PeerScores
+
+        found = session.client(context).call("/dms/node/peers/score", None, PeerScores)
+        if output is not Format.TABLE:
+            show(gojson.to_builtins(found), output)
+            return
+        print_table(peer_scores.COLUMNS, peer_scores.rows(found, session.peer_name))
+        return
     reply = session.client(context).call("/dms/node/peers/list", None, PeersList)
     if output is not Format.TABLE:
         show(gojson.to_builtins(reply), output)

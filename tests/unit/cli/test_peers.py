@@ -36,3 +36,41 @@ def test_a_node_that_tells_only_ids_is_understood(node: ScriptedDaemon, nunet: N
     node.answers["/dms/node/peers/list"] = lambda _payload: {"Peers": [NEAR], "Connections": []}
 
     assert nunet("peers").out.splitlines()[1].split()[0] == NEAR
+
+
+def test_scores_are_told_with_what_they_come_from_the_worst_first(node: ScriptedDaemon, nunet: Nunet) -> None:
+    nothing = {"IP": "", "IPColocationScore": 0, "BehaviourPenalty": 0, "BehaviourScore": 0, "Topics": {}}
+    node.answers["/dms/node/peers/score"] = lambda _payload: {
+        "Score": {
+            NEAR: {
+                **nothing,
+                "Score": 5.00054,
+                "AppSpecificScore": 5,
+                "IP": "192.0.2.1",
+                "Topics": {
+                    "/nunet/hello": {"Score": 0.00027, "TimeInMesh": 61_000_000_000, "InvalidMessageDeliveries": 0},
+                    "/nunet/deployment": {"Score": 0.00027, "TimeInMesh": 1, "InvalidMessageDeliveries": 0},
+                },
+            },
+            FAR: {
+                **nothing,
+                "Score": -4129,
+                "AppSpecificScore": 1,
+                "IPColocationScore": -90,
+                "BehaviourPenalty": 8,
+                "BehaviourScore": -40,
+                "Topics": {"/nunet/hello": {"Score": -4000, "TimeInMesh": 0, "InvalidMessageDeliveries": 2}},
+            },
+            SILENT: {**nothing, "Score": 0, "AppSpecificScore": 0},
+        }
+    }
+
+    heading, *rows = nunet("peers", "--scores").out.splitlines()
+
+    assert heading.split() == ["PEER", "NAME", "SCORE", "OURS", "TOPICS", "REJECTED", "BREACHES", "CROWD", "IP"]
+    assert [" ".join(row.split()) for row in rows] == [
+        f"{FAR} {FAR} -4129.00 1 - 2.0 (-4000) 8.0 (-40) -90 -",
+        f"{SILENT} - 0.00 0 - - - - -",
+        f"{NEAR} {NEAR} 5.00 5 deployment, hello - - - 192.0.2.1",
+    ]
+    assert '"InvalidMessageDeliveries": 2' in nunet("peers", "--scores", "--output", "json").out

@@ -176,6 +176,9 @@ async def test_peers(autojump_clock: MockClock, cluster: Cluster) -> None:
     await trio.sleep(60)
     later = [c["age_s"] for c in (await ask(alice, "/dms/node/peers/list"))["Connections"]]
     assert all(60 <= then - age_s < 61 for age_s, then in zip(ages, later, strict=True))
+    scores = (await ask(alice, "/dms/node/peers/score"))["Score"]
+    assert scores.keys() == set(listed["Peers"])
+    assert scores[bob.peer]["Topics"] == {}
     own = await ask(alice, "/dms/node/peers/self")
     assert own == {"id": alice.peer, "listen_addr": ",".join(alice.network.listen_addresses)}
     ping = await ask(alice, "/dms/node/peers/ping", {"Host": bob.peer})
