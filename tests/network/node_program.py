@@ -1,8 +1,9 @@
 """A node in a process of its own, for tests: one JSON event a line on standard output; ends with standard input.
 
-Arguments: seed number, listen address, then bootstrap addresses. Says ``{"event": "ready", "addresses": […], "peer": …}``,
-then every message and broadcast that it gets. Commands on standard input: ``send <peer> <text>``, ``publish <text>``,
-``clock <seconds>`` (sets the wall clock ahead, or back, for this process), ``status`` (peers, their protocols, counters).
+Arguments: seed number, listen address, then bootstrap addresses; ``--mdns`` meets on the local network,
+``--network=ID`` is of a network of one's own. Says ``{"event": "ready", "addresses": […], "peer": …}``, then every message
+and broadcast that it gets. Commands on standard input: ``send <peer> <text>``, ``publish <text>``, ``clock <seconds>``
+(sets the wall clock ahead, or back, for this process), ``status`` (peers, their protocols, counters).
 """
 
 from __future__ import annotations
@@ -21,8 +22,14 @@ TOPIC = "/nunet/hello"
 
 
 async def main(arguments: list[str]) -> None:
-    number, listen, *bootstrap = arguments
-    network = Libp2pNetwork(seed=int(number).to_bytes(32, "big"), listen=[listen], bootstrap=bootstrap)
+    number, listen, *rest = arguments
+    network = Libp2pNetwork(
+        seed=int(number).to_bytes(32, "big"),
+        listen=[listen],
+        bootstrap=[one for one in rest if not one.startswith("--")],
+        mdns="--mdns" in rest,
+        network_id=next((one.partition("=")[2] for one in rest if one.startswith("--network=")), ""),
+    )
 
     async def message(sender: PeerID, data: bytes) -> None:
         say(event="message", sender=sender, text=data.decode())

@@ -6,12 +6,13 @@ import json
 import subprocess
 import sys
 import threading
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from dms.testing.netns import namespaces
+from dms.testing.netns import Namespace, namespaces
 
 pytestmark = pytest.mark.netns
 
@@ -58,6 +59,37 @@ def test_nodes_in_two_namespaces_meet_through_a_bootstrap_address_and_talk() -> 
             expect(b, event="broadcast", sender=first["peer"], text="to all")
             tell(a, "send", second["peer"], "hello back")
             expect(b, event="message", sender=first["peer"], text="hello back")
+
+
+def test_nodes_of_one_network_meet_on_a_common_cable_and_others_do_not() -> None:
+    def start(place: Namespace, *arguments: str) -> AbstractContextManager[subprocess.Popen[str]]:
+        return place.process([sys.executable, PROGRAM, *arguments, "--mdns"])
+
+    listen = "/ip4/0.0.0.0/tcp/9000"
+    with namespaces(3) as (one, two, three), start(three, "3", listen, "--network=acme") as c:
+        foreign = expect(c, event="ready")
+        with start(one, "1", listen) as a, start(two, "2", listen) as b:
+            first, second = expect(a, event="ready"), expect(b, event="ready")
+            expect(a, event="identified", sender=second["peer"])
+            expect(b, event="identified", sender=first["peer"])
+            tell(b, "send", first["peer"], "hello, neighbour")
+            heard = []
+            while not heard or heard[-1].get("text") != "hello, neighbour":
+                heard.append(expect(a))
+            assert foreign["peer"] not in {event.get("sender") for event in heard}
+            with start(two, "4", "/ip4/0.0.0.0/tcp/9001", "--network=acme") as d:
+                fourth = expect(d, event="ready")
+                assert expect(c, event="identified")["sender"] == fourth["peer"], "nobody else came before"
+
+
+def test_without_multicast_a_node_runs_all_the_same() -> None:
+    with namespaces(1) as (one,):
+        blocked = ["ip", "-n", one.name, "link", "set", "eth0", "multicast", "off"]
+        subprocess.run(blocked, check=True, capture_output=True)
+        with one.process([sys.executable, PROGRAM, "1", "/ip4/0.0.0.0/tcp/9000", "--mdns"]) as a:
+            ready = expect(a, event="ready")
+            tell(a, "send", ready["peer"], "to myself")
+            expect(a, event="message", text="to myself")
 
 
 def test_namespaces_are_gone_afterwards_even_after_a_failure() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dms.config import Settings
 from dms.config.schema import P2P
+from dms.network.directory import DHTMode
 from dms.network.libp2p import Gate, Libp2pNetwork, Limits
 from dms.types.ids import PeerID
 
@@ -18,6 +19,11 @@ def peer_gate(p2p: P2P) -> Gate:
 def peer_limits(p2p: P2P) -> Limits:
     """How much others may take."""
     return Limits().within(memory_bytes=p2p.memory * BYTES_PER_MB, descriptors=p2p.fd)
+
+
+def dht_mode(p2p: P2P) -> DHTMode:
+    """Whether this node serves the hash table."""
+    return {"on": DHTMode.SERVER, "off": DHTMode.CLIENT}.get(p2p.dht_server, DHTMode.AUTO)
 
 
 def regate(network: Libp2pNetwork, now: Settings) -> None:

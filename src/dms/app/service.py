@@ -25,7 +25,7 @@ from dms.api.server import bind, run_server
 from dms.app.care import Care
 from dms.app.identity import identify
 from dms.app.options import configure_log, gate_options, node_options, reach_options
-from dms.app.peers import peer_gate, peer_limits, regate
+from dms.app.peers import dht_mode, peer_gate, peer_limits, regate
 from dms.app.work import find_parts, open_work, volumes_of
 from dms.config import Settings
 from dms.hardware.gpus import GPUProbe
@@ -45,6 +45,7 @@ from dms.types.errors import BadInput
 from dms.types.ids import PeerID
 
 REPLAY_FILE = "messages-seen"
+PEERS_FILE = "known-peers.json"
 NS_PER_S = 10**9
 
 log = get_logger(__name__)
@@ -111,6 +112,10 @@ async def serve(
             gate=peer_gate(settings.p2p),
             limits=peer_limits(settings.p2p),
             reach=reach_options(settings.p2p),
+            network_id=settings.p2p.network_id,
+            dht_mode=dht_mode(settings.p2p),
+            peers_file=general.work_dir / PEERS_FILE,
+            mdns=settings.p2p.mdns,
         )
         live.attend(partial(regate, network), "p2p.deny_peers", "p2p.allow_peers")
         await stack.enter_async_context(network.run())

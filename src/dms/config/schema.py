@@ -27,6 +27,7 @@ from dms.config.values import (
     HttpAddress,
     Level,
     Multiaddresses,
+    NetworkID,
     Networks,
     Number,
     PeerIDs,
@@ -146,6 +147,17 @@ class P2P(Section):
     )
     relay_limit_s: CountOrNone = setting(
         300, "how long a connection that this node forwards may last; 0: no limit", unit="seconds"
+    )
+    network_id: NetworkID = setting(
+        "", "name of a network of one's own, whose nodes do not look for those of others; empty: the public network"
+    )
+    dht_server: When = setting(
+        "auto",
+        "serve the hash table in which nodes find each other: on, off (only ask), or auto, unless nobody can reach this"
+        " node",
+    )
+    mdns: Flag = setting(
+        True, "meet nodes on the local network; never in server mode, nor while this node listens on loopback only"
     )
     memory: Count = setting(
         1024,

@@ -22,6 +22,7 @@ MAX_SECRET_CHARS: Final = 8192
 
 _HTTP = re.compile(r"https?://[^\s/?#@]+(/[^\s?#]*)?")
 _PEER_ID = re.compile(r"(12D3KooW|16Uiu2HA[1-9A-HJ-NP-Za-km-z]|Qm)[1-9A-HJ-NP-Za-km-z]{44}")
+_NETWORK_ID = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,30}[a-z0-9])?")
 _POSTGRESQL = re.compile(r"postgres(ql)?://[^\s/?#]*/[^\s/?#]+(\?\S*)?")
 
 
@@ -91,6 +92,14 @@ def _when(value: str) -> str:
     return value
 
 
+def _network_id(value: str) -> str:
+    if value and not _NETWORK_ID.fullmatch(value):
+        raise ValueError(
+            f'"{value[:80]}" is not the name of a network; use up to 32 of a-z, 0-9 and -, such as acme-lab'
+        )
+    return value
+
+
 def _secret(value: SecretStr) -> SecretStr:
     if not value.get_secret_value().isprintable() or len(value) > MAX_SECRET_CHARS:
         raise ValueError("a secret is one line of text")
@@ -117,6 +126,8 @@ HttpAddress = Annotated[str, AfterValidator(_http), Kind("address")]
 """Of an HTTP service, without a slash at its end; empty where there is none."""
 Level = Annotated[str, AfterValidator(_level), Kind("log level")]
 When = Annotated[str, AfterValidator(_when), Kind("auto, on or off")]
+NetworkID = Annotated[str, AfterValidator(_network_id), Kind("name")]
+"""The same as :func:`dms.network.names.check_network_id`."""
 Multiaddress = Annotated[str, AfterValidator(_multiaddress), Kind("multiaddress")]
 Network = Annotated[str, AfterValidator(_network), Kind("network")]
 Secret = Annotated[SecretStr, Field(validate_default=True), AfterValidator(_secret), Kind("secret")]

@@ -88,7 +88,11 @@ def write_config(plan: NodePlan, bootstrap: Sequence[str]) -> None:
             "data_dir": str(plan.work_dir / "data"),
         },
         "rest": {"addr": "127.0.0.1", "port": plan.rest_port},
-        "p2p": {"listen_address": [f"/ip4/127.0.0.1/tcp/{plan.p2p_port}"], "bootstrap_peers": list(bootstrap)},
+        "p2p": {
+            "listen_address": [f"/ip4/127.0.0.1/tcp/{plan.p2p_port}"],
+            "bootstrap_peers": list(bootstrap),
+            "mdns": False,  # a network on one machine is not to meet others around it
+        },
         "observability": {"logging": {"file": str(plan.work_dir / "logs" / "nunet-dms-logs.jsonl")}},
     }
     write_private(plan.config_file, json.dumps(settings, indent=2).encode())

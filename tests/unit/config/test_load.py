@@ -84,6 +84,7 @@ SAMPLES = {
     "duration": ("5d", "5d"),
     "log level": ("ERROR", "ERROR"),
     "auto, on or off": ("off", "off"),
+    "name": ("acme-lab", "acme-lab"),
     "address": ("http://a.b/c/", "http://a.b/c"),
     "secret": ("s3cret", "s3cret"),
     "secret address": ("postgresql://u:s3cret@h/d?x=y", "postgresql://u:s3cret@h/d?x=y"),
@@ -112,6 +113,12 @@ def test_a_bad_address_of_a_database_is_refused_and_not_repeated(env: Mapping[st
         with pytest.raises(InvalidSetting, match="write it like postgresql://") as caught:
             load_settings(env={**env, "DMS_DATABASE_URL": text})
         assert "s3cret" not in f"{caught.value!r} {caught.value.hint}"
+
+
+@pytest.mark.parametrize("text", ["Acme", "a/b", "a" * 33, "-a"])
+def test_what_cannot_be_the_name_of_a_network_is_refused(env: Mapping[str, str], text: str) -> None:
+    with pytest.raises(InvalidSetting, match="not the name of a network"):
+        load_settings(env={**env, "DMS_P2P_NETWORK_ID": text})
 
 
 def test_no_two_keys_share_a_variable() -> None:

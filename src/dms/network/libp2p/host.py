@@ -97,6 +97,7 @@ class Libp2pNetwork:
     :param swarm_key: of a private network; who lacks it cannot connect, and we to nobody else.
     :param network_id: of a network of one's own, whose nodes never look for those of others; empty: the public one.
     :param dht_mode: whether to serve the hash table.
+    :param mdns: whether to meet peers on the local network.
     :param peers_file: where peers that were good are kept, to find the network again after a restart.
     :raises BadInput: the seed has another length, or the network id may be none.
     """
@@ -115,6 +116,7 @@ class Libp2pNetwork:
         network_id: str = "",
         dht_mode: DHTMode = DHTMode.AUTO,
         peers_file: Path | None = None,
+        mdns: bool = False,
         limits: Limits | None = None,
         reach: ReachOptions | None = None,
         rng: random.Random | None = None,
@@ -149,7 +151,7 @@ class Libp2pNetwork:
             self._peer_id,
             seed,
             self._book,
-            FindingOptions(self._names, dht_mode, explore, peers_file, self._gate),
+            FindingOptions(self._names, dht_mode, explore, peers_file, mdns, self._gate),
             counters=self._counters,
             rng=self._rng,
         )
@@ -272,7 +274,7 @@ class Libp2pNetwork:
                     nursery.start_soon(keep, keeper.sweep)
                 nursery.start_soon(keep, self._reach.run)
                 nursery.start_soon(keep, watch_addresses, partial(self._on_moved, nursery))
-                nursery.start_soon(keep, self._finding.run, self._bootstrap)
+                nursery.start_soon(keep, self._finding.run, self._bootstrap, lambda: self._reach.report().status)
                 ready.set()
                 await stop.wait()
             finally:

@@ -21,7 +21,7 @@ from libp2p.rcmgr import Direction
 from multiaddr import Multiaddr
 
 from dms.identity.keys import KeyType, PrivateKey
-from dms.network.addresses import AddressBook, is_loopback, is_plain_tcp, split_address
+from dms.network.addresses import AddressBook, is_dialable, is_loopback, is_plain_tcp, split_address
 from dms.network.directory import DHTMode
 from dms.network.errors import NetworkError, NotRunning, PeerUnreachable
 from dms.network.kademlia.directory import KademliaDirectory
@@ -32,6 +32,7 @@ from dms.network.libp2p.connections.gate import Gate
 from dms.network.libp2p.connections.names import id_of, name_of
 from dms.network.libp2p.core import GuardedHost
 from dms.network.libp2p.discovery.dht import DHTStreams
+from dms.network.libp2p.discovery.local import LocalNetwork
 from dms.network.libp2p.discovery.peer_exchange import LOOKUP_S, Discovery
 from dms.network.libp2p.discovery.peers_file import PeersFile
 from dms.network.libp2p.discovery.rendezvous import Rendezvous
@@ -40,6 +41,7 @@ from dms.network.libp2p.discovery.rounds import ADVERTISE, SEARCH, WALK, WALK_DE
 from dms.network.libp2p.messages.streams import Outbox
 from dms.network.libp2p.streams.opening import Lingering
 from dms.network.names import NetworkNames
+from dms.network.reachability import Reach
 from dms.types.ids import PeerID
 
 log = logging.getLogger(__name__)
@@ -49,6 +51,9 @@ HEAD_START_S = 1.0
 JOIN_S = 10.0
 """How soon after the first peer that serves the hash table we make ourselves known to those near to us in it."""
 
+REACH_S = 10.0
+"""How often it is looked whether others can reach us."""
+
 
 @dataclass(frozen=True, slots=True)
 class FindingOptions:
@@ -56,6 +61,7 @@ class FindingOptions:
 
     :param names: of its network. :param dht: whether it serves the hash table.
     :param explore: whether to look for peers at all; off, only those dialled or dialling are met.
+    :param mdns: whether to meet on the local network; a public machine never does.
     :param peers_file: where known good peers are kept.
     :param gate: which addresses are neither told nor remembered, on a public machine.
     """
@@ -64,6 +70,7 @@ class FindingOptions:
     dht: DHTMode = DHTMode.AUTO
     explore: bool = True
     peers_file: Path | None = None
+    mdns: bool = False
     gate: Gate = field(default_factory=Gate)
 
 
@@ -84,6 +91,7 @@ class Finding:
         self._own = own
         self._book = book
         self._options = options
+        self._counters = counters
         self._rng = rng
         self._wall_s = wall_s
         self._host: GuardedHost | None = None
@@ -149,8 +157,8 @@ class Finding:
         self.dht.close_host()
         self._host = self._dialler = self._exchange = None
 
-    async def run(self, bootstrap: Sequence[str]) -> None:
-        """Look for others, and stay connected to the bootstrap peers, until cancelled."""
+    async def run(self, bootstrap: Sequence[str], reach: Callable[[], Reach]) -> None:
+        """Look for others, and stay connected to the bootstrap peers, until cancelled; ``reach`` tells who reaches us."""
         exchange = self._exchange
         if exchange is None:
             raise NotRunning
@@ -169,6 +177,7 @@ class Finding:
             nursery.start_soon(self.node.tend)
             nursery.start_soon(self.directory.renew)
             nursery.start_soon(self._returning.keep_file)
+            nursery.start_soon(self._follow_reach, reach)
             if self._options.explore:
                 nursery.start_soon(exchange.exchange)
                 nursery.start_soon(self._returning.keep_company)
@@ -176,6 +185,8 @@ class Finding:
                 nursery.start_soon(keep_up, SEARCH, rendezvous.search, self._rng)
                 nursery.start_soon(keep_up, ADVERTISE, rendezvous.advertise, self._rng)
                 nursery.start_soon(keep_up, WALK, self._walk, self._rng)
+                if self._options.mdns and not self._options.gate.server_mode:
+                    nursery.start_soon(self._local_network().run)
 
     async def find(self, peer: PeerID) -> bool:
         """Connect to a peer of whom no right address is known; asks connected peers, then the hash table."""
@@ -233,6 +244,17 @@ class Finding:
 
     # the parts -------------------------------------------------------------------------------------------------------
 
+    def _local_network(self) -> LocalNetwork:
+        return LocalNetwork(
+            self._options.names.mdns_service,
+            self._own,
+            own_addresses=self._own_addresses,
+            is_connected=self._is_connected,
+            dial=self.dial,
+            counters=self._counters,
+            rng=self._rng,
+        )
+
     async def _find_in_table(self, peer: PeerID) -> bool:
         addresses = await self.node.queries.find_peer(peer, timeout_s=LOOKUP_S)
         if not addresses:
@@ -257,6 +279,13 @@ class Finding:
         await trio.sleep(JOIN_S)
         await self.node.walk(1)
 
+    async def _follow_reach(self, reach: Callable[[], Reach]) -> None:
+        """Serve the hash table, or not, as others can reach us or not."""
+        while True:
+            status = reach()
+            await self.dht.reachable(None if status is Reach.UNKNOWN else status is Reach.PUBLIC)
+            await trio.sleep(REACH_S)
+
     async def _walk(self) -> bool:
         return await self.node.walk(WALK_DEPTH) > 0
 
@@ -280,7 +309,7 @@ class Finding:
     def _usable(self, teller: PeerID, addresses: Sequence[Multiaddr]) -> Sequence[Multiaddr]:
         """What means something both here and at another peer: loopback only on the same machine."""
         nearby = self._host is not None and is_nearby(self._host.swarm, teller)
-        usable = [one for one in addresses if is_plain_tcp(one) and (nearby or not is_loopback(one))]
+        usable = [one for one in addresses if is_dialable(one) and (nearby or not is_loopback(one))]
         return self._options.gate.passing(usable)
 
     def _own_addresses(self) -> list[Multiaddr]:
