@@ -8,6 +8,7 @@ ratios: those hold on a busy or a slow machine too, where seconds do not. Nothin
 - :mod:`bench.node`: start and memory of a node, beside its network library alone.
 - :mod:`bench.cli`: processor time of short commands, beside a bare interpreter.
 - :mod:`bench.messages`: round trips over libp2p, beside plain TCP.
+- :mod:`bench.gossip`: broadcasts between two processes, beside the library's own router.
 - :mod:`bench.matching`: placements under latency bounds, beside OR-Tools CP-SAT (:mod:`bench.cp_sat`).
 - :mod:`bench.report`, :mod:`bench.machine`, :mod:`bench.processes`, :mod:`bench.networks`: what they share.
 """
