@@ -9,6 +9,7 @@ from typing import Final, TypeVar
 from msgspec.structs import replace
 from tests.sim.plan import (
     ASKS,
+    CITIES,
     FAR_S,
     FAULTS,
     HORIZON_S,
@@ -41,6 +42,7 @@ def draw(seed: int) -> Plan:
         lost = rng.choice([node.name for node in nodes if not node.cores])
         faults.append(Fault(at_s=_moment(rng), kind="vanish", nodes=(lost,)))
     pairs = list(itertools.combinations([node.name for node in nodes if node.cores], 2))
+    nodes, jobs = _spread(random.Random(f"places/{seed}"), nodes, jobs, delay_s)
     return Plan(
         seed=seed,
         nodes=nodes,
@@ -52,6 +54,23 @@ def draw(seed: int) -> Plan:
         loss=rng.choice((0.0, 0.02, 0.1)) if is_noisy else 0.0,
         duplication=rng.choice((0.0, 0.1, 0.3)) if is_noisy else 0.0,
     )
+
+
+def _spread(
+    rng: random.Random, nodes: tuple[NodePlan, ...], jobs: tuple[JobPlan, ...], delay_s: float
+) -> tuple[tuple[NodePlan, ...], tuple[JobPlan, ...]]:
+    """In half of the runs the machines are spread over the earth; some say that they are elsewhere, and some edges are
+    too short for oceans. With chances of its own, so that all else of a seed stays as it is.
+    """
+    if rng.random() < 0.5:
+        return nodes, jobs
+    near_ms = max(45, int(2000 * delay_s) + 1)
+    spread = []
+    for node in nodes:
+        city = rng.choice(list(CITIES))
+        spread.append(replace(node, city=city, says=rng.choice(list(CITIES)) if rng.random() < 0.15 else ""))
+    near = [replace(job, edges=tuple(replace(e, rtt_ms=near_ms) for e in job.edges)) for job in jobs]
+    return tuple(spread), tuple(shorter if rng.random() < 0.5 else job for job, shorter in zip(jobs, near, strict=True))
 
 
 def _nodes(rng: random.Random, *, is_skewed: bool, is_slow: bool) -> tuple[NodePlan, ...]:

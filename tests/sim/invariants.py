@@ -152,14 +152,14 @@ class Watch:
         for node, place in places.items():
             if job.price and place in honest and self._world.machine(place).price > job.price:
                 raise Broken("price", f"{node} of {name} is on {place}, which is too expensive")
-        if job.may_wander or job.counts:
-            return  # who is placed anew goes where there is room
-        for edge in job.edges:
-            pair = tuple(sorted((places.get(edge.s, ""), places.get(edge.t, ""))))
-            if pair in self._world.plan.far and honest.issuperset(pair):
-                raise Broken(
-                    "edges", f"{edge.s} and {edge.t} of {name} are on {' and '.join(pair)}, which are far apart"
-                )
+        peers = {node: bid.peer for node, bid in state.assignment.items()}
+        for edge in self._world.edges_of(name):
+            a, b = peers.get(edge.s), peers.get(edge.t)
+            if a is None or b is None or not honest.issuperset((self._world.name_of(a), self._world.name_of(b))):
+                continue
+            rtt_ms = self._world.rtt_ms(a, b)
+            if edge.rtt and rtt_ms > edge.rtt + 1e-6:
+                raise Broken("edges", f"{edge.s} and {edge.t} of {name} are {rtt_ms:.0f} ms apart, not {edge.rtt}")
 
     def _look_at_schedules(self) -> None:
         states = ((name, self._world.state_of(name)) for name in self._world.jobs if "#" in name)

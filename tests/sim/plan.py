@@ -31,6 +31,16 @@ PRICE: Final = 1.0
 """The most that whoever looks at prices pays for an hour."""
 
 
+CITIES: Final = {
+    "Berlin": ("EU", "DE", 52.52, 13.41),
+    "Paris": ("EU", "FR", 48.85, 2.35),
+    "New York City": ("NA", "US", 40.71, -74.01),
+    "Tokyo": ("AS", "JP", 35.69, 139.69),
+}
+"""Continent, country, degrees north and east."""
+FIBRE_KM_PER_S: Final = 200_000.0
+
+
 class NodePlan(msgspec.Struct, frozen=True, kw_only=True):
     """One machine. ``cores`` are what it offers, 0 for one that only orchestrates; ``byzantine`` is one of :data:`MOVES`."""
 
@@ -43,6 +53,10 @@ class NodePlan(msgspec.Struct, frozen=True, kw_only=True):
     """Its executor never manages to start anything."""
     price: float = PRICE / 2
     """What it asks for an hour."""
+    city: str = ""
+    """Where it is, of :data:`CITIES`."""
+    says: str = ""
+    """Where it says that it is, if that is not true."""
 
 
 class Dependency(msgspec.Struct, frozen=True, kw_only=True):

@@ -57,7 +57,12 @@ def smaller(plan: Plan) -> Iterator[Plan]:
             yield replace(plan, jobs=(*plan.jobs[:number], less, *plan.jobs[number + 1 :]))
     for number, node in enumerate(plan.nodes):
         plain = NodePlan(name=node.name, cores=node.cores)
-        for tamer in (plain, replace(node, byzantine=""), replace(node, disk_pause_s=0.0, ahead_s=0.0)):
+        for tamer in (
+            plain,
+            replace(node, byzantine=""),
+            replace(node, city="", says=""),
+            replace(node, disk_pause_s=0.0, ahead_s=0.0),
+        ):
             if tamer != node:
                 yield replace(plan, nodes=(*plan.nodes[:number], tamer, *plan.nodes[number + 1 :]))
     quiet = replace(plan, jitter_s=0.0, loss=0.0, duplication=0.0)

@@ -12,6 +12,7 @@ from trio.testing import MockClock
 from dms.ensemble.config import EdgeConfig, EnsembleConfig
 from dms.node.explaining_payloads import PlanReply, PlanRequest
 from dms.orchestrator.lifecycle.state import Phase
+from dms.testing.executor import Script
 from dms.testing.nodes import FOUR_CORES, Cluster, SimulatedNode, ensemble
 from dms.testing.nodes import until as until_often
 from dms.types.ids import EnsembleID
@@ -175,4 +176,31 @@ async def test_an_orchestrator_killed_while_it_measures_goes_on(
     await alice.start()
     await until(lambda: alice.state(job).allocations[KEY].restarts == 1, timeout_s=300)
     assert host(cluster, alice, job) != runs
+    await ended(cluster, alice, job)
+
+
+@pytest.mark.parametrize("partner", ["erin", "frank", "gina"])
+async def test_two_nodes_that_are_placed_anew_together_keep_the_edge_between_them(
+    autojump_clock: MockClock, cluster: Cluster, partner: str
+) -> None:
+    alice = await cluster.start("alice")
+    first, second = await machines(cluster, "bob", "carol")
+    config = ensemble({"n1": {"web": "service"}, "n2": {"web1": "service"}}, cores=3.0)
+    again = {name: replace(node, failure_recovery="redeploy") for name, node in config.v1.nodes.items()}
+    edges = (EdgeConfig(s="n1", t="n2", rtt=50),)
+    job = await alice.user.deploy(EnsembleConfig(v1=replace(config.v1, nodes=again, edges=edges)))
+    await alice.wait_for(job, Phase.RUNNING)
+    fresh = await machines(cluster, "dave", "erin", "frank", "gina")
+    near = [{"dave", partner}, {"erin", "frank", "gina"} - {partner}]
+    for one in fresh:
+        one.executor.choose = lambda _execution: Script(None, start_takes_s=20)
+        far(cluster, one, *(other for other in fresh if {one.name, other.name} not in [*near, {one.name}]))
+    await first.kill()
+    await second.kill()
+
+    def is_up() -> bool:
+        return not alice.state(job).placements and all(r.restarts for r in alice.state(job).allocations.values())
+
+    await until(is_up, timeout_s=900)
+    assert {host(cluster, alice, job), host(cluster, alice, job, "n2")} in near
     await ended(cluster, alice, job)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import logging
 import random
 import tempfile
@@ -16,13 +17,14 @@ from typing import Final
 import trio
 from tests.sim.byzantine import corrupt
 from tests.sim.invariants import Broken, Watch
-from tests.sim.plan import FAR_S, GRACE_S, Fault, JobPlan, NodePlan, PartPlan, Plan, plain
+from tests.sim.plan import CITIES, FAR_S, FIBRE_KM_PER_S, GRACE_S, Fault, JobPlan, NodePlan, PartPlan, Plan, plain
 from tests.sim.recording import Book, ReadAlong
 from tests.sim.users import User
 from tests.sim.workloads import script_of
 from trio.testing import MockClock
 
 from dms.allocation.hooks.liveness import ORPHAN_GRACE_S
+from dms.ensemble.config import EdgeConfig
 from dms.node.hosting import HostingOptions
 from dms.node.node import Node
 from dms.orchestrator.lifecycle.state import DeploymentState
@@ -32,7 +34,8 @@ from dms.testing.disk import LossyDisk, current_disk
 from dms.testing.executor import Script
 from dms.testing.nodes import Cluster, SimulatedNode
 from dms.types.ids import EnsembleID, PeerID
-from dms.types.resources import CPU, RAM, Disk, Resources
+from dms.types.places import Place
+from dms.types.resources import CPU, RAM, Disk, Location, Resources
 
 GIB: Final = 1 << 30
 LOOK_S: Final = 5.0
@@ -173,6 +176,11 @@ class World:
             network = self.cluster.network
             network.jitter_s, network.duplication = plan.jitter_s, plan.duplication
             network.set_loss(plan.loss)
+            for here, there in itertools.combinations(plan.nodes, 2):
+                way_s = fibre_s(here, there)
+                if way_s > plan.delay_s:
+                    ends = (self.cluster.nodes[node.name].network for node in (here, there))
+                    network.set_link(*ends, delay_s=way_s)
             for a, b in plan.far:
                 first, second = (self.cluster.nodes[name].network for name in (a, b))
                 network.set_link(first, second, delay_s=plan.delay_s + FAR_S)
@@ -212,6 +220,7 @@ class World:
             born=read_along,
             hosting=HostingOptions(persist_logs_s=PERSIST_LOGS_S, orphan_grace_s=self._grace_s),
             declared=declared(prices=[f"NTX {plan.price:g}"]),
+            location=_location(plan.says or plan.city),
         )
         self._names[node.peer] = plan.name
         self._moving[plan.name] = trio.Lock()
@@ -276,6 +285,15 @@ class World:
         """All that was deployed by those who have."""
         nodes = (self.cluster.nodes[name] for name in self.gone)
         return frozenset(ensemble for node in nodes for ensemble in node.node.deployments._records)
+
+    def edges_of(self, name: str) -> tuple[EdgeConfig, ...]:
+        """The bounds of what is deployed, between the members of its groups."""
+        records = self.cluster.nodes[self.job(name).owner].node.deployments._records
+        return records[self.jobs[name]].config.v1.edges
+
+    def rtt_ms(self, a: PeerID, b: PeerID) -> float:
+        """How long a message takes there and back at least."""
+        return 2000 * self.cluster.network.link(a, b).delay_s if a != b else 0.0
 
     def is_reachable(self, name: str) -> bool:
         """Whether somebody answers on a machine."""
@@ -437,6 +455,21 @@ class World:
                 raise Broken(invariant, f"not within {within_s:g} s: {found}")
             await trio.sleep(every_s)
         self.note(invariant)
+
+
+def fibre_s(a: NodePlan, b: NodePlan) -> float:
+    """How long light in a cable takes from one machine to another, as the crow flies."""
+    if not a.city or not b.city:
+        return 0.0
+    here, there = (Place(*CITIES[node.city][2:]) for node in (a, b))
+    return here.distance_km(there) / FIBRE_KM_PER_S
+
+
+def _location(city: str) -> Location:
+    if not city:
+        return Location()
+    continent, country, _, _ = CITIES[city]
+    return Location(continent=continent, country=country, city=city)
 
 
 class _StepCounter(trio.abc.Instrument):

@@ -85,7 +85,8 @@ class Care:
         live.attend(lambda now: gate.follow(gate_options(now.messages)), "messages")
         live.attend(
             follow,
-            *("general.host_city", "general.host_country", "general.host_continent", "job", "deployments", "offer"),
+            *("general.host_city", "general.host_country", "general.host_continent", "general.host_position"),
+            *("job", "deployments", "offer"),
         )
         live.attend(lambda now: self._upkeep.follow(retention_of(now.database)), "database")
         live.attend(self._outputs.follow, "observability.elastic", "observability.otel", "apm")

@@ -15,6 +15,7 @@ from dms.node.hosting import HostingOptions
 from dms.node.node import NodeOptions
 from dms.observe import configure_logging
 from dms.resources.declared import declared
+from dms.resources.places import parse_position
 from dms.storage.prepare import Volumes
 from dms.storage.service import StorageOptions
 from dms.types.resources import Location
@@ -34,6 +35,7 @@ def node_options(settings: Settings, volumes: Volumes | None = None) -> NodeOpti
     return NodeOptions(
         work_dir=general.work_dir,
         location=Location(continent=general.host_continent, country=general.host_country, city=general.host_city),
+        position=parse_position(general.host_position),
         port_range=(general.port_available_range_from, general.port_available_range_to),
         allow_privileged=settings.job.allow_privileged_docker,
         check_cpu_usage=general.env not in DEV_ENVIRONMENTS,

@@ -32,6 +32,7 @@ from dms.config.values import (
     Number,
     PeerIDs,
     Port,
+    Position,
     Secret,
     Text,
     Texts,
@@ -99,6 +100,11 @@ class General(Section):
     host_city: Text = setting("", "where this node says it is: city", live=True)
     host_country: Text = setting("", "where this node says it is: ISO country code", live=True)
     host_continent: Text = setting("", "where this node says it is: continent code", live=True)
+    host_position: Position = setting(
+        "",
+        "where this node says it is: degrees north and east, such as 52.52, 13.40; more exact than its city",
+        live=True,
+    )
     port_available_range_from: Number = setting(16384, "first host port for jobs", ge=1, le=MAX_PORT)
     port_available_range_to: Number = setting(
         MAX_PORT + 1, "end of the host ports for jobs, itself not offered", ge=2, le=MAX_PORT + 1

@@ -23,6 +23,7 @@ MAX_SECRET_CHARS: Final = 8192
 _HTTP = re.compile(r"https?://[^\s/?#@]+(/[^\s?#]*)?")
 _PEER_ID = re.compile(r"(12D3KooW|16Uiu2HA[1-9A-HJ-NP-Za-km-z]|Qm)[1-9A-HJ-NP-Za-km-z]{44}")
 _NETWORK_ID = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,30}[a-z0-9])?")
+_POSITION = re.compile(r"\s*([+-]?\d{1,3}(?:\.\d+)?)\s*,\s*([+-]?\d{1,3}(?:\.\d+)?)\s*")
 _POSTGRESQL = re.compile(r"postgres(ql)?://[^\s/?#]*/[^\s/?#]+(\?\S*)?")
 
 
@@ -113,6 +114,15 @@ def _database(value: SecretStr) -> SecretStr:
     return value
 
 
+def _position(value: str) -> str:
+    if not value:
+        return value
+    match = _POSITION.fullmatch(value)
+    if match is None or abs(float(match[1])) > 90 or abs(float(match[2])) > 180:
+        raise ValueError(f'"{value[:80]}" is not a position; write degrees north and east, such as 52.52, 13.40')
+    return value
+
+
 _LIST = Field(strict=False)
 """JSON has no tuples."""
 
@@ -136,6 +146,8 @@ Secret = Annotated[SecretStr, Field(validate_default=True), AfterValidator(_secr
 DatabaseAddress = Annotated[SecretStr, Field(validate_default=True), AfterValidator(_database), Kind("secret address")]
 """Of a PostgreSQL database, as a secret: it may hold a password."""
 
+Position = Annotated[str, AfterValidator(_position), Kind("position")]
+"""Degrees north and east, or nothing."""
 Text = Annotated[str, Kind("text")]
 Flag = Annotated[bool, Kind("true or false")]
 Number = Annotated[int, Kind("number")]

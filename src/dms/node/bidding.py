@@ -26,6 +26,7 @@ from dms.orchestrator import messages
 from dms.orchestrator.bidding.bid import MAX_PRICES, PriceBid, TimeBid, sign_bid
 from dms.orchestrator.bidding.node_names import NodeNames
 from dms.orchestrator.bidding.sampling import delay_s, draw, network_size, share
+from dms.orchestrator.bidding.whereabouts import state_coordinate, state_place
 from dms.orchestrator.bidding.wishes import member_part
 from dms.resources.arithmetic import check, fits
 from dms.resources.capability import Connectivity, HardwareCapability, Locality, StorageUnit, Time
@@ -35,6 +36,7 @@ from dms.resources.comparison import unmet
 from dms.resources.gpus import pack
 from dms.types.errors import DMSError
 from dms.types.ids import EnsembleID, PeerID
+from dms.types.places import Place
 from dms.types.resources import GPU, Location, Resources
 
 BID_LIFETIME_S = 300.0
@@ -61,6 +63,8 @@ class Offerings:
     ports: Callable[[Sequence[int], int], None] = lambda _static, _dynamic: None
     """Raises when these static ports, and so many dynamic ones, cannot be had."""
     allow_privileged: bool = False
+    position: Place | None = None
+    """Where exactly, if its owner says that."""
     declared: HardwareCapability = HardwareCapability()  # noqa: RUF009  frozen
     """What the owner says of the machine; the rest of its capability is found (:func:`capability`)."""
 
@@ -311,6 +315,8 @@ class Bidder:
                 for p in offer.declared.price[:MAX_PRICES]
             ),
             time=TimeBid(max_s=_limit_s(offer.declared.time)),
+            place=state_place(offer.position),
+            coordinate=state_coordinate(self._actor.network.latency.coordinate),
         )
         try:
             await self._actor.reply(message.envelope, bid)

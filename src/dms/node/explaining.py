@@ -35,7 +35,7 @@ class ExplainingBehaviours:
 
     def __init__(self, deployments: Deployments, root: Actor, *, random_uuid: Callable[[], uuid.UUID]) -> None:
         self._deployments = deployments
-        self._planner = Planner(root, lambda: new_ensemble_id(root.network.peer_id, random_uuid()))
+        self._planner = Planner(root, lambda: new_ensemble_id(root.network.peer_id, random_uuid()), deployments.here)
 
     def register(self, actor: Actor) -> None:
         """Answer on ``actor``."""

@@ -60,11 +60,13 @@ from dms.resources.capability import HardwareCapability
 from dms.resources.manager import ResourceManager
 from dms.resources.measuring import measure
 from dms.resources.onboarding import Onboarding
+from dms.resources.places import place_of
 from dms.resources.ports import PortAllocator
 from dms.store import Store
 from dms.tasks import Interval, Scheduler
 from dms.types.errors import DMSError
 from dms.types.ids import PeerID
+from dms.types.places import Place
 from dms.types.resources import Location, Resources
 
 CHILD_KEY_LABEL = b"dms-actor-key:"
@@ -83,6 +85,8 @@ class NodeOptions:
 
     work_dir: Path
     location: Location = field(default_factory=Location)
+    position: Place | None = None
+    """Where exactly, if its owner says that."""
     port_range: tuple[int, int] = (16384, 65536)
     allow_privileged: bool = False
     """Privileged containers, for jobs that ask for them."""
@@ -181,6 +185,7 @@ class Node:
             liveness_timeout_s=options.liveness_timeout_s,
             random_uuid=options.random_uuid,
             networks_here=options.networks_here,
+            here=lambda: self._options.position or place_of(self._options.location),
         )
         self.metering = Metering(
             root,
@@ -312,6 +317,7 @@ class Node:
 def _provider_options(options: NodeOptions) -> ProviderOptions:
     return ProviderOptions(
         options.location,
+        options.position,
         allow_privileged=options.allow_privileged,
         declared=options.declared,
         tells_reasons=options.tells_reasons,

@@ -35,6 +35,7 @@ from dms.resources.manager import ResourceManager
 from dms.resources.ports import PortAllocator
 from dms.types.errors import DMSError
 from dms.types.ids import AllocationID, EnsembleID
+from dms.types.places import Place
 from dms.types.resources import GPU, Location
 
 MAX_BESIDE = 256
@@ -51,6 +52,7 @@ class ProviderOptions:
     """Where this machine says that it is, what workloads may do, and what else its owner says of it."""
 
     location: Location
+    position: Place | None = None
     allow_privileged: bool = False
     declared: HardwareCapability = field(default_factory=HardwareCapability)
     tells_reasons: bool = True
@@ -156,6 +158,7 @@ class Provider:
             machine=onboarded,
             free=await self._resources.available(),
             location=self._options.location,
+            position=self._options.position,
             ports=self._ports.check,
             allow_privileged=self._options.allow_privileged,
             declared=self._options.declared,

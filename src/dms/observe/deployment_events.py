@@ -67,6 +67,8 @@ _KINDS = (
         free_cores="cores that are free there",
         free_ram_bytes="memory that is free there",
         country="where it says it is",
+        rtt_ms="round trip to it",
+        doubt="why it cannot be where it says",
         prices="what it asks",
     ),
     _kind("bid_refused", "A bid is not good for this deployment", peer=_PEER, reason=_WHY),

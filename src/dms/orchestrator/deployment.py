@@ -22,7 +22,7 @@ from dms.identity.ids import DID, did_of
 from dms.observe import get_logger
 from dms.observe.tracing import span
 from dms.orchestrator import effects, messages
-from dms.orchestrator.bidding.asking import Context
+from dms.orchestrator.bidding.asking import Context, Here, nowhere
 from dms.orchestrator.bidding.bids import BidBook, collect_bids
 from dms.orchestrator.bidding.edges import measure_edges
 from dms.orchestrator.bidding.heard import heard_from
@@ -115,6 +115,7 @@ class Deployment:
         queue: Turnstile | None = None,
         choose_network: Callable[[DeploymentState], Awaitable[str]],
         on_change: Callable[[DeploymentState], None] = lambda _state: None,
+        here: Here = nowhere,
     ) -> None:
         self.id: EnsembleID = record.id
         self.state: DeploymentState = record.state
@@ -128,7 +129,7 @@ class Deployment:
         self._queue = queue
         self._choose_network = choose_network
         self._on_change = on_change
-        self._context = Context(self.id, self.config, actor, self._note)
+        self._context = Context(self.id, self.config, actor, self._note, here=here)
         self.logs = LogReader(logs, lambda: self._context, lambda: self.state)
         self._book = BidBook()
         self._inbox_send, self._inbox = trio.open_memory_channel[_Posted](math.inf)

@@ -24,6 +24,7 @@ from dms.identity.keys import PrivateKey
 from dms.network.addresses import parse_peer_id
 from dms.observe import get_logger
 from dms.observe.tracing import context_of_deployment, joined, record_deployment
+from dms.orchestrator.bidding.asking import Here, nowhere
 from dms.orchestrator.deployment import Deployment
 from dms.orchestrator.errors import (
     DeploymentNotFound,
@@ -72,7 +73,10 @@ class Deployments:
         liveness_timeout_s: float = LIVENESS_TIMEOUT_S,
         random_uuid: Callable[[], uuid.UUID] = uuid.uuid4,
         networks_here: Callable[[], Iterable[str]] = lambda: (),
+        here: Here = nowhere,
     ) -> None:
+        self.here = here
+        """Where this machine is, as far as it knows."""
         self._root = root
         self._networks_here = networks_here
         self.journal = self._journal = journal
@@ -262,6 +266,7 @@ class Deployments:
             queue=self._queue,
             choose_network=self._choose_network,
             on_change=partial(self._on_change, record.id),
+            here=self.here,
         )
         self._live[record.id] = deployment
         drive = partial(self._drive, deployment, is_restored)

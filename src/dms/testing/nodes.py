@@ -58,6 +58,7 @@ from dms.testing.hardware import FixedMachine
 from dms.testing.memory_store import open_memory_store
 from dms.testing.network import Delay, MemoryNetwork, VirtualNetwork
 from dms.types.ids import AllocationID, EnsembleID, PeerID
+from dms.types.places import Place
 from dms.types.resources import CPU, RAM, Disk, Location, Resources
 
 GIB = 1 << 30
@@ -141,6 +142,7 @@ class Cluster:
         offers: Resources | None = None,
         is_member: bool = True,
         location: Location | None = None,
+        position: Place | None = None,
         store_file: bool = False,
         executors: Mapping[str, Executor] | None = None,
         hosting: HostingOptions | None = None,
@@ -168,6 +170,7 @@ class Cluster:
             options=NodeOptions(
                 work_dir=disk.root if disk else self.work_dir / name,
                 location=location or Location(),
+                position=position,
                 port_range=port_range,
                 check_cpu_usage=False,
                 hosting=hosting or HostingOptions(),

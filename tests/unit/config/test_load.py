@@ -79,6 +79,7 @@ SAMPLES = {
     "number": ("20000", 20000),
     "true or false": ("true", True),
     "text": ("/x", "/x"),
+    "position": ("52.52, 13.4", "52.52, 13.4"),
     "path": ("/x", Path("/x")),
     "file": ("/x", "/x"),
     "duration": ("5d", "5d"),

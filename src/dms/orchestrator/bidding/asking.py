@@ -9,9 +9,19 @@ from dms.actor.actor import Actor
 from dms.ensemble.config import EnsembleConfig
 from dms.orchestrator.bidding.refusals import Hearing
 from dms.types.ids import EnsembleID
+from dms.types.places import Place
 
 Note = Callable[[str, dict[str, object]], Awaitable[None]]
 """Writes something worth knowing into the deployment's events."""
+
+
+Here = Callable[[], Place | None]
+"""Tells where this machine is, as far as that is known."""
+
+
+def nowhere() -> Place | None:
+    """It is not known where this machine is."""
+    return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,3 +37,4 @@ class Context:
     """The ensemble, where ``config`` is narrowed to one node of it."""
     is_dry_run: bool = False
     """Only to see who would bid."""
+    here: Here = nowhere

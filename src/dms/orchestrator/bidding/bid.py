@@ -92,6 +92,23 @@ class TimeBid(Wire):
     locked: bool = False
 
 
+class StatedPlace(Wire):
+    """The position that the owner of the machine states, more exactly than a city does: degrees, and how exact."""
+
+    latitude: float
+    longitude: float
+    radius_km: float = 0.0
+
+
+class StatedCoordinate(Wire):
+    """Where the peer lies in the space of latencies (:mod:`dms.network.coordinates`), in microseconds; ``error`` in
+    thousandths."""
+
+    vector_us: tuple[int, ...]
+    height_us: int = 0
+    error: int = 0
+
+
 class Offer(Wire):
     """Ours: for which round, until when (UNIX nanoseconds), and what the peer has free for all its nodes together.
 
@@ -105,6 +122,8 @@ class Offer(Wire):
     nodes: tuple[str, ...] = ()
     prices: tuple[PriceBid, ...] = ()
     time: TimeBid = msgspec.field(default_factory=TimeBid)
+    place: StatedPlace | None = None
+    coordinate: StatedCoordinate | None = None
 
 
 class BidMessage(Wire):
@@ -122,7 +141,8 @@ class _AnyBidMessage(Wire):
 class Bid(Wire):
     """A verified bid, as the matching sees it. ``free`` is ``None`` when the peer did not say.
 
-    ``proof`` is the signed message itself, kept where others must be convinced of it.
+    ``proof`` is the signed message itself, kept where others must be convinced of it. Of whoever received it:
+    ``latency_us``, the round trip to the peer (0: not known), and ``doubt``, why it cannot be where it says.
     """
 
     node_id: str
@@ -136,6 +156,10 @@ class Bid(Wire):
     time: TimeBid = msgspec.field(default_factory=TimeBid)
     also: tuple[str, ...] = ()
     proof: bytes = b""
+    place: StatedPlace | None = None
+    coordinate: StatedCoordinate | None = None
+    latency_us: int = 0
+    doubt: str = ""
 
 
 def sign_bid(
@@ -152,6 +176,8 @@ def sign_bid(
     also: tuple[str, ...] = (),
     prices: tuple[PriceBid, ...] = (),
     time: TimeBid | None = None,
+    place: StatedPlace | None = None,
+    coordinate: StatedCoordinate | None = None,
 ) -> BidMessage:
     """Make and sign an offer by the node whose key this is; ``also``: further nodes that it holds for."""
     bid = BidV1(
@@ -179,6 +205,8 @@ def sign_bid(
         nodes=also,
         prices=prices,
         time=time or TimeBid(),
+        place=place,
+        coordinate=coordinate,
     )
     return BidMessage(
         v1=msgspec.structs.replace(bid, signature=signature),
@@ -224,6 +252,8 @@ def verify_bid(data: bytes, *, ensemble: EnsembleID, nonce: str | None, now_ns: 
         prices=offer.prices,
         time=offer.time,
         also=offer.nodes,
+        place=offer.place,
+        coordinate=offer.coordinate,
     )
 
 

@@ -22,6 +22,7 @@ from dms.orchestrator.bidding.assignment import Assignment, assign
 from dms.orchestrator.bidding.bid import Bid, affordable, for_each_node, verify_bid
 from dms.orchestrator.bidding.refusals import is_refusal, read_refusals
 from dms.orchestrator.bidding.sampling import draw, jitter_ms, network_size, share
+from dms.orchestrator.bidding.whereabouts import judged
 from dms.orchestrator.bidding.wishes import Kind, Wishes, requests_for, wishes_of
 from dms.orchestrator.errors import InvalidBid
 from dms.orchestrator.lifecycle.machine import BID_WINDOW_S
@@ -116,6 +117,10 @@ def describe_bid(bid: Bid) -> dict[str, object]:
         out |= {"free_cores": bid.free.cpu.cores, "free_ram_bytes": bid.free.ram.size}
     if bid.location.country:
         out["country"] = bid.location.country
+    if bid.latency_us:
+        out["rtt_ms"] = round(bid.latency_us / 1000, 1)
+    if bid.doubt:
+        out["doubt"] = bid.doubt
     if bid.prices:
         out["prices"] = [f"{p.currency} {p.per_hour:g}/h, {p.per_result:g} for the result" for p in bid.prices]
     return out
@@ -291,6 +296,7 @@ class _Round:
             raise InvalidBid("the bid is not that of its sender")
         if whole.peer in self._shunned:
             raise InvalidBid("this peer is excluded")
+        whole = judged(whole, self._ctx.actor.network.latency, self._ctx.here())
         if self._ctx.config.v1.edges:
             if len(data) > MAX_PROOF_BYTES:
                 raise InvalidBid("the bid is too long")

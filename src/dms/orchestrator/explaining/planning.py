@@ -18,7 +18,7 @@ from dms.ensemble.changes import Changes, Difference, changes_between
 from dms.ensemble.config import EnsembleConfig
 from dms.ensemble.groups import expanded
 from dms.ensemble.problem import Problem
-from dms.orchestrator.bidding.asking import Context
+from dms.orchestrator.bidding.asking import Context, Here, nowhere
 from dms.orchestrator.bidding.assignment import Measure, assign
 from dms.orchestrator.bidding.bids import BidBook, collect_bids
 from dms.orchestrator.bidding.edges import measure_edges
@@ -115,8 +115,9 @@ def running_version(records: Iterable[DeploymentRecord], config: EnsembleConfig)
 class Planner:
     """Makes plans for one node, a few at a time."""
 
-    def __init__(self, root: Actor, new_id: Callable[[], EnsembleID]) -> None:
+    def __init__(self, root: Actor, new_id: Callable[[], EnsembleID], here: Here = nowhere) -> None:
         self._root = root
+        self._here = here
         self._new_id = new_id
         self._limit = trio.CapacityLimiter(MAX_PLANS)
 
@@ -155,7 +156,7 @@ class Planner:
         actor = self._root.prepare_child(ensemble)
         await self._root.start_child(actor)
         try:
-            context = Context(ensemble, config, actor, note, is_dry_run=True)
+            context = Context(ensemble, config, actor, note, is_dry_run=True, here=self._here)
             now_ns = actor.security.now_ns()
             state = begin(ensemble, config, now_ns=now_ns, deadline_ns=now_ns + int(PLAN_TIME_S * NS_PER_S))
             bids = await collect_bids(context, state, secrets.token_hex(12), BidBook())

@@ -183,6 +183,8 @@ def _step(state: DeploymentState, config: EnsembleConfig, event: Event, both: Bo
             return (state if owed == state.owed else with_changes(state, owed=owed)), ()
         case Settled() if phase.is_final:
             return with_changes(state, is_settled=True), ()
+        case LeftEnded() if phase.is_final:
+            return on_left_ended(state, event)
         case _ if phase.is_final:
             return state, ()
         case Begun() if phase is Phase.PREPARING and not state.round:

@@ -58,11 +58,14 @@ def wanted_of(state: DeploymentState, config: EnsembleConfig, node: str) -> tupl
 
 
 def asked_of(state: DeploymentState, config: EnsembleConfig, node: str) -> EnsembleConfig:
-    """What bids are wanted for: the node and, where edges bind it to nodes that stay, these, pinned to where they are and in
-    need of nothing. So is a node that has its place already: only what lies between is in question then."""
+    """What bids are wanted for: the node and, where edges bind it to nodes that have a place, these, pinned to where they
+    are and in need of nothing. So is a node that has its place already: only what lies between is in question then.
+
+    A node that is being placed, too, counts from when its place is chosen: whichever comes later keeps the edge.
+    """
     part = wanted_of(state, config, node)[0].v1
     primary, group = primary_of(config, node), set(group_of(config, node))
-    homes = {name: bid.peer for name, bid in state.assignment.items() if name not in state.placements or name == node}
+    homes = {name: bid.peer for name, bid in state.assignment.items()}
     edges = []
     for edge in config.v1.edges:
         other = edge.t if edge.s == primary else edge.s if edge.t == primary else ""

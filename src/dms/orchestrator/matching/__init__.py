@@ -22,14 +22,16 @@
     bits          sets of peers
 """
 
+from dms.network.coordinates import Coordinate
 from dms.orchestrator.matching.bids import Unmatched, match, offers_of, ranking_currency
 from dms.orchestrator.matching.instance import Problem
 from dms.orchestrator.matching.measurements import Measurements
 from dms.orchestrator.matching.outcome import Conflict, Infeasible, Outcome, Placed, Undecided, Unmeasured
-from dms.orchestrator.matching.problem import Circle, Coordinate, Edge, Offer, Place, Wanted, Weights
+from dms.orchestrator.matching.problem import Circle, Edge, Offer, Wanted, Weights
 from dms.orchestrator.matching.reasons import Reasons
 from dms.orchestrator.matching.rules import Refusal, Rule
 from dms.orchestrator.matching.solve import default_work, solve
+from dms.types.places import Place
 
 __all__ = [
     "Circle",

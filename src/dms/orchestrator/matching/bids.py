@@ -9,6 +9,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 from dms.orchestrator.bidding.bid import Bid, asked_price
+from dms.orchestrator.bidding.whereabouts import US_PER_MS, coordinate_of_bid, place_of_bid
 from dms.orchestrator.matching.capacity import demand_for, shortage
 from dms.orchestrator.matching.instance import Problem
 from dms.orchestrator.matching.measurements import Measurements
@@ -117,4 +118,14 @@ def _offer(peer: PeerID, bids: Mapping[str, Bid], currency: str, dearest: float)
     some = next(iter(bids.values()))
     asked = {name: asked_price(bid, currency) for name, bid in bids.items() if bid.prices}
     prices = {name: dearest if price is None else price for name, price in asked.items()}
-    return Offer(peer=peer, nodes=frozenset(bids), free=free, location=some.location, prices=prices)
+    return Offer(
+        peer=peer,
+        nodes=frozenset(bids),
+        free=free,
+        location=some.location,
+        prices=prices,
+        place=None if some.doubt else place_of_bid(some),
+        coordinate=coordinate_of_bid(some),
+        latency_ms=some.latency_us / US_PER_MS if some.latency_us else None,
+        doubt=some.doubt,
+    )

@@ -1,28 +1,41 @@
 """Which pairs of peers may serve an edge, and what the edge costs there (``spec/orchestration.md`` 1.3, 12.1).
 
 What is measured decides. Otherwise light decides what is impossible: no round trip is shorter than light takes over the
-distance. Coordinates in the space of latencies are a guess: a *trusting* search takes them for bounds, which spares
-measurements, and only a search that does not may conclude that there is no assignment. Pairs of which nothing is known
-are possible.
+distance, from the nearest point of the one place to that of the other. Whoever was measured nearer to others than light
+allows is not where it says: its place counts for nothing (:func:`impostors`).
+
+Coordinates in the space of latencies are a guess: a *trusting* search takes them for bounds, with what they may be wrong
+by taken off, which spares measurements, and only a search that does not may conclude that there is no assignment. Pairs of
+which nothing is known are possible.
 """
 
 from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from itertools import accumulate
 from operator import or_
 
 from dms.orchestrator.matching.measurements import Measurements
-from dms.orchestrator.matching.problem import EARTH_RADIUS_KM, LIGHT_KM_PER_S, Edge, Offer, Weights
+from dms.orchestrator.matching.problem import Edge, Offer, Weights
 from dms.orchestrator.matching.ranking import edge_points
+from dms.types.ids import PeerID
+from dms.types.places import EARTH_RADIUS_KM, LIGHT_KM_PER_S
 
 UNKNOWN_RTT_MS = 100.0
 """What an edge counts for in the ranking while nothing is known: known good pairs come first, and few are measured."""
 
+_MS_PER_KM = 2000.0 / LIGHT_KM_PER_S
+"""There and back."""
+
 TABLE_BYTES = 1 << 26
 """What the tables behind the bounds may take; beyond it they are coarser."""
+
+
+_Direction = tuple[float, float, float]
+_Placed = tuple[PeerID, _Direction, float]
 
 
 class Distances:
@@ -35,6 +48,7 @@ class Distances:
         weights: Weights,
         *,
         is_trusting: bool,
+        liars: AbstractSet[PeerID] | None = None,
         table_bytes: int = TABLE_BYTES,
     ) -> None:
         self._offers = offers
@@ -42,7 +56,12 @@ class Distances:
         self._weights = weights
         self._is_trusting = is_trusting
         self._ids = [offer.peer for offer in offers]
-        self._directions = [offer.place.direction() if offer.place else None for offer in offers]
+        if liars is None:
+            liars = impostors(offers, measurements)
+        self._directions = [
+            offer.place.direction() if offer.place and offer.peer not in liars else None for offer in offers
+        ]
+        self._radii_km = [offer.place.radius_km if offer.place else 0.0 for offer in offers]
         self._has_guesses = any(offer.place or offer.coordinate for offer in offers)
         count = len(offers)
         self._stride = max(1, count**3 // (8 * table_bytes))
@@ -102,7 +121,8 @@ class Distances:
                 return f"{rtt_ms:g} ms measured, at most {edge.rtt_ms:g} wanted"
             light_ms = self._light_ms(p, q)
             if rtt_ms is None and light_ms > edge.rtt_ms:
-                return f"light takes {light_ms:.1f} ms, at most {edge.rtt_ms:g} wanted"
+                distance = f"the {light_ms / _MS_PER_KM:.0f} km there and back"
+                return f"light takes {light_ms:.1f} ms for {distance}, at most {edge.rtt_ms:g} wanted"
         bandwidth_bps = self._measurements.bandwidth_bps(a, b)
         if edge.bandwidth_bps and bandwidth_bps is not None and bandwidth_bps < edge.bandwidth_bps:
             return f"{bandwidth_bps:g} bit/s measured, at least {edge.bandwidth_bps:g} wanted"
@@ -121,7 +141,10 @@ class Distances:
         if not self._has_guesses or p == q:
             return 0.0
         light_ms = self._light_ms(p, q)
-        return max(light_ms, self._guess(p, q, 0.0)) if self._is_trusting else light_ms
+        here, there = self._offers[p].coordinate, self._offers[q].coordinate
+        if not self._is_trusting or here is None or there is None or len(here.vector) != len(there.vector):
+            return light_ms
+        return max(here.least_ms(there), light_ms)
 
     def _guess(self, p: int, q: int, otherwise: float) -> float:
         if not self._has_guesses:
@@ -136,8 +159,42 @@ class Distances:
         a, b = self._directions[p], self._directions[q]
         if a is None or b is None:
             return 0.0
-        cosine = a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
-        return math.acos(max(-1.0, min(1.0, cosine))) * (EARTH_RADIUS_KM / LIGHT_KM_PER_S * 2000)
+        return max(0.0, _angle(a, b) * EARTH_RADIUS_KM - self._radii_km[p] - self._radii_km[q]) * _MS_PER_KM
+
+
+def impostors(offers: Sequence[Offer], measurements: Measurements) -> frozenset[PeerID]:
+    """The peers that are not where they say: measured nearer to others than light allows between the two places.
+
+    One of two must be; who contradicts more others is, and both where that does not tell.
+    """
+    placed = [
+        (offer.peer, offer.place.direction(), offer.place.radius_km) for offer in offers if offer.place is not None
+    ]
+    against: dict[PeerID, set[PeerID]] = {}
+    for (a, here, near_km), (b, there, far_km) in _measured_pairs(placed, measurements):
+        rtt_ms = measurements.rtts_of(a)[b]
+        light_km = _angle(here, there) * EARTH_RADIUS_KM - near_km - far_km
+        if rtt_ms < light_km * _MS_PER_KM:
+            against.setdefault(a, set()).add(b)
+            against.setdefault(b, set()).add(a)
+    found: set[PeerID] = set()
+    while worst := max(map(len, against.values()), default=0):
+        blamed = {peer for peer, others in against.items() if len(others) == worst}
+        found |= blamed
+        against = {peer: others - blamed for peer, others in against.items() if peer not in blamed}
+    return frozenset(found)
+
+
+def _measured_pairs(placed: Sequence[_Placed], measurements: Measurements) -> Iterator[tuple[_Placed, _Placed]]:
+    by_peer = {each[0]: each for each in placed}
+    for each in placed:
+        for other in measurements.rtts_of(each[0]):
+            if each[0] < other and other in by_peer:
+                yield each, by_peer[other]
+
+
+def _angle(a: _Direction, b: _Direction) -> float:
+    return math.acos(max(-1.0, min(1.0, a[0] * b[0] + a[1] * b[1] + a[2] * b[2])))
 
 
 class Relation(dict[int, int]):

@@ -11,9 +11,10 @@ import itertools
 from collections.abc import Collection, Hashable, Iterable
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from functools import cached_property
 
 from dms.orchestrator.matching.capacity import Demand, Room, demand_for
-from dms.orchestrator.matching.distances import Distances, Relation
+from dms.orchestrator.matching.distances import Distances, Relation, impostors
 from dms.orchestrator.matching.measurements import Measurements
 from dms.orchestrator.matching.problem import DEFAULT_WEIGHTS, Edge, Offer, Wanted, Weights
 from dms.orchestrator.matching.ranking import node_points, spread_points
@@ -42,6 +43,11 @@ class Problem:
         self.measurements = measurements or Measurements()
         self.weights = weights
         self.excluded = excluded
+
+    @cached_property
+    def liars(self) -> frozenset[PeerID]:
+        """The peers that are not where they say."""
+        return impostors(self.offers, self.measurements)
 
 
 @dataclass(slots=True)
@@ -107,7 +113,11 @@ class Catalogue:
         """Between the peers; see there what trusting means."""
         if is_trusting not in self._distances:
             self._distances[is_trusting] = Distances(
-                self.offers, self.problem.measurements, self.problem.weights, is_trusting=is_trusting
+                self.offers,
+                self.problem.measurements,
+                self.problem.weights,
+                is_trusting=is_trusting,
+                liars=self.problem.liars,
             )
         return self._distances[is_trusting]
 

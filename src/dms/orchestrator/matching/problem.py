@@ -5,35 +5,14 @@ Everything here is a plain value. A *node* is one of the ensemble's, a *peer* a 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from dms.ensemble.config import LocationConstraints
+from dms.network.coordinates import Coordinate
 from dms.types.ids import PeerID
+from dms.types.places import Place
 from dms.types.resources import GPU, Location, Resources
-
-EARTH_RADIUS_KM = 6371.0
-LIGHT_KM_PER_S = 299_792.458
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """A point on earth, in degrees."""
-
-    latitude: float
-    longitude: float
-
-    def distance_km(self, other: Place) -> float:
-        """Along the great circle."""
-        cosine = sum(a * b for a, b in zip(self.direction(), other.direction(), strict=True))
-        return math.acos(max(-1.0, min(1.0, cosine))) * EARTH_RADIUS_KM
-
-    def direction(self) -> tuple[float, float, float]:
-        """The unit vector from the centre of the earth."""
-        latitude, longitude = math.radians(self.latitude), math.radians(self.longitude)
-        ring = math.cos(latitude)
-        return (ring * math.cos(longitude), ring * math.sin(longitude), math.sin(latitude))
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,22 +21,6 @@ class Circle:
 
     centre: Place
     radius_km: float
-
-
-@dataclass(frozen=True, slots=True)
-class Coordinate:
-    """Where a peer lies in the space of latencies: distances are milliseconds, ``height_ms`` is its own access line.
-
-    An estimate of the round trip between two peers is the distance of their vectors and both heights.
-    """
-
-    vector: tuple[float, ...]
-    height_ms: float = 0.0
-
-    def estimate_ms(self, other: Coordinate) -> float:
-        """The round trip that the two coordinates suggest; an endless one if they make no sense."""
-        guess_ms = math.dist(self.vector, other.vector) + self.height_ms + other.height_ms
-        return guess_ms if guess_ms >= 0 else math.inf
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +77,7 @@ class Offer:
 
     ``free`` is ``None`` when the peer did not say; then it hosts one node. ``prices`` by the name of the node, ``price``
     for all others, all in one currency. ``latency_ms`` is the round trip to whoever deploys, ``reliability`` the share of
-    past work that went well, from 0 to 1.
+    past work that went well, from 0 to 1. ``doubt`` says why what it says of its place cannot be true.
     """
 
     peer: PeerID
@@ -127,6 +90,7 @@ class Offer:
     prices: Mapping[str, float] = field(default_factory=dict)
     latency_ms: float | None = None
     reliability: float = 1.0
+    doubt: str = ""
 
     def price_of(self, name: str) -> float:
         """What it asks for hosting this node."""

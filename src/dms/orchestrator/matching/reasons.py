@@ -21,7 +21,9 @@ class Reasons:
         self._assignment = dict(assignment or {})
         self._wanted = {w.node_id: w for w in problem.wanted}
         self._index = {offer.peer: p for p, offer in enumerate(problem.offers)}
-        self._distances = Distances(problem.offers, problem.measurements, problem.weights, is_trusting=False)
+        self._distances = Distances(
+            problem.offers, problem.measurements, problem.weights, is_trusting=False, liars=problem.liars
+        )
 
     def why_not(self, node_id: str, peer: PeerID) -> tuple[Refusal, ...]:
         """All that keeps the node from the peer; empty if it is there, or would be without the ranking.
@@ -64,7 +66,9 @@ class Reasons:
                 continue
             partners = [p for p, offer in enumerate(self._problem.offers) if self._may_host(other, offer)]
             if partners and all(self._distances.breach(place, p, edge) for p in partners):
-                yield Rule.EDGE, f"{edge}: no peer that may host {other} is near enough"
+                near = min(partners, key=lambda p: self._distances.points(place)[p])
+                why = f"of {self._problem.offers[near].peer} {self._distances.breach(place, near, edge)}"
+                yield Rule.EDGE, f"{edge}: no peer that may host {other} is near enough; {why}"
 
     def _apart(self, wanted: Wanted, place: int) -> Iterator[tuple[Rule, str]]:
         for other in self._on(place, wanted):

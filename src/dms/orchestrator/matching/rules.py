@@ -74,6 +74,8 @@ def _broken_places(wanted: Wanted, offer: Offer) -> Iterator[tuple[Rule, str]]:
             LocationConstraints(accept=wanted.location.accept), where
         )
         yield Rule.LOCATION, f"its location ({known}) is {'rejected' if rejected else 'not among those accepted'}"
+    elif offer.doubt and wanted.location is not None and (wanted.location.accept or wanted.location.reject):
+        yield Rule.LOCATION, offer.doubt
     if wanted.within is None:
         return
     if offer.place is None:

@@ -84,7 +84,7 @@ def asked_for(state: DeploymentState, config: EnsembleConfig, both: Both) -> Ens
     placed = placed_names(update)
     left = [one.bid.peer for one in state.left if one.id.partition("_")[2].partition(".")[0] in placed]
     excluded = tuple(dict.fromkeys((*state.excluded, *update.blamed, *left)))
-    homes = {n: bid.peer for n, bid in state.assignment.items() if n not in placed and n not in state.placements}
+    homes = {n: bid.peer for n, bid in state.assignment.items() if n not in placed}
     return part_asked(config, both.goal(update), update, homes, excluded)
 
 

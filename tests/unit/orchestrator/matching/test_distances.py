@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from dms.orchestrator.matching import Coordinate, Measurements, Offer, Place, Weights
 from dms.orchestrator.matching.bits import flags, members
-from dms.orchestrator.matching.distances import UNKNOWN_RTT_MS, Distances, Relation
+from dms.orchestrator.matching.distances import UNKNOWN_RTT_MS, Distances, Relation, impostors
 from dms.types.ids import PeerID
 
 
@@ -67,6 +67,7 @@ def test_the_pairs_that_keep_a_bound_are_those_and_it_has_no_direction(seed: int
         if rng.random() < 0.5:
             known.record(a.peer, b.peer, rtt_ms=rng.uniform(1, 120), bandwidth_bps=rng.choice([10, 20]))
     distances = Distances(offers, known, Weights(), is_trusting=is_trusting)
+    liars = impostors(offers, known)
     rtt_ms = rng.uniform(10, 120)
     relation = Relation(distances, rtt_ms, 15, (1 << count) - 1)
     for p, q in itertools.product(range(count), repeat=2):
@@ -74,7 +75,7 @@ def test_the_pairs_that_keep_a_bound_are_those_and_it_has_no_direction(seed: int
         value = known.rtt_ms(a.peer, b.peer)
         if value is None:
             value = 0.0
-            if a.place and b.place:
+            if a.place and b.place and liars.isdisjoint((a.peer, b.peer)):
                 value = a.place.distance_km(b.place) / 299_792.458 * 2000
             if is_trusting and a.coordinate and b.coordinate:
                 value = max(value, a.coordinate.estimate_ms(b.coordinate))
@@ -101,3 +102,61 @@ def test_coarse_tables_for_many_peers_give_the_same_answers() -> None:
     fine = Distances(offers, known, Weights(), is_trusting=False)
     coarse = Distances(offers, known, Weights(), is_trusting=False, table_bytes=500)
     assert all(fine.mask(p, bound) == coarse.mask(p, bound) for p in range(30) for bound in range(0, 55, 3))
+
+
+BERLIN, TOKYO = Place(52.52, 13.41), Place(35.69, 139.69)
+
+
+def test_light_counts_from_the_nearest_points_of_two_places() -> None:
+    def mask(radius_km: float, rtt_ms: float) -> int:
+        wide = Place(BERLIN.latitude, BERLIN.longitude, radius_km)
+        offers = [Offer(PeerID("a"), frozenset(), place=wide), Offer(PeerID("b"), frozenset(), place=TOKYO)]
+        return Distances(offers, Measurements(), Weights(), is_trusting=False).mask(0, rtt_ms)
+
+    assert BERLIN.least_rtt_ms(TOKYO) == pytest.approx(59.5, abs=0.2)
+    assert mask(0.0, 59.0) == 0b01
+    assert mask(100.0, 59.0) == 0b11
+    assert mask(20_000.0, 0.1) == 0b11
+
+
+def test_a_coordinate_is_a_bound_only_as_far_as_it_can_be_trusted() -> None:
+    def mask(error: float, *, is_trusting: bool) -> int:
+        a, b = Coordinate((0.0,), 0.0, error), Coordinate((100.0,), 0.0, error)
+        offers = [Offer(PeerID("a"), frozenset(), coordinate=a), Offer(PeerID("b"), frozenset(), coordinate=b)]
+        return Distances(offers, Measurements(), Weights(), is_trusting=is_trusting).mask(0, 70.0)
+
+    assert mask(0.1, is_trusting=True) == 0b01
+    assert mask(0.2, is_trusting=True) == 0b11
+    assert mask(0.1, is_trusting=False) == 0b11
+
+
+def test_who_is_nearer_to_others_than_light_allows_is_not_where_it_says() -> None:
+    peers = [PeerID(name) for name in "abcd"]
+    offers = [Offer(peer, frozenset(), place=BERLIN) for peer in peers[:3]]
+    offers.append(Offer(peers[3], frozenset(), place=TOKYO))
+    known = Measurements()
+    assert impostors(offers, known) == frozenset()
+    known.record(peers[0], peers[3], rtt_ms=3)
+    assert impostors(offers, known) == {peers[0], peers[3]}, "one of the two"
+    known.record(peers[1], peers[3], rtt_ms=3)
+    known.record(peers[0], peers[1], rtt_ms=3)
+    assert impostors(offers, known) == {peers[3]}
+    distances = Distances(offers, known, Weights(), is_trusting=False)
+    assert distances.mask(2, 10.0) == 0b1111, "to where nobody measured it may be near after all"
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 10**6))
+def test_nobody_is_an_impostor_who_is_where_it_says(seed: int) -> None:
+    rng = random.Random(seed)
+    true = [Place(rng.uniform(-80, 80), rng.uniform(-180, 180)) for _ in range(12)]
+    offers = [
+        Offer(PeerID(f"p{i:02}"), frozenset(), place=Place(place.latitude, place.longitude, rng.uniform(0, 500)))
+        for i, place in enumerate(true)
+    ]
+    known = Measurements()
+    for p, q in itertools.combinations(range(12), 2):
+        known.record(
+            offers[p].peer, offers[q].peer, rtt_ms=true[p].least_rtt_ms(true[q]) * rng.uniform(1.0, 3.0) + 1e-6
+        )
+    assert impostors(offers, known) == frozenset()

@@ -148,7 +148,7 @@ def test_without_an_assignment_a_peer_that_is_too_far_from_all_partners_is_told(
     wanted = [Wanted("a", amount(1)), Wanted("b", amount(1))]
     reasons = Reasons(Problem(wanted, offers, [Edge("a", "b", 20)], measurements=known))
     assert [r.detail for r in reasons.why_not("a", HERE)] == [
-        "edge a–b (at most 20 ms): no peer that may host b is near enough"
+        f"edge a–b (at most 20 ms): no peer that may host b is near enough; of {THERE} 50 ms measured, at most 20 wanted"
     ]
 
 
