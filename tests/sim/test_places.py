@@ -99,9 +99,9 @@ async def test_what_a_liar_says_is_told_to_whoever_asks_why(autojump_clock: Mock
 
 
 async def test_coordinates_tell_what_to_measure_first(autojump_clock: MockClock, cluster: Cluster) -> None:
-    """Machines that say nothing of places: of fifteen pairs three are near, and the first that is measured is one."""
-    cities = {"alice": "Paris"} | {
-        f"m{n}": city for n, city in enumerate(("Tokyo", "Berlin", "Tokyo", "New York City", "Paris", "New York City"))
+    """Machines that say nothing of places: of six pairs one is near, and no other is measured."""
+    cities = {"alice": "Tokyo"} | {
+        f"m{n}": city for n, city in enumerate(("Tokyo", "Berlin", "New York City", "Paris"))
     }
     for name in cities:
         await cluster.start(name, offers=None if name == "alice" else FOUR_CORES)
