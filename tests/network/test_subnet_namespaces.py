@@ -152,7 +152,7 @@ class Node:
 
 
 @asynccontextmanager
-async def running(machines: list[Namespace]) -> AsyncIterator[list[Node]]:
+async def running(machines: list[Namespace], *, datagram_port: int | None = None) -> AsyncIterator[list[Node]]:
     async with trio.open_nursery() as nursery, AsyncExitStack() as stack:
         world = World("libp2p", nursery)
         nodes: list[Node] = []
@@ -161,7 +161,7 @@ async def running(machines: list[Namespace]) -> AsyncIterator[list[Node]]:
             if nodes:
                 await network.connect(nodes[0].network.listen_addresses[0])
             kernel = LinuxKernel(network.peer_id, namespace=path_of(machine))
-            subnets = Subnets(network, kernel, rng=Random(number))
+            subnets = Subnets(network, kernel, rng=Random(number), datagram_port=datagram_port)
             await stack.enter_async_context(subnets.run())
             nodes.append(Node(network, subnets, machine))
         yield nodes
@@ -204,12 +204,13 @@ async def listening(namespace: Namespace, port: int, kind: str = "-ltn") -> None
             await trio.sleep(0.05)
 
 
-async def test_every_member_reaches_every_other_by_name_address_and_both_families() -> None:
+@pytest.mark.parametrize("path", ["direct", "datagram"])
+async def test_every_member_reaches_every_other_by_name_address_and_both_families(path: str) -> None:
     with namespaces(5) as (m1, m2, n1, n2, n3):
         one, two, three = Member("one", "10.1.2.2", n1), Member("two", "10.1.2.3", n2), Member("three", "10.1.2.4", n3)
         everybody = [one, two, three]
         before = [state_of(each) for each in (m1, m2)]
-        async with running([m1, m2]) as nodes:
+        async with running([m1, m2], datagram_port=0 if path == "datagram" else None) as nodes:
             with resolvers(everybody), ExitStack() as stack:
                 await deploy(nodes, {0: [one, two], 1: [three]})
                 for member in everybody:
@@ -234,7 +235,7 @@ async def test_every_member_reaches_every_other_by_name_address_and_both_familie
                     assert public == f"{target.name} {source.address} 5", "the public port, from inside"
             status = nodes[0].subnet.status()
             other = next(member for member in status.members if not member.is_own)
-            assert (other.path, other.names) == ("direct", ("three",))
+            assert (other.path, other.names) == (path, ("three",))
             assert other.rtt_s is not None
             assert not other.drops
         assert [state_of(each) for each in (m1, m2)] == before, "nothing is left"

@@ -3,73 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from ipaddress import IPv4Address, IPv4Network, ip_address
+from ipaddress import IPv4Address
 from random import Random
 
 import dns.message
 import pytest
 import trio
+from tests.network.subnet_members import ID, NETWORK, PREFIX, members, packed
 from tests.network.worlds import WAIT_S, World, until
 
-from dms.network import ByteStream, Network, StreamEnded
+from dms.network import ByteStream, StreamEnded
 from dms.subnet import frames
 from dms.subnet.addresses import private_prefix, to_ipv6
 from dms.subnet.dns import Outcome
-from dms.subnet.exchange import Exchange
 from dms.subnet.links import LinkState
 from dms.subnet.packets import parse_header, udp_packet, udp_ports
-from dms.subnet.plane import Plane, Port
+from dms.subnet.plane import Plane
 from dms.subnet.routing import RoutingTable
-from dms.subnet.segments import VNET_BYTES, Parcel
+from dms.subnet.segments import Parcel
 from dms.subnet.tally import Drop
-
-ID = "3f2a"
-NETWORK = IPv4Network("10.1.2.0/24")
-PREFIX = private_prefix(ID)
-
-
-def packed(text: str) -> bytes:
-    return ip_address(text).packed
-
-
-class Memory:
-    """A device in memory: what was written to it, and what will be read from it."""
-
-    def __init__(self) -> None:
-        self.written: list[bytes] = []
-        self._send, self._receive = trio.open_memory_channel[bytes](100)
-        self.is_full = False
-
-    async def read(self) -> list[bytes]:
-        return [await self._receive.receive()]
-
-    def write(self, raw: bytes) -> bool:
-        if not self.is_full:
-            self.written.append(raw[VNET_BYTES:])
-        return not self.is_full
-
-    def come(self, packet: bytes) -> None:
-        """What is behind the device sends a packet."""
-        self._send.send_nowait(bytes(VNET_BYTES) + packet)
-
-
-class Member:
-    """One address on one node."""
-
-    def __init__(self, node: Network, plane: Plane, exchange: Exchange, address: str) -> None:
-        self.node, self.plane, self.exchange, self.address = node, plane, exchange, address
-        self.device = Memory()
-        self.port = Port(self.device)
-        plane.attach(self.port, IPv4Address(address))
-
-    def send(self, to: str, payload: bytes, *, source: str = "") -> bytes:
-        packet = udp_packet(packed(source or self.address), 7, packed(to), 8, payload)
-        self.device.come(packet)
-        return packet
-
-    async def got(self, count: int = 1) -> list[bytes]:
-        await until(lambda: len(self.device.written) >= count)
-        return self.device.written
 
 
 @pytest.fixture(params=["libp2p", "memory"])
@@ -86,26 +38,6 @@ async def read_on(stream: ByteStream) -> None:
     with trio.fail_after(WAIT_S):
         while await stream.read(1000):
             pass
-
-
-async def members(world: World, count: int) -> list[Member]:
-    """One on each of so many nodes, at 10.1.2.2 and following."""
-    nodes = [await world.start() for _ in range(count)]
-    for node in nodes[1:]:
-        await node.connect(nodes[0].listen_addresses[0])
-    made = []
-    for number, node in enumerate(nodes, start=2):
-        table = RoutingTable(NETWORK, PREFIX)
-        table.add_all({f"10.1.2.{index}": other.peer_id for index, other in enumerate(nodes, start=2)})
-        plane = Plane(ID, node.peer_id, table, node.streams, rng=Random(number))
-        exchange = Exchange(node.streams)
-        exchange.open()
-        exchange.add(ID, plane)
-        member = Member(node, plane, exchange, f"10.1.2.{number}")
-        await world._nursery.start(plane.run)
-        world._nursery.start_soon(plane.serve, member.port)
-        made.append(member)
-    return made
 
 
 async def test_packets_of_both_families_cross_and_are_counted(world: World) -> None:
@@ -251,7 +183,7 @@ async def test_two_networks_of_the_same_nodes_do_not_meet(world: World) -> None:
         table.add_all({"10.1.2.2": a.node.peer_id, "10.1.2.3": b.node.peer_id})
         other = Plane("other", each.node.peer_id, table, each.node.streams, rng=Random(1))
         each.exchange.add("other", other)
-        await world._nursery.start(other.run)
+        await world.nursery.start(other.run)
     a.send(b.address, b"mine")
     await b.got()
     b.exchange.remove("other")

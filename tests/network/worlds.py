@@ -52,7 +52,7 @@ class World:
 
     def __init__(self, kind: str, nursery: trio.Nursery) -> None:
         self.kind = kind
-        self._nursery = nursery
+        self.nursery = nursery
         self._over = trio.Event()
         self._virtual = VirtualNetwork(seed=1, delay_s=0.001, mesh=False)
 
@@ -76,7 +76,7 @@ class World:
     async def start(self, *, bootstrap: Sequence[str] = (), original: bool = False) -> Network:
         node = self.make(bootstrap=bootstrap, original=original)
         ready = trio.Event()
-        self._nursery.start_soon(self._keep, node, ready)
+        self.nursery.start_soon(self._keep, node, ready)
         await ready.wait()
         return node
 

@@ -15,6 +15,7 @@ Pure:
 Between nodes:
 
 - :mod:`~dms.subnet.links`: our sending side towards one peer; :mod:`~dms.subnet.exchange`: what peers send.
+- :mod:`~dms.subnet.datagrams`: packets past the stream, with :mod:`~dms.subnet.sealing` and :mod:`~dms.subnet.probing`.
 - :mod:`~dms.subnet.plane`: one network on one node; :mod:`~dms.subnet.upstream`: names outside.
 
 On this machine:

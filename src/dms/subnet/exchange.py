@@ -14,8 +14,11 @@ import trio
 from dms.network import ByteStream
 from dms.network.byte_streams import ByteStreams
 from dms.subnet import frames
+from dms.subnet.datagrams import Datagrams, Incoming
 from dms.subnet.errors import BadPacket, SubnetExists
+from dms.subnet.sealing import decode_offer, encode_offer
 from dms.subnet.segments import Parcel
+from dms.subnet.tally import Tally
 from dms.types.ids import PeerID
 
 HELLO_S = 10.0
@@ -25,6 +28,10 @@ READ_BYTES = 256 * 1024
 
 class Receiver(Protocol):
     """A network on this node."""
+
+    def tally_of(self, peer: PeerID) -> Tally:
+        """Where what it sends is counted."""
+        ...
 
     @property
     def mtu(self) -> int:
@@ -43,8 +50,8 @@ class Receiver(Protocol):
 class Exchange:
     """All networks of one node."""
 
-    def __init__(self, streams: ByteStreams) -> None:
-        self._streams = streams
+    def __init__(self, streams: ByteStreams, datagrams: Datagrams | None = None) -> None:
+        self._streams, self._datagrams = streams, datagrams
         self._receivers: dict[str, Receiver] = {}
         self._serving: dict[tuple[str, PeerID], tuple[object, trio.CancelScope]] = {}
         self.refused: Counter[str] = Counter()
@@ -93,12 +100,8 @@ class Exchange:
             subnet_id, receiver, rest = received
             with self._served(subnet_id, stream.peer) as scope, scope:
                 await stream.write(frames.encode_hello(frames.Hello(subnet_id, receiver.mtu)))
-                while True:
-                    await self._take(stream, receiver, rest)
-                    data = await stream.read(READ_BYTES)
-                    if not data:
-                        return
-                    rest = decoder.feed(data)
+                await self._receive(stream, subnet_id, receiver, decoder, rest)
+                return
             await stream.reset()
         except BadPacket:
             await self._refuse(stream, "malformed")
@@ -128,6 +131,37 @@ class Exchange:
             await self._refuse(stream, "not a member")
             return None
         return hello.subnet, receiver, rest[1:]
+
+    async def _receive(
+        self,
+        stream: ByteStream,
+        subnet_id: str,
+        receiver: Receiver,
+        decoder: frames.FrameDecoder,
+        got: list[frames.Frame],
+    ) -> None:
+        """To the end of the stream.
+
+        :raises BadPacket: it is not our protocol.
+        """
+        incoming: Incoming | None = None
+        try:
+            while True:
+                await self._take(stream, receiver, got)
+                offers = [frame for frame in got if frame.kind == frames.OFFER]
+                if offers and self._datagrams is not None:
+                    if incoming is not None:
+                        incoming.close()
+                    offer = decode_offer(offers[-1].body)
+                    incoming, answer = self._datagrams.accept(subnet_id, stream.peer, offer, receiver)
+                    await stream.write(frames.encode(frames.OFFER, encode_offer(answer)))
+                data = await stream.read(READ_BYTES)
+                if not data:
+                    return
+                got = decoder.feed(data)
+        finally:
+            if incoming is not None:
+                incoming.close()
 
     async def _take(self, stream: ByteStream, receiver: Receiver, got: list[frames.Frame]) -> None:
         parcels = [frame.parcel for frame in got if frame.kind == frames.PACKET]

@@ -3,13 +3,15 @@
 Each node sends on streams that it opened itself and receives on those that the other opened, so two nodes that begin at
 once need no agreement. A stream is opened when there is something to send, closed when there was nothing for a while,
 and opened anew, later and later, when it ends. While it is open, pings on it measure the round trip and find a peer
-that fell silent. A relayed stream is opened anew every half minute, so that a direct way is used once there is one.
+that fell silent. Where datagrams reach the peer, packets take them instead, and the stream stays as what they fall back to.
+A relayed stream is opened anew every half minute, so that a direct way is used once there is one.
 """
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
 from functools import partial
@@ -21,9 +23,11 @@ from dms.network import ByteStream, NetworkError
 from dms.network.byte_streams import ByteStreams
 from dms.subnet import frames
 from dms.subnet.budgets import RelayBudget
+from dms.subnet.datagrams import Datagrams, Outgoing
 from dms.subnet.errors import BadPacket
 from dms.subnet.packets import parse_header
 from dms.subnet.queues import PacketQueue
+from dms.subnet.sealing import decode_offer, encode_offer
 from dms.subnet.segments import Parcel, packets_of
 from dms.subnet.tally import Drop, Tally
 from dms.types.ids import PeerID
@@ -58,7 +62,7 @@ class LinkStatus:
 
     state: LinkState
     path: str
-    """``direct``, ``relayed``, or empty while there is none."""
+    """``datagram``, ``direct``, ``relayed``, or empty while there is none."""
     protocol: str
     rtt_s: float | None
     error: str
@@ -81,9 +85,12 @@ class Link:
         mtu: int,
         rng: Random,
         budget: RelayBudget | None = None,
+        datagrams: Datagrams | None = None,
     ) -> None:
         self._streams, self._subnet_id, self._peer, self._tally = streams, subnet_id, peer, tally
         self._mtu, self._rng, self._budget = mtu, rng, budget or RelayBudget()
+        self._datagrams = datagrams
+        self._outgoing: Outgoing | None = None
         self._queue = PacketQueue()
         self._state, self._error, self._protocol = LinkState.IDLE, "", ""
         self._path = ""
@@ -97,6 +104,9 @@ class Link:
 
     def status(self) -> LinkStatus:
         """How it stands."""
+        way = self._outgoing.way() if self._outgoing is not None else None
+        if self._outgoing is not None and way is not None:
+            return LinkStatus(self._state, "datagram", self._protocol, self._outgoing.rtt_s, self._error)
         return LinkStatus(self._state, self._path, self._protocol, self._rtt_s, self._error)
 
     async def run(self) -> None:
@@ -163,6 +173,29 @@ class Link:
             raise _End("the peer does not answer")
         self._heard_s = trio.current_time()
         failures: list[_End | NetworkError] = []
+        with self._offering() as outgoing:
+            if outgoing is not None:
+                await self._write(stream, frames.encode(frames.OFFER, encode_offer(outgoing.offer)))
+            await self._carry_until(stream, decoder, failures)
+        if failures:
+            raise failures[0]
+
+    @contextmanager
+    def _offering(self) -> Iterator[Outgoing | None]:
+        """The datagram path, where there can be one, for as long as the stream on which it was agreed."""
+        if self._datagrams is None:
+            yield None
+            return
+        with self._datagrams.begin(self._subnet_id, self._peer, self._tally) as outgoing:
+            self._outgoing = outgoing
+            try:
+                yield outgoing
+            finally:
+                self._outgoing = None
+
+    async def _carry_until(
+        self, stream: ByteStream, decoder: frames.FrameDecoder, failures: list[_End | NetworkError]
+    ) -> None:
         async with trio.open_nursery() as nursery:
 
             async def until_failure(part: Callable[[], Awaitable[None]]) -> None:
@@ -174,9 +207,9 @@ class Link:
 
             nursery.start_soon(until_failure, partial(self._listen, stream, decoder))
             nursery.start_soon(until_failure, partial(self._ping, stream))
+            if self._outgoing is not None:
+                nursery.start_soon(self._outgoing.probe)
             await until_failure(partial(self._pump, stream, frames.encode_parcels))
-        if failures:
-            raise failures[0]
 
     async def _carry_original(self, stream: ByteStream) -> None:
         await self._write(stream, frames.encode_opening(self._subnet_id))
@@ -193,13 +226,17 @@ class Link:
             batch = self._queue.take(BATCH_BYTES)
             if not batch:
                 return
+            self._tally.gave(len(batch), sum(len(parcel.data) for parcel in batch))
+            if self._outgoing is not None:
+                batch = await self._outgoing.send(batch)
+            if not batch:
+                continue
             try:
                 await self._write(stream, encode(batch))
             except (_End, NetworkError):
                 relayed = self._state is LinkState.RELAY_LIMIT
                 self._tally.drop(Drop.RELAY_LIMIT if relayed else Drop.UNREACHABLE, len(batch))
                 raise
-            self._tally.gave(len(batch), sum(len(parcel.data) for parcel in batch))
 
     async def _write(self, stream: ByteStream, data: bytes) -> None:
         if stream.is_relayed and not self._budget.spend(len(data), trio.current_time()):
@@ -217,6 +254,8 @@ class Link:
                 raise _End(f"the peer sends {error.message}") from None
 
     def _heard(self, frame: frames.Frame) -> None:
+        if frame.kind == frames.OFFER and self._outgoing is not None:
+            self._outgoing.agree(decode_offer(frame.body))
         if frame.kind != frames.PONG:
             return
         asked_s = self._asked.pop(frame.body, None)

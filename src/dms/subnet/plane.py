@@ -15,6 +15,7 @@ import trio
 
 from dms.network.byte_streams import ByteStreams
 from dms.subnet.addresses import private_prefix, to_ipv6
+from dms.subnet.datagrams import Datagrams
 from dms.subnet.dns import PORT as DNS_PORT
 from dms.subnet.dns import Outcome, Zone
 from dms.subnet.errors import BadPacket
@@ -66,6 +67,7 @@ class Plane:
         *,
         rng: Random,
         upstream: Upstream | None = None,
+        datagrams: Datagrams | None = None,
         mtu: int = MTU,
     ) -> None:
         self.table, self.mtu = table, mtu
@@ -75,7 +77,7 @@ class Plane:
         self.tally = Tally()
         self.queries = dict.fromkeys(Outcome, 0)
         self._subnet_id, self._own, self._streams = subnet_id, own, streams
-        self._rng, self._upstream = rng, upstream
+        self._rng, self._upstream, self._datagrams = rng, upstream, datagrams
         self._gateways = (self.gateway.packed, to_ipv6(self.prefix, self.gateway).packed)
         self._forwarder: Forwarder[Port] = Forwarder(own, table, self._gateways)
         self._links: dict[PeerID, tuple[Link, trio.CancelScope]] = {}
@@ -197,7 +199,15 @@ class Plane:
             if self._nursery is None:
                 self.tally.drop(Drop.UNREACHABLE)
                 return
-            link = Link(self._streams, self._subnet_id, peer, self.tally_of(peer), mtu=self.mtu, rng=self._rng)
+            link = Link(
+                self._streams,
+                self._subnet_id,
+                peer,
+                self.tally_of(peer),
+                mtu=self.mtu,
+                rng=self._rng,
+                datagrams=self._datagrams,
+            )
             found = self._links[peer] = (link, trio.CancelScope())
             self._nursery.start_soon(self._keep, *found)
         found[0].send(parcel)

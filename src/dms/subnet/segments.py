@@ -90,10 +90,16 @@ def check(parcel: Parcel, header: Header) -> None:
             raise BadPacket("a TCP header that does not fit")
 
 
-def packets_of(parcel: Parcel, header: Header) -> list[bytes]:
-    """The packets that it stands for, with their checksums. The parcel must have passed :func:`check`."""
-    if parcel.segment_bytes and len(parcel.data) - _headers_bytes(parcel.data, header) > parcel.segment_bytes:
-        return _cut(parcel, header)
+def packets_of(parcel: Parcel, header: Header, max_bytes: int = MAX_PACKET_BYTES) -> list[bytes]:
+    """The packets that it stands for, with their checksums; TCP is cut smaller where the way takes less than it has.
+
+    The parcel must have passed :func:`check`. What is not TCP may come out larger than ``max_bytes``.
+    """
+    if parcel.is_partial and header.protocol == TCP:
+        head_bytes = _headers_bytes(parcel.data, header)
+        size = max(MIN_SEGMENT_BYTES, min(parcel.segment_bytes or MAX_PACKET_BYTES, max_bytes - head_bytes))
+        if head_bytes <= len(parcel.data) and len(parcel.data) - head_bytes > size:
+            return _cut(parcel._replace(segment_bytes=size), header)
     if parcel.is_partial:
         at = header.offset + _CHECKSUM_AT[header.protocol]
         return [_with_checksum(parcel.data, header.offset, at, never_zero=header.protocol == UDP)]

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
-from ipaddress import IPv4Network
+from ipaddress import IPv4Address, IPv4Network
 from random import Random
 
 import trio
@@ -13,6 +13,7 @@ import trio
 from dms.network import Network
 from dms.observe.log import get_logger
 from dms.subnet.addresses import PREFIX_BITS, parse_network, private_prefix
+from dms.subnet.datagrams import Datagrams, ips_of
 from dms.subnet.errors import FirewallRefused, InvalidIP, NotActive, SubnetExists, SubnetNotFound, TooManySubnets
 from dms.subnet.exchange import Exchange
 from dms.subnet.frames import MAX_ID_BYTES
@@ -41,10 +42,17 @@ class Subnets:
         first_port: int = 16384,
         last_port: int = 32768,
         upstream: Upstream | None = None,
+        datagram_port: int | None = None,
     ) -> None:
+        """``datagram_port``: of UDP, 0 for any that is free; without one packets take streams only."""
         self._network, self._kernel, self._rng, self._upstream = network, kernel, rng, upstream
         self._ports = PortPlan(rng, first=first_port, last=last_port)
-        self._exchange = Exchange(network.streams)
+        self._datagrams = (
+            Datagrams(network.peer_id, port=datagram_port, own_ips=self._own_ips, known_ips=self._known_ips)
+            if datagram_port is not None
+            else None
+        )
+        self._exchange = Exchange(network.streams, self._datagrams)
         self._subnets: dict[str, tuple[Subnet, trio.CancelScope, IPv4Network]] = {}
         self._nursery: trio.Nursery | None = None
 
@@ -58,6 +66,8 @@ class Subnets:
                 log.warning("subnet_firewall_missing", reason=error.message)
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
+            if self._datagrams is not None:
+                await nursery.start(self._datagrams.run)
             self._exchange.open()
             try:
                 yield
@@ -89,7 +99,15 @@ class Subnets:
         routes = RoutingTable(network, private_prefix(subnet_id))
         routes.add_all(table)
         own = self._network.peer_id
-        plane = Plane(subnet_id, own, routes, self._network.streams, rng=self._rng, upstream=self._upstream)
+        plane = Plane(
+            subnet_id,
+            own,
+            routes,
+            self._network.streams,
+            rng=self._rng,
+            upstream=self._upstream,
+            datagrams=self._datagrams,
+        )
         subnet = Subnet(subnet_id, own, str(own), plane, self._exchange, self._kernel, self._ports, self._nursery)
         scope = trio.CancelScope()
         self._subnets[subnet_id] = (subnet, scope, network)
@@ -128,6 +146,19 @@ class Subnets:
     async def networks_in_use(self) -> tuple[IPv4Network, ...]:
         """What a new network must not overlap: the machine's, and the private ones that are here."""
         return (*await self._kernel.networks_in_use(), *(network for _, _, network in self._subnets.values()))
+
+    def _own_ips(self) -> tuple[str, ...]:
+        """Where this node listens, but for the private networks themselves."""
+        return self._outside(ips_of(self._network.listen_addresses))
+
+    def _known_ips(self, peer: PeerID) -> tuple[str, ...]:
+        """Where a peer is connected from or to."""
+        return self._outside(ips_of(a for info in self._network.peers() if info.peer == peer for a in info.addresses))
+
+    def _outside(self, ips: Iterable[str]) -> tuple[str, ...]:
+        """A packet of a private network that is carried by itself would go around for ever."""
+        inside = [network for _, _, network in self._subnets.values()]
+        return tuple(ip for ip in ips if ":" in ip or not any(IPv4Address(ip) in network for network in inside))
 
     def refused(self) -> Mapping[str, int]:
         """Streams that were reset, by reason."""

@@ -44,7 +44,11 @@ class MemoryDevice:
 
     def come(self, packet: bytes) -> None:
         """Whoever is behind the device sends a packet."""
-        self._send.send_nowait(bytes(VNET_BYTES) + packet)
+        self.come_raw(bytes(VNET_BYTES) + packet)
+
+    def come_raw(self, raw: bytes) -> None:
+        """The same with its header of offloads."""
+        self._send.send_nowait(raw)
 
     def add_addresses(self, addresses: Interfaces) -> None:
         """Remember them."""

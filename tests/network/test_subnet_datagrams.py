@@ -1,0 +1,191 @@
+"""Packets as datagrams: real sockets on the loopback, streams of either network."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import AsyncIterator
+
+import pytest
+import trio
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from tests.network.subnet_members import Member, members, packed
+from tests.network.worlds import World, until
+
+from dms.network import Network
+from dms.subnet.datagrams import Datagrams, Outgoing, ips_of
+from dms.subnet.packets import TCP, checksum, parse_header, pseudo_sum, udp_packet
+from dms.subnet.sealing import PACKET, Sealer
+from dms.subnet.segments import VNET_BYTES
+from dms.subnet.tally import Drop
+
+LOOPBACK = ("127.0.0.1",)
+
+
+@pytest.fixture(params=["libp2p", "memory"])
+async def world(request: pytest.FixtureRequest) -> AsyncIterator[World]:
+    async with trio.open_nursery() as nursery:
+        world = World(request.param, nursery)
+        yield world
+        world.end()
+        nursery.cancel_scope.cancel()
+
+
+def on_loopback(node: Network) -> Datagrams:
+    return Datagrams(node.peer_id, port=0, own_ips=lambda: LOOPBACK, known_ips=lambda _peer: LOOPBACK)
+
+
+def nowhere(node: Network) -> Datagrams:
+    """A node whose datagrams lead to an address where nobody is."""
+    return Datagrams(node.peer_id, port=0, own_ips=lambda: ("192.0.2.1",), known_ips=lambda _peer: ())
+
+
+async def datagram_path(a: Member, b: Member) -> None:
+    """Wait until ``a`` reaches ``b`` so."""
+    a.send(b.address, b"first")
+    await until(lambda: a.plane.link_status(b.node.peer_id).path == "datagram")
+    await b.got()
+    b.device.written.clear()
+
+
+async def test_packets_take_datagrams_once_a_probe_was_answered(world: World) -> None:
+    a, b = await members(world, 2, datagrams=on_loopback)
+    await datagram_path(a, b)
+    status = a.plane.link_status(b.node.peer_id)
+    assert status.rtt_s is not None
+    sent = [a.send(b.address, bytes([number]) * 1300) for number in range(20)]
+    assert sorted(await b.got(20)) == sorted(sent)
+    sent = [a.send(b.address, b"x" * 4000)]
+    assert (await b.got(21))[20:] == sent, "what is too large for a datagram takes the stream"
+    assert not b.plane.tally_of(a.node.peer_id).drops
+
+
+async def test_a_large_packet_of_tcp_is_cut_for_the_way(world: World) -> None:
+    a, b = await members(world, 2, datagrams=on_loopback)
+    await datagram_path(a, b)
+    payload = bytes(range(256)) * 200
+    source, destination = packed(a.address), packed(b.address)
+    base = bytearray(udp_packet(source, 5, destination, 6, bytes(12) + payload))
+    base[9] = TCP
+    header = parse_header(bytes(base))
+    base[20 + 12] = 5 << 4
+    base[20 + 16 : 20 + 18] = pseudo_sum(header, len(base) - 20).to_bytes(2)
+    base[20 + 4 : 20 + 8] = (7).to_bytes(4)
+    raw = bytes([1, 1, 40, 0, 0, 5, 20, 0, 16, 0]) + bytes(base)
+    assert len(raw) == VNET_BYTES + len(base)
+    a.device.come_raw(raw)
+    await until(lambda: sum(len(packet) - 40 for packet in b.device.written) >= len(payload))
+    got = b"".join(packet[40:] for packet in sorted(b.device.written, key=lambda one: one[24:28]))
+    assert got == payload
+    for packet in b.device.written:
+        assert len(packet) <= 1420
+        assert checksum(packet[20:], pseudo_sum(parse_header(packet), len(packet) - 20)) == 0
+
+
+async def test_without_a_way_for_datagrams_packets_take_the_stream(world: World) -> None:
+    a, b = await members(world, 2, datagrams=nowhere)
+    a.send(b.address, b"one")
+    await b.got()
+    a.send(b.address, b"two")
+    await b.got(2)
+    assert a.plane.link_status(b.node.peer_id).path == "direct"
+
+
+async def test_a_node_that_has_no_datagrams_is_spoken_to_on_its_stream(world: World) -> None:
+    made: list[Datagrams] = []
+
+    def only_first(node: Network) -> Datagrams:
+        made.append(on_loopback(node))
+        return made[-1]
+
+    a, b = await members(world, 2, datagrams=only_first)
+    b.exchange._datagrams = None
+    a.send(b.address, b"one")
+    a.send(b.address, b"two")
+    await b.got(2)
+    assert a.plane.link_status(b.node.peer_id).path == "direct"
+
+
+async def test_what_is_forged_replayed_or_of_nobody_is_dropped_and_counted(world: World) -> None:
+    made: list[Datagrams] = []
+
+    def kept(node: Network) -> Datagrams:
+        made.append(on_loopback(node))
+        return made[-1]
+
+    a, b = await members(world, 2, datagrams=kept)
+    await datagram_path(a, b)
+    target = ("127.0.0.1", made[1].port)
+    session = next(iter(made[1]._sessions))
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as attacker:
+        attacker.sendto(session.to_bytes(8, "little") + bytes([255] * 6) + bytes(60), target)
+        attacker.sendto(Sealer(bytes(32), session ^ 1).seal(PACKET, b"x"), target)
+        attacker.sendto(b"short", target)
+    tally = b.plane.tally_of(a.node.peer_id)
+    await until(lambda: tally.drops[Drop.NOT_AUTHENTIC] and made[1].refused["no session"] == 2)
+
+    outgoing = next(one for one in made[0]._sessions.values() if isinstance(one, Outgoing))
+    sealer = outgoing._sealer
+    assert sealer is not None
+    packet = udp_packet(packed("10.1.2.99"), 1, packed(b.address), 2, b"forged source")
+    datagram = sealer.seal(PACKET, packet)
+    await made[0].transmit(target, [datagram, datagram])
+    await until(lambda: tally.drops[Drop.FORGED_SOURCE] and tally.drops[Drop.REPLAYED])
+    assert not b.device.written
+
+
+async def test_when_datagrams_stop_coming_through_packets_take_the_stream_again(world: World) -> None:
+    made: list[Datagrams] = []
+
+    def kept(node: Network) -> Datagrams:
+        made.append(on_loopback(node))
+        return made[-1]
+
+    a, b = await members(world, 2, datagrams=kept)
+    await datagram_path(a, b)
+    made[1]._sessions.clear()  # as if a firewall dropped them all
+    outgoing = next(one for one in made[0]._sessions.values() if isinstance(one, Outgoing))
+    prober = outgoing.prober
+    assert prober is not None
+    prober._answered_s -= 100  # long ago
+    prober._sent.clear()
+    a.send(b.address, b"again")
+    await b.got()
+    assert a.plane.link_status(b.node.peer_id).path == "direct"
+
+
+async def test_where_a_probe_came_from_is_tried_as_an_address_of_its_sender(world: World) -> None:
+    first = True
+
+    def one_sided(node: Network) -> Datagrams:
+        """The first node is told where the second one is, but not the other way round."""
+        nonlocal first
+        mine, first = first, False
+        ips = ("192.0.2.1",) if mine else LOOPBACK
+        return Datagrams(node.peer_id, port=0, own_ips=lambda: ips, known_ips=lambda _peer: LOOPBACK if mine else ())
+
+    a, b = await members(world, 2, datagrams=one_sided)
+    b.send(a.address, b"nobody knows a way")
+    await a.got()
+    assert b.plane.link_status(a.node.peer_id).path == "direct"
+    await datagram_path(a, b)
+    await until(lambda: b.plane.link_status(a.node.peer_id).path == "datagram")
+
+
+def test_addresses_of_relays_are_not_those_of_the_peer() -> None:
+    assert ips_of(
+        [
+            "/ip4/192.0.2.1/tcp/9000/p2p/x",
+            "/ip6/::1/tcp/1",
+            "/ip4/192.0.2.9/tcp/1/p2p/r/p2p-circuit",
+            "/dns4/a/tcp/1",
+            "",
+        ]
+    ) == ("192.0.2.1", "::1")
+
+
+def test_an_offer_has_an_id_of_its_own_each_time() -> None:
+    datagrams = Datagrams("peer", port=9, own_ips=lambda: LOOPBACK * 40, known_ips=lambda _peer: ())  # type: ignore[arg-type]
+    private = X25519PrivateKey.generate()
+    one, other = datagrams.new_offer(private), datagrams.new_offer(private)
+    assert one.id != other.id
+    assert len(one.addresses) <= 16
