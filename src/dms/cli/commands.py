@@ -69,7 +69,7 @@ COMMANDS: tuple[Command, ...] = (
     Command("monitor", "Show the log of the node as it is written", "dms.cli.monitor:monitor", _MACHINE),
     Command("logger", "Show and change what the node logs, and where", "dms.cli.logger:logger", _MACHINE),
     Command("debug", "Pack what helps to find a defect, without secrets", "dms.cli.debug:debug", _MACHINE),
-    Command("peers", "List the peers that the node is connected to", "dms.cli.peers:peers", _MACHINE),
+    Command("peers", "List the peers that the node is connected to or knows", "dms.cli.peers:app", _MACHINE),
     Command("db", "Check, back up and restore the database", "dms.cli.db:app", _MACHINE),
     Command("config", "Show and change the configuration", "dms.cli.config:app", _MACHINE),
     Command("devnet", "Run a whole network on this machine", "dms.cli.devnet:app", _NETWORK),

@@ -12,12 +12,16 @@ from dms.cli.options import Context, Format, Output
 if TYPE_CHECKING:
     from dms.node.payloads import ConnectionInfo
 
-COLUMNS = ("PEER", "NAME", "DIRECTION", "OVER", "RTT", "SCORE", "AGE", "ADDRESS")
+app = typer.Typer(name="peers", help="List the peers that the node is connected to or knows.")
 
+COLUMNS = ("PEER", "NAME", "DIRECTION", "OVER", "RTT", "SCORE", "AGE", "ADDRESS")
+DHT_COLUMNS = ("PEER", "NAME", "NEAR", "CONNECTED", "KNOWN FOR", "HEARD OF", "ADDRESS")
+CONNECT_S = 15.0
 
 Scores = Annotated[bool, typer.Option("--scores", help="Show what broadcasting thinks of each peer, and why.")]
 
 
+@app.callback(invoke_without_command=True)
 def peers(
     ctx: typer.Context, context: Context = None, *, scores: Scores = False, output: Output = Format.TABLE
 ) -> None:
@@ -37,7 +41,10 @@ def peers(
       nunet peers
       nunet peers --scores
       nunet peers --output json
+      nunet peers dht
     """
+    if ctx.invoked_subcommand is not None:
+        return
     from msgspec.structs import replace
 
     from dms.cli.output import print_table, show
@@ -66,6 +73,77 @@ def peers(
     )  # the original tells ids only
     connections = [known.get(peer) or replace(unknown, id=peer) for peer in reply.peers]
     print_table(COLUMNS, [_row(connection, session.peer_name) for connection in sorted(connections, key=_order)])
+
+
+@app.command("dht")
+def dht(ctx: typer.Context, context: Context = None, output: Output = Format.TABLE) -> None:
+    """Show the routing table of the hash table, through which nodes find each other.
+
+    NEAR is how many leading bits of the peer's place in the table are this node's, too: the higher, the nearer. KNOWN FOR
+    is since when it has been in the table, HEARD OF how long ago it last asked or answered.
+
+    Examples:
+      nunet peers dht
+      nunet peers dht --output json
+    """
+    from dms.cli.output import print_table, show
+    from dms.cli.session import Session
+    from dms.node.payloads import RoutingTable
+    from dms.types import gojson
+    from dms.types.units import format_duration
+
+    session = Session.of(ctx)
+    table = session.client(context).call("/dms/node/peers/dht", None, RoutingTable)
+    if output is not Format.TABLE:
+        show(gojson.to_builtins(table), output)
+        return
+    rows = []
+    for peer in table.peers:
+        name = session.peer_name(peer.id)
+        rows.append(
+            (
+                peer.id,
+                "" if name.startswith("…") else name,
+                str(peer.bucket),
+                "yes" if peer.connected else "no",
+                format_duration(peer.since_s),
+                f"{format_duration(peer.heard_s)} ago",
+                peer.addresses[0] if peer.addresses else "",
+            )
+        )
+    print_table(DHT_COLUMNS, rows)
+    print()
+    role = "serves it to others" if table.serving else "only asks, as others cannot reach it or p2p.dht_server is off"
+    print(f"{table.protocol}: this node {role}.")
+    print(f"Kept for others: {table.records} records, {table.provided} keys with their providers.")
+    print(f"Advertised by this node: {', '.join(table.advertised) or 'nothing'}.")
+    print(f"Addresses are known of {table.known} peers.")
+
+
+@app.command("connect")
+def connect(
+    ctx: typer.Context,
+    peer: Annotated[
+        str, typer.Argument(metavar="ID|ADDRESS", help="A peer's id, or a multiaddress that ends with it.")
+    ],
+    context: Context = None,
+) -> None:
+    """Connect to a peer. An id alone is looked for: among the known peers, at the connected ones, in the hash table.
+
+    Examples:
+      nunet peers connect 12D3KooW…
+      nunet peers connect /ip4/192.0.2.7/tcp/9000/p2p/12D3KooW…
+    """
+    from dms.cli.client import refused
+    from dms.cli.session import Session
+    from dms.node.payloads import ConnectReply, ConnectRequest
+
+    session = Session.of(ctx)
+    request = ConnectRequest(address=peer)
+    reply = session.client(context).call("/dms/node/peers/connect", request, ConnectReply, timeout_s=CONNECT_S)
+    if reply.error:
+        raise refused(reply.error)
+    print(f"connected to {peer.rpartition('/')[2]}")
 
 
 def _order(connection: ConnectionInfo) -> tuple[bool, float, str]:

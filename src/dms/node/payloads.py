@@ -52,17 +52,31 @@ class PeersList(Wire):
     connections: tuple[ConnectionInfo, ...] = msgspec.field(name="Connections")
 
 
-class KnownPeer(Wire):
-    """One peer of whom an address is known."""
+class RoutedPeer(Wire):
+    """One peer in the routing table; ``bucket``: how many leading bits of its place are ours, too; times in seconds ago."""
 
     id: str
     addresses: tuple[str, ...]
+    bucket: int
+    since_s: float
+    heard_s: float
+    connected: bool
 
 
-class KnownPeers(Wire):
-    """Everybody of whom an address is known, connected or not."""
+class RoutingTable(Wire):
+    """The hash table as this node sees it.
 
-    peers: tuple[KnownPeer, ...] = msgspec.field(name="Peers")
+    Ours: whether it serves it, under which protocol, how many values and provided keys of others it keeps, under what keys
+    it advertises, and of how many peers it knows an address.
+    """
+
+    peers: tuple[RoutedPeer, ...] = msgspec.field(name="Peers")
+    serving: bool = msgspec.field(name="Serving")
+    protocol: str = msgspec.field(name="Protocol")
+    records: int = msgspec.field(name="Records")
+    provided: int = msgspec.field(name="Provided")
+    advertised: tuple[str, ...] = msgspec.field(name="Advertised")
+    known: int = msgspec.field(name="Known")
 
 
 class TopicScoreSnapshot(Wire):

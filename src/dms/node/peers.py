@@ -15,6 +15,8 @@ from dms.types.ids import PeerID
 NAMESPACE = "/dms/node/peers"
 PING_TIMEOUT_S = 1.0
 CONNECT_TIMEOUT_S = 10.0
+MAX_ROUTED = 1000
+"""Entries of the routing table that one answer tells, the nearest first."""
 
 
 class PeerBehaviours:
@@ -28,7 +30,7 @@ class PeerBehaviours:
         table: tuple[tuple[str, Callable[[Message[Any]], Awaitable[object]], Any], ...] = (
             ("list", self._list, p.Nil),
             ("self", self._self, p.Nil),
-            ("dht", self._known, p.Nil),
+            ("dht", self._dht, p.Nil),
             ("score", self._score, p.Nil),
             ("ping", self._ping, p.PingRequest),
             ("connect", self._connect, p.ConnectRequest),
@@ -55,10 +57,26 @@ class PeerBehaviours:
             ),
         )
 
-    async def _known(self, _message: Message[Any]) -> p.KnownPeers:
-        known = self._network.known_peers()
-        return p.KnownPeers(
-            peers=tuple(p.KnownPeer(id=peer, addresses=addresses) for peer, addresses in sorted(known.items()))
+    async def _dht(self, _message: Message[Any]) -> p.RoutingTable:
+        state = self._network.directory.state()
+        return p.RoutingTable(
+            peers=tuple(
+                p.RoutedPeer(
+                    id=entry.peer,
+                    addresses=entry.addresses,
+                    bucket=entry.bucket,
+                    since_s=round(entry.since_s, 1),
+                    heard_s=round(entry.heard_s, 1),
+                    connected=entry.is_connected,
+                )
+                for entry in state.entries[:MAX_ROUTED]
+            ),
+            serving=state.is_serving,
+            protocol=state.protocol,
+            records=state.records,
+            provided=state.provided,
+            advertised=state.advertised,
+            known=len(self._network.known_peers()),
         )
 
     async def _score(self, _message: Message[Any]) -> p.PeerScores:
@@ -77,7 +95,7 @@ class PeerBehaviours:
 
     async def _connect(self, message: Message[p.ConnectRequest]) -> p.ConnectReply:
         try:
-            await self._network.connect(message.payload.address, timeout_s=CONNECT_TIMEOUT_S)
+            await self._network.connect(_bare_id(message.payload.address), timeout_s=CONNECT_TIMEOUT_S)
         except DMSError as exc:
             return p.ConnectReply(status="", error=exc.message)
         return p.ConnectReply(status="CONNECTED", error="")
@@ -100,3 +118,9 @@ def _snapshot(score: PeerScore) -> p.ScoreSnapshot:
             for name, topic in sorted(score.topics.items())
         },
     )
+
+
+def _bare_id(address: str) -> str:
+    """``/p2p/<id>`` without an address before it means the id alone."""
+    head, marker, peer = address.strip().rpartition("/p2p/")
+    return peer if marker and not head else address.strip()

@@ -74,3 +74,53 @@ def test_scores_are_told_with_what_they_come_from_the_worst_first(node: Scripted
         f"{NEAR} {NEAR} 5.00 5 deployment, hello - - - 192.0.2.1",
     ]
     assert '"InvalidMessageDeliveries": 2' in nunet("peers", "--scores", "--output", "json").out
+
+
+def test_the_routing_table_is_told_with_what_is_kept_for_others(node: ScriptedDaemon, nunet: Nunet) -> None:
+    def entry(peer: str, **more: object) -> dict[str, Any]:
+        address = f"/ip4/192.0.2.1/tcp/9000/p2p/{peer}"
+        return {"id": peer, "addresses": [address], "since_s": 7325, "heard_s": 12, "connected": True, **more}
+
+    table = {
+        "Peers": [entry(NEAR, bucket=4), entry(SILENT, bucket=0, connected=False, addresses=[])],
+        "Serving": True,
+        "Protocol": "/nunet/kad/1.0.0",
+        "Records": 3,
+        "Provided": 2,
+        "Advertised": ["gpu"],
+        "Known": 40,
+    }
+    node.answers["/dms/node/peers/dht"] = lambda _payload: table
+
+    heading, first, second, _, *summary = nunet("peers", "dht").out.splitlines()
+
+    assert heading.split() == ["PEER", "NAME", "NEAR", "CONNECTED", "KNOWN", "FOR", "HEARD", "OF", "ADDRESS"]
+    assert first.split()[2:] == ["4", "yes", "2h", "02m", "12.0", "s", "ago", f"/ip4/192.0.2.1/tcp/9000/p2p/{NEAR}"]
+    assert second.split()[2:4] == ["0", "no"]
+    assert summary == [
+        "/nunet/kad/1.0.0: this node serves it to others.",
+        "Kept for others: 3 records, 2 keys with their providers.",
+        "Advertised by this node: gpu.",
+        "Addresses are known of 40 peers.",
+    ]
+    table |= {"Serving": False, "Advertised": []}
+    told = nunet("peers", "dht").out
+    assert "only asks" in told
+    assert "Advertised by this node: nothing." in told
+    assert '"Known": 40' in nunet("peers", "dht", "--output", "json").out
+
+
+def test_a_peer_is_connected_to_by_its_id_or_address(node: ScriptedDaemon, nunet: Nunet) -> None:
+    asked: list[object] = []
+
+    def answer(payload: Any) -> dict[str, str]:
+        asked.append(payload["Address"])
+        return {"Status": "", "Error": "nobody knows it"} if len(asked) > 1 else {"Status": "CONNECTED", "Error": ""}
+
+    node.answers["/dms/node/peers/connect"] = answer
+
+    assert nunet("peers", "connect", f"/ip4/192.0.2.1/tcp/9000/p2p/{NEAR}").out == f"connected to {NEAR}\n"
+    failed = nunet("peers", "connect", FAR)
+    assert failed.code == 1
+    assert "nobody knows it" in failed.err
+    assert asked == [f"/ip4/192.0.2.1/tcp/9000/p2p/{NEAR}", FAR]

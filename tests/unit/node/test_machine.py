@@ -187,6 +187,12 @@ async def test_peers(autojump_clock: MockClock, cluster: Cluster) -> None:
     assert (await ask(alice, "/dms/node/peers/ping", {"Host": "junk"}))["Error"]
     connected = await ask(alice, "/dms/node/peers/connect", {"Address": bob.network.listen_addresses[0]})
     assert connected == {"Status": "CONNECTED", "Error": ""}
+    for bare in (bob.peer, f"/p2p/{bob.peer}"):
+        assert (await ask(alice, "/dms/node/peers/connect", {"Address": bare}))["Status"] == "CONNECTED"
+    table = await ask(alice, "/dms/node/peers/dht")
+    assert {peer["id"] for peer in table["Peers"]} == {bob.peer, carol.peer}
+    assert all(peer["connected"] and peer["addresses"] and peer["bucket"] >= 0 for peer in table["Peers"])
+    assert (table["Serving"], table["Protocol"], table["Known"]) == (True, "/nunet/kad/1.0.0", 2)
     wrong = await ask(alice, "/dms/node/peers/connect", {"Address": "/ip4/1.2.3.4/tcp/1"})
     assert wrong["Status"] == ""
     assert wrong["Error"]
