@@ -31,7 +31,7 @@ class Pair:
 async def python_node(**options: object) -> AsyncIterator[Libp2pNetwork]:
     """A node of ours, running on loopback."""
     seed = next(_seeds).to_bytes(32, "big")
-    network = Libp2pNetwork(seed=seed, listen=LOOPBACK, explore=False, **options)  # type: ignore[arg-type]
+    network = Libp2pNetwork(**{"seed": seed, "listen": LOOPBACK, "explore": False, **options})  # type: ignore[arg-type]
     async with network.run():
         yield network
 

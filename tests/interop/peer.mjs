@@ -2,7 +2,7 @@
 // standard output is its answer, {"id", …} or {"id", "error"}, or something that happened, {"event", …}. It ends with its
 // standard input. Bytes are written in hexadecimal.
 //
-//   node peer.mjs [--swarm-key FILE] [--relay] [--dht-protocol ID]
+//   node peer.mjs [--seed HEX] [--swarm-key FILE] [--relay] [--hole-punching] [--dht-protocol ID]
 import './polyfill.mjs'
 import { createHash } from 'node:crypto'
 import { readFileSync } from 'node:fs'
@@ -10,6 +10,7 @@ import { createInterface } from 'node:readline'
 import { parseArgs } from 'node:util'
 import { autoNAT } from '@libp2p/autonat'
 import { circuitRelayServer, circuitRelayTransport } from '@libp2p/circuit-relay-v2'
+import { generateKeyPairFromSeed } from '@libp2p/crypto/keys'
 import { dcutr } from '@libp2p/dcutr'
 import { gossipsub } from '@libp2p/gossipsub'
 import { identify, identifyPush } from '@libp2p/identify'
@@ -30,8 +31,10 @@ const RELAYED = { runOnLimitedConnection: true }
 
 const { values: options } = parseArgs({
   options: {
+    seed: { type: 'string' }, // of its key, whose id it has
     'swarm-key': { type: 'string' },
     'dht-protocol': { type: 'string', default: '/nunet/kad/1.0.0' },
+    'hole-punching': { type: 'boolean', default: false },
     relay: { type: 'boolean', default: false }
   }
 })
@@ -44,6 +47,7 @@ const textOf = (error) => [error.name, error.message, ...(error.errors ?? []).ma
 
 const accept = async () => {}
 const node = await createLibp2p({
+  ...(options.seed && { privateKey: await generateKeyPairFromSeed('Ed25519', fromHex(options.seed)) }),
   addresses: { listen: ['/ip4/127.0.0.1/tcp/0'] },
   transports: [tcp(), circuitRelayTransport()],
   connectionEncrypters: [noise()],
@@ -54,9 +58,8 @@ const node = await createLibp2p({
   services: {
     identify: identify(),
     identifyPush: identifyPush(),
-    ping: ping(),
+    ping: ping({ maxOutboundStreams: 8 }), // its hash table pings, too
     autoNAT: autoNAT(),
-    dcutr: dcutr(),
     gossip: gossipsub({
       allowPublishToZeroTopicPeers: true,
       emitSelf: false,
@@ -71,6 +74,7 @@ const node = await createLibp2p({
       validators: { 'nunet-dht-1': accept },
       selectors: { 'nunet-dht-1': () => 0 }
     }),
+    ...(options['hole-punching'] && { dcutr: dcutr() }),
     ...(options.relay && { relay: circuitRelayServer({ reservations: { applyDefaultLimit: false } }) })
   }
 })
