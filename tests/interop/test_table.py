@@ -1,8 +1,24 @@
-"""The table of ``docs/interop.md``: how it is written, and that it holds for what is pinned; without a node in JavaScript."""
+"""The table of ``docs/interop.md``, which the other tests here fill; ``DMS_TEST_INTEROP=write`` writes it anew.
+
+This module comes last: it tells what the others found.
+"""
 
 from __future__ import annotations
 
-from tests.interop.table import committed, render, versions
+import os
+
+import pytest
+from tests.interop.table import PAGE, Verdicts, committed, render, versions, write
+
+
+@pytest.mark.interop
+def test_the_manual_says_what_was_found(verdicts: Verdicts) -> None:
+    assert verdicts, "run this together with the tests that fill the table"
+    if os.environ.get("DMS_TEST_INTEROP") == "write":
+        write(verdicts)
+    found = [line for line in render(verdicts).splitlines() if line.startswith("| ")]
+    missing = [line for line in found if line not in committed().splitlines()]
+    assert not missing, f"{PAGE.name} says something else: DMS_TEST_INTEROP=write writes it"
 
 
 def test_a_table_has_a_row_for_each_thing_tried_and_a_dash_where_it_was_not() -> None:
