@@ -20,6 +20,7 @@ pytestmark = pytest.mark.netns
 
 WAIT_S = 40.0
 PROGRAM = str(Path(__file__).with_name("reach_program.py"))
+ROUTER = str(Path(__file__).with_name("router_program.py"))
 INTERNET = "45.77"
 """Addresses that count as public; they are those of the namespaces only."""
 
@@ -36,19 +37,28 @@ class Node:
         watchdog = threading.Timer(WAIT_S, self._process.kill)
         watchdog.start()
         try:
+            seen: list[str] = []
             for line in self._process.stdout:
                 told: dict[str, Any] = json.loads(line)
+                seen.append(line)
                 if told["event"] == event and all(told.get(key) == value for key, value in wanted.items()):
                     return told
         finally:
             watchdog.cancel()
-        raise AssertionError(f"the program ended, or was silent for {WAIT_S} s, before {event} {wanted}")
+        raise AssertionError(f"the program ended, or was silent for {WAIT_S} s, before {event} {wanted}: {seen}")
 
     def ask(self, command: str, *words: str) -> dict[str, Any]:
-        assert self._process.stdin is not None
-        self._process.stdin.write(" ".join((command, *words)) + "\n")
-        self._process.stdin.flush()
+        self._tell(command, *words)
         return self.expect(command)
+
+    def stop(self) -> None:
+        self._tell("stop")
+        self.expect("stopped")
+
+    def _tell(self, *words: str) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(" ".join(words) + "\n")
+        self._process.stdin.flush()
 
     def until(self, command: str, holds: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
         deadline = time.monotonic() + WAIT_S
@@ -129,3 +139,26 @@ def test_a_node_with_an_open_port_learns_that_it_is_public() -> None:
             one.until("peers", lambda told: a.peer in told["relayed"])
         report = a.until("probe", lambda told: told["status"] == "public")
         assert report["checks"][f"/ip4/{places[0].address}/tcp/9000"] >= 1
+
+
+def test_a_router_that_forwards_ports_makes_a_node_public_until_it_stops() -> None:
+    with (
+        namespaces(3, network=INTERNET) as (public, router, elsewhere),
+        behind_router(router) as inside,
+        router.process([sys.executable, ROUTER, router.address]) as forwarding,
+        node(public, 1) as first,
+    ):
+        assert forwarding.stdout is not None
+        assert forwarding.stdout.readline() == "ready\n"
+        with node(inside, 2, bootstrap=[at(public, first)], client="auto", mapping=True) as mapped:
+            assert forwarding.stdout.readline() == "forwarded 9000\n"
+            outside = f"/ip4/{router.address}/tcp/9000"
+            report = mapped.until("probe", lambda told: told["status"] == "public")
+            assert report["checks"][outside] == 1
+            assert f"{outside}/p2p/{mapped.peer}" in report["announced"]
+            assert report["mapping"] == {"external": f"{router.address}:9000", "problem": ""}
+            with node(elsewhere, 3) as other:
+                other.ask("connect", f"{outside}/p2p/{mapped.peer}")
+                assert other.ask("peers")["relayed"] == {mapped.peer: False}
+            mapped.stop()
+            assert forwarding.stdout.readline() == "forgotten\n"

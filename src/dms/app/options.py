@@ -89,6 +89,7 @@ def reach_options(p2p: P2P) -> ReachOptions:
         relay_client=When(p2p.relay_client),
         relay_service=When(p2p.relay_service),
         hole_punching=p2p.hole_punching,
+        port_mapping=p2p.port_mapping,
         relay_limits=RelayLimits(connection_s=p2p.relay_limit_s, connection_bytes=p2p.relay_limit_bytes),
     )
 

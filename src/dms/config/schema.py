@@ -145,6 +145,9 @@ class P2P(Section):
     relay_service: When = setting(
         "auto", "forward connections of others: on, off, or auto, when everybody can dial this node"
     )
+    port_mapping: Flag = setting(
+        True, "ask the router at home to forward the port (NAT-PMP, UPnP); never in server mode, never on loopback"
+    )
     hole_punching: Flag = setting(
         True, "turn connections through relays into direct ones where the routers on both sides allow it"
     )

@@ -26,6 +26,7 @@ table ip router {{
   }}
   chain passing {{
     type filter hook forward priority 0
+    ct status dnat accept
     iifname "eth0" ct state new drop
   }}
 }}

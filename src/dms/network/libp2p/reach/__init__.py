@@ -6,5 +6,6 @@
 - :mod:`~dms.network.libp2p.reach.circuits`: connections through relays; :mod:`~dms.network.libp2p.reach.relay`: being one, with
   its :mod:`~dms.network.libp2p.reach.ledger`; :mod:`~dms.network.libp2p.reach.relays`: choosing some.
 - :mod:`~dms.network.libp2p.reach.punching`: direct connections in place of relayed ones.
+- :mod:`~dms.network.libp2p.reach.mapping`: the router at home.
 - :mod:`~dms.network.libp2p.reach.messages`, :mod:`~dms.network.libp2p.reach.protobuf`: the bytes of all that.
 """

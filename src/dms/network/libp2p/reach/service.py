@@ -7,6 +7,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from ipaddress import IPv4Address
 
 import trio
 from libp2p.abc import INetConn
@@ -23,6 +24,7 @@ from dms.network.libp2p.core import GuardedHost
 from dms.network.libp2p.reach.autonat import DialBack, DialPolicy, ask_for_dial
 from dms.network.libp2p.reach.circuits import Circuits
 from dms.network.libp2p.reach.connections import is_relayed, local_port
+from dms.network.libp2p.reach.mapping.keeper import Keeper, port_to_map
 from dms.network.libp2p.reach.messages import AUTONAT, HOP
 from dms.network.libp2p.reach.observed import ObservedAddresses
 from dms.network.libp2p.reach.options import ReachOptions, When
@@ -86,6 +88,7 @@ class ReachService:
             announced=tuple(map(str, self._live.host.get_addrs())),
             observed=self._observed.all(),
             checks=self._verdicts.checks(now_s),
+            mapping=self._live.keeper.state if self._live.keeper is not None else None,
             relays=relays,
             has_relay_service=self._live.service.is_on,
             circuits=self._live.service.circuits,
@@ -154,6 +157,11 @@ class ReachService:
         async with trio.open_nursery() as nursery:
             if self._options.hole_punching:
                 live.circuits.on_accepted = lambda peer: nursery.start_soon(live.punching.lead, peer)
+            if self._options.port_mapping and not live.host.swarm.gate.server_mode:
+                port = port_to_map([(_ip4(one), host_and_port(one)[1]) for one in self._listening()])
+                if port is not None:
+                    live.keeper = Keeper(port, changed=self._changed, is_public=self._options.is_public)
+                    nursery.start_soon(live.keeper.run)
             nursery.start_soon(self._ask_around, self._live)
             nursery.start_soon(_tell_around, self._live, self._counters)
             if self._options.relay_client is not When.OFF:
@@ -200,7 +208,13 @@ class ReachService:
     def _direct(self) -> list[Multiaddr]:
         """Ours, without relays: what the owner says, where others reached us, where we listen."""
         reached = [parse_address(text) for text in self._verdicts.reached(trio.current_time())]
-        return list(dict.fromkeys([*self._announce, *reached, *self._listening()]))
+        return list(dict.fromkeys([*self._announce, *self._mapped(), *reached, *self._listening()]))
+
+    def _mapped(self) -> list[Multiaddr]:
+        """Ours at the router, where it forwards."""
+        keeper = None if self._live is None else self._live.keeper
+        address = None if keeper is None else keeper.address()
+        return [] if address is None else [address]
 
     def _port_for(self, target: Multiaddr) -> Source | None:
         """The port of ours from which an address may be dialled: one that listens in the same family, not on loopback."""
@@ -230,7 +244,7 @@ class ReachService:
 
     def _candidates(self) -> list[Multiaddr]:
         """Public addresses at which we might be reachable."""
-        guesses = [*self._announce]
+        guesses = [*self._announce, *self._mapped()]
         endpoint = self._observed.endpoint()
         if endpoint is not None:
             guesses.append(endpoint)
@@ -355,6 +369,11 @@ def _announced_address(text: str) -> Multiaddr:
     return address
 
 
+def _ip4(address: Multiaddr) -> IPv4Address | None:
+    ip = ip_of(address)
+    return ip if isinstance(ip, IPv4Address) else None
+
+
 class _Live:
     """What exists only while the network runs."""
 
@@ -371,6 +390,7 @@ class _Live:
         self.relays = relays
         self.circuits = circuits
         self.punching = punching
+        self.keeper: Keeper | None = None
         self.met = trio.Event()
         self.changed = trio.Event()
         self.dirty = trio.Event()
