@@ -333,6 +333,20 @@ def test_a_mesh_whose_peers_vanish_is_mended_and_misses_nothing_meanwhile() -> N
     assert len(centre.mesh.members[TOPIC]) >= 5
 
 
+def test_who_floods_us_with_connections_does_not_fill_our_mesh() -> None:
+    lab, centre, others = star(40)
+    chosen = lab.node("chosen"), lab.node("other")
+    lab.beat(2)
+    assert len(centre.mesh.members[TOPIC]) == 12
+    for one in chosen:
+        one.mesh.join(TOPIC)
+        lab.connect(centre, one)
+    lab.settle()
+    lab.beat(2)
+    assert {one.name for one in chosen} <= centre.mesh.members[TOPIC]
+    assert any(other.name in centre.mesh.members[TOPIC] for other in others)
+
+
 # gossip --------------------------------------------------------------------------------------------------------------
 
 
