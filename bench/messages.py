@@ -2,8 +2,8 @@
 
 Two nodes in this process, connected over loopback; two tasks of trio echoing frames over one loopback connection beside
 them, turn by turn. Both ends share one processor in either case, so the rates are lower than those of two processes and
-the ratio is the same. A message of ours is a stream of its own, opened, negotiated, encrypted, read to its end; a round
-trip is two messages. A gossip round trip is two broadcasts, signed and verified.
+the ratio is the same. A message of ours is handed to its handler and answered for on the stream that two nodes keep; a
+round trip is two messages. A gossip round trip is two broadcasts, signed and verified.
 """
 
 from __future__ import annotations
