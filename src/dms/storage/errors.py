@@ -21,6 +21,7 @@
         ├── VolumeSealed           it is encrypted, or not, and should be otherwise       (Conflict)
         ├── ContentMismatch        the bytes are not those that were named
         ├── CannotUnseal           wrong key, or an encrypted volume that was damaged
+        ├── TransferRefused        the other node does not take a file                    (Conflict)
         ├── StorageFull            no room left                                           (Unavailable)
         ├── TransferFailed         the other side does not answer, or broke off           (Unavailable)
         └── ProviderMissing        a program or setting that is needed is not there       (Unavailable)
@@ -131,6 +132,12 @@ class VolumeSealed(Conflict, StorageError):
 
     code = "volume_sealed"
     default_hint = "decrypt it first"
+
+
+class TransferRefused(Conflict, StorageError):
+    """The other node does not take the file."""
+
+    code = "transfer_refused"
 
 
 class ContentMismatch(StorageError):
