@@ -84,6 +84,14 @@ class Site:
     controller: VolumeController
     desk: FileDesk
     volume: Volume
+    nursery: trio.Nursery
+
+    async def restart(self) -> None:
+        """Forget everything that is not on the disk."""
+        self.network.streams.unhandle(PROTOCOL)
+        self.desk = FileDesk(self.network.streams, self.controller)
+        self.nursery.start_soon(self.desk.serve)
+        await trio.testing.wait_all_tasks_blocked(0.01)
 
     @property
     def directory(self) -> Path:
@@ -98,11 +106,15 @@ async def site(
     network: Network, base: Path, *, streams: ByteStreams | None = None, max_bytes: int = 0
 ) -> AsyncIterator[Site]:
     options = StorageOptions(max_volumes_bytes=max_bytes)
-    async with await Store.open(None) as store, open_volumes(store, base, options) as volumes:
+    async with (
+        await Store.open(None) as store,
+        open_volumes(store, base, options) as volumes,
+        trio.open_nursery() as nursery,
+    ):
         desk = FileDesk(streams or network.streams, volumes.controller, first_pause_s=0.01)
-        desk.open()
-        yield Site(network, volumes.controller, desk, await volumes.controller.named(TENANT, "data"))
-        desk.close()
+        nursery.start_soon(desk.serve)
+        yield Site(network, volumes.controller, desk, await volumes.controller.named(TENANT, "data"), nursery)
+        nursery.cancel_scope.cancel()
 
 
 @dataclass
@@ -179,9 +191,7 @@ async def test_after_the_receiver_was_killed_the_rest_is_asked_for(pair: Pair) -
     ticket, _ = await pair.permit()
     assert (await pair.bring(ticket.secret)).state is State.FAILED
 
-    pair.receiver.desk.close()
-    pair.receiver.desk = FileDesk(pair.receiver.network.streams, pair.receiver.controller)
-    pair.receiver.desk.open()
+    await pair.receiver.restart()
     pair.flaky.break_after = [None]
     assert (await pair.bring(ticket.secret)).state is State.FAILED, "tickets do not survive"
     again, have = await pair.permit()
@@ -298,11 +308,10 @@ async def test_a_reader_who_takes_his_time_gets_the_whole_file(pair: Pair) -> No
                 await trio.sleep(0.005)
             await tell(stream, Verdict(ok=True))
 
-    pair.receiver.desk.close()
+    pair.receiver.network.streams.unhandle(PROTOCOL)
     pair.receiver.network.streams.handle(PROTOCOL, slow)
     assert (await pair.bring("any")).state is State.DONE
     assert bytes(got[:-32]) == CONTENT
-    pair.receiver.network.streams.unhandle(PROTOCOL)
 
 
 async def test_noise_instead_of_a_file_harms_nobody(pair: Pair) -> None:

@@ -52,9 +52,38 @@ def _volume_prune(flags: Flags) -> object:
     )
 
 
+def _file(flags: Flags) -> object:
+    from dms.node.file_payloads import FileRequest
+
+    return FileRequest(name=flags["name"], path=flags["path"])
+
+
+def _file_receive(flags: Flags) -> object:
+    from dms.node.file_payloads import ReceiveRequest
+
+    return ReceiveRequest(
+        name=flags["name"], path=flags["path"], size=flags["size"], version=flags["version"] or "", peer=flags["peer"]
+    )
+
+
+def _file_send(flags: Flags) -> object:
+    from dms.node.file_payloads import SendRequest
+
+    return SendRequest(
+        name=flags["name"],
+        path=flags["path"],
+        version=flags["version"] or "",
+        peer=flags["peer"],
+        ticket=Path(flags["ticket_file"]).read_text("ascii").strip(),
+    )
+
+
 _VOLUME = Flag("volume", "Its id, the beginning of it, its content id or its name.", short="-v", is_required=True)
 _NAME = Flag("name", "Name of the volume.", short="-n", is_required=True)
 _KEY_FILE = Flag("key-file", "File with the key, mode 0600.", short="-k", is_required=True)
+_PATH = Flag("path", "Path of the file in it.", is_required=True)
+_VERSION = Flag("version", "Its version, as file tells it.")
+_PEER = Flag("peer", "Peer id of the other node.", is_required=True)
 _VOLUME_TIMEOUT_S = 600.0
 
 VOLUMES: tuple[KnownBehaviour, ...] = (
@@ -105,6 +134,20 @@ VOLUMES: tuple[KnownBehaviour, ...] = (
         (_NAME, Flag("client-pem-file", "Certificate for a storage provider of GlusterFS.")),
         _volume_create,
     ),
+    KnownBehaviour("/dms/volume/file", "Size and version of a file in one", (_NAME, _PATH), _file),
+    KnownBehaviour(
+        "/dms/volume/receive",
+        "Let a peer bring a file into one, for a ticket",
+        (_NAME, _PATH, Flag("size", "Its bytes.", int, is_required=True), _VERSION, _PEER),
+        _file_receive,
+    ),
+    KnownBehaviour(
+        "/dms/volume/send",
+        "Bring a file to a peer that gave a ticket",
+        (_NAME, _PATH, _VERSION, _PEER, Flag("ticket-file", "File with the ticket.", is_required=True)),
+        _file_send,
+    ),
+    KnownBehaviour("/dms/volume/transfers", "Files under way, and the last that were"),
     KnownBehaviour("/dms/volume/start", "See that there is one", (_NAME,), _volume_name),
     KnownBehaviour("/dms/volume/delete", "Remove one", (_NAME,), _volume_name, timeout_s=_VOLUME_TIMEOUT_S),
 )

@@ -28,6 +28,7 @@ from dms.node.deployments import DeploymentBehaviours
 from dms.node.doctor import DoctorBehaviours
 from dms.node.exec import ExecBehaviours
 from dms.node.explaining import ExplainingBehaviours
+from dms.node.files import FileBehaviours
 from dms.node.hosting import Hosting, HostingOptions
 from dms.node.log_jobs import LogJobBehaviours
 from dms.node.machine import MachineBehaviours
@@ -273,6 +274,7 @@ class Node:
         self._machines.register()
         if self._volumes is not None:
             VolumeBehaviours(self._volumes.controller).register(self.root)
+            FileBehaviours(self.root, self._volumes.controller).register()
         DeploymentBehaviours(self.deployments, clock_ns=self.root.security.now_ns).register(self.root)
         ExecBehaviours(self.deployments).register(self.root)
         LogJobBehaviours(self.deployments, self.log_jobs).register(self.root)

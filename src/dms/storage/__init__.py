@@ -15,6 +15,7 @@ What the rest of the program calls:
 Elsewhere:
 
 :mod:`~dms.storage.transfer`    what every provider can do; bounds, progress, partial files
+:mod:`~dms.storage.passing`     files passed from node to node
 :mod:`~dms.storage.spec`        reading a provider's parameters
 :mod:`~dms.storage.s3`          S3, with :mod:`~dms.storage.s3_client` and :mod:`~dms.storage.s3_params`
 :mod:`~dms.storage.http`        HTTP and HTTPS

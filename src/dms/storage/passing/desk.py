@@ -41,7 +41,7 @@ log = get_logger(__name__)
 class FileDesk:
     """Passes files between the volumes of ``controller`` and those of other nodes.
 
-    :param streams: how other nodes are reached; inbound ones are served from :meth:`open` on.
+    :param streams: how other nodes are reached; inbound ones are served by :meth:`serve`.
     """
 
     def __init__(
@@ -53,13 +53,13 @@ class FileDesk:
         self._tickets = Tickets(lambda: secrets.token_hex(32))
         self._transfers = Transfers()
 
-    def open(self) -> None:
-        """Take files from now on."""
+    async def serve(self) -> None:
+        """Take files from other nodes until cancelled."""
         self._streams.handle(PROTOCOL, self._take)
-
-    def close(self) -> None:
-        """Take no more."""
-        self._streams.unhandle(PROTOCOL)
+        try:
+            await trio.sleep_forever()
+        finally:
+            self._streams.unhandle(PROTOCOL)
 
     def transfers(self, tenant: str) -> tuple[Transfer, ...]:
         """Those of a tenant: under way, and the last that ended."""

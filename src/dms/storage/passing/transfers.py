@@ -9,7 +9,7 @@ from enum import StrEnum
 from dms.storage.errors import TooLarge
 from dms.types.ids import PeerID
 
-MAX_RUNNING, MAX_RUNNING_PER_PEER, MAX_REMEMBERED = 16, 4, 200
+MAX_RUNNING, MAX_RUNNING_PER_PEER, MAX_RUNNING_PER_TENANT, MAX_REMEMBERED = 32, 8, 8, 200
 
 
 class State(StrEnum):
@@ -45,11 +45,12 @@ class Transfers:
     def begin(self, transfer: Transfer) -> Transfer:
         """Note one more.
 
-        :raises TooLarge: too many are under way, in all or with this peer.
+        :raises TooLarge: too many are under way: in all, with this peer, or of this tenant.
         """
         running = [one for one in self._all.values() if one.state is State.RUNNING]
         with_peer = sum((one.peer, one.is_outgoing) == (transfer.peer, transfer.is_outgoing) for one in running)
-        if len(running) >= MAX_RUNNING or with_peer >= MAX_RUNNING_PER_PEER:
+        of_tenant = sum(one.tenant == transfer.tenant for one in running)
+        if len(running) >= MAX_RUNNING or with_peer >= MAX_RUNNING_PER_PEER or of_tenant >= MAX_RUNNING_PER_TENANT:
             raise TooLarge("too many files are under way", hint="wait until some have arrived")
         self._all[transfer.id] = transfer
         while len(self._all) > MAX_REMEMBERED:
