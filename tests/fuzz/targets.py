@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.fuzz import seeds
+from tests.fuzz import seeds, subnet_targets
 
 from dms.actor.envelope import Envelope, decode_envelope
 from dms.actor.errors import ActorError
@@ -330,5 +330,8 @@ TARGETS = {
         Target("signature", seeds.signatures, check_signature),
         Target("cbor", seeds.cbor_texts, check_cbor),
         Target("cose-key", seeds.cose_keys, check_cose_key),
+        Target("packet", subnet_targets.packets, subnet_targets.check_packet),
+        Target("dns", subnet_targets.questions, subnet_targets.check_question),
+        Target("subnet-stream", subnet_targets.streams, subnet_targets.check_stream),
     )
 }

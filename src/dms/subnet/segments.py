@@ -56,7 +56,8 @@ def from_device(raw: bytes) -> tuple[Parcel, Header]:
         parcel = Parcel(data, segment_bytes if kind else 0, is_partial=True)
         check(parcel, header)
         return parcel, header
-    if kind or start + at + 2 > len(data):  # behind extension headers: cutting it would need to know them
+    # Behind extension headers, perhaps. To cut it one would need to know them.
+    if kind or start < header.offset or start + at + 2 > len(data):
         raise BadPacket("a checksum where none can be")
     return Parcel(_with_checksum(data, start, start + at)), header
 

@@ -107,6 +107,7 @@ def test_a_checksum_behind_headers_that_are_not_known_is_done_at_once() -> None:
         VNET.pack(0, 5, 0, 100, 0, 0) + tcp(FAMILIES[0], b"x"),  # UDP segmentation was not asked for
         VNET.pack(1, 1, 0, 100, 30, 16) + tcp(FAMILIES[0], b"x"),
         VNET.pack(1, 0, 0, 0, 60000, 16) + tcp(FAMILIES[0], b"x"),
+        VNET.pack(1, 0, 0, 0, 8, 6) + tcp(FAMILIES[0], b"x"),  # a checksum over the addresses
     ],
 )
 def test_what_cannot_be_used_is_refused(raw: bytes) -> None:

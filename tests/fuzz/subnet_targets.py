@@ -1,0 +1,131 @@
+"""What the private network reads of peers and members: packets, questions about names, frames and offers on streams."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from ipaddress import IPv4Network, ip_address
+
+import dns.flags
+import dns.message
+
+from dms.subnet import frames
+from dms.subnet.addresses import private_prefix
+from dms.subnet.dns import MAX_ANSWER_BYTES, Zone
+from dms.subnet.errors import BadPacket
+from dms.subnet.packets import TCP, UDP, echo_reply, parse_header, too_big, udp_packet, udp_ports, unreachable
+from dms.subnet.sealing import Offer, decode_offer, encode_offer
+from dms.subnet.segments import VNET_BYTES, Parcel, check, from_device, packets_of, to_device
+
+MTU = 1400
+
+
+def packets() -> Sequence[bytes]:
+    """As a device gives them: behind ten bytes about offloads."""
+    found = []
+    for source, destination in (("10.1.2.3", "10.1.2.4"), ("fd00::3", "fd00::4")):
+        one = udp_packet(ip_address(source).packed, 5, ip_address(destination).packed, 53, b"payload" * 30)
+        at = parse_header(one).offset
+        tcp = bytearray(one)
+        tcp[9 if at == 20 else 6] = TCP
+        tcp[at + 12] = 5 << 4
+        kind = 1 if at == 20 else 4
+        found += [bytes(VNET_BYTES) + one, bytes([1, 0, 0, 0, 0, 0, at, 0, 6, 0]) + one]
+        found.append(bytes([1, kind, at + 20, 0, 64, 0, at, 0, 16, 0]) + bytes(tcp))
+    return found
+
+
+def check_packet(data: bytes) -> str:
+    """Whatever is taken can be cut, handed on and answered, and none of it is larger or of other addresses."""
+    parcel, header = from_device(data)
+    raw = to_device(parcel, header)
+    again, same = from_device(raw)
+    assert (again, same) == (parcel, header), "what is handed on reads as it was"
+    words = [f"v{header.version}", "partial" if parcel.is_partial else "whole"]
+    pieces = packets_of(parcel, header, MTU)
+    for piece in pieces:
+        own = parse_header(piece)
+        assert own[:4] == header[:4], "a piece goes where the whole went"
+    for answer in (echo_reply(parcel.data, header), too_big(parcel.data, header, MTU, header.destination)):
+        if answer is not None:
+            assert parse_header(answer).destination == header.source, "an answer goes to who asked"
+            words.append("answered")
+    told = unreachable(parcel.data, header, header.destination)
+    assert told is None or len(told) <= len(parcel.data) + 1280
+    if header.protocol == UDP:
+        try:
+            words.append("udp" if len(udp_ports(parcel.data, header)[2]) <= len(parcel.data) else "")
+        except BadPacket:
+            words.append("no udp")
+    return " ".join([*words, "cut" if len(pieces) > 1 else ""])
+
+
+@functools.cache
+def _zone() -> Zone:
+    zone = Zone(IPv4Network("10.1.2.0/24"), private_prefix("id"), forwards=True)
+    zone.add({"web": "10.1.2.3", "a.b": "10.1.2.4"} | {f"n{number}": "10.1.2.5" for number in range(100)})
+    zone.add_port("web", "tcp", 80)
+    return zone
+
+
+def questions() -> Sequence[bytes]:
+    """One of each kind."""
+    asked = [("web.internal", "A"), ("WEB", "AAAA"), ("_80._tcp.web.internal", "SRV"), ("example.com", "MX")]
+    asked += [("5.2.1.10.in-addr.arpa", "PTR"), ("nobody.internal", "ANY")]
+    made = [dns.message.make_query(name, kind) for name, kind in asked]
+    edns = dns.message.make_query("5.2.1.10.in-addr.arpa", "PTR", use_edns=0, payload=4096)
+    return [message.to_wire() for message in (*made, edns)]
+
+
+def check_question(data: bytes) -> str:
+    """An answer has the id of its question, says that it is one, and is no larger than was agreed."""
+    reply = _zone().answer(data)
+    if reply.data:
+        assert reply.data[:2] == data[:2]
+        assert len(reply.data) <= MAX_ANSWER_BYTES
+        message = dns.message.from_wire(reply.data)
+        assert message.flags & dns.flags.QR
+        return f"{reply.outcome.value} {message.rcode().name} {len(message.answer)}"
+    return reply.outcome.value
+
+
+def streams() -> Sequence[bytes]:
+    """The beginnings of streams of both protocols."""
+    packet = udp_packet(bytes([10, 1, 2, 3]), 1, bytes([10, 1, 2, 4]), 2, b"x")
+    offer = encode_offer(Offer(bytes(range(32)), 7, ("192.0.2.1",), 9000))
+    own = frames.encode_hello(frames.Hello("id")) + frames.encode_parcels([Parcel(packet, 64, is_partial=True)])
+    own += frames.encode(frames.PING, b"12345678") + frames.encode(frames.OFFER, offer)
+    return [own, frames.encode_opening("id") + frames.encode_packets([packet]) * 2]
+
+
+def check_stream(data: bytes) -> str:
+    """Reading in two pieces gives the same as in one; what was decoded is within its limits."""
+    words = []
+    for decoder in (frames.FrameDecoder, frames.OriginalDecoder):
+        outcomes = []
+        for pieces in ((data,), (data[: len(data) // 2], data[len(data) // 2 :])):
+            one = decoder()
+            got: list[object] = []
+            try:
+                for piece in pieces:
+                    got += one.feed(piece)
+            except BadPacket:
+                got = ["refused"]
+            outcomes.append(got)
+        assert outcomes[0] == outcomes[1] or ["refused"] in outcomes
+        words.append(str(min(len(outcomes[0]), 9)))
+        words += sorted({_told(frame) for frame in outcomes[0] if isinstance(frame, frames.Frame)})
+    return " ".join(words)
+
+
+def _told(frame: frames.Frame) -> str:
+    try:
+        if frame.kind == frames.HELLO:
+            assert len(frames.decode_hello(frame).subnet.encode(errors="replace")) <= frames.MAX_ID_BYTES
+        elif frame.kind == frames.OFFER:
+            assert decode_offer(encode_offer(decode_offer(frame.body))) == decode_offer(frame.body)
+        elif frame.kind == frames.PACKET:
+            check(frame.parcel, parse_header(frame.body))
+    except BadPacket:
+        return f"bad {frame.kind}"
+    return str(frame.kind)
