@@ -14,6 +14,7 @@ import trio.testing
 from dms.network import PeerChange, PeerUnreachable
 from dms.network.directory import DHTMode
 from dms.network.libp2p import Libp2pNetwork
+from dms.network.libp2p.connections.names import id_of
 from dms.types.ids import PeerID
 
 LOOPBACK = ("/ip4/127.0.0.1/tcp/0",)
@@ -178,3 +179,38 @@ async def test_any_peer_is_found_through_the_hash_table_beyond_those_that_are_co
         await chain[0].send(chain[-1].peer_id, "actor/root/messages/0.0.1", b"hello")
         with trio.fail_after(5):
             await got.wait()
+
+
+async def test_a_node_that_nobody_can_reach_serves_no_longer_and_says_so() -> None:
+    hub = node(30)
+    async with hub.run():
+        moving = node(31, *hub.listen_addresses)
+        async with moving.run():
+
+            async def listed(expected: list[PeerID]) -> None:
+                with trio.fail_after(15):
+                    while [entry.peer for entry in hub.directory.state().entries] != expected:  # noqa: ASYNC110
+                        await trio.sleep(0.005)
+
+            dht = moving._finding.dht
+            await listed([moving.peer_id])
+            await dht.reachable(False)
+            assert not moving.directory.state().is_serving
+            await listed([])
+            assert await moving.directory.find(hub.peer_id), "it still asks"
+            await dht.reachable(None)
+            await listed([moving.peer_id])
+
+
+async def test_many_who_want_the_same_peer_at_once_share_one_search_and_one_connection() -> None:
+    hub, seeker, wanted = node(32), node(33), node(34)
+    async with hub.run(), wanted.run(), seeker.run():
+        await seeker.connect(hub.listen_addresses[0])
+        await wanted.connect(hub.listen_addresses[0])
+        async with trio.open_nursery() as nursery:
+            for _ in range(20):
+                nursery.start_soon(seeker.connect, wanted.peer_id)
+        assert seeker.is_connected(wanted.peer_id)
+        assert wanted.counters()["peers connected"] == 2  # the hub, and the seeker once
+        assert seeker._live is not None
+        assert len(seeker._live.swarm.get_connections(id_of(wanted.peer_id))) == 1

@@ -20,6 +20,10 @@ MAX_KEYS = 4096
 MAX_PROVIDERS = 512
 """Of one key."""
 MAX_KEYS_PER_PEER = 256
+MAX_ENTRIES = 16384
+"""Of all keys together."""
+MAX_ADDRESSES = 8
+"""Of one provider."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +38,14 @@ class Provider:
 class ProviderStore:
     """Providers by key; times are those of the caller's clock."""
 
-    def __init__(self, own_position: int, *, max_keys: int = MAX_KEYS) -> None:
+    def __init__(self, own_position: int, *, max_keys: int = MAX_KEYS, max_entries: int = MAX_ENTRIES) -> None:
         self._own = own_position
         self._max = max_keys
+        self._max_entries = max_entries
         self._keys: dict[bytes, OrderedDict[PeerID, Provider]] = {}
         self._by_peer: Counter[PeerID] = Counter()
+        self.entries = 0
+        """How many providers of all keys."""
 
     def add(self, key: bytes, peer: PeerID, addresses: tuple[Multiaddr, ...], now_s: float) -> bool:
         """A peer says that it provides a key; returns whether that is kept."""
@@ -50,11 +57,15 @@ class ProviderStore:
                 return False
             known = self._keys.setdefault(key, OrderedDict())
             self._by_peer[peer] += 1
-        known[peer] = Provider(peer, addresses, now_s + PROVIDER_TTL_S)
+            self.entries += 1
+        known[peer] = Provider(peer, addresses[:MAX_ADDRESSES], now_s + PROVIDER_TTL_S)
         known.move_to_end(peer)
         while len(known) > MAX_PROVIDERS:
             self._drop(key, next(iter(known)))
-        return True
+        while self.entries > self._max_entries:
+            farthest = self._farthest()
+            self._drop(farthest, next(iter(self._keys[farthest])))
+        return peer in self._keys.get(key, ())
 
     def get(self, key: bytes, now_s: float, count: int, rng: random.Random) -> list[Provider]:
         """Some providers of a key."""
@@ -72,15 +83,19 @@ class ProviderStore:
 
     def _make_room(self, key: bytes) -> bool:
         while len(self._keys) >= self._max:
-            farthest = max(self._keys, key=lambda one: position(one) ^ self._own)
+            farthest = self._farthest()
             if position(farthest) ^ self._own < position(key) ^ self._own:
                 return False
             for peer in list(self._keys[farthest]):
                 self._drop(farthest, peer)
         return True
 
+    def _farthest(self) -> bytes:
+        return max(self._keys, key=lambda one: position(one) ^ self._own)
+
     def _drop(self, key: bytes, peer: PeerID) -> None:
         del self._keys[key][peer]
+        self.entries -= 1
         if not self._keys[key]:
             del self._keys[key]
         self._by_peer[peer] -= 1

@@ -92,7 +92,7 @@ class Connections:
         if peer in self.inbound:
             return self.path(peer)
         knows = self._network.is_mesh or peer in self._known
-        knows = knows or any(node.is_connected(peer) for node in map(self._network.find, self.inbound) if node)
+        knows = knows or self._node.directory.knows(peer)
         target = self._network.find(peer)
         if target is not None and not self._can_dial(target) and self._relay_to(target) is not None:
             await trio.lowlevel.checkpoint()

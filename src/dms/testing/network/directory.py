@@ -69,6 +69,10 @@ class MemoryDirectory:
         found = next((node for node in self._around() if node.peer_id == peer), None)
         return tuple(one.partition("/p2p/")[0] for one in found.listen_addresses) if found is not None else ()
 
+    def knows(self, peer: PeerID) -> bool:
+        """Whether a search would find a peer."""
+        return any(node.peer_id == peer for node in self._around())
+
     def state(self) -> DirectoryState:
         """Everybody connected is in the routing table."""
         own = position_of_peer(self._node.peer_id)

@@ -168,3 +168,17 @@ def test_a_full_store_of_providers_keeps_the_near_keys() -> None:
     for number, key in enumerate(random.Random(3).sample(keys, 30)):
         providers.add(key, peer(number), (), 0.0)
     assert [key for key in keys if providers.get(key, 0.0, 1, random.Random(1))] == keys[:5]
+
+
+@settings(max_examples=60)
+@given(st.lists(st.tuples(st.integers(0, 12), st.integers(0, 9)), max_size=120))
+def test_all_providers_together_are_bounded_and_the_near_keys_keep_theirs(steps: list[tuple[int, int]]) -> None:
+    providers = ProviderStore(0, max_entries=15)
+    for at, (number, by) in enumerate(steps):
+        kept = providers.add(b"%d" % number, peer(by), ADDRESS * 20, float(at))
+        found = {one.peer for one in providers.get(b"%d" % number, float(at), 99, random.Random(1))}
+        assert (peer(by) in found) == kept
+        assert providers.entries <= 15
+    everything = [one for key in range(13) for one in providers.get(b"%d" % key, 0.0, 99, random.Random(1))]
+    assert len(everything) == providers.entries
+    assert all(len(one.addresses) <= 8 for one in everything)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -48,6 +48,9 @@ log = logging.getLogger(__name__)
 
 HEAD_START_S = 1.0
 """How long connected peers are waited for before the hash table is asked, too."""
+SEARCHES_AT_ONCE = 16
+MAX_FOREIGN = 1024
+"""Peers of other networks that are remembered as such."""
 JOIN_S = 10.0
 """How soon after the first peer that serves the hash table we make ourselves known to those near to us in it."""
 
@@ -98,6 +101,9 @@ class Finding:
         self._dialler: Dialler | None = None
         self._exchange: Discovery | None = None
         self._joined = trio.Event()
+        self._searches: dict[PeerID, trio.Event] = {}
+        self._search_limit = trio.CapacityLimiter(SEARCHES_AT_ONCE)
+        self._foreign: OrderedDict[PeerID, None] = OrderedDict()
         self.dht = DHTStreams(options.names.dht_protocol, options.dht)
         self.node = Kademlia(
             own,
@@ -189,25 +195,21 @@ class Finding:
                     nursery.start_soon(self._local_network().run)
 
     async def find(self, peer: PeerID) -> bool:
-        """Connect to a peer of whom no right address is known; asks connected peers, then the hash table."""
-        exchange, found = self._exchange, False
-        if exchange is None:
-            return False
-        asked = trio.Event()
+        """Connect to a peer of whom no right address is known; asks connected peers, then the hash table.
 
-        async def ask_peers() -> None:
-            nonlocal found
-            found = await exchange.find(peer)
-            asked.set()
-
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(ask_peers)
-            with trio.move_on_after(HEAD_START_S):
-                await asked.wait()
-            if not found and await self._find_in_table(peer):
-                found = True
-                nursery.cancel_scope.cancel()
-        return found
+        Whoever wants the same peer meanwhile waits for this search instead of making one of his own.
+        """
+        ongoing = self._searches.get(peer)
+        if ongoing is not None:
+            await ongoing.wait()
+            return self._is_connected(peer)
+        done = self._searches[peer] = trio.Event()
+        try:
+            async with self._search_limit:
+                return await self._search(peer)
+        finally:
+            del self._searches[peer]
+            done.set()
 
     async def dial(self, peer: PeerID, addresses: Sequence[Multiaddr]) -> None:
         """Connect at one of these addresses, unless connected.
@@ -237,8 +239,13 @@ class Finding:
             self._joined.set()
         else:
             self.node.serves_not(peer)
+        self._foreign.pop(peer, None)
         if self._options.names.is_member(protocols):
             self._remember(peer)
+        else:
+            self._foreign[peer] = None
+            while len(self._foreign) > MAX_FOREIGN:
+                self._foreign.popitem(last=False)
         if self._exchange is not None:
             self._exchange.met()
 
@@ -254,6 +261,26 @@ class Finding:
             counters=self._counters,
             rng=self._rng,
         )
+
+    async def _search(self, peer: PeerID) -> bool:
+        exchange, found = self._exchange, False
+        if exchange is None:
+            return False
+        asked = trio.Event()
+
+        async def ask_peers() -> None:
+            nonlocal found
+            found = await exchange.find(peer)
+            asked.set()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(ask_peers)
+            with trio.move_on_after(HEAD_START_S):
+                await asked.wait()
+            if not found and await self._find_in_table(peer):
+                found = True
+                nursery.cancel_scope.cancel()
+        return found
 
     async def _find_in_table(self, peer: PeerID) -> bool:
         addresses = await self.node.queries.find_peer(peer, timeout_s=LOOKUP_S)
@@ -304,7 +331,7 @@ class Finding:
         return self._host is not None and bool(self._host.swarm.get_connections(id_of(peer)))
 
     def _tell(self, asker: PeerID, peer: PeerID) -> Sequence[Multiaddr]:
-        return self._usable(asker, self._book.addresses(peer))
+        return self._usable(asker, self._book.addresses(peer)) if peer not in self._foreign else ()
 
     def _usable(self, teller: PeerID, addresses: Sequence[Multiaddr]) -> Sequence[Multiaddr]:
         """What means something both here and at another peer: loopback only on the same machine."""

@@ -177,20 +177,20 @@ class LocalNetwork:
 
     def _interfaces(self, sock: trio.socket.SocketType) -> list[IPv4Address]:
         """Where we listen and multicast works; new ones are joined."""
-        found = []
-        for ip in dict.fromkeys(ip_of(one) for one in self._own_addresses()):
-            if not isinstance(ip, IPv4Address) or ip.is_loopback or ip.is_unspecified:
+        here = dict.fromkeys(ip_of(one) for one in self._own_addresses() if is_plain_tcp(one))
+        usable = [ip for ip in here if isinstance(ip, IPv4Address) and not ip.is_loopback and not ip.is_unspecified]
+        self._joined.intersection_update(usable)  # one that went and comes back is joined anew
+        for ip in usable:
+            if ip in self._joined:
                 continue
-            if ip not in self._joined:
-                try:
-                    sock.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, socket.inet_aton(GROUP) + ip.packed)
-                except OSError as error:
-                    if error.errno != errno.EADDRINUSE:  # another address of the same interface
-                        log.debug("no multicast at %s: %s", ip, error)
-                        continue
-                self._joined.add(ip)
-            found.append(ip)
-        return found
+            try:
+                sock.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, socket.inet_aton(GROUP) + ip.packed)
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE:  # another address of the same interface
+                    log.debug("no multicast at %s: %s", ip, error)
+                    continue
+            self._joined.add(ip)
+        return [ip for ip in usable if ip in self._joined]
 
 
 def _open_socket() -> trio.socket.SocketType:

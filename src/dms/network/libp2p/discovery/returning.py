@@ -20,6 +20,9 @@ ALONE_BELOW = 4
 """With fewer connections than this, known good peers are dialled."""
 AT_ONCE = 8
 RETRY_S = 30.0
+RETRY_MAX_S = 300.0
+PAUSE_S = 1.0
+"""Between two batches, whatever happens."""
 
 Dial = Callable[[PeerID, Sequence[Multiaddr]], Awaitable[None]]
 
@@ -55,25 +58,27 @@ class Returning:
         self._alone.set()
 
     async def keep_company(self) -> None:
-        """Dial when nearly alone, until cancelled; the best first, then the next best."""
+        """Dial when nearly alone, until cancelled: the best first, then the next best, with longer and longer pauses."""
         tried: set[PeerID] = set()
+        wait_s = RETRY_S
         while True:
             self._alone = trio.Event()
             connected = self._connected()
-            if len(connected) < ALONE_BELOW:
-                candidates = self._peers.best(AT_ONCE, self._wall_s(), without=[*connected, self._own, *tried])
-                if not candidates:
-                    tried.clear()
-                else:
-                    tried.update(one.peer for one in candidates)
-                    async with trio.open_nursery() as nursery:
-                        for one in candidates:
-                            nursery.start_soon(self._try, one)
-                    continue
-                await trio.sleep(RETRY_S)
+            if len(connected) >= ALONE_BELOW:
+                tried.clear()
+                wait_s = RETRY_S
+                await self._alone.wait()
                 continue
-            tried.clear()
-            await self._alone.wait()
+            candidates = self._peers.best(AT_ONCE, self._wall_s(), without=[*connected, self._own, *tried])
+            tried = tried | {one.peer for one in candidates} if candidates else set()
+            async with trio.open_nursery() as nursery:
+                for one in candidates:
+                    nursery.start_soon(self._try, one)
+            if len(self._connected()) < ALONE_BELOW:
+                await trio.sleep(PAUSE_S)
+                with trio.move_on_after(wait_s):
+                    await self._alone.wait()
+                wait_s = min(wait_s * 1.5, RETRY_MAX_S)
 
     async def keep_file(self) -> None:
         """Write what changed now and then, and at the end."""
