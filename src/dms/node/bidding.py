@@ -41,6 +41,8 @@ from dms.types.resources import GPU, Location, Resources
 
 BID_LIFETIME_S = 300.0
 MAX_REMEMBERED = 10_000
+MAX_ADDRESSES = 16
+"""Of this node that a bid tells."""
 MAX_NODE_REQUESTS = 1_000
 """Of one message; a longer list is cut, not refused."""
 MAX_REASON_CHARS = 500
@@ -305,7 +307,7 @@ class Bidder:
             node_id=names[0],
             handle=self._actor.handle,
             location=offer.location,
-            addresses=self._actor.network.listen_addresses,
+            addresses=self._actor.network.reachability.report().announced[:MAX_ADDRESSES],
             nonce=request.nonce,
             expiry_ns=expiry_ns,
             free=offer.free,

@@ -84,7 +84,7 @@ class PeerBehaviours:
         return p.PeerScores(score={peer: _snapshot(score) for peer, score in sorted(scores.items())})
 
     async def _self(self, _message: Message[Any]) -> p.PeerSelf:
-        return p.PeerSelf(id=self._network.peer_id, listen_addr=",".join(self._network.listen_addresses))
+        return p.PeerSelf(id=self._network.peer_id, listen_addr=",".join(self._network.reachability.report().announced))
 
     async def _ping(self, message: Message[p.PingRequest]) -> p.PingReply:
         try:

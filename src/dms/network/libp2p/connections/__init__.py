@@ -1,7 +1,8 @@
 """Connections to peers: listening, dialling, limits, keep-alive.
 
 - :mod:`~dms.network.libp2p.connections.ports`: listening sockets; :mod:`~dms.network.libp2p.connections.attention`: what
-  the kernel watches on them; :mod:`~dms.network.libp2p.connections.sharing`: dialling from the port that listens.
+  the kernel watches on them; :mod:`~dms.network.libp2p.connections.sharing`: dialling from the port that listens;
+  :mod:`~dms.network.libp2p.connections.visiting`: connections for one errand.
 - :mod:`~dms.network.libp2p.connections.swarm`: inbound and outbound connections, within limits and deadlines.
 - :mod:`~dms.network.libp2p.connections.private`: connections under the key of a private network.
 - :mod:`~dms.network.libp2p.connections.muxer`: streams on one connection, and whether its peer still answers;

@@ -21,7 +21,9 @@ from dms.network.libp2p.connections.muxer import KeepaliveYamux
 from dms.network.libp2p.connections.names import id_of, name_of
 from dms.network.libp2p.connections.sharing import Source
 from dms.network.libp2p.core import GuardedHost
-from dms.network.libp2p.reach.autonat import DialBack, DialPolicy, ask_for_dial
+from dms.network.libp2p.reach import autonat2
+from dms.network.libp2p.reach.autonat import PER_PEER, DialBack, DialPolicy, ask_for_dial
+from dms.network.libp2p.reach.autonat2 import Asker, DialBack2
 from dms.network.libp2p.reach.circuits import Circuits
 from dms.network.libp2p.reach.connections import is_relayed, local_port
 from dms.network.libp2p.reach.mapping.keeper import Keeper, port_to_map
@@ -131,12 +133,15 @@ class ReachService:
                 source_of=self._port_for,
                 is_public=self._options.is_public,
             ),
+            Asker(host, self._rng),
         )
         self._live = live
         host.swarm.source_of = self._source_of
         host._observed_addr_manager = _Reports(self._take_report)  # type: ignore[assignment]  # noqa: SLF001
         host.announced = self._announced
         DialBack(host, DialPolicy(self._options.is_public), self._counters).open()
+        DialBack2(host, self._counters, self._rng, is_public=self._options.is_public).open()
+        live.asker.open()
         live.circuits.is_reserved = live.relays.is_held
         live.circuits.open()
         if self._options.hole_punching:
@@ -280,7 +285,10 @@ class ReachService:
 
     def _servers(self) -> list[ID]:
         """Peers whom we may ask to dial us."""
-        return [] if self._live is None else _speakers(self._live.host, AUTONAT)
+        if self._live is None:
+            return []
+        host = self._live.host
+        return list(dict.fromkeys([*_speakers(host, autonat2.REQUEST), *_speakers(host, AUTONAT)]))
 
     async def _ask_around(self, live: _Live) -> None:
         await trio.sleep(self._options.first_ask_s)
@@ -301,14 +309,20 @@ class ReachService:
             chosen = self._rng.sample(servers, min(most, len(servers)))
             async with trio.open_nursery() as nursery:
                 for peer in chosen:
-                    nursery.start_soon(self._ask_one, live.host, peer, candidates)
+                    nursery.start_soon(self._ask_one, live, peer, candidates)
         self._judge(live)
 
-    async def _ask_one(self, host: GuardedHost, peer: ID, candidates: Sequence[Multiaddr]) -> None:
+    async def _ask_one(self, live: _Live, peer: ID, candidates: Sequence[Multiaddr]) -> None:
+        if autonat2.REQUEST in live.host.protocols_of(peer):
+            for address in candidates[:PER_PEER]:
+                answer = await live.asker.ask(peer, address)
+                if answer is not None:
+                    self._verdicts.add(answer)
+            return
         seen_at = self._observed.seen_by(name_of(peer))
         fitting = [one for one in candidates if seen_at is None or str(ip_of(one)) == seen_at]
         if fitting:
-            for answer in await ask_for_dial(host, peer, fitting):
+            for answer in await ask_for_dial(live.host, peer, fitting):
                 self._verdicts.add(answer)
 
     def _judge(self, live: _Live) -> None:
@@ -384,12 +398,14 @@ class _Live:
         relays: Relays,
         circuits: Circuits,
         punching: HolePunching,
+        asker: Asker,
     ) -> None:
         self.host = host
         self.service = service
         self.relays = relays
         self.circuits = circuits
         self.punching = punching
+        self.asker = asker
         self.keeper: Keeper | None = None
         self.met = trio.Event()
         self.changed = trio.Event()
