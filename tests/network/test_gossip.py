@@ -8,6 +8,8 @@ from collections.abc import Callable
 from dms.network.libp2p import Libp2pNetwork  # isort: skip  # before anything of the library
 
 import trio
+from libp2p.peer.id import ID
+from multiaddr import Multiaddr
 
 from dms.network import Verdict
 from dms.network.gossip import Packet
@@ -165,3 +167,25 @@ async def test_a_forged_broadcast_is_rejected_and_the_genuine_one_is_heard() -> 
         await until(lambda: ear.got)
         assert ear.got == [b"genuine"]
         assert victim.counters()["gossip in: reject"] == 1
+
+
+async def test_a_broadcast_survives_the_end_of_the_connection_that_carried_its_stream() -> None:
+    a, b = node(), node()
+    ear = Ear()
+    await b.subscribe(TOPIC, ear)
+    async with a.run(), b.run():
+        await a.connect(b.listen_addresses[0])
+        await a.publish(TOPIC, b"first")
+        await until(lambda: ear.got)
+        assert a._live is not None
+        swarm, peer = a._live.swarm, ID.from_base58(b.peer_id)
+        (carrier,) = swarm.get_connections(peer)
+        second = await swarm.dial_at(peer, [Multiaddr(b.listen_addresses[0].rpartition("/p2p/")[0])])
+        await until(lambda: len(swarm.get_connections(peer)) == 2)
+        await carrier.close()
+        await until(lambda: swarm.get_connections(peer) == [second])
+        await a.publish(TOPIC, b"second")
+        await until(lambda: ear.got == [b"first", b"second"])
+        await b.unsubscribe(await b.subscribe("/other", ear))
+        assert a.is_connected(b.peer_id)
+        assert a.counters().get("peers disconnected", 0) == 0

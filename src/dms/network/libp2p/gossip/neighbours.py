@@ -9,10 +9,6 @@ from collections.abc import Callable
 import trio
 from libp2p.abc import INetStream
 from libp2p.custom_types import TProtocol
-from libp2p.host.exceptions import HostException
-from libp2p.io.exceptions import IOException
-from libp2p.network.exceptions import SwarmException
-from libp2p.network.stream.exceptions import StreamError
 from libp2p.peer.id import ID
 
 from dms.network.gossip import Packet
@@ -28,8 +24,10 @@ QUEUE_MESSAGES = 256
 """Messages that wait for one peer; those beyond are dropped for it, and it can ask for them later."""
 QUEUE_PACKETS = 1024
 """Packets of all kinds; a peer with more to take is told nothing at all until it takes again."""
+AT_ONCE_BYTES = 1 << 18
 WRITE_S = 30.0
 OPEN_S = 15.0
+CLOSE_S = 1.0
 RETRY_S = 0.5
 MAX_RETRY_S = 60.0
 
@@ -58,6 +56,7 @@ class Neighbour:
         self._record_of = record_of
         self._counters = counters
         self._packets: deque[Packet] = deque()
+        self._failed: list[bytes] = []
         self._wake = trio.Event()
         self.waiting = 0
         """Messages in the queue."""
@@ -93,34 +92,51 @@ class Neighbour:
         try:
             with trio.fail_after(OPEN_S):
                 return await self._host.new_stream(self._peer, PROTOCOLS)
-        except (trio.TooSlowError, HostException, SwarmException, StreamError, IOException, OSError) as error:
+        except Exception as error:  # noqa: BLE001  whatever the library raises: it does not speak with us now
             log.debug("no gossip with %s: %r", self._peer, error)
             return None
 
     async def _feed(self, stream: INetStream) -> None:
-        """Send what waits, all of it at once, until the stream fails."""
-        pieces = encode(self._hello(), self._record_of)
-        deadline = trio.CancelScope()
+        """Send what waits until the stream fails.
+
+        A peer may have several connections. The stream dies with its own, which shows only when something is written:
+        that is sent once more on the next stream.
+        """
+        again, self._failed = self._failed, []
+        pieces = [*encode(self._hello(), self._record_of), *again]
         try:
             while True:
                 if pieces:
-                    with trio.CancelScope(deadline=trio.current_time() + WRITE_S) as deadline:
+                    with trio.fail_after(WRITE_S):
                         await stream.write(b"".join(pieces))
-                    if deadline.cancelled_caught:
-                        break
+                again = []
                 while not self._packets:
                     self._wake = trio.Event()
                     await self._wake.wait()
-                pieces = []
-                while self._packets and sum(map(len, pieces)) < 1 << 18:
-                    packet = self._packets.popleft()
-                    self.waiting -= len(packet.messages)
-                    pieces += encode(packet, self._record_of)
-        except (StreamError, IOException, OSError) as error:
+                pieces = self._take()
+        except Exception as error:  # noqa: BLE001  as above
             log.debug("the gossip stream to %s broke: %r", self._peer, error)
+            self._counters["gossip streams broken"] += 1
+            self._failed = pieces if not again else []
         finally:
-            with trio.CancelScope(shield=True, deadline=trio.current_time() + 1.0):
-                try:
-                    await stream.reset()
-                except (StreamError, IOException, OSError):
-                    self._counters["gossip streams broken"] += 1
+            with trio.CancelScope(shield=True, deadline=trio.current_time() + CLOSE_S):
+                await _reset(stream)
+
+    def _take(self) -> list[bytes]:
+        """Frames of what waits, as many as go at once."""
+        pieces: list[bytes] = []
+        size = 0
+        while self._packets and size < AT_ONCE_BYTES:
+            packet = self._packets.popleft()
+            self.waiting -= len(packet.messages)
+            frames = encode(packet, self._record_of)
+            size += sum(map(len, frames))
+            pieces += frames
+        return pieces
+
+
+async def _reset(stream: INetStream) -> None:
+    try:
+        await stream.reset()
+    except Exception as error:  # noqa: BLE001  it is gone already
+        log.debug("a gossip stream could not be reset: %r", error)

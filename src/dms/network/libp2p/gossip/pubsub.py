@@ -18,8 +18,6 @@ from functools import partial
 import trio
 from libp2p.abc import INetConn, INetStream, INetwork, INotifee
 from libp2p.custom_types import TProtocol
-from libp2p.io.exceptions import IOException
-from libp2p.network.stream.exceptions import StreamError
 from libp2p.peer.id import ID
 from libp2p.rcmgr import Direction
 from multiaddr import Multiaddr
@@ -186,8 +184,9 @@ class Gossip:
             self._counters["gossip frames malformed"] += 1
             log.debug("malformed gossip frame of %s: %s", peer, error)
             await _reset(stream)
-        except (EOFError, StreamError, IOException, OSError):
-            await _close(stream)
+        except Exception as error:  # noqa: BLE001  whatever ends a stream in the library, and its end
+            log.debug("the gossip stream of %s ended: %r", peer, error)
+            await _reset(stream)
         finally:
             if self._inbound.get(peer) is stream:
                 del self._inbound[peer]
@@ -276,12 +275,5 @@ def _ip_of(conn: INetConn) -> str:
 async def _reset(stream: INetStream) -> None:
     try:
         await stream.reset()
-    except (StreamError, IOException, OSError):
-        return
-
-
-async def _close(stream: INetStream) -> None:
-    try:
-        await stream.close()
-    except (StreamError, IOException, OSError):
-        return
+    except Exception as error:  # noqa: BLE001  it is gone already
+        log.debug("a gossip stream could not be reset: %r", error)
