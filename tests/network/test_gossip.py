@@ -173,10 +173,12 @@ async def test_a_broadcast_survives_the_end_of_the_connection_that_carried_its_s
     a, b = node(), node()
     ear = Ear()
     await b.subscribe(TOPIC, ear)
+    await a.subscribe(TOPIC, Ear())  # peers in the mesh are not told of what they should have got
     async with a.run(), b.run():
         await a.connect(b.listen_addresses[0])
         await a.publish(TOPIC, b"first")
         await until(lambda: ear.got)
+        await until(lambda: a.scores()[b.peer_id].topics)
         assert a._live is not None
         swarm, peer = a._live.swarm, ID.from_base58(b.peer_id)
         (carrier,) = swarm.get_connections(peer)
