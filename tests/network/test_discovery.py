@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import socket
 from contextlib import AsyncExitStack
@@ -96,7 +97,14 @@ async def test_a_node_finds_its_network_again_without_bootstrap_peers(tmp_path: 
         async with first.run():
             with trio.fail_after(15):
                 await met.wait()
+            assert hub._live is not None
+            await hub._live.host.announce()
+            with trio.fail_after(15):
+                while first.counters()["peers identified"] < 2:  # noqa: ASYNC110
+                    await trio.sleep(0.005)
         assert file.stat().st_mode & 0o777 == 0o600
+        (kept,) = json.loads(file.read_text())["peers"]
+        assert (kept["peer"], kept["successes"], kept["server"]) == (hub.peer_id, 1, True)
         again = node(12, peers_file=file)
         async with again.run():
             await connected(again, hub)

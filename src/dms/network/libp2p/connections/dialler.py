@@ -83,7 +83,9 @@ class Dialler:
                     return
         except trio.TooSlowError:
             raise PeerUnreachable(f"peer {peer} does not answer within {timeout_s:g} s") from None
-        raise PeerUnreachable(f"peer {peer} cannot be reached: {problem}, and no connected peer knows better")
+        raise PeerUnreachable(
+            f"peer {peer} cannot be reached: {problem}, and neither connected peers nor the hash table know better"
+        )
 
     async def dial(self, swarm: GuardedSwarm, peer: PeerID, addresses: Sequence[Multiaddr]) -> None:
         """Connect at one of these addresses, unless a connection exists; they are remembered when that works.

@@ -14,8 +14,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from weakref import WeakSet
 
 import trio
+from libp2p.abc import INetConn
 from libp2p.custom_types import TProtocol
 from libp2p.rcmgr import Direction
 from multiaddr import Multiaddr
@@ -103,6 +105,7 @@ class Finding:
         self._joined = trio.Event()
         self._searches: dict[PeerID, trio.Event] = {}
         self._search_limit = trio.CapacityLimiter(SEARCHES_AT_ONCE)
+        self._counted: WeakSet[INetConn] = WeakSet()
         self._foreign: OrderedDict[PeerID, None] = OrderedDict()
         self.dht = DHTStreams(options.names.dht_protocol, options.dht)
         self.node = Kademlia(
@@ -242,6 +245,7 @@ class Finding:
         self._foreign.pop(peer, None)
         if self._options.names.is_member(protocols):
             self._remember(peer)
+            self._good.seen(peer, self._wall_s(), is_server=self.dht.protocol in protocols)
         else:
             self._foreign[peer] = None
             while len(self._foreign) > MAX_FOREIGN:
@@ -296,7 +300,8 @@ class Finding:
     def _remember(self, peer: PeerID) -> None:
         """Handshakes succeeded; where we dialled, the address is proven."""
         for conn in self._host.swarm.get_connections(id_of(peer)) if self._host is not None else ():
-            if getattr(conn, "direction", None) == Direction.OUTBOUND:
+            if getattr(conn, "direction", None) == Direction.OUTBOUND and conn not in self._counted:
+                self._counted.add(conn)  # peers identify themselves again and again; it is one success
                 for address in conn.get_transport_addresses()[:1]:
                     if is_plain_tcp(address):
                         self._good.confirmed(peer, _bare(address), self._wall_s())
