@@ -11,6 +11,7 @@ import itertools
 import os
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 
 import psutil
 import trio
@@ -26,18 +27,21 @@ from dms.types.ids import PeerID
 from libp2p.crypto.ed25519 import create_new_key_pair  # isort: skip
 from libp2p.custom_types import TProtocol  # isort: skip
 from libp2p.network.connection.swarm_connection import SwarmConn  # isort: skip
+from libp2p.exceptions import BaseLibp2pError  # isort: skip
 from libp2p.peer.id import ID  # isort: skip
 from multiaddr import Multiaddr  # isort: skip
 
 IS_HEAVY = bool(os.environ.get("DMS_TEST_HEAVY"))
-SEQUENTIAL = 2_000 if IS_HEAVY else 30
-CONCURRENT = 500 if IS_HEAVY else 16
-SOAKED = 5_000 if IS_HEAVY else 20
+SEQUENTIAL = 2_000 if IS_HEAVY else 20
+CONCURRENT = 500 if IS_HEAVY else 12
+SOAKED = 5_000 if IS_HEAVY else 10
 VISITORS = 8 if IS_HEAVY else 4
 """How many come at a time where they come one after the other."""
 STORM_PEERS, STORMS = (50, 20) if IS_HEAVY else (4, 2)
 GRACE_S = 600.0 if IS_HEAVY else 30.0
 """A net: what takes this long has been lost."""
+PATIENT = Limits(dial_s=GRACE_S, handshake_s=GRACE_S, negotiation_s=int(GRACE_S), keepalive_s=GRACE_S)
+"""All visitors live in the process of the hub: what is slow here is the sum of all of them, and nobody's fault."""
 PING = "/ipfs/ping/1.0.0"
 ROOT = "actor/root/messages/0.0.1"
 
@@ -61,7 +65,7 @@ async def visitor(hub: Libp2pNetwork) -> AsyncIterator[tuple[GuardedHost, ID]]:
     target = Multiaddr(hub.listen_addresses[0].rpartition("/p2p/")[0])
     counters: Counter[str] = Counter()
     keys = create_new_key_pair(next(_seeds).to_bytes(32, "big"))
-    swarm = GuardedSwarm(keys, limits=Limits(), addresses_of=lambda _: [target], counters=counters)
+    swarm = GuardedSwarm(keys, limits=PATIENT, addresses_of=lambda _: [target], counters=counters)
     host = GuardedHost(swarm, counters=counters)
     async with host.serving():
         yield host, ID.from_base58(hub.peer_id)
@@ -108,28 +112,35 @@ async def test_connections_one_after_the_other_are_all_served() -> None:
 
 
 async def test_connections_all_at_once_are_all_served() -> None:
-    hub = node(Limits(handshakes_per_ip=CONCURRENT, handshake_s=GRACE_S))
-    answered = list[PeerID]()
-    async with hub.run(), contextlib.AsyncExitStack() as stack:
-        hosts = [(await stack.enter_async_context(visitor(hub)))[0] for _ in range(CONCURRENT)]
-        peer = ID.from_base58(hub.peer_id)
-        target = Multiaddr(hub.listen_addresses[0].rpartition("/p2p/")[0])
+    hub = node(replace(PATIENT, handshakes_per_ip=CONCURRENT, high_water=max(400, 2 * CONCURRENT)))
+    answered = set[PeerID]()
+    ready = list[ID]()
+    go, over = trio.Event(), trio.Event()
 
-        async def connect(host: GuardedHost) -> None:
+    async def come() -> None:
+        async with visitor(hub) as (host, peer):
+            ready.append(host.get_id())
+            await go.wait()
+            name = PeerID(str(host.get_id()))
             with trio.fail_after(GRACE_S):
-                while not host.swarm.get_connections(peer):
+                while name not in answered:
                     # Under such a load a dial may pass its deadline; whoever is patient gets in.
-                    with contextlib.suppress(Exception):
-                        await host.swarm.dial_at(peer, [target])
-            await ping(host, peer)
-            answered.append(PeerID(str(host.get_id())))
+                    with contextlib.suppress(BaseLibp2pError):
+                        await host.swarm.dial_peer(peer)
+                        await ping(host, peer)
+                        answered.add(name)
+            await over.wait()
 
-        async with trio.open_nursery() as nursery:
-            for host in hosts:
-                nursery.start_soon(connect, host)
-        assert len(answered) == CONCURRENT
-        assert hub.counters().get("connections refused: too many", 0) == 0
-        await until(lambda: all(hub.is_connected(one) for one in answered) or len(hub.peers()) >= CONCURRENT)
+    async with hub.run(), trio.open_nursery() as nursery:
+        for _ in range(CONCURRENT):
+            nursery.start_soon(come)
+        await until(lambda: len(ready) == CONCURRENT)
+        go.set()
+        await until(lambda: len(answered) == CONCURRENT)
+        unasked = {name: count for name, count in hub.counters().items() if "refused" in name or "closed" in name}
+        assert not unasked
+        assert not [one for one in answered if not hub.is_connected(one)], hub.counters()
+        over.set()
 
 
 async def test_a_storm_of_peers_that_lose_the_hub_and_come_back_passes() -> None:

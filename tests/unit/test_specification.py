@@ -31,6 +31,14 @@ def test_the_test_that_holds_a_promise_exists(name: str, path: str) -> None:
         assert name in _names(ROOT / path)
 
 
+def test_the_tests_that_the_page_on_robustness_names_exist() -> None:
+    page = (ROOT / "docs" / "explanation" / "network-robustness.md").read_text()
+    named = set(re.findall(r"`(test_\w+)`", page))
+    known = frozenset[str]().union(*(_names(path) for path in (ROOT / "tests").rglob("test_*.py")))
+    assert named
+    assert named <= known, f"no such test: {', '.join(sorted(named - known))}"
+
+
 def test_every_promise_names_what_holds_it() -> None:
     rows = list(_ROW.finditer(SPECIFICATION.read_text()))
     assert rows

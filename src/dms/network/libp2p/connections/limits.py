@@ -38,6 +38,8 @@ class Limits:
     handshakes_per_ip: int = 32
     """Connections of one address that have not yet said who they are."""
     handshake_s: float = 10.0
+    dial_s: float = 10.0
+    """How long a dial may take, handshake included, at all addresses of a peer together."""
     negotiation_s: int = 10
     """How long a new stream may take to say what it is for."""
     streams_per_peer: int = 256

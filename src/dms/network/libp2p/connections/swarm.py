@@ -42,7 +42,6 @@ from dms.network.swarm_key import SwarmKey
 
 log = logging.getLogger(__name__)
 
-DIAL_TIMEOUT_S = 10.0
 DIAL_STAGGER_S = 0.25
 """The head start of each address before the next of the same peer is tried."""
 MAX_DIALS = 32
@@ -97,7 +96,7 @@ class GuardedSwarm(Swarm):
                 max_connections=limits.connections,
                 min_connections=0,
                 max_connections_per_peer=limits.connections_per_peer,
-                low_watermark=min(limits.low_water, limits.connections),
+                low_watermark=min(limits.low_water, limits.high_water, limits.connections),
                 high_watermark=min(limits.high_water, limits.connections),
                 inbound_upgrade_timeout=limits.handshake_s,
                 outbound_upgrade_timeout=limits.handshake_s,
@@ -192,7 +191,7 @@ class GuardedSwarm(Swarm):
     # outbound --------------------------------------------------------------------------------------------------------
 
     async def dial_peer(self, peer_id: ID) -> list[INetConn]:
-        """A connection to the peer: the one there is, or a new one, within :data:`DIAL_TIMEOUT_S`.
+        """A connection to the peer: the one there is, or a new one, within ``limits.dial_s``.
 
         :raises SwarmException: no address, or none that answered in time.
         """
@@ -247,7 +246,7 @@ class GuardedSwarm(Swarm):
                 problems.append(f"{address}: {innermost(error)}")
                 failed.set()
 
-        with trio.move_on_after(DIAL_TIMEOUT_S) as deadline, trio.CancelScope() as race:
+        with trio.move_on_after(self.limits.dial_s) as deadline, trio.CancelScope() as race:
             async with trio.open_nursery() as nursery:
                 for address in addresses:
                     failed = trio.Event()
@@ -257,7 +256,7 @@ class GuardedSwarm(Swarm):
         if won:
             return won[0]
         if deadline.cancelled_caught:
-            problems.append(f"no answer within {DIAL_TIMEOUT_S:g} s")
+            problems.append(f"no answer within {self.limits.dial_s:g} s")
         raise SwarmException("; ".join(problems))
 
     async def _dial_one(self, address: Multiaddr, peer: ID) -> INetConn:
@@ -330,7 +329,7 @@ class GuardedSwarm(Swarm):
     async def _leads_to_private(self, address: Multiaddr) -> bool:
         if ip_of(address) is not None:
             return False
-        with trio.move_on_after(DIAL_TIMEOUT_S):
+        with trio.move_on_after(self.limits.dial_s):
             try:
                 found = await trio.socket.getaddrinfo(host_and_port(address)[0], None)
             except OSError:
