@@ -20,6 +20,7 @@ from dms.subnet.dns import PORT as DNS_PORT
 from dms.subnet.dns import Outcome, Zone
 from dms.subnet.errors import BadPacket
 from dms.subnet.forwarding import Forwarder, ToPeer, ToPort
+from dms.subnet.joining import joined
 from dms.subnet.links import Link, LinkState, LinkStatus
 from dms.subnet.packets import Header, echo_reply, parse_header, udp_packet, udp_ports, unreachable
 from dms.subnet.routing import RoutingTable
@@ -149,6 +150,7 @@ class Plane:
         """Hand over what a peer sent, if it may send that, and to whom."""
         tally = self.tally_of(sender)
         tally.took(len(parcels), sum(len(parcel.data) for parcel in parcels))
+        ready: dict[Port, list[tuple[Parcel, Header]]] = {}
         for parcel in parcels:
             try:
                 header = parse_header(parcel.data)
@@ -160,7 +162,10 @@ class Plane:
             if isinstance(decision, Drop):
                 tally.drop(decision)
             else:
-                self._hand_over(parcel, header, decision.port)
+                ready.setdefault(decision.port, []).append((parcel, header))
+        for port, packets in ready.items():
+            for parcel, header in joined(packets) if len(packets) > 1 else packets:
+                self._hand_over(parcel, header, port)
         await trio.lowlevel.checkpoint()
 
     def _outbound(self, raw: bytes, port: Port) -> None:
