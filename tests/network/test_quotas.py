@@ -326,7 +326,10 @@ async def test_other_addresses_of_this_machine_are_told_to_peers_and_the_dead_ar
         told = list[str]()
         b._running().host.on_identified = lambda peer: told.append(str(peer))
 
-        a._on_moved(nursery)
+        here, elsewhere = ip_address("127.0.0.1"), ip_address("192.0.2.1")
+        probed = [muxer.local_ip for _, muxer in a._running().swarm.shedding._living()]
+        assert probed == [here]
+        a._on_moved(nursery, [here, elsewhere])
 
         await until(lambda: told == [a.peer_id])
         assert a.counters()["addresses changed"] == 1
@@ -346,3 +349,15 @@ async def _send(host: GuardedHost, peer: ID, data: bytes) -> None:
 
 async def _ignore(_sender: PeerID, _data: bytes) -> None:
     return
+
+
+async def test_another_interface_that_comes_or_goes_leaves_connections_alone() -> None:
+    a, b = node(), node()
+    async with a.run(), b.run(), trio.open_nursery() as nursery:
+        await b.connect(a.listen_addresses[0])
+        await until(lambda: a.peers())
+        ((_, muxer),) = a._running().swarm.shedding._living()
+
+        a._on_moved(nursery, [ip_address("172.18.0.1")])
+
+        assert not muxer._probed.is_set()

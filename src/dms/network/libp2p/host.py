@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import random
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -18,7 +18,7 @@ from libp2p.custom_types import TProtocol
 from libp2p.peer.id import ID
 from libp2p.peer.peerstore import PeerStoreError
 
-from dms.network.addresses import AddressBook, split_address
+from dms.network.addresses import AddressBook, IPAddress, split_address
 from dms.network.byte_streams import ByteStreams
 from dms.network.directory import DHTMode, Directory
 from dms.network.errors import InvalidAddress, MessageTooLarge, NotRunning, PeerUnreachable
@@ -451,13 +451,13 @@ class Libp2pNetwork:
         self._finding.identified(name, self._live.host.protocols_of(peer))
         self.latency.met(name)
 
-    def _on_moved(self, nursery: trio.Nursery) -> None:
+    def _on_moved(self, nursery: trio.Nursery, gone: Collection[IPAddress]) -> None:
         """This machine has other addresses than before: connections may be dead, and nobody knows where we are."""
         if self._live is None:
             return
         log.info("the addresses of this machine changed: now %s", ", ".join(self.listen_addresses))
         self._counters["addresses changed"] += 1
-        self._live.swarm.shedding.probe()
+        self._live.swarm.shedding.probe(gone)
         self._finding.hurry()
         nursery.start_soon(self._live.host.announce)
 

@@ -6,13 +6,20 @@ or cable is gone loses them.
 
 from __future__ import annotations
 
+import ipaddress
 import socket
 from contextlib import suppress
+from contextvars import ContextVar
 from typing import Any
 
 from libp2p.abc import IRawConnection
 from libp2p.transport.tcp.tcp import TCP
 from multiaddr import Multiaddr
+
+from dms.network.addresses import IPAddress
+
+LOCAL_IP: ContextVar[IPAddress | None] = ContextVar("local_ip", default=None)
+"""Our own address of the connection that is being made: its socket lies too deep in the library to be asked later."""
 
 IDLE_S = 2
 """Ask after so much silence,"""
@@ -37,6 +44,12 @@ def make_attentive(sock: Any) -> None:  # a socket of the standard library or of
                 sock.setsockopt(level, number, value)
 
 
+def note_local_ip(sock: Any) -> None:  # a socket of the standard library or of trio
+    """From here on, what this task makes belongs to that address of ours."""
+    with suppress(OSError, ValueError):
+        LOCAL_IP.set(ipaddress.ip_address(sock.getsockname()[0].partition("%")[0]))
+
+
 class AttentiveTCP(TCP):
     """Connections that we open are watched."""
 
@@ -46,4 +59,5 @@ class AttentiveTCP(TCP):
         stream = getattr(getattr(connection, "stream", None), "stream", None)
         if stream is not None:
             make_attentive(stream.socket)
+            note_local_ip(stream.socket)
         return connection

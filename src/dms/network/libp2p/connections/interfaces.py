@@ -15,6 +15,8 @@ import trio
 from dms.network.addresses import IPAddress, interface_addresses
 
 POLL_S = 30.0
+PAUSE_S = 5.0
+"""After a change nothing is looked at for so long: each one is told to every peer."""
 SETTLE_S = 1.0
 """Addresses come and go in groups: a lease is given back and taken again, a bridge comes with its ports."""
 
@@ -23,12 +25,13 @@ _RTMGRP_IPV6_IFADDR = 0x100
 _MAX_NEWS_BYTES = 65536
 
 Read = Callable[[], list[IPAddress]]
+Changed = Callable[[frozenset[IPAddress]], None]
 
 
 async def watch_addresses(
-    changed: Callable[[], None], *, read: Read = interface_addresses, poll_s: float = POLL_S, settle_s: float = SETTLE_S
+    changed: Changed, *, read: Read = interface_addresses, poll_s: float = POLL_S, settle_s: float = SETTLE_S
 ) -> None:
-    """Call ``changed`` whenever the addresses by which others could reach this machine are not what they were."""
+    """Call ``changed`` with the addresses that are gone whenever those by which others could reach us are not what they were."""
     before = _meaningful(read())
     with _open_news() as news:
         while True:
@@ -38,8 +41,9 @@ async def watch_addresses(
                 await trio.sleep(settle_s)
             now = _meaningful(read())
             if now != before:
-                before = now
-                changed()
+                gone, before = before - now, now
+                changed(gone)
+                await trio.sleep(PAUSE_S)
 
 
 def _meaningful(addresses: list[IPAddress]) -> frozenset[IPAddress]:

@@ -30,6 +30,7 @@ from libp2p.stream_muxer.yamux.yamux import (
     YamuxStream,
 )
 
+from dms.network.libp2p.connections.attention import LOCAL_IP
 from dms.network.libp2p.connections.limits import CONNECTION_BYTES, Memory, Share
 from dms.network.libp2p.connections.metering import MeteredConn
 from dms.network.libp2p.connections.muxed import MuxedStream
@@ -69,6 +70,8 @@ class KeepaliveYamux(Yamux):
         self.stream_buffers = self._buffers = _Buffers(share, memory, self._condemn)
         self.smoothed_rtt_s: float | None = None
         self.opened_s = self.last_used_s = trio.current_time()
+        self.local_ip = LOCAL_IP.get()
+        """Our own end, where that is known."""
         self.is_condemned = False
         """Whether it is being closed because it, of all connections, holds too much."""
         self._share = share

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import TYPE_CHECKING
 
 import trio
 from libp2p.abc import INetConn, INetStream
 from libp2p.peer.id import ID
 
+from dms.network.addresses import IPAddress
 from dms.network.libp2p.connections.limits import Limits, Memory
 from dms.network.libp2p.connections.muxer import KeepaliveYamux
 from dms.network.libp2p.connections.names import name_of
@@ -55,10 +56,11 @@ class Shedding:
             if self._swarm.gate.refuses(name_of(conn.muxed_conn.peer_id)):
                 self._close(conn, "peer refused")
 
-    def probe(self) -> None:
-        """Find out at once who is still there, after our addresses have changed."""
+    def probe(self, gone: Collection[IPAddress]) -> None:
+        """These addresses are no longer ours: find out at once whether whoever is connected to one is still there."""
         for _, muxer in self._living():
-            muxer.probe()
+            if muxer.local_ip in gone:
+                muxer.probe()
 
     def _is_over(self) -> bool:
         return len(self._swarm.get_connections()) > self._limits.high_water

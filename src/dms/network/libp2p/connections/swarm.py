@@ -19,6 +19,7 @@ from libp2p.abc import IMuxedConn, INetConn, INetStream, IRawConnection
 from libp2p.crypto.keys import KeyPair
 from libp2p.crypto.x25519 import create_new_key_pair as create_noise_key_pair
 from libp2p.io.abc import ReadWriteCloser
+from libp2p.io.trio import TrioTCPStream
 from libp2p.network.config import ConnectionConfig
 from libp2p.network.connection.raw_connection import RawConnection
 from libp2p.network.connection.swarm_connection import SwarmConn
@@ -29,7 +30,7 @@ from libp2p.security.noise.transport import Transport as NoiseTransport
 from multiaddr import Multiaddr
 
 from dms.network.addresses import IPAddress, host_and_port, ip_of
-from dms.network.libp2p.connections.attention import AttentiveTCP
+from dms.network.libp2p.connections.attention import AttentiveTCP, note_local_ip
 from dms.network.libp2p.connections.gate import Gate
 from dms.network.libp2p.connections.limits import CONNECTION_BYTES, Limits, Origins, Share
 from dms.network.libp2p.connections.muxer import KeepaliveMuxers, KeepaliveYamux
@@ -132,6 +133,8 @@ class GuardedSwarm(Swarm):
             self.counters[f"connections refused: {refused}"] += 1
             await read_write_closer.close()
             return
+        if isinstance(read_write_closer, TrioTCPStream):
+            note_local_ip(read_write_closer.stream.socket)
         self._inbound += 1
         self._origins.change(ip, 1)
         try:
