@@ -6,7 +6,7 @@ import random
 
 import pytest
 import trio
-from tests.network.worlds import Mailbox, World, until
+from tests.network.worlds import Mailbox, World, running, until
 
 from dms.network import (
     MAX_LARGE_MESSAGE_BYTES,
@@ -25,6 +25,7 @@ from dms.network import (
 )
 from dms.network.framing import HEADER_BYTES, MAX_GOSSIP_BYTES
 from dms.network.libp2p import Libp2pNetwork
+from dms.network.reachability import Reach
 from dms.testing.network import VirtualNetwork
 from dms.types.ids import PeerID
 
@@ -34,6 +35,18 @@ STRANGER = PeerID("12D3KooWHzew9HTYzywFuvTHGK5Yzoz7qAhMfxagtCvhvjheoBQ3")
 
 
 # point to point ------------------------------------------------------------------------------------------------------
+
+
+async def test_how_others_reach_a_node_is_not_known_before_anybody_could_tell(world: World) -> None:
+    alone = world.make()
+    assert alone.reachability.report().status is Reach.UNKNOWN
+    async with running(alone):
+        assert alone.reachability.report().announced == alone.listen_addresses
+        report = await alone.reachability.probe(timeout_s=5)
+        assert (report.status, report.confidence, report.relays) == (Reach.UNKNOWN, 0, ())
+        assert report.why
+        assert alone.reachability.public_ip() is None
+    assert alone.reachability.report().announced == ()
 
 
 async def test_a_message_arrives_whole_with_its_authenticated_sender(world: World) -> None:

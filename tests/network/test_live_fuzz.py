@@ -24,6 +24,7 @@ from dms.network import PeerChange, PeerUnreachable
 from dms.network.errors import NetworkError
 from dms.network.libp2p import Libp2pNetwork, Limits
 from dms.network.libp2p.core import GuardedHost
+from dms.network.libp2p.reach.options import ReachOptions, When
 from dms.types.ids import PeerID
 
 # The library, for attackers: only after our package has put its placeholder in place.
@@ -52,7 +53,8 @@ _seeds = itertools.count(1 << 66)
 
 def node() -> Libp2pNetwork:
     seed = next(_seeds).to_bytes(32, "big")
-    return Libp2pNetwork(seed=seed, listen=["/ip4/127.0.0.1/tcp/0"], limits=Limits(handshake_s=5.0))
+    reach = ReachOptions(relay_service=When.ON)  # so that relaying is attacked, too
+    return Libp2pNetwork(seed=seed, listen=["/ip4/127.0.0.1/tcp/0"], limits=Limits(handshake_s=5.0), reach=reach)
 
 
 class Stumbles(logging.Handler):

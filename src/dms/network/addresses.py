@@ -91,6 +91,13 @@ def transport_of(address: Multiaddr) -> str:
     return names[-1] if names else "tcp"
 
 
+def dial_order(addresses: Sequence[Multiaddr], most: int) -> list[Multiaddr]:
+    """So many of the addresses of one peer, relays last; there is room for two of those however many others there are."""
+    relayed = [one for one in addresses if is_relay(one)][:2]
+    direct = [one for one in addresses if not is_relay(one)]
+    return [*direct[: most - len(relayed)], *relayed]
+
+
 def is_dialable(address: Multiaddr) -> bool:
     """Whether we know how to dial it: plain TCP, or such an address of a relay."""
     if not is_relay(address):

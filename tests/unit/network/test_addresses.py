@@ -10,6 +10,7 @@ from dms.network.addresses import (
     MAX_ADDRESSES_PER_PEER,
     MAX_PEERS,
     AddressBook,
+    dial_order,
     expand,
     is_plain_tcp,
     is_relay,
@@ -142,3 +143,35 @@ def test_the_book_is_bounded_in_peers_and_addresses() -> None:
 )
 def test_an_address_tells_its_transport_and_whether_it_is_relayed(text: str, transport: str, relayed: bool) -> None:
     assert (transport_of(parse_address(text)), is_relay(parse_address(text))) == (transport, relayed)
+
+
+def test_relays_are_dialled_last_and_never_crowded_out() -> None:
+    relay = "12D3KooWHzew9HTYzywFuvTHGK5Yzoz7qAhMfxagtCvhvjheoBQ3"
+    direct = [Multiaddr(f"/ip4/10.0.0.{number}/tcp/9000") for number in range(1, 13)]
+    relayed = [Multiaddr(f"/ip4/5.6.7.{number}/tcp/1/p2p/{relay}/p2p-circuit") for number in range(1, 5)]
+    assert dial_order([*relayed, *direct], 8) == [*direct[:6], *relayed[:2]]
+    assert dial_order(direct, 8) == direct[:8]
+    assert dial_order(relayed[:1], 8) == relayed[:1]
+
+
+def test_only_addresses_that_we_can_dial_through_relays_are_remembered() -> None:
+    relay, peer = (
+        "12D3KooWHzew9HTYzywFuvTHGK5Yzoz7qAhMfxagtCvhvjheoBQ3",
+        PeerID("12D3KooWJMtMN1mTNRfgMqUygT7eSXamVzc9ihpSjeairm9PebmB"),
+    )
+    good = f"/ip4/5.6.7.8/tcp/1/p2p/{relay}/p2p-circuit"
+    book = AddressBook(PeerID("12D3KooWKjSodxxi7UfRHzuk7eGgUF49MoPUCJvtva9K12TqDDsi"))
+    book.learn(
+        peer,
+        [
+            Multiaddr(text)
+            for text in (
+                f"{good}/p2p/{peer}",
+                f"{good}/p2p/{relay}",
+                f"/ip4/5.6.7.8/udp/1/quic-v1/p2p/{relay}/p2p-circuit",
+                f"/p2p/{relay}/p2p-circuit",
+                f"{good}/p2p/{relay}/p2p-circuit",
+            )
+        ],
+    )
+    assert book.addresses(peer) == (Multiaddr(good),)

@@ -459,6 +459,7 @@ class Libp2pNetwork:
         self._counters["addresses changed"] += 1
         self._live.swarm.shedding.probe(gone)
         self._finding.hurry()
+        self._reach.moved()
         nursery.start_soon(self._live.host.announce)
 
     def _bootstrap_peers(self) -> Iterator[ID]:

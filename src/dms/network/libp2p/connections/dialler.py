@@ -9,7 +9,7 @@ from libp2p.network.exceptions import SwarmException
 from libp2p.peer.id import ID
 from multiaddr import Multiaddr
 
-from dms.network.addresses import AddressBook, is_loopback, is_relay, parse_peer_id, split_address
+from dms.network.addresses import AddressBook, dial_order, is_loopback, is_relay, parse_peer_id, split_address
 from dms.network.errors import PeerUnreachable
 from dms.network.libp2p.connections.names import id_of, name_of
 from dms.network.libp2p.connections.swarm import GuardedSwarm
@@ -102,7 +102,7 @@ class Dialler:
 
     def known_addresses(self, peer: ID) -> Sequence[Multiaddr]:
         """Where the peer was last."""
-        return self._book.addresses(name_of(peer))
+        return dial_order(self._book.addresses(name_of(peer)), MAX_ADDRESSES)
 
     def _refuse_self(self, peer: PeerID) -> None:
         if peer == self._own:

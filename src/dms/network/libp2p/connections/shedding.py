@@ -30,6 +30,8 @@ class Shedding:
         self.memory = Memory(limits.memory_bytes)
         self.memory.relieve = self._relieve
         self.protected: frozenset[ID] = frozenset()
+        self.is_relay: Callable[[ID], bool] = lambda _: False
+        """Whether others come to us through a peer: its connection is worth that of all of them."""
         """Peers whose connections are never trimmed."""
         self.score_of: Callable[[ID], float] = lambda _: 0.0
         """What is thought of a peer; the least liked are trimmed first."""
@@ -81,7 +83,7 @@ class Shedding:
         now_s = trio.current_time()
         return Standing(
             key=conn,
-            is_protected=muxer.peer_id in self.protected,
+            is_protected=muxer.peer_id in self.protected or self.is_relay(muxer.peer_id),
             open_work=sum(not _is_gossip(stream) for stream in conn.get_streams()),
             score=self.score_of(muxer.peer_id),
             idle_s=now_s - muxer.last_used_s,

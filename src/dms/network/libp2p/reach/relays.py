@@ -121,8 +121,6 @@ class Relays:
     def drop_all(self) -> bool:
         """We need no relays; whether there were any. They forget us by themselves."""
         had = bool(self._held)
-        for relay in self._held:
-            self._host.swarm.tag_store.unprotect(relay, "relay")
         self._held.clear()
         return had
 
@@ -158,7 +156,6 @@ class Relays:
             self._asked.discard(relay)
         if relay in self._held or len(self._held) < self._wanted:
             self._held[relay] = held
-            self._host.swarm.tag_store.protect(relay, "relay")
 
     async def reserve(self, relay: ID) -> Held:
         """Ask a connected relay for a reservation, or to renew it.

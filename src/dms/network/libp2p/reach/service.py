@@ -143,6 +143,7 @@ class ReachService:
         DialBack2(host, self._counters, self._rng, is_public=self._options.is_public).open()
         live.asker.open()
         live.circuits.is_reserved = live.relays.is_held
+        host.swarm.shedding.is_relay = live.relays.is_held
         live.circuits.open()
         if self._options.hole_punching:
             live.punching.open()
@@ -182,9 +183,17 @@ class ReachService:
             if self._live.relays.lose(peer):
                 self._changed()
         elif event.change is PeerChange.IDENTIFIED:
-            self._live.met.set()
+            if not self._verdicts.verdict(trio.current_time()).confidence:
+                self._live.met.set()  # somebody who may know
             if peer in _hops(self._live.host):
                 self._live.wake()
+
+    def moved(self) -> None:
+        """This machine has other addresses than before: what others said about the old ones holds no longer."""
+        self._verdicts.clear()
+        if self._live is not None:
+            self._live.met.set()
+            self._live.wake()
 
     def is_used_up(self, peer: PeerID, size_bytes: int) -> bool:
         """Whether our only connection to a peer goes through a relay that would end it under such a message.
@@ -297,11 +306,8 @@ class ReachService:
             await self._ask(live, ASK_AT_ONCE)
             verdict = self._verdicts.verdict(trio.current_time())
             with trio.move_on_after(KNOWN_S if verdict.confidence >= ENOUGH else AGAIN_S):
-                if verdict.confidence < 1:
-                    await live.met.wait()  # somebody new, who may know
-                    await trio.sleep(min(1.0, self._options.first_ask_s))
-                    continue
-                await trio.sleep_forever()
+                await live.met.wait()
+                await trio.sleep(self._options.first_ask_s)
 
     async def _ask(self, live: _Live, most: int) -> None:
         candidates, servers = self._candidates(), self._servers()
