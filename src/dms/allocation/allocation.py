@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 import trio
@@ -79,6 +79,23 @@ class AllocationSpec(Wire):
     standby: bool = False
 
 
+class Networks(Protocol):
+    """The private networks of this machine."""
+
+    def gateway_for(self, ensemble: EnsembleID, allocation: AllocationID) -> str:
+        """Who resolves names for an allocation; empty where it has no address of its own."""
+        ...
+
+    async def join(
+        self, ensemble: EnsembleID, allocation: AllocationID, namespace: Path, ports: Iterable[tuple[str, int, int]]
+    ) -> None:
+        """Give it its address in a network namespace, where its private ports are reached at the public ones, too.
+
+        :raises DMSError: that cannot be done.
+        """
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Surroundings:
     """What an allocation needs from its node."""
@@ -96,6 +113,8 @@ class Surroundings:
     allow_privileged: bool = False
     allow_exec: bool = True
     """Commands inside, for its orchestrator."""
+    networks: Networks | None = None
+    """``None``: it has no address of its own."""
 
 
 class Allocation:
@@ -393,7 +412,11 @@ class Allocation:
         return "; ".join(problems)
 
     def _request(self) -> ExecutionRequest:
+        networks = self._surroundings.networks
+        gateway = networks.gateway_for(self.spec.ensemble_id, self.spec.id) if networks is not None else ""
         return ExecutionRequest(
+            gateway_ip=gateway,
+            join=self._join if gateway else None,
             job_id=self.spec.id,
             execution_id=self.execution_id,
             engine=self.spec.execution,
@@ -401,12 +424,22 @@ class Allocation:
             results_dir=self._surroundings.results_dir,
             provision_scripts=self.spec.provision,
             ports=tuple(
-                PortBinding("0.0.0.0", int(public), private, "udp" if public in self.spec.udp_ports else "tcp")
-                for public, private in self.spec.ports.items()
+                PortBinding("0.0.0.0", public, private, protocol) for protocol, public, private in self._ports()
             ),
             allow_privileged=self._surroundings.allow_privileged,
             tenant=f"{self.spec.orchestrator.id}/{self.spec.ensemble_id}",
         )
+
+    async def _join(self, namespace: Path) -> None:
+        assert self._surroundings.networks is not None
+        await self._surroundings.networks.join(self.spec.ensemble_id, self.spec.id, namespace, self._ports())
+
+    def _ports(self) -> list[tuple[str, int, int]]:
+        """Protocol, public, private."""
+        return [
+            ("udp" if public in self.spec.udp_ports else "tcp", int(public), private)
+            for public, private in self.spec.ports.items()
+        ]
 
     def _with_mounts(self, request: ExecutionRequest) -> ExecutionRequest:
         mounts = [mount for hook in self._surroundings.hooks for mount in hook.mounts()]

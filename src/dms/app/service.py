@@ -6,6 +6,7 @@ workloads go on running and are adopted by the next start.
 
 from __future__ import annotations
 
+import random
 import time
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
@@ -36,11 +37,15 @@ from dms.network.swarm_key_file import read_swarm_key
 from dms.node.capability_file import warn_of_problems
 from dms.node.live import LiveSettings
 from dms.node.node import Node
+from dms.node.packets import PacketEngine, networks_here
+from dms.node.private_networks import UserSpace
 from dms.node.watching import LogRing, tell_log
 from dms.observe import catalogue, get_logger
 from dms.observe.metrics import prometheus_text
 from dms.resources.monitor import UsageMonitor
 from dms.store import Store, locate
+from dms.subnet.kernel import LinuxKernel
+from dms.subnet.subnets import Subnets
 from dms.types.errors import BadInput
 from dms.types.ids import PeerID
 
@@ -119,6 +124,10 @@ async def serve(
         )
         live.attend(partial(regate, network), "p2p.deny_peers", "p2p.allow_peers")
         await stack.enter_async_context(network.run())
+        subnets = Subnets(network, LinuxKernel(network.peer_id), rng=random.SystemRandom())
+        has_packets = settings.job.private_network and not await trio.to_thread.run_sync(subnets.missing)
+        if has_packets:
+            await stack.enter_async_context(subnets.run())
         plugins = await trio.to_thread.run_sync(find_parts, settings)
         volumes = await stack.enter_async_context(volumes_of(settings, store, plugins))
         background = await stack.enter_async_context(trio.open_nursery())
@@ -131,7 +140,13 @@ async def serve(
         machine = MachineProbe(general.work_dir, gpus=GPUProbe(more=plugins.gpu_sources()))
         stack.callback(machine.close)
         usage = UsageMonitor(machine)
-        options = replace(node_options(settings, volumes), missing_executors=work.missing, log=log_ring.ring)
+        options = replace(
+            node_options(settings, volumes),
+            missing_executors=work.missing,
+            log=log_ring.ring,
+            engine=PacketEngine(subnets) if has_packets else UserSpace(),
+            networks_here=networks_here,
+        )
         node = Node(root, store, usage, work.executors, options, who.capability_file)
         nodes.append(node)
         care = Care(node, live, store, work, machine, gate)

@@ -226,6 +226,11 @@ class Job(Section):
         "run commands inside jobs for those who deployed them; a change holds for jobs that begin after it",
         live=True,
     )
+    private_network: Flag = setting(
+        True,
+        "give jobs an address of their own in the private network of their ensemble, where this machine can; off: they are"
+        " reached at their public ports only",
+    )
     orphan_grace: Duration = setting(
         "3h",
         "how long work goes on while its orchestrator cannot be reached, before it is ended, such as 30m; a change holds"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -68,6 +68,13 @@ class PortBinding:
     protocol: str = "tcp"
 
 
+Join = Callable[[Path], Awaitable[None]]
+"""Called with the path of a network namespace.
+
+:raises DMSError: it cannot become a member.
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class ExecutionRequest:
     """Everything needed to run one workload once. Limits come from ``resources``; zero means the backend's default."""
@@ -85,6 +92,9 @@ class ExecutionRequest:
     ports: tuple[PortBinding, ...] = ()
     gateway_ip: str = ""
     allow_privileged: bool = False
+    join: Join | None = None
+    """Makes the workload a member of a private network; called before it begins, and again when it is adopted. Backends without
+    network namespaces ignore it."""
     tenant: str = ""
     """For whom it runs: where the backend can, those of one tenant reach each other over the network, others do not."""
 

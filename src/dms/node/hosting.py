@@ -12,7 +12,7 @@ import trio
 
 from dms.actor.actor import Actor
 from dms.actor.handle import Handle, handle_of_peer
-from dms.allocation.allocation import Allocation, AllocationSpec, Surroundings
+from dms.allocation.allocation import Allocation, AllocationSpec, Networks, Surroundings
 from dms.allocation.hooks.disk_limit import DiskLimitHook
 from dms.allocation.hooks.hook import Hook
 from dms.allocation.hooks.liveness import ORPHAN_GRACE_S, LivenessHook
@@ -98,10 +98,12 @@ class Hosting:
         *,
         jobs_dir: Path,
         child_key: Callable[[str], PrivateKey],
+        networks: Networks,
         options: HostingOptions,
         allow_privileged: bool = False,
     ) -> None:
         self._root = root
+        self._networks = networks
         self._store = store
         self._resources = resources
         self._ports = ports
@@ -262,6 +264,7 @@ class Hosting:
             save=self._save,
             report=self._report,
             release=self._on_release,
+            networks=self._networks,
             allow_privileged=self._allow_privileged,
             allow_exec=self._options.allow_exec,
         )

@@ -152,6 +152,9 @@ class Node:
         self._volumes = options.hosting.volumes
         self.ports = PortAllocator(*options.port_range, rng=options.port_rng, in_use=options.port_in_use)
         reservations = Reservations(store, self.resources, self.ports, clock_ns=root.security.now_ns)
+        self.networks = PrivateNetworks(
+            root, store, options.engine, lambda ensemble, orchestrator: self.hosting.has_work(ensemble, orchestrator)
+        )
         self.hosting = Hosting(
             root,
             store,
@@ -161,10 +164,10 @@ class Node:
             executors,
             jobs_dir=options.work_dir / "jobs",
             child_key=self.child_key,
+            networks=self.networks,
             options=options.hosting,
             allow_privileged=options.allow_privileged,
         )
-        self.networks = PrivateNetworks(root, store, options.engine, self.hosting.has_work)
         self.hosting.on_release = self.networks.sweep
         self.provider = Provider(
             root,

@@ -7,8 +7,9 @@ is started; a restart puts it into effect again. With the last allocation of its
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from ipaddress import IPv4Network
+from pathlib import Path
 from typing import Protocol
 
 import trio
@@ -74,6 +75,16 @@ class Engine(Protocol):
         """Leave nothing of it; an unknown one is ignored."""
         ...
 
+    async def join(
+        self, ensemble: EnsembleID, allocation: AllocationID, namespace: Path, ports: Iterable[tuple[str, int, int]]
+    ) -> None:
+        """Give an allocation its address, in the network namespace in which it runs or is about to. ``ports`` (protocol, public,
+        private): other members reach the private port at the public one, too.
+
+        :raises DMSError: it has none, or the kernel refuses.
+        """
+        ...
+
 
 class UserSpace:
     """No packets: names and addresses are known, and streams are forwarded to whoever asks for them."""
@@ -85,6 +96,12 @@ class UserSpace:
 
     async def remove(self, ensemble: EnsembleID) -> None:
         """Nor taken away."""
+
+    async def join(
+        self, ensemble: EnsembleID, allocation: AllocationID, namespace: Path, ports: Iterable[tuple[str, int, int]]
+    ) -> None:
+        """Nobody is asked to."""
+        raise SubnetNotFound(f"{allocation} cannot have an address of its own here")
 
 
 class PrivateNetworks:
@@ -112,15 +129,26 @@ class PrivateNetworks:
         """What is known of the network of an ensemble."""
         return self._known.get(ensemble)
 
+    def gateway_for(self, ensemble: EnsembleID, allocation: AllocationID) -> str:
+        """Who resolves names for an allocation; empty where it has no address of its own."""
+        membership = self._known.get(ensemble)
+        if membership is None or allocation not in membership.members or self.mode != "kernel":
+            return ""
+        return str(IPv4Network(membership.cidr).network_address + 1)
+
+    async def join(
+        self, ensemble: EnsembleID, allocation: AllocationID, namespace: Path, ports: Iterable[tuple[str, int, int]]
+    ) -> None:
+        """See :meth:`Engine.join`."""
+        await self._engine.join(ensemble, allocation, namespace, ports)
+
     # life ------------------------------------------------------------------------------------------------------------
 
     async def restore(self) -> None:
-        """After a restart, before anything is started anew: put into effect what still has a part here."""
+        """After a restart, before allocations are taken up again: put into effect what was known. A :meth:`sweep` then leaves
+        the networks of which nothing is here any more."""
         for record in await self._store.run(lambda session: _documents(session).find_all()):
             membership = record.value
-            if not self._is_hosted(membership.ensemble, membership.orchestrator):
-                await self._forget(membership.ensemble)
-                continue
             self._known[membership.ensemble] = membership
             try:
                 await self._engine.apply(membership)

@@ -116,8 +116,9 @@ class Provider:
         """After a restart, and before any bid: find again what was promised and what runs."""
         await self.bidder.work.load()
         await self._reservations.load()
-        await self._hosting.restore()
         await self._networks.restore()
+        await self._hosting.restore()
+        await self._networks.sweep()
         for allocation in self._hosting:
             self._register_ensemble(allocation.spec.ensemble_id)
         self._recovered = True

@@ -27,7 +27,22 @@ POLL_S = 0.05
 SUBNET = 213
 """Second number of the bridges' addresses."""
 APPLETS = ("cat", "chmod", "chown", "dd", "dirname", "echo", "env", "false", "head", "httpd", "id", "kill", "ls")
-MORE_APPLETS = ("mkdir", "nc", "seq", "sh", "sleep", "tail", "touch", "true", "wc", "wget", "yes")
+MORE_APPLETS = (
+    "ip",
+    "mkdir",
+    "nc",
+    "nslookup",
+    "ping",
+    "seq",
+    "sh",
+    "sleep",
+    "tail",
+    "touch",
+    "true",
+    "wc",
+    "wget",
+    "yes",
+)
 
 
 class TestEngine:

@@ -9,6 +9,7 @@
 ``devices``     … which GPUs
 ``provision``   … what runs in it before the workload
 ``images``      names of images, credentials of registries, progress of a pull
+``holder``      … a network namespace that is there before it
 ``launch``      from the image to the start
 ``watch``       from the start to the end
 ``streams``     … its output and the log files

@@ -30,6 +30,8 @@ from dms.executor.protocol import ExecutionRequest
 LABEL_EXECUTOR, LABEL_JOB, LABEL_EXECUTION = "nunet-executor", "nunet-jobID", "nunet-executionID"
 LABEL_RESULTS, LABEL_NETWORK = "nunet-resultsDir", "nunet-network"
 """Ours alone: where the logs go, so that a later process can go on writing them; the tenant's network."""
+LABEL_HOLDER = "nunet-holder"
+"""Ours alone: for which execution a container holds the network (:mod:`~dms.executor.docker.holder`)."""
 LABEL_DISK = "nunet-diskBytes"
 """Ours alone: what it may write, where nobody but us watches that."""
 PIDS_LIMIT = 1024
@@ -108,12 +110,13 @@ def container_config(
     scripts_dir: Path | None = None,
     engine: Engine | None = None,
     network_mode: str = "",
+    holder: str = "",
 ) -> dict[str, Any]:
     """The body of the engine's create call, without a limit of the disk (:func:`limit_disk`).
 
     ``image`` is what the engine tells of the image. ``mounts`` were checked by
     :func:`~dms.executor.docker.mounts.mount_config`. ``scripts_dir`` on the host holds the provision scripts and their
-    runner.
+    runner. ``holder`` is the id of the container whose network it shares, if there is one; that has the ports, too.
 
     :raises Unsupported: GPUs that cannot be given.
     :raises InvalidEngineSpec: resources that are none.
@@ -137,23 +140,41 @@ def container_config(
         config["Entrypoint"] = list(params.entrypoint)
     if params.cmd:
         config["Cmd"] = list(params.cmd)
-    if network_mode:
-        host["NetworkMode"] = network_mode
-    if request.gateway_ip:
-        host |= {
-            "Dns": [request.gateway_ip, PUBLIC_DNS],
-            "DnsSearch": ["internal"],
-            "DnsOptions": ["ndots:1", "timeout:2", "attempts:1"],
-        }
-    if request.ports:
-        _add_ports(config, request)
+    if holder:
+        host["NetworkMode"] = f"container:{holder}"
+    else:
+        if network_mode:
+            host["NetworkMode"] = network_mode
+        add_dns(config, request)
+        add_ports(config, request)
     if request.provision_scripts and scripts_dir is not None:
         inside = f"/tmp/nunet/init-scripts-{names.container}"  # noqa: S108  a path in the container
         host["Mounts"].append(bind(scripts_dir, inside, read_only=True))
         config["Entrypoint"] = ["/bin/sh", f"{inside}/{PROVISION_RUNNER}"]
         config["Cmd"] = list(effective_command(params, image))
-    check(config, allow_privileged=params.privileged)
+    check(config, allow_privileged=params.privileged, holder=holder)
     return config
+
+
+def add_dns(config: dict[str, Any], request: ExecutionRequest) -> None:
+    """Who resolves names, where the ensemble has names of its own."""
+    if request.gateway_ip:
+        config["HostConfig"] |= {
+            "Dns": [request.gateway_ip, PUBLIC_DNS],
+            "DnsSearch": ["internal"],
+            "DnsOptions": ["ndots:1", "timeout:2", "attempts:1"],
+        }
+
+
+def add_ports(config: dict[str, Any], request: ExecutionRequest) -> None:
+    """Which ports of the machine lead in."""
+    bindings: dict[str, list[dict[str, str]]] = {}
+    for port in request.ports:
+        key = f"{port.executor_port}/{port.protocol}"
+        bindings.setdefault(key, []).append({"HostIp": port.ip, "HostPort": str(port.host_port)})
+    if bindings:
+        config["ExposedPorts"] = {key: {} for key in bindings}
+        config["HostConfig"]["PortBindings"] = bindings
 
 
 def limit_disk(config: Mapping[str, Any], limit_bytes: int) -> dict[str, Any]:
@@ -243,12 +264,3 @@ def _tmpfs(params: DockerParams, taken: set[str]) -> list[dict[str, Any]]:
         for target, size in sizes.items()
         if target not in taken
     ]
-
-
-def _add_ports(config: dict[str, Any], request: ExecutionRequest) -> None:
-    bindings: dict[str, list[dict[str, str]]] = {}
-    for port in request.ports:
-        key = f"{port.executor_port}/{port.protocol}"
-        bindings.setdefault(key, []).append({"HostIp": port.ip, "HostPort": str(port.host_port)})
-    config["ExposedPorts"] = {key: {} for key in bindings}
-    config["HostConfig"]["PortBindings"] = bindings

@@ -16,6 +16,8 @@ class DockerExecution(Execution):
     """With its container, once there is one."""
 
     container_id: str = ""
+    holder_id: str = ""
+    """Of the container whose network it shares; empty: it has a network by itself."""
     image: str = ""
     memory_bytes: int = 0
     disk_bytes: int = 0

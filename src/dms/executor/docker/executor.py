@@ -24,6 +24,7 @@ from dms.executor.docker.ending import CANCELLED_EXIT_CODE
 from dms.executor.docker.engine import Engine
 from dms.executor.docker.execution import DockerExecution
 from dms.executor.docker.facts import net_info, usage_of, whole_number
+from dms.executor.docker.holder import held_by
 from dms.executor.docker.launch import Launcher, Owned, delete
 from dms.executor.docker.networks import TenantNetworks
 from dms.executor.docker.params import ENGINE, DockerParams
@@ -121,6 +122,10 @@ class DockerExecutor(ExecutionTable[DockerExecution]):
         :raises Unsupported: privileged containers are not allowed, or GPUs that cannot be given are wanted.
         """
         if await self._adopt(request):
+            try:
+                await self._launcher.rejoin(self._executions[request.execution_id], request)
+            except DMSError as exc:  # it runs, and is reached at its public ports
+                log.error("private_network_not_joined", execution=request.execution_id, reason=exc.message)
             return
         params = DockerParams.parse(request.engine)
         self._permitted(params, allowed=self._allow_privileged and request.allow_privileged)
@@ -191,8 +196,9 @@ class DockerExecutor(ExecutionTable[DockerExecution]):
         if execution is None:
             return
         await self.cancel(execution_id, grace_s=grace_s)
-        if execution.container_id:
-            await self._api.remove_container(execution.container_id)
+        for container_id in (execution.container_id, execution.holder_id):
+            if container_id:
+                await self._api.remove_container(container_id)
         await trio.to_thread.run_sync(delete, self._launcher.directory(execution_id))
         if self._executions.get(execution_id) is execution:
             del self._executions[execution_id]
@@ -231,9 +237,18 @@ class DockerExecutor(ExecutionTable[DockerExecution]):
         except EngineRefused:
             return ExecutorStats(memory_limit_bytes=execution.memory_bytes)
         now = time.monotonic()
+        if execution.holder_id:
+            told["networks"] = await self._networks_of(execution.holder_id)
         usage = usage_of(told, execution.memory_bytes, execution.sample, now)
         execution.sample = (now, usage.cpu_total_ns)
         return usage
+
+    async def _networks_of(self, holder_id: str) -> object:
+        try:
+            path, query = f"/containers/{holder_id}/stats", {"stream": False, "one-shot": True}
+            return (await self._api.call("GET", path, query=query, shape=OBJECT)).get("networks")
+        except EngineRefused:
+            return None
 
     async def cleanup(self) -> None:
         """See :meth:`dms.executor.protocol.Executor.cleanup`."""
@@ -254,7 +269,9 @@ class DockerExecutor(ExecutionTable[DockerExecution]):
         async with self._opening:
             if self._is_open:
                 return
-            for container in await self._api.containers({LABEL_EXECUTOR: self._executor_id}):
+            containers = await self._api.containers({LABEL_EXECUTOR: self._executor_id})
+            holders = held_by(containers)
+            for container in containers:
                 labels = container.get("Labels") or {}
                 names = Names.read(self._executor_id, labels)
                 if names is None or names.execution_id in self._executions:
@@ -270,6 +287,7 @@ class DockerExecutor(ExecutionTable[DockerExecution]):
                     container_id=container["Id"],
                     image=container.get("Image") or "",
                     network=labels.get(LABEL_NETWORK, ""),
+                    holder_id=holders.pop(names.execution_label, ""),
                     disk_bytes=whole_number(labels.get(LABEL_DISK)),
                     written=tuple(
                         Path(mount["Source"])
@@ -281,6 +299,8 @@ class DockerExecutor(ExecutionTable[DockerExecution]):
                 execution.settled.set()
                 self._executions[names.execution_id] = execution
                 self._nursery.start_soon(self._watcher.watch, execution)
+            for left in holders.values():
+                await self._api.remove_container(left)
             await self._networks.drop_unused()
             self._is_open = True
 
@@ -298,7 +318,8 @@ class DockerExecutor(ExecutionTable[DockerExecution]):
         return detail
 
     async def _net(self, execution: DockerExecution) -> NetInfo | None:
-        container = await self._api.container(execution.container_id) if execution.container_id else None
+        networked = execution.holder_id or execution.container_id
+        container = await self._api.container(networked) if networked else None
         return net_info(container) if container is not None else None
 
     def _wants_network(self, name: str) -> bool:

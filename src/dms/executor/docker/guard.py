@@ -81,8 +81,8 @@ _NAMESPACES = {
 _DEVICE, _GPU = r"/dev/(kfd|dri/(card|renderD)\d+)", r"(GPU|MIG)-[0-9A-Za-z/-]+"
 
 
-def check(config: Mapping[str, Any], *, allow_privileged: bool = False) -> None:
-    """Look.
+def check(config: Mapping[str, Any], *, allow_privileged: bool = False, holder: str = "") -> None:
+    """Look. ``holder`` is the one container whose network may be shared.
 
     :raises Unsupported: with what it is.
     """
@@ -91,7 +91,8 @@ def check(config: Mapping[str, Any], *, allow_privileged: bool = False) -> None:
         raise Unsupported(f"{key} is not for containers of jobs")
     for key, allowed in _NAMESPACES.items():
         mode = str(host.get(key) or "")
-        if mode and not re.fullmatch(allowed, mode):
+        is_held = key == "NetworkMode" and holder and mode == f"container:{holder}"
+        if mode and not is_held and not re.fullmatch(allowed, mode):
             raise Unsupported(f"{key} {mode}: a container shares no namespace with the machine or with others")
     _check_limits(host)
     for mount in host.get("Mounts") or ():

@@ -25,6 +25,7 @@ from dms.executor.docker.api import DockerApi, Json
 from dms.executor.docker.container import (
     DEFAULT_DISK_BYTES,
     LABEL_EXECUTION,
+    LABEL_HOLDER,
     LABEL_JOB,
     LABEL_NETWORK,
     Names,
@@ -35,6 +36,7 @@ from dms.executor.docker.container import (
 )
 from dms.executor.docker.engine import Engine
 from dms.executor.docker.execution import DockerExecution
+from dms.executor.docker.holder import Holders
 from dms.executor.docker.images import ImageName, PullProgress
 from dms.executor.docker.mounts import mount_config
 from dms.executor.docker.networks import TenantNetworks
@@ -73,7 +75,7 @@ class Launcher:
         networks: TenantNetworks,
         nursery: trio.Nursery,
     ) -> None:
-        self._networks = networks
+        self._networks, self._holders = networks, Holders(api, owned.executor_id)
         self._api, self._engine, self._owned, self._watcher, self._nursery = api, engine, owned, watcher, nursery
         self._private: set[str] | None = None
         self._limits_disk = True
@@ -123,20 +125,25 @@ class Launcher:
         mounts = await trio.to_thread.run_sync(self._mounts, request, written)
         if execution.network:
             await self._networks.ensure(execution.network)
-        config = container_config(
-            request,
-            params,
-            names,
-            image,
-            mounts=mounts,
-            scripts_dir=scripts_dir,
-            engine=self._engine,
-            network_mode=self._owned.network_mode or execution.network,
-        )
-        if execution.network:
-            config["Labels"][LABEL_NETWORK] = execution.network
+        network_mode = self._owned.network_mode or execution.network
         execution.written = tuple(Path(mount["Source"]) for mount in mounts if not mount["ReadOnly"])
         try:
+            if request.join is not None:
+                execution.holder_id = await self._holders.start(request, names, network_mode)
+                await request.join(await self._holders.namespace(execution.holder_id))
+            config = container_config(
+                request,
+                params,
+                names,
+                image,
+                mounts=mounts,
+                scripts_dir=scripts_dir,
+                engine=self._engine,
+                network_mode=network_mode,
+                holder=execution.holder_id,
+            )
+            if execution.network:
+                config["Labels"][LABEL_NETWORK] = execution.network
             await trio.to_thread.run_sync(self._prepare, request, scripts_dir)
             disk_bytes = request.resources.disk.size or DEFAULT_DISK_BYTES
             if has_volumes(image):
@@ -154,6 +161,7 @@ class Launcher:
             execution.container_id = ""
             if not isinstance(exc, EngineRefused):  # interrupted: it may be there although we do not know its id
                 await self._remove_interrupted(names)
+            await self._remove_holder(execution, names)
             delete(self.directory(request.execution_id))
             raise
         execution.settled.set()
@@ -163,6 +171,20 @@ class Launcher:
         labels = {LABEL_JOB: names.job_label, LABEL_EXECUTION: names.execution_label}
         with trio.CancelScope(shield=True):
             for container in await self._api.containers(labels):
+                await self._api.remove_container(container["Id"])
+
+    async def rejoin(self, execution: DockerExecution, request: ExecutionRequest) -> None:
+        """Devices of a private network end with the process that made them; one that was adopted gets another.
+
+        :raises DMSError: it cannot become a member again.
+        """
+        if request.join is not None and execution.holder_id and execution.result is None:
+            await request.join(await self._holders.namespace(execution.container_id))
+
+    async def _remove_holder(self, execution: DockerExecution, names: Names) -> None:
+        execution.holder_id = ""
+        with trio.CancelScope(shield=True):
+            for container in await self._api.containers({LABEL_HOLDER: names.execution_label}):
                 await self._api.remove_container(container["Id"])
 
     def mark_cancelled(self, execution_id: str) -> None:

@@ -24,6 +24,7 @@ class _Created(msgspec.Struct):
 
 
 class _State(msgspec.Struct):
+    Pid: int | None = None
     ExitCode: int | None = None
     Error: str | None = None
     OOMKilled: bool | None = None

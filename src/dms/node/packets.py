@@ -1,0 +1,76 @@
+"""Private networks put into effect: packets flow between the members that run here and those elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from ipaddress import IPv4Interface
+from pathlib import Path
+
+from dms.hardware.interfaces import read_interfaces
+from dms.node.private_networks import Membership
+from dms.subnet.errors import SubnetNotFound
+from dms.subnet.subnet import Subnet
+from dms.subnet.subnets import Subnets
+from dms.types.ids import AllocationID, EnsembleID
+
+
+class PacketEngine:
+    """On top of :class:`~dms.subnet.subnets.Subnets`, which must run."""
+
+    mode = "kernel"
+
+    def __init__(self, subnets: Subnets) -> None:
+        self._subnets = subnets
+        self._applied: dict[EnsembleID, Membership] = {}
+
+    async def apply(self, membership: Membership) -> None:
+        """See :class:`~dms.node.private_networks.Engine`."""
+        before = self._applied.get(membership.ensemble)
+        if before is not None and before.cidr != membership.cidr:
+            await self.remove(membership.ensemble)
+            before = None
+        try:
+            subnet = self._subnets.get(membership.ensemble)
+        except SubnetNotFound:
+            subnet = await self._subnets.create(membership.ensemble, membership.cidr, membership.table)
+        for address, peer in (before.table if before else {}).items():
+            if address not in membership.table:
+                await subnet.remove_peer(peer, address)
+        await subnet.accept(membership.table)
+        gone = tuple(name for name in (before.records if before else {}) if name not in membership.records)
+        subnet.remove_names(gone)
+        subnet.add_names(membership.records)
+        if membership.own and (before is None or before.own != membership.own):
+            await subnet.attach(membership.own)
+        self._applied[membership.ensemble] = membership
+
+    async def remove(self, ensemble: EnsembleID) -> None:
+        """See :class:`~dms.node.private_networks.Engine`."""
+        self._applied.pop(ensemble, None)
+        try:
+            await self._subnets.destroy(ensemble)
+        except SubnetNotFound:
+            return
+
+    async def join(
+        self, ensemble: EnsembleID, allocation: AllocationID, namespace: Path, ports: Iterable[tuple[str, int, int]]
+    ) -> None:
+        """See :class:`~dms.node.private_networks.Engine`."""
+        membership = self._applied.get(ensemble)
+        address = membership.members.get(allocation, "") if membership is not None else ""
+        if not address:
+            raise SubnetNotFound(f"{allocation} has no address")
+        await self.subnet(ensemble).attach(address, namespace, ports=ports)
+
+    def subnet(self, ensemble: EnsembleID) -> Subnet:
+        """The network itself.
+
+        :raises SubnetNotFound: it is not here.
+        """
+        return self._subnets.get(ensemble)
+
+
+def networks_here() -> tuple[str, ...]:
+    """The IPv4 networks of this machine's interfaces."""
+    addresses = [one for interface in read_interfaces(Path("/")) for one in interface.addresses if ":" not in one]
+    return tuple(str(IPv4Interface(one).network) for one in addresses)
