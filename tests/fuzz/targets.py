@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.fuzz import seeds, subnet_targets
+from tests.fuzz import network_targets, seeds, subnet_targets
 
 from dms.actor.envelope import Envelope, decode_envelope
 from dms.actor.errors import ActorError
@@ -332,6 +332,10 @@ TARGETS = {
         Target("cose-key", seeds.cose_keys, check_cose_key),
         Target("packet", subnet_targets.packets, subnet_targets.check_packet),
         Target("dns", subnet_targets.questions, subnet_targets.check_question),
+        Target("dht-message", network_targets.messages, network_targets.check_message),
+        Target("dht-record", network_targets.records, network_targets.check_record),
+        Target("mdns", network_targets.packets, network_targets.check_packet),
+        Target("peers-file", network_targets.peers_files, network_targets.check_peers_file),
         Target("subnet-stream", subnet_targets.streams, subnet_targets.check_stream),
     )
 }
