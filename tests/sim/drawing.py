@@ -43,6 +43,8 @@ def draw(seed: int) -> Plan:
         faults.append(Fault(at_s=_moment(rng), kind="vanish", nodes=(lost,)))
     pairs = list(itertools.combinations([node.name for node in nodes if node.cores], 2))
     nodes, jobs = _spread(random.Random(f"places/{seed}"), nodes, jobs, delay_s)
+    links = random.Random(f"links/{seed}")
+    faults = [_one_way(links, fault) for fault in faults]
     return Plan(
         seed=seed,
         nodes=nodes,
@@ -53,7 +55,14 @@ def draw(seed: int) -> Plan:
         jitter_s=rng.choice((0.0, 0.05, 0.5)) if is_noisy else 0.0,
         loss=rng.choice((0.0, 0.02, 0.1)) if is_noisy else 0.0,
         duplication=rng.choice((0.0, 0.1, 0.3)) if is_noisy else 0.0,
+        reordering=links.choice((0.0, 0.05, 0.2)) if is_noisy else 0.0,
+        has_meshes=links.random() < 0.15,
     )
+
+
+def _one_way(rng: random.Random, fault: Fault) -> Fault:
+    """Half of the cuts lose what one side sends, and only that."""
+    return replace(fault, amount=1.0) if fault.kind == "cut" and rng.random() < 0.5 else fault
 
 
 def _spread(

@@ -192,6 +192,9 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     jitter_s: float = 0.0
     loss: float = 0.0
     duplication: float = 0.0
+    reordering: float = 0.0
+    has_meshes: bool = False
+    """Whether broadcasts go through meshes, by the router of real nodes."""
 
     @property
     def vanishing(self) -> frozenset[str]:

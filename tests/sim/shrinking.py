@@ -65,7 +65,7 @@ def smaller(plan: Plan) -> Iterator[Plan]:
         ):
             if tamer != node:
                 yield replace(plan, nodes=(*plan.nodes[:number], tamer, *plan.nodes[number + 1 :]))
-    quiet = replace(plan, jitter_s=0.0, loss=0.0, duplication=0.0)
+    quiet = replace(plan, jitter_s=0.0, loss=0.0, duplication=0.0, reordering=0.0, has_meshes=False)
     for calmer in (quiet, replace(plan, delay_s=0.01), replace(plan, far=())):
         if calmer != plan:
             yield calmer

@@ -50,6 +50,9 @@ def test_seeds_draw_all_that_a_plan_can_hold() -> None:
     jobs = [job for plan in plans for job in plan.jobs]
     assert {ask.kind for job in jobs for ask in job.asks} == set(ASKS)
     assert any(plan.far for plan in plans)
+    assert any(plan.reordering for plan in plans)
+    assert any(plan.has_meshes for plan in plans)
+    assert {fault.amount for plan in plans for fault in plan.faults if fault.kind == "cut"} == {0.0, 1.0}
     for member in (
         "edges",
         "price",

@@ -167,7 +167,9 @@ class World:
         """From the start of the machines to their end."""
         plan = self.plan
         async with trio.open_nursery() as nursery:
-            self.cluster = Cluster(self._directory, nursery, seed=plan.seed, delay_s=plan.delay_s)
+            self.cluster = Cluster(
+                self._directory, nursery, seed=plan.seed, delay_s=plan.delay_s, gossip=plan.has_meshes
+            )
             trio.lowlevel.remove_instrument(self.cluster._threads)  # none are at work here, and it costs time
             self.cluster.watch = lambda what, who: self.note(f"{what} {who}")
             self.cluster.network.watchers.append(self._arrived)
@@ -175,6 +177,7 @@ class World:
                 await self._start(node)
             network = self.cluster.network
             network.jitter_s, network.duplication = plan.jitter_s, plan.duplication
+            network.reordering = plan.reordering
             network.set_loss(plan.loss)
             for here, there in itertools.combinations(plan.nodes, 2):
                 way_s = fibre_s(here, there)
@@ -323,7 +326,7 @@ class World:
                     for other in network.nodes:
                         network.heal(one, other)
             case "cut":
-                network.cut(nodes[0].network, nodes[1].network)
+                network.cut(nodes[0].network, nodes[1].network, one_way=bool(fault.amount))
                 await trio.sleep(fault.for_s)
                 network.heal(nodes[0].network, nodes[1].network)
             case "loss":
@@ -410,7 +413,7 @@ class World:
         network = self.cluster.network
         network.heal_all()
         network.set_loss(0.0)
-        network.jitter_s = network.duplication = 0.0
+        network.jitter_s = network.duplication = network.reordering = 0.0
         for node in self.cluster.nodes.values():
             node.ahead_s = 0.0
             assert node.disk is not None

@@ -122,9 +122,10 @@ class Cluster:
         seed: int = 0,
         delay_s: Delay = 0.005,
         loss: float = 0.0,
+        gossip: bool = False,
         user: str = "user",
     ) -> None:
-        self.network = VirtualNetwork(seed, delay_s=delay_s, loss=loss)
+        self.network = VirtualNetwork(seed, delay_s=delay_s, loss=loss, gossip=gossip)
         self.organisation = Organisation()
         self.user_key = key_of(user)
         self.work_dir = work_dir
