@@ -110,10 +110,11 @@ class Remote:
             self._news = trio.Event()
 
     async def _wait(self, wanted: Line) -> Line:
-        with trio.fail_after(PATIENCE_S):
+        with trio.move_on_after(PATIENCE_S):
             while (found := self._find(wanted)) is None:
                 await self._news.wait()
-        return found
+            return found
+        raise JavaScriptFailed(f"nothing like {wanted}; it said last: {self._lines[-5:]}")
 
     def _find(self, wanted: Line) -> Line | None:
         return next((line for line in self._lines if wanted.items() <= line.items()), None)

@@ -12,6 +12,7 @@ from tests.interop.javascript import JavaScriptNode, Remote
 from tests.interop.table import COLUMNS
 
 from dms.network.libp2p import Libp2pNetwork
+from dms.types.ids import PeerID
 
 LOOPBACK = ("/ip4/127.0.0.1/tcp/0",)
 NodeMaker = Callable[..., JavaScriptNode]
@@ -44,6 +45,7 @@ async def connect(python: Libp2pNetwork, javascript: Remote, dialler: str) -> No
     made = await javascript.do("dial", address=python.listen_addresses[0])
     assert made["peer"] == python.peer_id
     assert (made["encryption"], made["multiplexer"]) == ("/noise", "/yamux/1.0.0")
+    await until(lambda: python.is_connected(PeerID(javascript.peer)))  # who dialled knows it a moment earlier
 
 
 async def until(condition: Callable[[], object], timeout_s: float = 15.0) -> None:

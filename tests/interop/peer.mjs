@@ -2,7 +2,7 @@
 // standard output is its answer, {"id", …} or {"id", "error"}, or something that happened, {"event", …}. It ends with its
 // standard input. Bytes are written in hexadecimal.
 //
-//   node peer.mjs [--seed HEX] [--swarm-key FILE] [--relay] [--hole-punching] [--dht-protocol ID]
+//   node peer.mjs [--seed HEX] [--swarm-key FILE] [--relay] [--alone] [--hole-punching] [--dht-protocol ID]
 import './polyfill.mjs'
 import { createHash } from 'node:crypto'
 import { readFileSync } from 'node:fs'
@@ -34,6 +34,7 @@ const { values: options } = parseArgs({
     seed: { type: 'string' }, // of its key, whose id it has
     'swarm-key': { type: 'string' },
     'dht-protocol': { type: 'string', default: '/nunet/kad/1.0.0' },
+    alone: { type: 'boolean', default: false }, // nothing that makes others dial it, or makes it dial by itself
     'hole-punching': { type: 'boolean', default: false },
     relay: { type: 'boolean', default: false }
   }
@@ -59,20 +60,22 @@ const node = await createLibp2p({
     identify: identify(),
     identifyPush: identifyPush(),
     ping: ping({ maxOutboundStreams: 8 }), // its hash table pings, too
-    autoNAT: autoNAT(),
     gossip: gossipsub({
       allowPublishToZeroTopicPeers: true,
       emitSelf: false,
       globalSignaturePolicy: 'StrictSign',
       scoreParams: { IPColocationFactorWeight: 0 } // all nodes of a test have one address
     }),
-    dht: kadDHT({
-      protocol: options['dht-protocol'],
-      clientMode: false,
-      allowQueryWithZeroPeers: true,
-      peerInfoMapper: passthroughMapper, // else loopback addresses are left out
-      validators: { 'nunet-dht-1': accept },
-      selectors: { 'nunet-dht-1': () => 0 }
+    ...(!options.alone && {
+      autoNAT: autoNAT(),
+      dht: kadDHT({
+        protocol: options['dht-protocol'],
+        clientMode: false,
+        allowQueryWithZeroPeers: true,
+        peerInfoMapper: passthroughMapper, // else loopback addresses are left out
+        validators: { 'nunet-dht-1': accept },
+        selectors: { 'nunet-dht-1': () => 0 }
+      })
     }),
     ...(options['hole-punching'] && { dcutr: dcutr() }),
     ...(options.relay && { relay: circuitRelayServer({ reservations: { applyDefaultLimit: false } }) })
@@ -85,10 +88,21 @@ node.addEventListener('peer:disconnect', ({ detail }) => say({ event: 'disconnec
 node.services.gossip.addEventListener('message', ({ detail }) =>
   say({ event: 'broadcast', topic: detail.topic, from: String(detail.from), signed: detail.type === 'signed', data: toHex(detail.data) }))
 
-async function readAll (stream) {
+// To the length that it announces, not to its end: js-libp2p loses an end that comes together with the data.
+async function readFrame (stream) {
   const parts = []
-  for await (const part of stream) parts.push(Buffer.from(part.subarray()))
-  return Buffer.concat(parts)
+  let missing = HEADER_BYTES
+  let announced = 0
+  for await (const part of stream) {
+    parts.push(Buffer.from(part.subarray()))
+    missing -= part.byteLength
+    if (announced === 0 && missing <= 0) {
+      announced = Number(Buffer.concat(parts).readBigUInt64LE())
+      missing += announced
+    }
+    if (announced > 0 && missing <= 0) break
+  }
+  return { announced, data: Buffer.concat(parts).subarray(HEADER_BYTES) }
 }
 
 async function write (stream, bytes) {
@@ -98,12 +112,15 @@ async function write (stream, bytes) {
 }
 
 async function receive (stream, connection) {
-  const frame = await readAll(stream)
-  const announced = Number(frame.readBigUInt64LE())
-  const data = frame.subarray(HEADER_BYTES)
-  const sha256 = createHash('sha256').update(data).digest('hex')
-  say({ event: 'message', from: String(connection.remotePeer), protocol: stream.protocol, announced, bytes: data.length, sha256 })
-  await stream.close()
+  const told = { from: String(connection.remotePeer), protocol: stream.protocol }
+  try {
+    const { announced, data } = await readFrame(stream)
+    const sha256 = createHash('sha256').update(data).digest('hex')
+    say({ event: 'message', ...told, announced, bytes: data.length, sha256 })
+    await stream.close()
+  } catch (error) {
+    say({ event: 'failed', ...told, error: textOf(error) })
+  }
 }
 
 const eventsOf = async (query) => {

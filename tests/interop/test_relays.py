@@ -144,7 +144,7 @@ def reach(*, service: bool = False, client: bool = False, punching: bool = False
         relay_client=When.ON if client else When.OFF,
         hole_punching=punching,
         is_public=lambda _ip: True,
-        first_ask_s=0.05,
+        first_ask_s=0.05 if client else 3600,  # those asked would connect directly
         boot_delay_s=0.05,
     )
 
@@ -167,11 +167,11 @@ async def test_messages_pass_through_a_relay(javascript: NodeMaker, dialler: str
         here: Node
         there: Node
         if dialling == "JavaScript":
-            here = InJavaScript(await javascript_node(number=5))
+            here = InJavaScript(await javascript_node("--alone", number=5))
         else:
             here = InPython(await python(reach=reach()))
         if dialled == "JavaScript":
-            there = InJavaScript(await javascript_node(number=4))
+            there = InJavaScript(await javascript_node("--alone", number=4))
         else:
             there = InPython(await python(listen=(), reach=reach(client=True)))
 
