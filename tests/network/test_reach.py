@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 
 import pytest
@@ -230,3 +231,22 @@ async def test_who_wants_another_address_dialled_than_his_own_pays_more_than_the
         assert (check.address, check.failed_for) == (elsewhere, (server.peer_id,))
         assert server.counters()["dials back"] >= 1
         assert server.counters()["toll bytes taken"] >= 30_000 * server.counters()["dials back"]
+
+
+async def test_what_others_see_is_told_over_ipv6_as_well() -> None:
+    if not has_ipv6():
+        pytest.skip("this machine has no IPv6 on loopback")
+    seen = node(34, listen=("/ip6/::1/tcp/0",))
+    async with seen.run():
+        others = [node(number, *seen.listen_addresses, listen=("/ip6/::1/tcp/0",)) for number in (35, 36)]
+        async with others[0].run(), others[1].run():
+            await until(lambda: seen.reachability.report().status is Reach.PUBLIC)
+            assert any(check.address.startswith("/ip6/::1/") for check in seen.reachability.report().checks)
+
+
+def has_ipv6() -> bool:
+    try:
+        with socket.create_server(("::1", 0), family=socket.AF_INET6):
+            return True
+    except OSError:
+        return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import trio
 from libp2p.abc import INetConn, INetStream
 from libp2p.connection_types import ConnectionType
 from multiaddr import Multiaddr
@@ -14,24 +15,29 @@ def is_relayed(one: INetStream | INetConn) -> bool:
 
 def remote_ip(one: INetStream | INetConn) -> str | None:
     """The IP address that the other side has on the wire; nothing for relayed connections."""
-    if is_relayed(one):
+    sock = None if is_relayed(one) else _socket_of(one)
+    try:
+        return None if sock is None else str(sock.getpeername()[0]).removeprefix("::ffff:").partition("%")[0]
+    except OSError:
         return None
-    found = getattr(one.muxed_conn, "get_remote_address", lambda: None)()
-    return found[0].removeprefix("::ffff:") if found else None
 
 
 def local_port(one: INetConn) -> int | None:
     """The port that a direct connection has on our side."""
+    sock = None if is_relayed(one) else _socket_of(one)
+    try:
+        return None if sock is None else int(sock.getsockname()[1])
+    except OSError:
+        return None
+
+
+def _socket_of(one: INetStream | INetConn) -> trio.socket.SocketType | None:
+    """The socket below; the library's own way to the address knows no IPv6."""
     found: object = one.muxed_conn
     for name in ("secured_conn", "conn", "read_writer", "read_write_closer", "stream", "stream", "socket"):
         found = getattr(found, name, None)
         found = getattr(found, "_inner", found)  # under the key of a private network
-    if found is None:
-        return None
-    try:
-        return int(found.getsockname()[1])  # type: ignore[attr-defined]  # a socket, if the chain holds
-    except OSError:
-        return None
+    return found if isinstance(found, trio.socket.SocketType) else None
 
 
 def remote_address(one: INetStream | INetConn) -> Multiaddr | None:
