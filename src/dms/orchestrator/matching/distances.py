@@ -25,7 +25,9 @@ from dms.types.ids import PeerID
 from dms.types.places import EARTH_RADIUS_KM, LIGHT_KM_PER_S
 
 UNKNOWN_RTT_MS = 100.0
-"""What an edge counts for in the ranking while nothing is known: known good pairs come first, and few are measured."""
+"""What an edge counts for in the ranking while nothing is known."""
+UNMEASURED_MS = 100.0
+"""What it counts for beside, as long as it was not measured: known good pairs come first, and few are measured."""
 
 _MS_PER_KM = 2000.0 / LIGHT_KM_PER_S
 """There and back."""
@@ -94,7 +96,7 @@ class Distances:
             row = self._measurements.rtts_of(self._ids[peer])
             values = list(map(row.get, self._ids))
             known = [
-                edge_points(self._weights, self._guess(peer, q, UNKNOWN_RTT_MS) if value is None else value)
+                edge_points(self._weights, UNMEASURED_MS + self._guess(peer, q) if value is None else value)
                 for q, value in enumerate(values)
             ]
             known[peer] = 0
@@ -146,13 +148,13 @@ class Distances:
             return light_ms
         return max(here.least_ms(there), light_ms)
 
-    def _guess(self, p: int, q: int, otherwise: float) -> float:
+    def _guess(self, p: int, q: int) -> float:
         if not self._has_guesses:
-            return otherwise
+            return UNKNOWN_RTT_MS
         light_ms = self._light_ms(p, q)
         here, there = self._offers[p].coordinate, self._offers[q].coordinate
         if here is None or there is None or len(here.vector) != len(there.vector):
-            return max(otherwise, light_ms)
+            return max(UNKNOWN_RTT_MS, light_ms)
         return max(here.estimate_ms(there), light_ms)
 
     def _light_ms(self, p: int, q: int) -> float:

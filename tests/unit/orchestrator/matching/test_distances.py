@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from dms.orchestrator.matching import Coordinate, Measurements, Offer, Place, Weights
 from dms.orchestrator.matching.bits import flags, members
-from dms.orchestrator.matching.distances import UNKNOWN_RTT_MS, Distances, Relation, impostors
+from dms.orchestrator.matching.distances import UNKNOWN_RTT_MS, UNMEASURED_MS, Distances, Relation, impostors
 from dms.types.ids import PeerID
 
 
@@ -90,7 +90,15 @@ def test_an_unknown_way_counts_as_a_middling_one() -> None:
     known = Measurements()
     known.record(PeerID("a"), PeerID("b"), rtt_ms=30)
     distances = Distances(offers, known, Weights(), is_trusting=False)
-    assert distances.points(0) == [0, 300, UNKNOWN_RTT_MS * 10]
+    assert distances.points(0) == [0, 300, (UNMEASURED_MS + UNKNOWN_RTT_MS) * 10]
+
+
+def test_among_those_that_were_not_measured_the_nearer_one_by_its_coordinate_comes_first() -> None:
+    offers = [Offer(PeerID(f"p{x}"), frozenset(), coordinate=Coordinate((float(x),))) for x in (0, 20, 40)]
+    known = Measurements()
+    known.record(PeerID("p0"), PeerID("p40"), rtt_ms=40)
+    points = Distances(offers, known, Weights(), is_trusting=True).points(0)
+    assert points == [0, (UNMEASURED_MS + 20) * 10, 400], "but whoever was measured comes before"
 
 
 def test_coarse_tables_for_many_peers_give_the_same_answers() -> None:
