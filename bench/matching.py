@@ -198,9 +198,11 @@ def _count_measurements(report: Report, groups: int, peers: int) -> None:
 
 def measured_pairs(problem: Problem, known: str) -> int:
     """How many pairs are measured until it is certain, when bids say this."""
-    keep = {"nothing": (), "places": ("place",), "coordinates": ("coordinate",), "both": ("place", "coordinate")}[known]
-    dropped = dict.fromkeys({"place", "coordinate"}.difference(keep))
-    offers = [replace(offer, **dropped) for offer in problem.offers]
+    has_place, has_coordinate = known in ("places", "both"), known in ("coordinates", "both")
+    offers = [
+        replace(o, place=o.place if has_place else None, coordinate=o.coordinate if has_coordinate else None)
+        for o in problem.offers
+    ]
     truth, told = problem.measurements, Measurements()
     for _ in range(MAX_ROUNDS):
         outcome = solve(Problem(problem.wanted, offers, problem.edges, measurements=told), explains=False)

@@ -269,6 +269,7 @@ KNOWN: tuple[KnownBehaviour, ...] = (
     KnownBehaviour("/dms/node/peers/list", "Peers that the node is connected to"),
     KnownBehaviour("/dms/node/peers/self", "Id and addresses of the node"),
     KnownBehaviour("/dms/node/peers/dht", "Peers in the routing table"),
+    KnownBehaviour("/dms/node/peers/latency", "How near the connected peers are"),
     KnownBehaviour("/dms/node/peers/score", "Scores of the peers"),
     KnownBehaviour(
         "/dms/node/peers/ping",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dms.cli.options import Context, Format, Output
+from dms.cli.peer_latency import ConnectedFor, MaxRTT, Nearest, choice
 
 if TYPE_CHECKING:
     from dms.cli.following import Deployment
@@ -64,6 +65,9 @@ def deploy(
         list[str] | None,
         typer.Option("--peer", metavar="PEER", help="Ask this machine, and none that is not named; may be repeated."),
     ] = None,
+    max_rtt: MaxRTT = None,
+    connected_for: ConnectedFor = None,
+    nearest: Nearest = 0,
     schedule: Annotated[
         str | None,
         typer.Option(
@@ -102,6 +106,7 @@ def deploy(
       ID=$(nunet deploy -f job.yaml --id-only)
       nunet deploy -f job.yaml --no-wait --output json
       nunet deploy -f train.yaml --queue-timeout 6h --run-for 2h
+      nunet deploy -f grid.yaml --max-rtt 20ms --nearest 50
       nunet deploy -f backup.yaml --schedule "0 3 * * *" --zone Europe/Berlin
     """
     from dms.cli.client import refused
@@ -121,7 +126,8 @@ def deploy(
     session = Session.of(ctx)
     client = session.client(context)
     timeout_s = lifetime(timeout, None, DEFAULT_TIMEOUT_S)
-    if schedule is not None and peer:
+    chosen = choice(max_rtt, connected_for, nearest)
+    if schedule is not None and (peer or chosen != choice(None, None, 0)):
         raise typer.BadParameter("a schedule asks everybody; pin nodes with peer: in the ensemble", param_hint="--peer")
     if schedule is not None:
         order = NewSchedule(
@@ -147,6 +153,7 @@ def deploy(
         queue_timeout_ms=milliseconds(queue_timeout, "queue timeout"),
         run_for_ms=milliseconds(run_for, "time to run"),
         peers=tuple(peer or ()),
+        choice=chosen if chosen != choice(None, None, 0) else None,
     )
     reply = client.call(f"{NAMESPACE}/new", request, NewDeploymentReply, timeout_s=timeout_s, wait_s=REPLY_WAIT_S)
     if reply.status != "OK" or not reply.ensemble_id:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dms.cli.options import Context, Format, Output
+from dms.cli.peer_latency import ConnectedFor, MaxRTT, Nearest
 
 if TYPE_CHECKING:
     from dms.node.payloads import ConnectionInfo
@@ -42,6 +43,7 @@ def peers(
       nunet peers --scores
       nunet peers --output json
       nunet peers dht
+      nunet peers latency --max-rtt 50ms
     """
     if ctx.invoked_subcommand is not None:
         return
@@ -118,6 +120,46 @@ def dht(ctx: typer.Context, context: Context = None, output: Output = Format.TAB
     print(f"Kept for others: {table.records} records, {table.provided} keys with their providers.")
     print(f"Advertised by this node: {', '.join(table.advertised) or 'nothing'}.")
     print(f"Addresses are known of {table.known} peers.")
+
+
+@app.command("latency")
+def latency(
+    ctx: typer.Context,
+    context: Context = None,
+    *,
+    max_rtt: MaxRTT = None,
+    connected_for: ConnectedFor = None,
+    nearest: Nearest = 0,
+    output: Output = Format.TABLE,
+) -> None:
+    """Show how near the connected peers are, the nearest first.
+
+    RTT is the smoothed round trip, VARIES BY how much single ones differ from it, AT LEAST the shortest of the last minutes,
+    ESTIMATED what the network coordinates of both suggest, which is also how the way between two other peers is guessed.
+
+    Examples:
+      nunet peers latency
+      nunet peers latency --max-rtt 50ms --connected-for 1h
+      nunet peers latency --nearest 10 --output json
+    """
+    from dms.cli import peer_latency
+    from dms.cli.client import refused
+    from dms.cli.output import print_table, show
+    from dms.cli.session import Session
+    from dms.node.nearness_payloads import LATENCY, PeerDistances
+    from dms.types import gojson
+
+    session = Session.of(ctx)
+    request = peer_latency.choice(max_rtt, connected_for, nearest)
+    found = session.client(context).call(LATENCY, request, PeerDistances)
+    if found.error:
+        raise refused(found.error)
+    if output is not Format.TABLE:
+        show(gojson.to_builtins(found), output)
+        return
+    print_table(peer_latency.COLUMNS, [peer_latency.row(peer, session.peer_name) for peer in found.peers])
+    if found.place is not None:
+        print(f"\nThe estimates of this node are wrong by {found.place.error:.0%} on average.")
 
 
 @app.command("connect")

@@ -15,6 +15,7 @@ from dms.node import payloads as p
 from dms.node.finding import find_allocation, find_deployment
 from dms.node.inspection import Detail, describe, describe_all
 from dms.node.listing import listing, parse_before, rfc3339
+from dms.node.nearness import filter_of
 from dms.node.usage import usage_of
 from dms.orchestrator.deployments import Deployments
 from dms.orchestrator.journal import DeploymentRecord
@@ -68,6 +69,7 @@ class DeploymentBehaviours:
                 queue_for_s=message.payload.queue_timeout_ms / 1000,
                 run_for_s=message.payload.run_for_ms / 1000,
                 only_peers=message.payload.peers or (),
+                choice=filter_of(message.payload.choice) if message.payload.choice is not None else None,
             )
         except DMSError as exc:
             return p.NewDeploymentReply(status="ERROR", ensemble_id="", error=exc.message, hint=exc.hint)

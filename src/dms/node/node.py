@@ -33,6 +33,7 @@ from dms.node.hosting import Hosting, HostingOptions
 from dms.node.log_jobs import LogJobBehaviours
 from dms.node.machine import MachineBehaviours
 from dms.node.metering import Metering
+from dms.node.nearness import NearnessBehaviours
 from dms.node.payloads import Hello
 from dms.node.peers import PeerBehaviours
 from dms.node.private_networks import Engine, PrivateNetworks, UserSpace
@@ -272,6 +273,7 @@ class Node:
         PublicBehaviours(self.root.handle.did.uri, offered).register(self.root)
         TimeBehaviour(self.root).register()
         PeerBehaviours(self.root.network).register(self.root)
+        NearnessBehaviours(self.root.network).register(self.root)
         machine = MachineBehaviours(self.resources, self.onboarding, self.probe, self.hosting, self.benchmarks)
         machine.register(self.root)
         self._machines.register()

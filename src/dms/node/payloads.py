@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from dms.allocation.messages import Stats
+from dms.node.nearness_payloads import PeerChoice
 from dms.orchestrator.messages import Health, ResourceUsage
 from dms.resources.benchmark import Benchmark
 from dms.types.gojson import Wire
@@ -245,6 +246,8 @@ class NewDeployment(Wire):
     """Ours: it ends so long after it first ran."""
     peers: tuple[str, ...] | None = msgspec.field(name="Peers", default=())
     """Ours: who is asked for bids; everybody, if nobody is named."""
+    choice: PeerChoice | None = msgspec.field(name="Choice", default=None)
+    """Ours: which of the connected peers are asked, or of those named."""
 
 
 class NewDeploymentReply(Wire):

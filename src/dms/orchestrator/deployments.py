@@ -22,6 +22,7 @@ from dms.ensemble.ids import new_ensemble_id
 from dms.identity.ids import ActorID
 from dms.identity.keys import PrivateKey
 from dms.network.addresses import parse_peer_id
+from dms.network.peer_filter import PeerFilter
 from dms.observe import get_logger
 from dms.observe.tracing import context_of_deployment, joined, record_deployment
 from dms.orchestrator.bidding.asking import Here, nowhere
@@ -112,9 +113,11 @@ class Deployments:
         run_for_s: float = 0.0,
         schedule: str = "",
         only_peers: Sequence[str] = (),
+        choice: PeerFilter | None = None,
     ) -> EnsembleID:
         """Accept an ensemble; returns once that is on disk. ``expiry_ns`` is when the user's patience ends, ``owner`` the
-        DID of the user, ``only_peers`` those that are asked for bids, everybody if there are none; for the rest see
+        DID of the user, ``only_peers`` those that are asked for bids, everybody if there are none; with a ``choice`` those of
+        the connected peers, or of these, that meet it now; for the rest see
         :class:`~dms.orchestrator.scheduling.terms.Terms`.
 
         :raises InvalidDeployment: it cannot be deployed, with the first reason.
@@ -124,7 +127,7 @@ class Deployments:
         now_ns = self._root.security.now_ns()
         check_deployable(config)
         check_durations(queue_for_s, run_for_s)
-        peers = check_peers(only_peers)
+        peers = self._chosen(check_peers(only_peers), choice)
         written, config = config, expanded(config)
         if expiry_ns - now_ns < MIN_DEPLOYMENT_S * NS_PER_S:
             raise DeploymentTooShort
@@ -146,6 +149,22 @@ class Deployments:
         self._records[ensemble] = record
         await self._launch(record, is_restored=False)
         return ensemble
+
+    def _chosen(self, named: tuple[PeerID, ...], choice: PeerFilter | None) -> tuple[PeerID, ...]:
+        """The peers to ask.
+
+        :raises InvalidDeployment: the choice leaves nobody.
+        """
+        if choice is None or choice.is_open:
+            return named
+        network = self._root.network
+        found = choice.choose((i for i in network.peers() if not named or i.peer in named), network.latency)[:MAX_ASKED]
+        if not found:
+            raise InvalidDeployment(
+                f"no peer is {choice}" if choice.max_rtt_ms or choice.connected_for_s else "no peer is connected",
+                hint="nunet peers latency shows how near they are; ask for less",
+            )
+        return found
 
     def get(self, ensemble: EnsembleID) -> DeploymentRecord:
         """The present record of a deployment.

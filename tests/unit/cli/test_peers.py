@@ -124,3 +124,25 @@ def test_a_peer_is_connected_to_by_its_id_or_address(node: ScriptedDaemon, nunet
     assert failed.code == 1
     assert "nobody knows it" in failed.err
     assert asked == [f"/ip4/192.0.2.1/tcp/9000/p2p/{NEAR}", FAR]
+
+
+def test_how_near_peers_are_is_told_and_the_options_reach_the_node(node: ScriptedDaemon, nunet: Nunet) -> None:
+    asked: list[Any] = []
+
+    def answer(payload: Any) -> dict[str, Any]:
+        asked.append(payload)
+        place = {"vector": [1.0, 2.0, 0.0, 0.0], "height": 0.5, "error": 0.125}
+        near = {"id": NEAR, "smoothed_us": 1260, "variation_us": 200, "minimum_us": 1100, "samples": 7}
+        return {"peers": [near | {"estimated_us": 1500, "place": place}, {"id": SILENT}], "place": place}
+
+    node.answers["/dms/node/peers/latency"] = answer
+
+    told = nunet("peers", "latency", "--max-rtt", "50ms", "--connected-for", "1h", "--nearest", "3").out
+    heading, first, second, _, summary = told.splitlines()
+
+    assert asked == [{"MaxRTTMicroseconds": 50_000, "ConnectedForMS": 3_600_000, "Nearest": 3}]
+    assert " ".join(heading.split()) == "PEER NAME RTT VARIES BY AT LEAST ESTIMATED MEASURED"
+    assert " ".join(first.split()) == f"{NEAR} {NEAR} 1.3 ms 0.2 ms 1.1 ms 1.5 ms 7 times"
+    assert " ".join(second.split()) == f"{SILENT} - - - - - -"
+    assert summary == "The estimates of this node are wrong by 12% on average."
+    assert '"minimum_us": 1100' in nunet("peers", "latency", "--output", "json").out
