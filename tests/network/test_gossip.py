@@ -13,6 +13,7 @@ from multiaddr import Multiaddr
 
 from dms.network import Verdict
 from dms.network.gossip import Packet
+from dms.network.libp2p.connections.limits import Limits
 from dms.network.libp2p.gossip.signing import Signer
 from dms.network.libp2p.gossip.wire import encode
 from dms.types.ids import PeerID
@@ -24,9 +25,13 @@ WAIT_S = 10.0
 _seeds = itertools.count(1200)
 
 
-def node(app_score: Callable[[PeerID], float] = lambda _: 0.0) -> Libp2pNetwork:
+def node(app_score: Callable[[PeerID], float] = lambda _: 0.0, limits: Limits | None = None) -> Libp2pNetwork:
     return Libp2pNetwork(
-        seed=next(_seeds).to_bytes(32, "big"), listen=["/ip4/127.0.0.1/tcp/0"], app_score=app_score, explore=False
+        seed=next(_seeds).to_bytes(32, "big"),
+        listen=["/ip4/127.0.0.1/tcp/0"],
+        app_score=app_score,
+        explore=False,
+        limits=limits,
     )
 
 
@@ -72,6 +77,24 @@ async def test_a_flooder_of_rejected_broadcasts_is_not_heard_but_its_messages_an
         assert victim.counters()["gossip in: reject"] < 10
         assert victim.scores()[honest.peer_id].total >= 0
         assert victim.is_connected(flooder.peer_id)
+
+
+async def test_whoever_broadcasts_too_much_waits_and_nobody_else_does() -> None:
+    victim, flooder, honest = node(limits=Limits(gossip_per_s=40, gossip_burst=10)), node(), node()
+    ear = Ear()
+    await victim.subscribe(TOPIC, ear)
+    async with victim.run(), flooder.run(), honest.run():
+        for other in (flooder, honest):
+            await other.connect(victim.listen_addresses[0])
+        await flooder.publish(TOPIC, b"first")
+        await until(lambda: ear.got)
+        for number in range(60):
+            await flooder.publish(TOPIC, b"%d" % number)
+        await until(lambda: victim.counters().get("gossip slowed down"))
+        await honest.publish(TOPIC, b"honest")
+        await until(lambda: len(ear.got) == 62)
+        assert ear.got.index(b"honest") < 50
+        assert victim.scores()[flooder.peer_id].total >= 0
 
 
 async def test_stale_broadcasts_are_not_held_against_anybody() -> None:

@@ -52,6 +52,10 @@ class Limits:
     bytes_per_s: float = 128.0 * MIB
     """What is read of one peer; the rest waits in its own buffers."""
     bytes_burst: float = 256.0 * MIB
+    gossip_per_s: float = 500.0
+    """Frames and messages of gossip that are taken of one peer: checking one costs thousands of times what sending it does.
+    The rest waits in the window of its stream."""
+    gossip_burst: float = 2000.0
     memory_bytes: int = 1024 * MIB
     """What arrived and was not yet read, all connections together, and what connections cost by themselves."""
     memory_bytes_per_peer: int = 128 * MIB

@@ -25,6 +25,7 @@ from multiaddr import Multiaddr
 from dms.network.addresses import ip_of
 from dms.network.errors import BadFrame
 from dms.network.gossip import Mesh, MeshParameters, Packet, ScoreParameters, Scores
+from dms.network.libp2p.connections.limits import Bucket
 from dms.network.libp2p.core import GuardedHost
 from dms.network.libp2p.gossip.neighbours import DONT_WANT_PROTOCOL, PROTOCOLS, QUEUE_MESSAGES, Neighbour
 from dms.network.libp2p.gossip.offers import Introductions
@@ -82,6 +83,7 @@ class Gossip:
         self._introductions = Introductions(host)
         self._neighbours: dict[PeerID, Neighbour] = {}
         self._inbound: dict[PeerID, INetStream] = {}
+        self._shares: dict[PeerID, Bucket] = {}
         self._nursery: trio.Nursery | None = None
         for protocol in PROTOCOLS:
             host.set_stream_handler(protocol, self._serve)
@@ -158,6 +160,7 @@ class Gossip:
         """The last connection is gone."""
         name = peer_name(peer.to_bytes())
         neighbour = self._neighbours.pop(name, None)
+        self._shares.pop(name, None)
         if neighbour is not None:
             neighbour.scope.cancel()
         self._mesh.remove_peer(name)
@@ -178,8 +181,9 @@ class Gossip:
         reader = FrameReader(stream.read)
         try:
             while self._nursery is not None:
-                self._take(peer, decode(await reader.next()))
-                await trio.lowlevel.checkpoint()
+                packet = decode(await reader.next())
+                self._take(peer, packet)
+                await self._pause(peer, 1 + len(packet.messages))
         except BadFrame as error:
             self._counters["gossip frames malformed"] += 1
             log.debug("malformed gossip frame of %s: %s", peer, error)
@@ -190,6 +194,17 @@ class Gossip:
         finally:
             if self._inbound.get(peer) is stream:
                 del self._inbound[peer]
+
+    async def _pause(self, peer: PeerID, taken: int) -> None:
+        """Read no faster than the peer may send; nobody else waits for that."""
+        limits = self._host.swarm.limits
+        share = self._shares.get(peer)
+        if share is None:
+            share = self._shares[peer] = Bucket(limits.gossip_per_s, limits.gossip_burst)
+        wait_s = share.charge(taken, trio.current_time())
+        if wait_s:
+            self._counters["gossip slowed down"] += 1
+        await trio.sleep(wait_s)
 
     def _take(self, peer: PeerID, packet: Packet) -> None:
         for message in self._mesh.receive(peer, packet):
