@@ -6,7 +6,7 @@ import random
 
 import pytest
 import trio
-from tests.network.worlds import Mailbox, World, running, until
+from tests.network.worlds import Mailbox, World, any_size, running, until
 
 from dms.network import (
     MAX_LARGE_MESSAGE_BYTES,
@@ -52,7 +52,7 @@ async def test_how_others_reach_a_node_is_not_known_before_anybody_could_tell(wo
 async def test_a_message_arrives_whole_with_its_authenticated_sender(world: World) -> None:
     a, b = await world.pair()
     mail = Mailbox()
-    a.handle(ROOT, mail)
+    a.handle(ROOT, mail, max_bytes=any_size)
 
     await b.send(a.peer_id, ROOT, b"\x00\xffhello")
 
@@ -62,7 +62,7 @@ async def test_a_message_arrives_whole_with_its_authenticated_sender(world: Worl
 async def test_messages_go_in_both_directions_of_one_connection(world: World) -> None:
     a, b = await world.pair()
     mail = Mailbox()
-    b.handle(ROOT, mail)
+    b.handle(ROOT, mail, max_bytes=any_size)
 
     await a.send(b.peer_id, ROOT, b"back")
 
@@ -72,7 +72,7 @@ async def test_messages_go_in_both_directions_of_one_connection(world: World) ->
 async def test_the_largest_message_arrives_and_one_byte_more_is_refused(world: World) -> None:
     a, b = await world.pair()
     mail = Mailbox()
-    a.handle(ROOT, mail)
+    a.handle(ROOT, mail, max_bytes=any_size)
     await until(lambda: b.message_limit_bytes(a.peer_id) == MAX_LARGE_MESSAGE_BYTES)
     largest = random.Random(1).randbytes(MAX_LARGE_MESSAGE_BYTES)
 
@@ -87,7 +87,7 @@ async def test_peers_that_speak_only_the_originals_protocol_take_a_mebibyte(worl
     a, b = await world.start(original=True), await world.start()
     await b.connect(a.listen_addresses[0])
     mail = Mailbox()
-    a.handle(ROOT, mail)
+    a.handle(ROOT, mail, max_bytes=any_size)
     largest = bytes(MAX_MESSAGE_BYTES - HEADER_BYTES)
 
     assert b.message_limit_bytes(a.peer_id) == len(largest)
@@ -98,10 +98,28 @@ async def test_peers_that_speak_only_the_originals_protocol_take_a_mebibyte(worl
     assert await mail.wait_for(1) == [(b.peer_id, largest)]
 
 
+async def test_an_inbox_takes_large_messages_of_those_only_of_whom_it_says_so(world: World) -> None:
+    a, b = await world.pair()
+    c = await world.start()
+    await c.connect(a.listen_addresses[0])
+    mail = Mailbox()
+    a.handle(ROOT, mail, max_bytes=lambda peer: 3 << 20 if peer == b.peer_id else 0)
+    for node in (b, c):
+        await until(lambda node=node: node.message_limit_bytes(a.peer_id) == MAX_LARGE_MESSAGE_BYTES)  # type: ignore[misc]
+
+    await b.send(a.peer_id, ROOT, bytes(3 << 20))
+    await c.send(a.peer_id, ROOT, bytes(1 << 19))
+    for node, size in ((b, (3 << 20) + 1), (c, 3 << 20)):
+        with pytest.raises(MessageTooLarge):
+            await node.send(a.peer_id, ROOT, bytes(size))
+
+    assert [len(data) for _, data in await mail.wait_for(2)] == [3 << 20, 1 << 19]
+
+
 async def test_messages_to_one_inbox_stay_in_order(world: World) -> None:
     a, b = await world.pair()
     mail = Mailbox()
-    a.handle(ROOT, mail)
+    a.handle(ROOT, mail, max_bytes=any_size)
     sizes = [10, 300_000, 10, 2_000_000, 10, 70_000, 10]
 
     for number, size in enumerate(sizes * 5):
@@ -114,7 +132,7 @@ async def test_messages_to_one_inbox_stay_in_order(world: World) -> None:
 
 async def test_an_empty_message_is_refused(world: World) -> None:
     a, b = await world.pair()
-    a.handle(ROOT, Mailbox())
+    a.handle(ROOT, Mailbox(), max_bytes=any_size)
 
     with pytest.raises(BadFrame):
         await b.send(a.peer_id, ROOT, b"")
@@ -123,7 +141,7 @@ async def test_an_empty_message_is_refused(world: World) -> None:
 async def test_a_message_to_the_own_id_is_delivered_locally(world: World) -> None:
     a = await world.start()
     mail = Mailbox()
-    a.handle(ROOT, mail)
+    a.handle(ROOT, mail, max_bytes=any_size)
 
     await a.send(a.peer_id, ROOT, b"me")
     await a.send(a.peer_id, "actor/nobody/messages/0.0.1", b"dropped")
@@ -136,13 +154,13 @@ async def test_a_message_to_the_own_id_is_delivered_locally(world: World) -> Non
 async def test_a_protocol_has_one_handler_at_a_time(world: World) -> None:
     a, b = await world.pair()
     first, second = Mailbox(), Mailbox()
-    a.handle(ROOT, first)
+    a.handle(ROOT, first, max_bytes=any_size)
     with pytest.raises(AlreadyHandled):
-        a.handle(ROOT, second)
+        a.handle(ROOT, second, max_bytes=any_size)
 
     a.unhandle(ROOT)
     a.unhandle("actor/unknown/messages/0.0.1")
-    a.handle(ROOT, second)
+    a.handle(ROOT, second, max_bytes=any_size)
     await b.send(a.peer_id, ROOT, b"x")
 
     assert await second.wait_for(1) == [(b.peer_id, b"x")]
@@ -151,7 +169,7 @@ async def test_a_protocol_has_one_handler_at_a_time(world: World) -> None:
 
 async def test_sending_on_a_protocol_that_the_peer_does_not_handle_fails(world: World) -> None:
     a, b = await world.pair()
-    a.handle(ROOT, Mailbox())
+    a.handle(ROOT, Mailbox(), max_bytes=any_size)
     a.unhandle(ROOT)
 
     with pytest.raises(PeerUnreachable):
@@ -185,7 +203,7 @@ async def test_a_handler_that_raises_harms_nobody(world: World) -> None:
         raise RuntimeError("a defect in a handler")
 
     a.handle("actor/broken/messages/0.0.1", broken)
-    a.handle(ROOT, mail)
+    a.handle(ROOT, mail, max_bytes=any_size)
 
     await b.send(a.peer_id, "actor/broken/messages/0.0.1", b"x")
     await b.send(a.peer_id, ROOT, b"y")
@@ -197,7 +215,7 @@ async def test_a_handler_that_raises_harms_nobody(world: World) -> None:
 async def test_many_messages_at_once_all_arrive(world: World) -> None:
     a, b = await world.pair()
     mail = Mailbox()
-    a.handle(ROOT, mail)
+    a.handle(ROOT, mail, max_bytes=any_size)
 
     async with trio.open_nursery() as nursery:
         for number in range(40):
@@ -292,7 +310,7 @@ async def test_a_broadcast_over_the_limit_is_refused(world: World) -> None:
 async def test_subscriptions_and_handlers_made_before_the_start_count(world: World) -> None:
     a = world.make()
     direct, broadcast = Mailbox(), Mailbox()
-    a.handle(ROOT, direct)
+    a.handle(ROOT, direct, max_bytes=any_size)
     await a.subscribe(TOPIC, broadcast)
     b = await world.start()
 
@@ -388,7 +406,7 @@ async def test_pinging_oneself_or_nobody_is_an_error(world: World) -> None:
 
 async def test_peers_tells_who_opened_the_connection_and_what_the_peer_speaks(world: World) -> None:
     a, b = await world.pair()
-    a.handle(ROOT, Mailbox())
+    a.handle(ROOT, Mailbox(), max_bytes=any_size)
     await until(lambda: a.is_connected(b.peer_id))
 
     (of_a,), (of_b,) = a.peers(), b.peers()
@@ -437,7 +455,7 @@ async def test_two_nodes_that_know_only_a_third_reach_each_other(world: World) -
     for node in (a, b, c):
         await node.subscribe(TOPIC, mails[node.peer_id])
     direct = Mailbox()
-    c.handle(ROOT, direct)
+    c.handle(ROOT, direct, max_bytes=any_size)
     await until(lambda: len(a.peers()) == 2)
 
     await b.send(c.peer_id, ROOT, b"by id alone")
@@ -482,7 +500,7 @@ async def test_nothing_can_be_sent_before_the_start(world: World) -> None:
 async def test_a_network_can_run_again(world: World) -> None:
     a, b = world.make(), await world.start()
     mail = Mailbox()
-    a.handle(ROOT, mail)
+    a.handle(ROOT, mail, max_bytes=any_size)
     for number in (1, 2):
         async with a.run():
             await a.connect(b.listen_addresses[0])

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 import trio
-from tests.network.worlds import WAIT_S, Mailbox, running, until
+from tests.network.worlds import WAIT_S, Mailbox, any_size, running, until
 
 from dms.network import ByteStream, MessageHandler, MessageTooLarge, PeerUnreachable, StreamEnded
 from dms.network.libp2p import Libp2pNetwork, Limits
@@ -76,8 +76,8 @@ async def played() -> AsyncIterator[tuple[ByHand, PeerID, Libp2pNetwork]]:
 async def test_all_messages_of_a_pair_share_one_stream() -> None:
     async with pair() as (a, b):
         of_a, of_b = Mailbox(), Mailbox()
-        a.handle(ROOT, of_a)
-        b.handle(OTHER, of_b)
+        a.handle(ROOT, of_a, max_bytes=any_size)
+        b.handle(OTHER, of_b, max_bytes=any_size)
         for number in range(30):
             await b.send(a.peer_id, ROOT, b"%d" % number)
             await a.send(b.peer_id, OTHER, b"%d" % number)
@@ -91,7 +91,7 @@ async def test_all_messages_of_a_pair_share_one_stream() -> None:
 async def test_many_that_send_at_once_open_one_stream() -> None:
     async with pair() as (a, b):
         mail = Mailbox()
-        a.handle(ROOT, mail)
+        a.handle(ROOT, mail, max_bytes=any_size)
         async with trio.open_nursery() as nursery:
             for _ in range(20):
                 nursery.start_soon(b.send, a.peer_id, ROOT, b"x")
@@ -102,7 +102,7 @@ async def test_many_that_send_at_once_open_one_stream() -> None:
 async def test_nobody_who_handles_it_is_an_error_and_the_stream_goes_on() -> None:
     async with pair() as (a, b):
         mail = Mailbox()
-        a.handle(ROOT, mail)
+        a.handle(ROOT, mail, max_bytes=any_size)
         await b.send(a.peer_id, ROOT, b"x")
         with pytest.raises(PeerUnreachable):
             await b.send(a.peer_id, OTHER, b"x")
@@ -124,8 +124,8 @@ async def test_small_messages_pass_a_large_one() -> None:
 
             return handler
 
-        a.handle(ROOT, keep("small"))
-        a.handle(OTHER, keep("large"))
+        a.handle(ROOT, keep("small"), max_bytes=any_size)
+        a.handle(OTHER, keep("large"), max_bytes=any_size)
         await b.send(a.peer_id, ROOT, b"x")
         async with trio.open_nursery() as nursery:
             nursery.start_soon(b.send, a.peer_id, OTHER, bytes(16 << 20))
@@ -149,7 +149,7 @@ async def test_what_finds_no_slot_waits_and_is_not_lost() -> None:
             running_now -= 1
             done += 1
 
-        a.handle(ROOT, slow)
+        a.handle(ROOT, slow, max_bytes=any_size)
         async with trio.open_nursery() as nursery:
             for _ in range(40):
                 nursery.start_soon(b.send, a.peer_id, ROOT, b"x")
@@ -170,8 +170,8 @@ async def test_two_busy_nodes_whose_handlers_send_to_each_other_do_not_block() -
                 me = a if peer == b.peer_id else b
                 await me.send(peer, ROOT, b"%d" % (int(data) - 1))
 
-        a.handle(ROOT, ask_back)
-        b.handle(ROOT, ask_back)
+        a.handle(ROOT, ask_back, max_bytes=any_size)
+        b.handle(ROOT, ask_back, max_bytes=any_size)
         with trio.fail_after(WAIT_S):
             async with trio.open_nursery() as nursery:
                 for _ in range(10):
@@ -183,7 +183,7 @@ async def test_two_busy_nodes_whose_handlers_send_to_each_other_do_not_block() -
 async def test_an_idle_stream_is_closed_by_both_and_the_next_message_opens_another() -> None:
     async with pair(limits=Limits(kept_idle_s=0.05)) as (a, b):
         mail = Mailbox()
-        a.handle(ROOT, mail)
+        a.handle(ROOT, mail, max_bytes=any_size)
         await b.send(a.peer_id, ROOT, b"x")
         await until(lambda: not b._live.messenger.has_stream(a.peer_id))  # type: ignore[union-attr]
         await until(lambda: not a._live.messenger.has_stream(b.peer_id))  # type: ignore[union-attr]
@@ -195,7 +195,7 @@ async def test_an_idle_stream_is_closed_by_both_and_the_next_message_opens_anoth
 async def test_messages_go_on_after_the_connection_was_lost() -> None:
     async with pair() as (a, b):
         mail = Mailbox()
-        a.handle(ROOT, mail)
+        a.handle(ROOT, mail, max_bytes=any_size)
         await b.send(a.peer_id, ROOT, b"x")
         await b.disconnect(a.peer_id)
         await b.connect(a.listen_addresses[0])
@@ -270,7 +270,7 @@ async def test_a_peer_that_closes_a_stream_gets_no_new_messages_on_it() -> None:
 async def test_whoever_breaks_the_protocol_loses_the_stream_and_nobody_else_anything(noise: bytes) -> None:
     async with pair() as (a, b):
         mail, stranger = Mailbox(), node(5, keep_streams=False)
-        a.handle(ROOT, mail)
+        a.handle(ROOT, mail, max_bytes=any_size)
         async with stranger.run():
             await stranger.connect(a.listen_addresses[0])
             stream = await stranger.streams.open(a.peer_id, PROTOCOL)

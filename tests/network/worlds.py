@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import trio
 
-from dms.network import Network
+from dms.network import MAX_LARGE_MESSAGE_BYTES, Network
 from dms.network.libp2p import Libp2pNetwork
 from dms.testing.network import VirtualNetwork
 from dms.types.ids import PeerID
@@ -92,6 +92,11 @@ class World:
         a, b = await self.start(), await self.start()
         await b.connect(a.listen_addresses[0])
         return a, b
+
+
+def any_size(_peer: PeerID) -> int:
+    """An inbox that takes the largest messages of everybody."""
+    return MAX_LARGE_MESSAGE_BYTES
 
 
 async def until(condition: Callable[[], object]) -> None:

@@ -112,7 +112,7 @@ class Actor:
     async def run(self, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Receive and dispatch until cancelled or :meth:`stop`; children end with it. Behaviours and grants outlast a run."""
         protocol = protocol_of(self.inbox)
-        self.network.handle(protocol, self._inbox.on_message)
+        self.network.handle(protocol, self._inbox.on_message, max_bytes=self._inbox.max_bytes)
         try:
             with trio.CancelScope() as self._scope:
                 async with trio.open_nursery() as self._nursery:
@@ -409,6 +409,7 @@ class Actor:
 
     async def _send(self, message: Envelope, timeout_s: float) -> None:
         to = message.to.addr
+        self.common.gate.familiar.note(to.host, trio.current_time())
         await self.network.send(to.host, protocol_of(to.inbox or ROOT_INBOX), message.encode(), timeout_s=timeout_s)
 
     async def _guarded(self, task: Callable[..., Any], args: tuple[object, ...]) -> None:

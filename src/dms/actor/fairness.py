@@ -1,4 +1,4 @@
-"""A queue that is fair between peers: they take turns, and each has its own limit.
+"""A queue that is fair between peers: they take turns, and each has its own limit, beyond which one large message may go.
 
 Whoever floods fills his own part and waits behind himself; another peer's next message is never more than one turn away.
 Pure: who waits and who wakes is :mod:`dms.actor.inbox`'s business.
@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Hashable
 from typing import Final, Generic, TypeVar
+
+from dms.network.protocol import MAX_MESSAGE_BYTES
 
 MAX_WAITING: Final = 4096
 MAX_WAITING_PER_PEER: Final = 128
@@ -97,7 +99,7 @@ class FairQueue(Generic[K, T]):
         count, held = len(line.items), line.size + size
         return (
             count < self._per_peer
-            and held <= self._per_peer_bytes
+            and (held <= self._per_peer_bytes or (size > MAX_MESSAGE_BYTES and line.size <= self._per_peer_bytes))
             and 2 * count < self._limit - self._count
             and 2 * held <= self._limit_bytes - self._size
         )

@@ -14,6 +14,7 @@ from typing import Final, Protocol
 import trio
 
 from dms.actor.fairness import FairQueue
+from dms.actor.familiar import Familiar
 from dms.actor.handover import run_telling
 from dms.actor.limiter import Limiter, Limits, Slots
 from dms.actor.rates import Buckets, Rate, RateLimiter, Rates, Traffic
@@ -72,6 +73,7 @@ class Gate:
         self.sync_replay = sync_replay
         """Returns once what the window notes will survive a loss of power."""
         self.fetches = Slots(FETCHES, FETCHES_PER_PEER)
+        self.familiar = Familiar()
         self._own_host = own_host
         self._options = options
         self._rates = RateLimiter[PeerID](options.rates, exempt=own_host)

@@ -26,7 +26,7 @@ from dms.actor.standing import Standing, Standings
 from dms.capability.admission import Carried
 from dms.capability.errors import NotAuthorized
 from dms.capability.token import Token
-from dms.network.protocol import Verdict
+from dms.network.protocol import MAX_LARGE_MESSAGE_BYTES, MAX_MESSAGE_BYTES, Verdict
 from dms.observe import LimitedLogger, get_logger
 from dms.observe.tracing import Kind, span
 from dms.types.errors import DMSError
@@ -93,6 +93,12 @@ class Inbox:
                 self._drop(peer, RateLimited("rate limit exceeded: too many messages are waiting"))
                 return
             await self._gate.wait_for_room()
+
+    def max_bytes(self, peer: PeerID) -> int:
+        """How long a message of this peer may be: strangers send small ones."""
+        if self._gate.familiar.knows(peer, trio.current_time()):
+            return MAX_LARGE_MESSAGE_BYTES
+        return MAX_MESSAGE_BYTES
 
     async def on_broadcast(self, peer: PeerID, data: bytes) -> None:
         """The network's handler of topics; ``peer`` is who published it."""
@@ -228,6 +234,8 @@ class Inbox:
             return None
         token, held = admitted
         self._standings.note(message.from_.did, token, now_s)
+        if not topic:
+            self._gate.familiar.note(message.from_.addr.host, now_s)
         return held
 
     def _note(self, message: Envelope, behaviour: Behaviour, name: int, now_s: float) -> None:

@@ -16,7 +16,7 @@ from dms.actor.envelope import Envelope, decode_envelope
 from dms.actor.handle import ROOT_INBOX, Handle, protocol_of
 from dms.actor.security import SecurityContext
 from dms.api.errors import BadRequest, RequestTimeout
-from dms.network.protocol import Network
+from dms.network.protocol import MAX_LARGE_MESSAGE_BYTES, MAX_MESSAGE_BYTES, Network
 from dms.node.health import WarningInfo
 from dms.types.errors import DMSError
 from dms.types.ids import PeerID
@@ -74,8 +74,11 @@ class Bridge:
             with contextlib.suppress(trio.WouldBlock):  # a second reply: the first counts
                 replies.send_nowait(data)
 
+        def max_bytes(peer: PeerID) -> int:
+            return MAX_LARGE_MESSAGE_BYTES if peer == message.to.addr.host else MAX_MESSAGE_BYTES
+
         protocol = self._reply_protocol(message)
-        self._network.handle(protocol, take)
+        self._network.handle(protocol, take, max_bytes=max_bytes)
         try:
             with trio.move_on_after(self._left_s(message)):
                 await self._forward(message)

@@ -14,7 +14,7 @@ from functools import partial
 import trio
 
 from dms.network.errors import AlreadyHandled, PeerUnreachable
-from dms.network.protocol import MessageHandler
+from dms.network.protocol import MAX_MESSAGE_BYTES, MessageHandler, SizeLimit
 from dms.types.ids import PeerID
 
 log = logging.getLogger(__name__)
@@ -39,6 +39,7 @@ class Handlers:
         self._max_total = total
         self._max_per_peer = per_peer
         self._handlers: dict[str, MessageHandler] = {}
+        self._limits: dict[str, SizeLimit] = {}
         self._running: Counter[PeerID] = Counter()
         self._total = 0
         self._own = trio.Semaphore(own)
@@ -57,7 +58,7 @@ class Handlers:
         """The protocols that have a handler."""
         return tuple(self._handlers)
 
-    def add(self, protocol: str, handler: MessageHandler) -> None:
+    def add(self, protocol: str, handler: MessageHandler, max_bytes: SizeLimit | None = None) -> None:
         """Receive the messages of a protocol.
 
         :raises AlreadyHandled: somebody does already.
@@ -65,9 +66,17 @@ class Handlers:
         if protocol in self._handlers:
             raise AlreadyHandled(f"the protocol {protocol} has a handler already")
         self._handlers[protocol] = handler
+        if max_bytes is not None:
+            self._limits[protocol] = max_bytes
+
+    def takes(self, protocol: str, sender: PeerID, size: int) -> bool:
+        """Whether a message may be so long."""
+        limit = self._limits.get(protocol)
+        return size <= MAX_MESSAGE_BYTES or (limit is not None and size <= limit(sender))
 
     def remove(self, protocol: str) -> bool:
         """Receive them no more; whether anybody did."""
+        self._limits.pop(protocol, None)
         return self._handlers.pop(protocol, None) is not None
 
     def deliver(self, sender: PeerID, protocol: str, data: bytes) -> None:

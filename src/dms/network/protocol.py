@@ -24,6 +24,9 @@ MAX_MESSAGE_BYTES = 1 << 20
 MAX_LARGE_MESSAGE_BYTES = 16 << 20
 """The longest message to a node of this program; the original takes none beyond :data:`MAX_MESSAGE_BYTES`."""
 
+SizeLimit = Callable[[PeerID], int]
+"""How long a message of this peer may be, for one inbox; asked before any of a large message is kept."""
+
 MessageHandler = Callable[[PeerID, bytes], Awaitable[None]]
 """Called with the authenticated sender and one message, in a task of its own; what it raises is logged and dropped."""
 
@@ -144,9 +147,10 @@ class Network(Protocol):
 
     # point to point ------------------------------------------------------------------------------------------------
 
-    def handle(self, protocol: str, handler: MessageHandler) -> None:
+    def handle(self, protocol: str, handler: MessageHandler, *, max_bytes: SizeLimit | None = None) -> None:
         """Receive the messages of one protocol id (``actor/<inbox>/messages/0.0.1``).
 
+        :param max_bytes: how long they may be; without it, and at least, :data:`MAX_MESSAGE_BYTES`.
         :raises AlreadyHandled: somebody does already.
         """
         ...
@@ -169,7 +173,7 @@ class Network(Protocol):
         """How long a message to this peer may be, as far as is known of it now.
 
         :data:`MAX_LARGE_MESSAGE_BYTES` for a connected node of this program, once it said so, and for ourselves;
-        :data:`MAX_MESSAGE_BYTES` less the length for all others.
+        :data:`MAX_MESSAGE_BYTES` less the length for all others. An inbox may take less, see :meth:`handle`.
         """
         ...
 

@@ -12,11 +12,11 @@ import trio
 from dms.actor.actor import Actor
 from dms.actor.behaviour import Message
 from dms.actor.envelope import Envelope
+from dms.actor.handle import Handle
 from dms.allocation.allocation import Allocation
 from dms.capability.errors import NotAuthorized
 from dms.executor.logs import LOST
 from dms.executor.protocol import Executor
-from dms.identity.ids import ActorID
 from dms.node.bidding import Bidder, Offerings
 from dms.node.edges import EdgeMeter
 from dms.node.errors import NoBid
@@ -29,7 +29,7 @@ from dms.node.telling import Teller
 from dms.node.worklog import WorkLog
 from dms.observe import catalogue, get_logger
 from dms.orchestrator import messages
-from dms.orchestrator.logs.finding import MAX_PIECE_BYTES, read_piece
+from dms.orchestrator.logs.finding import MAX_PIECE_BYTES, piece_bytes, read_piece
 from dms.resources.capability import HardwareCapability
 from dms.resources.manager import ResourceManager
 from dms.resources.ports import PortAllocator
@@ -267,7 +267,7 @@ class Provider:
 
     def _register_ensemble(self, ensemble: EnsembleID) -> None:
         async def on_logs(message: Message[messages.AllocationLogsRequest]) -> messages.AllocationLogsReply:
-            return await self._logs(ensemble, message.payload, message.sender.id)
+            return await self._logs(ensemble, message.payload, message.sender)
 
         async def on_shutdown(message: Message[messages.ShutdownAllocationRequest]) -> messages.Reply:
             allocation = self._hosting.find(ensemble, message.payload.allocation_id)
@@ -294,13 +294,14 @@ class Provider:
             self._networks.stop_serving(ensemble)
 
     async def _logs(
-        self, ensemble: EnsembleID, request: messages.AllocationLogsRequest, sender: ActorID
+        self, ensemble: EnsembleID, request: messages.AllocationLogsRequest, sender: Handle
     ) -> messages.AllocationLogsReply:
         allocation = self._hosting.find(ensemble, request.allocation)
-        if allocation is None or allocation.spec.orchestrator.id != sender:
+        if allocation is None or allocation.spec.orchestrator.id != sender.id:
             return messages.AllocationLogsReply(error=f"allocation not found: {request.allocation}")
         if request.stream in ("stdout", "stderr"):
-            size = request.max_bytes if request.max_bytes > 0 else MAX_PIECE_BYTES
+            most = piece_bytes(self._root.network.message_limit_bytes(sender.addr.host))
+            size = min(request.max_bytes if request.max_bytes > 0 else MAX_PIECE_BYTES, most)
             return await _piece(allocation, request.stream, request.offset, size, request.since_ms)
         out = await _tail(allocation, "stdout")
         err = await _tail(allocation, "stderr")
@@ -318,7 +319,9 @@ async def _piece(
     # whether it is over must be known before the file is read, or the last lines could be missed
     is_over = allocation.view.state.is_final
     path = allocation.results_dir / f"{stream}.log"
-    return await trio.to_thread.run_sync(lambda: read_piece(path, offset, size, is_over=is_over, since_ms=since_ms))
+    return await trio.to_thread.run_sync(
+        lambda: read_piece(path, offset, size, is_over=is_over, since_ms=since_ms, most=size)
+    )
 
 
 async def _tail(allocation: Allocation, stream: str) -> bytes:

@@ -23,7 +23,7 @@ from dms.orchestrator.insisting import insist
 from dms.orchestrator.lifecycle.events import Allocated, Committed
 from dms.orchestrator.lifecycle.state import AllocationRecord, DeploymentState
 from dms.orchestrator.lifecycle.strategies import is_restartable
-from dms.orchestrator.logs.finding import LogCopy
+from dms.orchestrator.logs.finding import LogCopy, piece_bytes
 from dms.types import gojson
 from dms.types.errors import DMSError
 from dms.types.ids import PeerID
@@ -34,7 +34,6 @@ COMMIT_TIMEOUT_S = 3.0
 ALLOCATE_TIMEOUT_S = 5.0
 SHUTDOWN_TIMEOUT_S = 15.0
 SHUTDOWN_TRIES = 3
-LOG_CHUNK_BYTES = 512 * 1024
 LOG_TIMEOUT_S = 30.0
 
 K = TypeVar("K")
@@ -221,10 +220,10 @@ async def read_log(
     key: str,
     stream: str,
     offset: int,
-    max_bytes: int = LOG_CHUNK_BYTES,
+    max_bytes: int = 0,
     since_ms: int = 0,
 ) -> messages.AllocationLogsReply:
-    """A piece of a log from the provider.
+    """A piece of a log from the provider; ``max_bytes`` 0: as much as goes into one message.
 
     :raises DMSError: it cannot be reached, or has no such log.
     """
@@ -232,11 +231,12 @@ async def read_log(
     bid = state.assignment.get(record.node_id) if record is not None else None
     if record is None or bid is None:
         raise NothingToRead(f"{key} is nowhere now", hint="it is being placed, or was a standby that is gone")
+    most = piece_bytes(ctx.actor.network.message_limit_bytes(bid.handle.addr.host))
     request = messages.AllocationLogsRequest(
         allocation=record.id,
         stream=stream,
         offset=offset,
-        max_bytes=min(max_bytes, LOG_CHUNK_BYTES),
+        max_bytes=min(max_bytes or most, most),
         since_ms=since_ms,
     )
     reply = await ctx.actor.invoke(

@@ -56,6 +56,7 @@ from dms.network.protocol import (
     PeerInfo,
     PeerListener,
     PeerScore,
+    SizeLimit,
     TopicValidator,
     Verdict,
 )
@@ -293,12 +294,12 @@ class Libp2pNetwork:
 
     # point to point --------------------------------------------------------------------------------------------------
 
-    def handle(self, protocol: str, handler: MessageHandler) -> None:
-        """Receive the messages of one protocol id.
+    def handle(self, protocol: str, handler: MessageHandler, *, max_bytes: SizeLimit | None = None) -> None:
+        """Receive the messages of one protocol id, of a mebibyte, or of as many bytes as ``max_bytes`` says.
 
         :raises AlreadyHandled: somebody does already.
         """
-        self._inbox.add(protocol, handler)
+        self._inbox.add(protocol, handler, max_bytes)
 
     def unhandle(self, protocol: str) -> None:
         """Stop receiving; unknown protocols are ignored."""

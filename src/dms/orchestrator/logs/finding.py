@@ -22,6 +22,8 @@ from dms.types.ids import EnsembleID
 COMPLETE = ".complete"
 """Lies beside logs that were copied after the end, and says of which run they are: nothing will be added to them."""
 MAX_PIECE_BYTES = 512 * 1024
+LARGE_PIECE_BYTES = 4 * 1024 * 1024
+"""Of a log, in one message: to whoever takes a mebibyte, and to nodes of this program."""
 MAX_COPY_BYTES = 96 * 1024 * 1024
 """Of one log; executors keep less (:mod:`dms.executor.detached`)."""
 MAX_OFFSET = 1 << 62
@@ -135,15 +137,22 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def read_piece(path: Path, offset: int, max_bytes: int, *, is_over: bool, since_ms: int = 0) -> AllocationLogsReply:
-    """Up to ``max_bytes`` (at most 512 KiB) of a log from ``offset``, as :func:`~dms.executor.logs.read_log` has it.
+def piece_bytes(limit_bytes: int) -> int:
+    """How much of a log goes into one message, where messages may have so many bytes: in JSON it takes a third more."""
+    return LARGE_PIECE_BYTES if limit_bytes >= 2 * LARGE_PIECE_BYTES else MAX_PIECE_BYTES
+
+
+def read_piece(
+    path: Path, offset: int, max_bytes: int, *, is_over: bool, since_ms: int = 0, most: int = MAX_PIECE_BYTES
+) -> AllocationLogsReply:
+    """Up to ``max_bytes`` (at most ``most``) of a log from ``offset``, as :func:`~dms.executor.logs.read_log` has it.
 
     ``is_over``: nothing will be added to it, so that its end is the end.
     """
     if since_ms > 0:
         with contextlib.suppress(FileNotFoundError):
             offset = max(read_log(path, offset, 0).offset, offset_at(path, since_ms / 1000))
-    piece = read_log(path, offset, min(max_bytes, MAX_PIECE_BYTES))
+    piece = read_log(path, offset, min(max_bytes, most))
     end = piece.offset + len(piece.data)
     return AllocationLogsReply(
         offset=piece.offset, next_offset=end, total_size=piece.end, eof=is_over and end >= piece.end, data=piece.data

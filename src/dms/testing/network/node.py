@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from dms.network.errors import AddressInUse, NotRunning, PeerUnreachable
+from dms.network.errors import AddressInUse, MessageTooLarge, NotRunning, PeerUnreachable
 from dms.network.framing import HEADER_BYTES, is_large, refuse_large
 from dms.network.handlers import Handlers
 from dms.network.protocol import (
@@ -21,6 +21,7 @@ from dms.network.protocol import (
     PeerInfo,
     PeerListener,
     PeerScore,
+    SizeLimit,
     TopicValidator,
 )
 from dms.testing.network.agenda import Agenda
@@ -142,12 +143,12 @@ class MemoryNetwork:
 
     # point to point --------------------------------------------------------------------------------------------------
 
-    def handle(self, protocol: str, handler: MessageHandler) -> None:
-        """Receive the messages of one protocol id.
+    def handle(self, protocol: str, handler: MessageHandler, *, max_bytes: SizeLimit | None = None) -> None:
+        """Receive the messages of one protocol id, of a mebibyte, or of as many bytes as ``max_bytes`` says.
 
         :raises AlreadyHandled: somebody does already.
         """
-        self._handlers.add(protocol, handler)
+        self._handlers.add(protocol, handler, max_bytes)
 
     def unhandle(self, protocol: str) -> None:
         """Stop receiving."""
@@ -173,6 +174,8 @@ class MemoryNetwork:
                     raise PeerUnreachable(f"peer {peer} opens no stream for {protocol}")
                 if large and self.message_limit_bytes(peer) < len(data):
                     raise refuse_large(peer, data)
+                if large and not target._handlers.takes(protocol, self._peer_id, len(data)):  # noqa: SLF001  both sides of one wire
+                    raise MessageTooLarge(f"message too large: peer {peer} takes none of {len(data)} bytes")
                 await self.connections.cross(link)
         except trio.TooSlowError:
             raise PeerUnreachable(f"peer {peer} takes no message within {timeout_s:g} s") from None

@@ -14,8 +14,19 @@ from dms.executor.detached import LogFile
 from dms.executor.logs import LOST
 from dms.identity.ids import DID, ActorID
 from dms.identity.keys import generate_key
+from dms.network.protocol import MAX_LARGE_MESSAGE_BYTES, MAX_MESSAGE_BYTES
 from dms.orchestrator.lifecycle.state import AllocationRecord
-from dms.orchestrator.logs.finding import COMPLETE, MAX_GAPS, MAX_OFFSET, MAX_PIECE_BYTES, LogCopy, LogShelf, read_piece
+from dms.orchestrator.logs.finding import (
+    COMPLETE,
+    LARGE_PIECE_BYTES,
+    MAX_GAPS,
+    MAX_OFFSET,
+    MAX_PIECE_BYTES,
+    LogCopy,
+    LogShelf,
+    piece_bytes,
+    read_piece,
+)
 from dms.orchestrator.messages import AllocationLogsReply
 from dms.types.ids import AllocationID, EnsembleID, PeerID
 
@@ -88,6 +99,9 @@ def test_a_piece_has_its_limit(tmp_path: Path) -> None:
     path = tmp_path / "log"
     path.write_bytes(bytes(MAX_PIECE_BYTES + 5))
     assert len(read_piece(path, 0, 1 << 40, is_over=True).data) == MAX_PIECE_BYTES
+    assert len(read_piece(path, 0, 1 << 40, is_over=True, most=LARGE_PIECE_BYTES).data) == MAX_PIECE_BYTES + 5
+    assert piece_bytes(MAX_MESSAGE_BYTES) == MAX_PIECE_BYTES
+    assert piece_bytes(MAX_LARGE_MESSAGE_BYTES) == LARGE_PIECE_BYTES
 
 
 @settings(max_examples=50)

@@ -271,6 +271,9 @@ class KeptStream:
     def _admit(self, inbox: str, size: int) -> Status:
         if not self._handlers.handles(inbox):
             return Status.NO_SUCH_INBOX
+        if not self._handlers.takes(inbox, self._peer, size):
+            self._counters["messages dropped: too large"] += 1
+            return Status.TOO_LARGE
         return Status.ACCEPTED if self._memory.take(size) else Status.TOO_BUSY
 
     async def _until_broken(self, part: Callable[[], Awaitable[None]], scope: trio.CancelScope) -> None:

@@ -25,7 +25,7 @@ from dms.network.handlers import Handlers
 from dms.network.libp2p.connections.muxer import KeepaliveYamux
 from dms.network.libp2p.core import PING_BYTES, GuardedHost
 from dms.network.libp2p.streams.opening import Lingering, open_stream, reset_shielded
-from dms.network.protocol import MessageHandler
+from dms.network.protocol import MessageHandler, SizeLimit
 from dms.types.ids import PeerID
 
 log = logging.getLogger(__name__)
@@ -50,12 +50,12 @@ class Inbox:
         """Receive no more."""
         self._host = None
 
-    def add(self, protocol: str, handler: MessageHandler) -> None:
+    def add(self, protocol: str, handler: MessageHandler, max_bytes: SizeLimit | None = None) -> None:
         """Receive the messages of a protocol.
 
         :raises AlreadyHandled: somebody does already.
         """
-        self._handlers.add(protocol, handler)
+        self._handlers.add(protocol, handler, max_bytes)
         if self._host is not None:
             self._host.set_stream_handler(TProtocol(protocol), self._receive)
 
