@@ -33,13 +33,12 @@ LOOPBACK = ("/ip4/127.0.0.1/tcp/0",)
 _seeds = itertools.count(1 << 72)
 
 
-def node(limits: Limits | None = None, *, gate: Gate | None = None, bootstrap: tuple[str, ...] = ()) -> Libp2pNetwork:
+def node(limits: Limits | None = None, *, gate: Gate | None = None) -> Libp2pNetwork:
     return Libp2pNetwork(
         seed=next(_seeds).to_bytes(32, "big"),
         listen=LOOPBACK,
         limits=limits,
         gate=gate,
-        bootstrap=bootstrap,
         explore=False,
     )
 
@@ -214,7 +213,14 @@ async def test_above_the_high_water_mark_the_idle_go_and_bootstrap_peers_and_tho
     async with contextlib.AsyncExitStack() as stack:
         first = node()
         await stack.enter_async_context(first.run())
-        hub = node(Limits(low_water=3, high_water=5, grace_s=0.0), bootstrap=(first.listen_addresses[0],))
+        hub = Libp2pNetwork(
+            seed=next(_seeds).to_bytes(32, "big"),
+            listen=LOOPBACK,
+            limits=Limits(low_water=3, high_water=5, grace_s=0.0),
+            bootstrap=(first.listen_addresses[0],),
+            app_score=lambda peer: -1.0 if peer == first.peer_id else 0.0,  # but for that, it would go first
+            explore=False,
+        )
         hub.handle(ROOT, _ignore)
         await stack.enter_async_context(hub.run())
         await until(lambda: hub.is_connected(first.peer_id))

@@ -28,6 +28,7 @@ from dms.network.libp2p.connections.dialler import Dialler, is_nearby
 from dms.network.libp2p.connections.gate import Gate
 from dms.network.libp2p.connections.interfaces import watch_addresses
 from dms.network.libp2p.connections.limits import Limits
+from dms.network.libp2p.connections.listeners import Listeners
 from dms.network.libp2p.connections.listing import describe
 from dms.network.libp2p.connections.names import id_of, name_of
 from dms.network.libp2p.connections.ports import Port, open_ports
@@ -52,7 +53,6 @@ from dms.network.protocol import (
     MAX_MESSAGE_BYTES,
     MessageHandler,
     PeerChange,
-    PeerEvent,
     PeerInfo,
     PeerListener,
     PeerScore,
@@ -136,8 +136,7 @@ class Libp2pNetwork:
         self._limits = limits or Limits()
         self._rng = rng or random.SystemRandom()
         self._counters: Counter[str] = Counter()
-        self._listeners: dict[int, PeerListener] = {}
-        self._next_listener = 0
+        self._listeners = Listeners(self._counters)
         self._book = AddressBook(self._peer_id)
         self._dialler = Dialler(self._peer_id, self._book, peer_exchange.resolve)
         self._handlers = Handlers(self._counters, total=self._limits.handlers, per_peer=self._limits.handlers_per_peer)
@@ -410,14 +409,7 @@ class Libp2pNetwork:
 
     def listen(self, listener: PeerListener) -> Callable[[], None]:
         """Be told of changes; returns the function that ends it."""
-        number = self._next_listener
-        self._next_listener += 1
-        self._listeners[number] = listener
-
-        def end() -> None:
-            self._listeners.pop(number, None)
-
-        return end
+        return self._listeners.add(listener)
 
     def counters(self) -> dict[str, int]:
         """How often things happened since the start, by name."""
@@ -429,7 +421,7 @@ class Libp2pNetwork:
         peer = conn.muxed_conn.peer_id
         if self._live is None or len(self._live.swarm.get_connections(peer)) > 1:
             return
-        self._tell(PeerChange.CONNECTED, name_of(peer))
+        self._listeners.tell(PeerChange.CONNECTED, name_of(peer))
 
     def _on_disconnected(self, conn: INetConn) -> None:
         peer = conn.muxed_conn.peer_id
@@ -437,7 +429,7 @@ class Libp2pNetwork:
             return
         self.latency.gone(name_of(peer))
         self._finding.disconnected()
-        self._tell(PeerChange.DISCONNECTED, name_of(peer))
+        self._listeners.tell(PeerChange.DISCONNECTED, name_of(peer))
 
     def _on_identified(self, peer: ID) -> None:
         if self._live is None or not self._live.swarm.get_connections(peer):
@@ -448,7 +440,7 @@ class Libp2pNetwork:
         except PeerStoreError:
             listens_at = []
         self._book.replace(name, listens_at, nearby=is_nearby(self._live.swarm, name))
-        self._tell(PeerChange.IDENTIFIED, name)
+        self._listeners.tell(PeerChange.IDENTIFIED, name)
         self._finding.identified(name, self._live.host.protocols_of(peer))
         self.latency.met(name)
 
@@ -467,14 +459,6 @@ class Libp2pNetwork:
         for address in self._bootstrap:
             with suppress(InvalidAddress):
                 yield id_of(split_address(address)[1])
-
-    def _tell(self, change: PeerChange, peer: PeerID) -> None:
-        self._counters[f"peers {change.value}"] += 1
-        for listener in list(self._listeners.values()):
-            try:
-                listener(PeerEvent(change, peer))
-            except Exception:  # a listener must not end the network
-                log.exception("a listener of peer events failed")
 
     # the rest --------------------------------------------------------------------------------------------------------
 

@@ -16,5 +16,6 @@
   addresses are what they were.
 - :mod:`~dms.network.libp2p.connections.dialler`: getting a connection to a peer, whatever is known of it;
   :mod:`~dms.network.libp2p.connections.listing`: what is told about connections;
+  :mod:`~dms.network.libp2p.connections.listeners`: who is told of changes;
   :mod:`~dms.network.libp2p.connections.names`: peer ids, ours and the library's.
 """
