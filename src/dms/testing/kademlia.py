@@ -12,6 +12,7 @@ from multiaddr import Multiaddr
 
 from dms.identity.ids import peer_id_of
 from dms.identity.keys import KeyType, PrivateKey
+from dms.network.addresses import is_loopback
 from dms.network.errors import PeerUnreachable
 from dms.network.kademlia.directory import KademliaDirectory
 from dms.network.kademlia.messages import Message, decode_message
@@ -38,7 +39,7 @@ class Neighbour:
             ask=table.carrier(self.peer),
             addresses_of=table.addresses_of,
             tell=lambda _asker, peer: table.addresses_of(peer),
-            usable=lambda _teller, addresses: addresses,
+            usable=lambda _teller, addresses: [one for one in addresses if not is_loopback(one)],
             is_connected=lambda _peer: False,
             counters=self.counters,
             rng=random.Random(seed),  # noqa: S311  a simulation, not a secret

@@ -17,8 +17,8 @@ from dms.network.kademlia.advertisements import NAMESPACE, AdvertisementValidato
 from dms.network.kademlia.keys import key_near
 from dms.network.kademlia.messages import Contact, Message
 from dms.network.kademlia.providers import ProviderStore
-from dms.network.kademlia.queries import Ask, Queries, Usable
-from dms.network.kademlia.server import Server, Tell
+from dms.network.kademlia.queries import Ask, Queries
+from dms.network.kademlia.server import Server, Tell, Usable
 from dms.network.kademlia.table import RoutingTable, group_of
 from dms.network.kademlia.values import PublicKeyValidator, Validators, ValueStore
 from dms.types.ids import PeerID
@@ -68,6 +68,7 @@ class Kademlia:
             self.values,
             self.providers,
             tell=tell,
+            usable=usable,
             is_connected=is_connected,
             counters=counters,
             rng=rng,

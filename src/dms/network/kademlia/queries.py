@@ -17,6 +17,7 @@ from dms.network.errors import InvalidRecord, NetworkError
 from dms.network.kademlia.keys import peer_bytes
 from dms.network.kademlia.lookup import Lookup
 from dms.network.kademlia.messages import Contact, Kind, Message, Record
+from dms.network.kademlia.server import Usable
 from dms.network.kademlia.table import BUCKET_SIZE, RoutingTable
 from dms.network.kademlia.values import Validators
 from dms.types.ids import PeerID
@@ -32,8 +33,6 @@ QUORUM = 8
 
 Ask = Callable[[PeerID, Sequence[Multiaddr], Message], Awaitable[Message | None]]
 """Ask a peer, dialling it at these addresses if need be; raises NetworkError."""
-Usable = Callable[[PeerID, Sequence[Multiaddr]], Sequence[Multiaddr]]
-"""Those of the addresses, told by this peer, at which we would dial."""
 OnAnswer = Callable[[PeerID, Message], bool]
 """Told of every answer; returns whether the search is over."""
 

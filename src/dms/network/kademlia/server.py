@@ -25,6 +25,8 @@ REQUESTS_PER_S = 50.0
 REQUESTS_AT_ONCE = 500
 MAX_REMEMBERED_ASKERS = 4096
 
+Usable = Callable[[PeerID, Sequence[Multiaddr]], Sequence[Multiaddr]]
+"""Those of the addresses, told by this peer, at which anybody would dial."""
 Tell = Callable[[PeerID, PeerID], Sequence[Multiaddr]]
 """The addresses of the second peer that may be told to the first."""
 
@@ -32,7 +34,7 @@ Tell = Callable[[PeerID, PeerID], Sequence[Multiaddr]]
 class Server:
     """Answers.
 
-    :param tell: which addresses of a peer an asker may know.
+    :param tell: which addresses of a peer an asker may know. :param usable: which of those that an asker says it has count.
     :param is_connected: whether there is a live connection to a peer.
     """
 
@@ -43,6 +45,7 @@ class Server:
         providers: ProviderStore,
         *,
         tell: Tell,
+        usable: Usable,
         is_connected: Callable[[PeerID], bool],
         counters: Counter[str],
         rng: random.Random,
@@ -51,6 +54,7 @@ class Server:
         self._values = values
         self._providers = providers
         self._tell = tell
+        self._usable = usable
         self._is_connected = is_connected
         self._counters = counters
         self._rng = rng
@@ -82,7 +86,7 @@ class Server:
             return self._get_providers(asker, request.key, now_s)
         for contact in request.providers:
             if contact.peer == asker:  # nobody speaks for others
-                self._providers.add(request.key, asker, contact.addresses, now_s)
+                self._providers.add(request.key, asker, tuple(self._usable(asker, contact.addresses)), now_s)
         return None
 
     def _get_value(self, asker: PeerID, key: bytes, wall_s: float) -> Message:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import trio
+from multiaddr import Multiaddr
 from trio.testing import MockClock
 
 from dms.network.directory import MAX_DATA_BYTES, MAX_OWN_KEYS
@@ -151,6 +152,17 @@ async def test_nobody_provides_for_somebody_else(autojump_clock: MockClock) -> N
     message = Message(Kind.ADD_PROVIDER, key, providers=(Contact(two.peer), Contact(three.peer)))
     assert one.node.answer(two.peer, message) is None
     assert [contact.peer for contact in await three.node.queries.providers(key, 9)] == [two.peer]
+
+
+async def test_addresses_that_mean_nothing_here_are_neither_kept_nor_believed(autojump_clock: MockClock) -> None:
+    _, (one, two, three) = await table_of(3)
+    key, loopback = provider_key("x"), Multiaddr("/ip4/127.0.0.1/tcp/9000")
+    one.node.answer(two.peer, Message(Kind.ADD_PROVIDER, key, providers=(Contact(two.peer, (loopback, two.address)),)))
+    (kept,) = one.node.providers.get(key, trio.current_time(), 9, one.node.rng)
+    assert kept.addresses == (two.address,)
+    three.node.providers.add(key, three.peer, (loopback,), trio.current_time())
+    found = {contact.peer: contact for contact in await one.node.queries.providers(key, 9)}
+    assert loopback not in found[three.peer].addresses
 
 
 async def test_requests_that_make_no_sense_are_refused_and_a_flood_is_stopped(autojump_clock: MockClock) -> None:
