@@ -12,10 +12,13 @@ import pytest
 import trio
 import trio.testing
 
-from dms.network import PeerChange, PeerUnreachable
+from dms.network import PeerChange, PeerUnreachable, StreamEnded
 from dms.network.directory import DHTMode
+from dms.network.kademlia.keys import peer_bytes
+from dms.network.kademlia.messages import Kind, Message, decode_message
 from dms.network.libp2p import Libp2pNetwork
 from dms.network.libp2p.connections.names import id_of
+from dms.network.protobuf import encode_varint
 from dms.types.ids import PeerID
 
 LOOPBACK = ("/ip4/127.0.0.1/tcp/0",)
@@ -222,3 +225,26 @@ async def test_many_who_want_the_same_peer_at_once_share_one_search_and_one_conn
         assert wanted.counters()["peers connected"] == 2  # the hub, and the seeker once
         assert seeker._live is not None
         assert len(seeker._live.swarm.get_connections(id_of(wanted.peer_id))) == 1
+
+
+async def test_a_stream_of_the_hash_table_carries_many_requests_and_ends_at_nonsense() -> None:
+    """As go does it: one stream for all questions to a peer; answers come in order."""
+    hub, asker = node(35), node(36)
+    async with hub.run(), asker.run():
+        await asker.connect(hub.listen_addresses[0])
+        stream = await asker.streams.open(hub.peer_id, "/nunet/kad/1.0.0")
+        target = peer_bytes(asker.peer_id)
+        requests = [Message(Kind.PING), Message(Kind.FIND_NODE, target), Message(Kind.GET_PROVIDERS, target)]
+        await stream.write(b"".join(encode_varint(len(one.encode())) + one.encode() for one in requests))
+        for request in requests:
+            length = (await stream.read(1))[0]
+            assert length < 0x80
+            data = b""
+            while len(data) < length:
+                data += await stream.read(length - len(data))
+            answer = decode_message(data)
+            assert (answer.kind, answer.key) == (request.kind, request.key)
+        await stream.write(encode_varint(1 << 24))
+        with trio.fail_after(15), pytest.raises(StreamEnded):
+            await stream.read(1)
+        assert asker.is_connected(hub.peer_id)
