@@ -137,10 +137,24 @@ def test_every_member_reaches_every_other_by_name(job: Job, one: str, other: str
     assert page.endswith(f"\npages {other}\n")
 
 
-def test_each_has_an_address_of_its_own_also_on_the_same_machine(job: Job) -> None:
+def test_each_has_an_address_of_its_own_also_on_the_same_machine(job: Job, net: LocalNet) -> None:
     found = {m: re.search(r"inet (10\.[0-9.]+)/24", job.inside(m, "ip", "addr").stdout) for m in MEMBERS}
-    assert all(found.values())
+    told = json.loads(run_nunet("info", job.id, "--output", "json", env=net.environment).out)["allocations"]
+    addresses = {member: told[f"{HOMES[member]}.{member}"]["private_address"] for member in MEMBERS}
+    assert {member: match[1] for member, match in found.items() if match} == addresses
     assert len({match[1] for match in found.values() if match}) == len(MEMBERS)
+
+
+def test_its_status_tells_who_is_where_and_what_passed(job: Job, net: LocalNet) -> None:
+    job.page("first", "third")
+    reply = json.loads(run_nunet("subnet", "status", job.id, "--output", "json", env=net.environment).out)
+    assert {machine["mode"] for machine in reply["machines"].values()} == {"kernel"}
+    others = [each for machine in reply["machines"].values() for each in machine["members"] if not each.get("is_own")]
+    assert len(others) == 2
+    assert all(each["packets_in"] and each["packets_out"] for each in others)
+    told = run_nunet("subnet", "status", job.id, env=net.environment).out
+    assert "third" in told
+    assert "node2: addresses inside containers" in told
 
 
 def test_another_ensemble_on_the_same_machines_is_not_there(job: Job, net: LocalNet, tmp_path: Path) -> None:

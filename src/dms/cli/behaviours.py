@@ -390,6 +390,12 @@ KNOWN: tuple[KnownBehaviour, ...] = (
         _deployment,
     ),
     KnownBehaviour(
+        "/dms/node/deployment/network",
+        "The private network of a deployment, as each of its machines sees it",
+        (_id_flag(),),
+        _deployment,
+    ),
+    KnownBehaviour(
         "/dms/node/deployment/logs",
         "Have the logs of an allocation written on the node",
         (_id_flag(), Flag("allocation", "Name of the allocation.", short="-a", is_required=True)),

@@ -42,6 +42,7 @@ COMMANDS: tuple[Command, ...] = (
     Command("get", "List deployments, allocations or resources", "dms.cli.get:app", _WORK),
     Command("status", "Show how the node is, or a deployment", "dms.cli.status:status", _WORK),
     Command("info", "Show all that is known of a deployment", "dms.cli.info:info", _WORK),
+    Command("subnet", "Show the private network of a deployment", "dms.cli.subnet:app", _WORK),
     Command("manifest", "Print what was made of an ensemble", "dms.cli.manifest:manifest", _WORK),
     Command("top", "Show what allocations use", "dms.cli.top:top", _WORK),
     Command("logs", "Print what allocations wrote", "dms.cli.logs:logs", _WORK),

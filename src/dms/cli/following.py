@@ -64,6 +64,16 @@ class Deployment:
             raise refused(reply.error)
         return reply
 
+    def network(self) -> p.NetworkReply:
+        """Its private network, as each machine sees it.
+
+        :raises Refused: the node does not know it, or it has none.
+        """
+        reply = self._call("network", p.DeploymentRequest(id=self.id), p.NetworkReply)
+        if reply.error:
+            raise refused(reply.error)
+        return reply
+
     def manifest(self) -> object:
         """What was made of the ensemble.
 

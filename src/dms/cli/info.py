@@ -76,7 +76,7 @@ def _facts(a: AllocationInfo, name_peer: Callable[[str], str]) -> Iterator[tuple
     if a.peer:
         yield "Machine", name_peer(a.peer)
     if a.dns_name:
-        yield "Name", a.dns_name
+        yield "Name", f"{a.dns_name} ({a.private_address})" if a.private_address else a.dns_name
     if a.ports:
         yield "Ports", pairs(a.ports).replace("=", "→")
     if a.started_at:

@@ -49,6 +49,7 @@ class DeploymentBehaviours:
             ("status", self._status, p.DeploymentRequest, lambda e: p.StatusReply(status="", error=e)),
             ("manifest", self._manifest, p.DeploymentRequest, lambda e: p.ManifestReply(manifest=None, error=e)),
             ("info", self._info, p.DeploymentRequest, _info_error),
+            ("network", self._network, p.DeploymentRequest, lambda e: p.NetworkReply(error=e)),
             ("events", self._events, p.EventsRequest, lambda e: p.EventsReply(events=(), status="", error=e)),
             ("logs", self._logs, p.LogsRequest, lambda e: p.LogsReply(error=e)),
             ("restart", self._restart, p.RestartRequest, lambda e: p.RestartReply(ok=False, error=e)),
@@ -176,8 +177,15 @@ class DeploymentBehaviours:
     def _find(self, text: str) -> DeploymentRecord:
         return find_deployment(self._deployments, text)
 
+    async def _network(self, message: Message[p.DeploymentRequest]) -> p.NetworkReply:
+        record = self._find(message.payload.any_id)
+        live = self._deployments.live(record.id)
+        if live.state.network is None:
+            return p.NetworkReply(error="this deployment has no private network, or not yet")
+        return p.NetworkReply(cidr=live.state.network.cidr, machines=await live.network_reports())
+
     def _manifest_of(self, record: DeploymentRecord) -> object:
-        state = record.state
+        state, address = record.state, self._deployments.private_address
         return build_manifest(
             record.config,
             ensemble_id=record.id,
@@ -188,7 +196,9 @@ class DeploymentBehaviours:
                 for node, bid in state.assignment.items()
             },
             allocations={
-                key: AllocationPlacement(handle=a.handle, status=a.status, ports=a.ports, id=a.id)
+                key: AllocationPlacement(
+                    handle=a.handle, status=a.status, ports=a.ports, id=a.id, priv_addr=address(record.id, key)
+                )
                 for key, a in state.allocations.items()
             },
         )

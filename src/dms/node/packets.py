@@ -9,9 +9,11 @@ from pathlib import Path
 from dms.hardware.interfaces import read_interfaces
 from dms.node.private_networks import Membership
 from dms.subnet.errors import SubnetNotFound
+from dms.subnet.messages import MemberReport, NetworkReport
+from dms.subnet.status import MemberStatus
 from dms.subnet.subnet import Subnet
 from dms.subnet.subnets import Subnets
-from dms.types.ids import AllocationID, EnsembleID
+from dms.types.ids import AllocationID, EnsembleID, PeerID
 
 
 class PacketEngine:
@@ -62,12 +64,43 @@ class PacketEngine:
             raise SubnetNotFound(f"{allocation} has no address")
         await self.subnet(ensemble).attach(address, namespace, ports=ports)
 
+    def report(self, membership: Membership, own: PeerID) -> NetworkReport:
+        """See :class:`~dms.node.private_networks.Engine`."""
+        status = self.subnet(membership.ensemble).status()
+        return NetworkReport(
+            mode=self.mode,
+            cidr=status.network,
+            ipv6=status.ipv6,
+            attached=status.attached,
+            queries=dict(status.queries),
+            drops=dict(status.drops),
+            members=tuple(_member(one, is_own=one.peer == own) for one in status.members),
+        )
+
     def subnet(self, ensemble: EnsembleID) -> Subnet:
         """The network itself.
 
         :raises SubnetNotFound: it is not here.
         """
         return self._subnets.get(ensemble)
+
+
+def _member(status: MemberStatus, *, is_own: bool) -> MemberReport:
+    return MemberReport(
+        peer=status.peer,
+        addresses=status.addresses,
+        names=status.names,
+        is_own=is_own,
+        state=status.state,
+        path=status.path,
+        rtt_us=round((status.rtt_s or 0.0) * 1e6),
+        error=status.error,
+        packets_in=status.packets_in,
+        bytes_in=status.bytes_in,
+        packets_out=status.packets_out,
+        bytes_out=status.bytes_out,
+        drops=dict(status.drops or {}),
+    )
 
 
 def networks_here() -> tuple[str, ...]:

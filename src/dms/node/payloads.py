@@ -10,7 +10,9 @@ from dms.allocation.messages import Stats
 from dms.node.nearness_payloads import PeerChoice
 from dms.orchestrator.messages import Health, ResourceUsage
 from dms.resources.benchmark import Benchmark
+from dms.subnet.messages import NetworkReport
 from dms.types.gojson import Wire
+from dms.types.ids import PeerID
 from dms.types.resources import Resources
 
 Nil = dict[str, Any] | None
@@ -341,6 +343,8 @@ class AllocationInfo(Wire):
     started_at: str = ""
     ended_at: str = ""
     dns_name: str = ""
+    private_address: str = ""
+    """In the private network of its ensemble, where it has one."""
     restarts: int = 0
     heartbeat_seq: int = 0
     timestamp: int = 0
@@ -351,6 +355,14 @@ class AllocationInfo(Wire):
     executor_stats: Stats | None = None
     usage_error: str = ""
     logs: LogPlace | None = None
+
+
+class NetworkReply(Wire):
+    """The private network of a deployment as each of its machines sees it, by peer."""
+
+    cidr: str = ""
+    machines: dict[PeerID, NetworkReport] = msgspec.field(default_factory=dict)
+    error: str = ""
 
 
 class StatusReply(Wire):

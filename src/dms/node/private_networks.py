@@ -27,7 +27,14 @@ from dms.store.schema import private_networks as table
 from dms.subnet.addresses import host_of, parse_network
 from dms.subnet.dns import clean_name
 from dms.subnet.errors import NetworkTaken, SubnetNotFound
-from dms.subnet.messages import CreateReply, CreateRequest, SubnetRequest, of_ensemble
+from dms.subnet.messages import (
+    CreateReply,
+    CreateRequest,
+    MemberReport,
+    NetworkReport,
+    SubnetRequest,
+    of_ensemble,
+)
 from dms.types.errors import DMSError
 from dms.types.gojson import Wire
 from dms.types.ids import AllocationID, EnsembleID, PeerID
@@ -85,6 +92,10 @@ class Engine(Protocol):
         """
         ...
 
+    def report(self, membership: Membership, own: PeerID) -> NetworkReport:
+        """What is known and what passed; ``own`` is this machine."""
+        ...
+
 
 class UserSpace:
     """No packets: names and addresses are known, and streams are forwarded to whoever asks for them."""
@@ -102,6 +113,24 @@ class UserSpace:
     ) -> None:
         """Nobody is asked to."""
         raise SubnetNotFound(f"{allocation} cannot have an address of its own here")
+
+    def report(self, membership: Membership, own: PeerID) -> NetworkReport:
+        """What was told."""
+        names = {address: name for name, address in membership.records.items()}
+        peers = dict.fromkeys(membership.table.values())
+        return NetworkReport(
+            mode=self.mode,
+            cidr=membership.cidr,
+            members=tuple(
+                MemberReport(
+                    peer=peer,
+                    addresses=(addresses := tuple(ip for ip, other in membership.table.items() if other == peer)),
+                    names=tuple(names[ip] for ip in addresses if ip in names),
+                    is_own=peer == own,
+                )
+                for peer in peers
+            ),
+        )
 
 
 class PrivateNetworks:
@@ -168,6 +197,12 @@ class PrivateNetworks:
         async def on_create(message: Message[CreateRequest]) -> CreateReply:
             return await self.create(ensemble, message.payload, message.sender.id)
 
+        async def on_status(message: Message[SubnetRequest]) -> NetworkReport:
+            known = self._known.get(ensemble)
+            if known is None or known.orchestrator != message.sender.id:
+                raise SubnetNotFound(f"subnet with ID {ensemble} does not exist")
+            return self._engine.report(known, self._root.network.peer_id)
+
         async def on_destroy(message: Message[SubnetRequest]) -> Reply:
             await self.destroy(ensemble, message.sender.id)
             return Reply(ok=True)
@@ -179,11 +214,17 @@ class PrivateNetworks:
             error_reply=lambda error: CreateReply(ok=False, error=error),
         )
         self._root.on(of_ensemble(ensemble, "destroy"), on_destroy, payload=SubnetRequest)
+        self._root.on(
+            of_ensemble(ensemble, "status"),
+            on_status,
+            payload=SubnetRequest,
+            error_reply=lambda error: NetworkReport(error=error),
+        )
 
     def stop_serving(self, ensemble: EnsembleID) -> None:
         """No longer."""
-        self._root.off(of_ensemble(ensemble, "create"))
-        self._root.off(of_ensemble(ensemble, "destroy"))
+        for what in ("create", "destroy", "status"):
+            self._root.off(of_ensemble(ensemble, what))
 
     # what orchestrators ask for ----------------------------------------------------------------------------------------
 

@@ -80,8 +80,9 @@ from dms.orchestrator.updating.carrying import Carrier
 from dms.orchestrator.updating.ensembles import Ensembles, is_same_mix
 from dms.orchestrator.updating.state import Version
 from dms.orchestrator.updating.versions import check_updatable
+from dms.subnet.messages import NetworkReport
 from dms.types import gojson
-from dms.types.ids import Capability, EnsembleID
+from dms.types.ids import Capability, EnsembleID, PeerID
 
 NS_PER_S = 10**9
 
@@ -182,6 +183,15 @@ class Deployment:
     async def note(self, kind: str, detail: dict[str, object]) -> None:
         """Write something that was done from outside into its events."""
         await self._note(kind, detail)
+
+    def private_address(self, key: str) -> str:
+        """Of an allocation, in the ensemble's own network; empty where it has none."""
+        record = self.state.allocations.get(key)
+        return self._network.address(record) if record is not None else ""
+
+    async def network_reports(self) -> dict[PeerID, NetworkReport]:
+        """What each machine knows of the private network, and what passed there."""
+        return await self._network.reports()
 
     def last_sign(self, key: str) -> messages.Liveness | None:
         """The last sign of life of an allocation that was heard in this life of the process."""

@@ -265,6 +265,11 @@ class Deployments:
         self._records.pop(ensemble, None)
         await self._logs.remove(ensemble)
 
+    def private_address(self, ensemble: EnsembleID, key: str) -> str:
+        """Of an allocation that runs, in the private network of its ensemble; empty where it has none."""
+        deployment = self._live.get(ensemble)
+        return deployment.private_address(key) if deployment is not None else ""
+
     async def prune(self, before_ns: int, *, dry_run: bool = False) -> tuple[EnsembleID, ...]:
         """Forget those that ended before a moment; with ``dry_run`` only tell which."""
         ended = [r.id for r in self.all() if r.state.is_settled and r.state.completed_ns <= before_ns]

@@ -51,6 +51,39 @@ class CreateReply(Wire):
     mode: str = msgspec.field(name="Mode", default="")
 
 
+class MemberReport(Wire):
+    """Ours: a machine of the network as another one sees it; ``is_own``: that one itself. Round trips in microseconds, 0: not
+    known."""
+
+    peer: PeerID
+    addresses: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
+    is_own: bool = False
+    state: str = ""
+    path: str = ""
+    rtt_us: int = 0
+    error: str = ""
+    packets_in: int = 0
+    bytes_in: int = 0
+    packets_out: int = 0
+    bytes_out: int = 0
+    drops: dict[str, int] = msgspec.field(default_factory=dict)
+
+
+class NetworkReport(Wire):
+    """Ours: what one machine knows of the network, and what passed. ``attached``: the addresses whose devices are there;
+    ``queries`` by outcome, ``drops`` by reason."""
+
+    mode: str = ""
+    cidr: str = ""
+    ipv6: str = ""
+    members: tuple[MemberReport, ...] = ()
+    attached: tuple[str, ...] = ()
+    queries: dict[str, int] = msgspec.field(default_factory=dict)
+    drops: dict[str, int] = msgspec.field(default_factory=dict)
+    error: str = ""
+
+
 class SubnetRequest(Wire):
     """Which private network; enough to destroy it."""
 

@@ -180,4 +180,4 @@ def test_the_command_line_knows_every_behaviour() -> None:
     from dms.node.volumes import OWNER, TENANT
 
     known = {behaviour.name for behaviour in KNOWN if behaviour.name.startswith((f"{OWNER}/", f"{TENANT}/"))}
-    assert len(known) == 14
+    assert len(known) == 18

@@ -6,7 +6,7 @@ that is placed anew, a promotion, an update, an orchestrator that comes back, a 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 import msgspec
 import trio
@@ -23,11 +23,14 @@ from dms.types.errors import DMSError
 from dms.types.ids import PeerID
 
 TELL_TIMEOUT_S = 15.0
+REPORT_TIMEOUT_S = 5.0
 LULL_S = 0.2
 """Changes come in bursts; machines are told after the first of them, and then so much later of the others."""
 RETRY_FIRST_S = 2.0
 RETRY_MAX_S = 60.0
 AT_ONCE = 32
+KERNEL = "kernel"
+"""What a machine says whose allocations have addresses of their own."""
 
 
 class Teller:
@@ -43,6 +46,7 @@ class Teller:
         self._context, self._state, self._changed, self._own = context, state, changed, own
         self._told: dict[PeerID, m.CreateRequest] = {}
         self._busy: set[PeerID] = set()
+        self._modes: dict[PeerID, str] = {}
         self._locks: dict[PeerID, trio.Lock] = {}
         self._limit = trio.CapacityLimiter(AT_ONCE)
         self._revision = 0
@@ -61,6 +65,13 @@ class Teller:
             if not problem:
                 self._told[peer] = view.request
             return problem
+
+    def address(self, record: AllocationRecord) -> str:
+        """Of an allocation that is reached there; empty where its machine gives it none."""
+        network = self._state().network
+        if network is None or record.is_over or self._modes.get(record.peer) != KERNEL:
+            return ""
+        return network.addresses.get(record.id, "")
 
     async def run(self) -> None:
         """Keep every machine informed, until cancelled."""
@@ -93,26 +104,24 @@ class Teller:
         view = self._views().get(peer)
         return view is None or self._told.get(peer) == view.request
 
-    async def destroy(self, peers: Iterable[PeerID]) -> None:
-        """Have machines forget the network; those of ours do so by themselves when their last member has ended."""
-        ctx, handles = self._context(), {peer: view.handle for peer, view in self._views().items()}
+    async def reports(self) -> dict[PeerID, m.NetworkReport]:
+        """What each machine knows of the network, and what passed there."""
+        ctx, found = self._context(), dict[PeerID, m.NetworkReport]()
 
-        async def destroy(peer: PeerID) -> None:
+        async def ask(peer: PeerID, view: View) -> None:
+            request = m.SubnetRequest(subnet_id=ctx.ensemble)
+            behaviour = m.of_ensemble(ctx.ensemble, "status")
             try:
-                await ctx.actor.invoke(
-                    handles[peer],
-                    m.of_ensemble(ctx.ensemble, "destroy"),
-                    m.SubnetRequest(subnet_id=ctx.ensemble),
-                    messages.Reply,
-                    timeout_s=TELL_TIMEOUT_S,
+                found[peer] = await ctx.actor.invoke(
+                    view.handle, behaviour, request, m.NetworkReport, timeout_s=REPORT_TIMEOUT_S
                 )
             except DMSError as exc:
-                await ctx.note("network_untold", {"peer": peer, "reason": exc.message})
+                found[peer] = m.NetworkReport(error=exc.message)
 
         async with trio.open_nursery() as nursery:
-            for peer in peers:
-                if peer in handles:
-                    nursery.start_soon(destroy, peer)
+            for peer, view in self._views().items():
+                nursery.start_soon(ask, peer, view)
+        return dict(sorted(found.items()))
 
     def _views(self) -> dict[PeerID, View]:
         ctx = self._context()
@@ -130,9 +139,11 @@ class Teller:
                 self._revision = reply.revision
                 continue
             if reply.revision:
+                self._modes[view.handle.addr.host] = reply.mode
                 return "" if reply.ok else reply.error
             if not reply.ok and before is None:
                 return reply.error
+            self._modes[view.handle.addr.host] = KERNEL
             return await self._tell_original(view, before)
 
     async def _tell_original(self, view: View, before: m.CreateRequest | None) -> str:

@@ -1,0 +1,80 @@
+"""``nunet subnet``: the private network of a deployment, as its machines see it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import typer
+
+from dms.cli.options import Context, DeploymentID, Format, Output
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from dms.subnet.messages import MemberReport, NetworkReport
+
+app = typer.Typer(name="subnet", help="Show the private network of a deployment.", no_args_is_help=True)
+
+
+@app.callback()
+def subnet() -> None:
+    """Show the private network of a deployment."""
+
+
+@app.command("status")
+def status(
+    ctx: typer.Context, identifier: DeploymentID, context: Context = None, output: Output = Format.TABLE
+) -> None:
+    """Show who is in the private network of a deployment, how packets get there, and how many did.
+
+    Examples:
+      nunet subnet status 3f2a
+      nunet subnet status 3f2a --output json
+    """
+    from dms.cli.following import Deployment
+    from dms.cli.output import clean, print_table, show
+    from dms.cli.session import Session
+    from dms.types import gojson
+
+    session = Session.of(ctx)
+    found = Deployment(session.client(context), identifier).network()
+    if output is not Format.TABLE:
+        show(gojson.to_builtins(found), output)
+        return
+    print(f"Network  {found.cidr}")
+    for peer, report in found.machines.items():
+        print(f"\n{session.peer_name(peer)}: {clean(_summary(report))}")
+        if report.members:
+            rows = [_row(member, session.peer_name) for member in report.members]
+            print_table(("ADDRESS", "NAME", "MACHINE", "PATH", "RTT", "IN", "OUT", "DROPPED"), rows)
+
+
+def _summary(report: NetworkReport) -> str:
+    return ", ".join(_summed(report))
+
+
+def _summed(report: NetworkReport) -> Iterator[str]:
+    if report.error:
+        yield f"not known: {report.error}"
+        return
+    yield "addresses inside containers" if report.mode == "kernel" else "names only, as its machine makes no devices"
+    if report.queries:
+        yield f"{sum(report.queries.values())} names asked for"
+    for reason, count in report.drops.items():
+        yield f"{count} packets dropped: {reason}"
+
+
+def _row(member: MemberReport, name_peer: Callable[[str], str]) -> tuple[str, ...]:
+    from dms.types.units import format_bytes
+
+    path = "here" if member.is_own else " ".join(part for part in (member.path, member.state, member.error) if part)
+    return (
+        " ".join(member.addresses),
+        " ".join(member.names),
+        name_peer(member.peer),
+        path or "-",
+        f"{member.rtt_us / 1000:.1f} ms" if member.rtt_us else "-",
+        format_bytes(member.bytes_in),
+        format_bytes(member.bytes_out),
+        ", ".join(f"{count} {reason}" for reason, count in member.drops.items()) or "-",
+    )
