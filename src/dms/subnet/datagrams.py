@@ -31,6 +31,7 @@ from dms.subnet.sealing import (
     ANSWER,
     MAX_ADDRESSES,
     PACKET,
+    PARTIAL,
     PROBE,
     Offer,
     Opener,
@@ -272,11 +273,12 @@ class Outgoing:
         rest: list[Parcel] = []
         sealed: list[bytes] = []
         for parcel in batch:
-            packets = packets_of(parcel, parse_header(parcel.data), way.size_bytes)
+            packets = packets_of(parcel, parse_header(parcel.data), way.size_bytes, leaves_checksums=True)
             if max(map(len, packets)) > way.size_bytes:
                 rest.append(parcel)
             else:
-                sealed += [self._sealer.seal(PACKET, packet) for packet in packets]
+                kind = PARTIAL if parcel.is_partial else PACKET
+                sealed += [self._sealer.seal(kind, packet) for packet in packets]
         failure = await self._datagrams.transmit(way.address, sealed)
         if failure == errno.EMSGSIZE and self.prober is not None:
             self.prober.too_large(way.size_bytes)
@@ -316,8 +318,8 @@ class Incoming:
         :raises Replayed: it came before.
         """
         kind, body = self._opener.open(datagram)
-        if kind == PACKET:
-            self._waiting.append(Parcel(body))
+        if kind in (PACKET, PARTIAL):
+            self._waiting.append(Parcel(body, is_partial=kind == PARTIAL))
             return self
         if kind == PROBE and len(body) >= TOKEN_BYTES:
             await self._datagrams.transmit(source, [self._sealer.seal(ANSWER, body[:TOKEN_BYTES])])

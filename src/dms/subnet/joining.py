@@ -60,7 +60,7 @@ class _Run:
 
     def takes(self, parcel: Parcel, header: Header) -> bool:
         """Whether this packet continues the run; then it is part of it."""
-        if self._is_over or header != self._header or parcel.is_partial:
+        if self._is_over or header != self._header or parcel.is_partial is not self._first.is_partial:
             return False
         data, offset = parcel.data, header.offset
         size = len(data) - self._body
@@ -98,7 +98,7 @@ class _Run:
 def _body_of(parcel: Parcel, header: Header) -> int:
     """Where the payload of a TCP packet begins that carries data and nothing special; 0 for every other."""
     data, offset = parcel.data, header.offset
-    if header.protocol != TCP or parcel.is_partial or len(data) < offset + 20 or is_fragment(data, header):
+    if header.protocol != TCP or parcel.segment_bytes or len(data) < offset + 20 or is_fragment(data, header):
         return 0
     body = offset + (data[offset + 12] >> 4) * 4
     plain = data[offset + 13] & ~_PSH == _ACK

@@ -34,6 +34,8 @@ from dms.types.ids import PeerID
 
 OPEN_S = 10.0
 BATCH_BYTES = 256 * 1024
+GATHER_S, GATHER_BYTES = 0.001, 64 * 1024
+"""A write to a stream costs the same whatever its size: soon after another one it waits for company."""
 PING_EVERY_S = 15.0
 SILENT_S = 45.0
 IDLE_S = 300.0
@@ -220,9 +222,13 @@ class Link:
         """Write batches until there is nothing for a while, or a relayed stream is to be opened anew."""
         self._state = LinkState.OPEN
         renew_s = trio.current_time() + RELAYED_RETRY_S if stream.is_relayed else float("inf")
+        wrote_s = float("-inf")
         while trio.current_time() < renew_s:
             with trio.move_on_after(IDLE_S):
                 await self._queue.wait()
+            soon_s = wrote_s + GATHER_S - trio.current_time()
+            if soon_s > 0 and self._queue.size_bytes < GATHER_BYTES:
+                await trio.sleep(soon_s)
             batch = self._queue.take(BATCH_BYTES)
             if not batch:
                 return
@@ -237,6 +243,7 @@ class Link:
                 relayed = self._state is LinkState.RELAY_LIMIT
                 self._tally.drop(Drop.RELAY_LIMIT if relayed else Drop.UNREACHABLE, len(batch))
                 raise
+            wrote_s = trio.current_time()
 
     async def _write(self, stream: ByteStream, data: bytes) -> None:
         if stream.is_relayed and not self._budget.spend(len(data), trio.current_time()):

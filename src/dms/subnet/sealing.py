@@ -23,7 +23,8 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from dms.subnet.errors import BadPacket
 from dms.types.ids import PeerID
 
-PACKET, PROBE, ANSWER = range(3)
+PACKET, PROBE, ANSWER, PARTIAL = range(4)
+"""A packet, a question whether datagrams arrive, its answer, a packet whose TCP or UDP checksum is still to be done."""
 WINDOW = 4096
 """How far out of order a datagram may come."""
 MAX_ADDRESSES = 16

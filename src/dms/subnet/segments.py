@@ -91,23 +91,27 @@ def check(parcel: Parcel, header: Header) -> None:
             raise BadPacket("a TCP header that does not fit")
 
 
-def packets_of(parcel: Parcel, header: Header, max_bytes: int = MAX_PACKET_BYTES) -> list[bytes]:
-    """The packets that it stands for, with their checksums; TCP is cut smaller where the way takes less than it has.
+def packets_of(
+    parcel: Parcel, header: Header, max_bytes: int = MAX_PACKET_BYTES, *, leaves_checksums: bool = False
+) -> list[bytes]:
+    """The packets that it stands for; TCP is cut smaller where the way takes less than it has.
 
-    The parcel must have passed :func:`check`. What is not TCP may come out larger than ``max_bytes``.
+    With their checksums, unless these are left to the receiver as they were left to us: then the packets of a partial
+    parcel are partial themselves. The parcel must have passed :func:`check`. What is not TCP may come out larger than
+    ``max_bytes``.
     """
     if parcel.is_partial and header.protocol == TCP:
         head_bytes = _headers_bytes(parcel.data, header)
         size = max(MIN_SEGMENT_BYTES, min(parcel.segment_bytes or MAX_PACKET_BYTES, max_bytes - head_bytes))
         if head_bytes <= len(parcel.data) and len(parcel.data) - head_bytes > size:
-            return _cut(parcel._replace(segment_bytes=size), header)
-    if parcel.is_partial:
+            return _cut(parcel._replace(segment_bytes=size), header, leaves_checksums=leaves_checksums)
+    if parcel.is_partial and not leaves_checksums:
         at = header.offset + _CHECKSUM_AT[header.protocol]
         return [_with_checksum(parcel.data, header.offset, at, never_zero=header.protocol == UDP)]
     return [parcel.data]
 
 
-def _cut(parcel: Parcel, header: Header) -> list[bytes]:
+def _cut(parcel: Parcel, header: Header, *, leaves_checksums: bool) -> list[bytes]:
     data, size, offset = parcel.data, parcel.segment_bytes, header.offset
     body = _headers_bytes(data, header)
     l4_bytes = body - offset
@@ -128,8 +132,10 @@ def _cut(parcel: Parcel, header: Header) -> list[bytes]:
             _U16.pack_into(head, 10, checksum(bytes(head[:offset])))
         else:
             _U16.pack_into(head, 4, l4_bytes + len(payload))
-        head[offset + 16 : offset + 18] = b"\0\0"
-        total = checksum(bytes(head[offset:]) + payload, pseudo_sum(header, l4_bytes + len(payload)))
+        total = pseudo_sum(header, l4_bytes + len(payload))
+        if not leaves_checksums:
+            head[offset + 16 : offset + 18] = b"\0\0"
+            total = checksum(bytes(head[offset:]) + payload, total)
         _U16.pack_into(head, offset + 16, total)
         pieces.append(bytes(head) + payload)
     return pieces

@@ -12,10 +12,11 @@ from dms.subnet.packets import Header, parse_header, udp_packet
 from dms.subnet.segments import Parcel, check, packets_of
 
 
-def cut(data: bytes, size: int) -> list[tuple[Parcel, Header]]:
+def cut(data: bytes, size: int, *, partial: bool = False) -> list[tuple[Parcel, Header]]:
+    """As packets with their checksums, or without."""
     parcel = Parcel(data, size, is_partial=True)
-    pieces = packets_of(parcel, parse_header(data))
-    return [(Parcel(piece), parse_header(piece)) for piece in pieces]
+    pieces = packets_of(parcel, parse_header(data), leaves_checksums=partial)
+    return [(Parcel(piece, is_partial=partial), parse_header(piece)) for piece in pieces]
 
 
 def stream(packets: list[tuple[Parcel, Header]]) -> list[bytes]:
@@ -30,10 +31,12 @@ def stream(packets: list[tuple[Parcel, Header]]) -> list[bytes]:
 options = st.integers(0, 5).map(lambda words: b"\x01" * 4 * words)
 
 
-@given(st.sampled_from(FAMILIES), st.binary(min_size=1, max_size=4000), st.integers(48, 1400), options)
-def test_what_was_cut_is_one_packet_again(pair: tuple[str, str], payload: bytes, size: int, extra: bytes) -> None:
+@given(st.sampled_from(FAMILIES), st.binary(min_size=1, max_size=4000), st.integers(48, 1400), options, st.booleans())
+def test_what_was_cut_is_one_packet_again(
+    pair: tuple[str, str], payload: bytes, size: int, extra: bytes, partial: bool
+) -> None:
     data = tcp(pair, payload, flags=0x18, options=extra)
-    pieces = cut(data, size)
+    pieces = cut(data, size, partial=partial)
     ((whole, header),) = joined(pieces)
     if len(pieces) == 1:
         assert (whole, header) == pieces[0]
@@ -41,7 +44,9 @@ def test_what_was_cut_is_one_packet_again(pair: tuple[str, str], payload: bytes,
     assert whole.data[header.offset + 20 + len(extra) :] == payload
     assert whole.segment_bytes == size
     assert whole.is_partial
-    assert stream([(whole, header)]) == [parcel.data for parcel, _ in pieces]
+    assert stream([(whole, header)]) == [parcel.data for parcel, _ in cut(data, size)]
+    if partial:
+        assert whole.data == data
 
 
 segments = st.lists(
@@ -63,20 +68,23 @@ def test_whatever_comes_leaves_as_the_same_packets_in_the_same_order(
     sequence, packets = 2**32 - 500, []
     for pair, size, gap, flags, extra in made:
         sequence = (sequence + gap) % 2**32
-        packets += cut(tcp(pair, bytes(size), sequence=sequence, flags=flags, options=extra), 1000)
+        packets += cut(
+            tcp(pair, bytes(size), sequence=sequence, flags=flags, options=extra), 1000, partial=bool(size % 3)
+        )
         sequence = (sequence + size) % 2**32
 
     def seen(data: bytes) -> bytes:
         """Without what cutting numbers anew."""
         return data[:4] + data[6:10] + data[12:] if data[0] >> 4 == 4 else data
 
-    assert [seen(one) for one in stream(joined(packets))] == [seen(parcel.data) for parcel, _ in packets]
+    assert [seen(one) for one in stream(joined(packets))] == [seen(one) for one in stream(packets)]
 
 
 def test_packets_of_other_kinds_pass_as_they_are() -> None:
     udp = udp_packet(b"\x0a\1\2\3", 1, b"\x0a\1\2\4", 2, b"x" * 100)
     partial = Parcel(tcp(FAMILIES[0], b"x" * 100), 0, is_partial=True)
-    given = [(Parcel(udp), parse_header(udp)), (partial, parse_header(partial.data)), (Parcel(udp), parse_header(udp))]
+    large = Parcel(tcp(FAMILIES[0], b"x" * 100), 60, is_partial=True)
+    given = [(each, parse_header(each.data)) for each in (Parcel(udp), partial, large, Parcel(udp), large, large)]
     assert joined(given) == given
     assert joined([]) == []
 
