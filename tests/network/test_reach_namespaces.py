@@ -108,10 +108,16 @@ def test_two_nodes_behind_routers_meet_through_a_relay_and_then_directly_where_t
         else:
             a.until("peers", lambda told: told["relayed"].get(b.peer) is False)
             b.until("peers", lambda told: told["relayed"].get(a.peer) is False)
-            assert a.ask("peers")["counters"]["holes punched"] == 1
+            a.until("peers", lambda told: told["counters"].get("holes punched", 0) == 1)
         a.ask("send", b.peer, "hello back")
         b.expect("message", sender=a.peer, text="hello back")
         a.until("report", lambda told: told["status"] == "private")
+        if not is_symmetric:
+            a.until("peers", lambda told: told["counters"].get("relayed connections replaced"))
+            b.ask("send", a.peer, "still there")
+            a.expect("message", sender=b.peer, text="still there")
+            a.ask("send", b.peer, "and back")
+            b.expect("message", sender=a.peer, text="and back")
 
 
 def test_a_public_node_that_came_through_a_relay_is_dialled_directly() -> None:

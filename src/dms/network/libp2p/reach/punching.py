@@ -159,6 +159,7 @@ class HolePunching:
         if any(not is_relayed(conn) for conn in conns):
             for conn in conns:
                 if is_relayed(conn):
+                    self._counters["relayed connections replaced"] += 1
                     await conn.close()
 
     # dialling --------------------------------------------------------------------------------------------------------
