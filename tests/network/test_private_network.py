@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import random
 from collections.abc import Callable
 
 import pytest
@@ -11,7 +12,7 @@ from trio.testing import MockClock
 
 from dms.network import PeerUnreachable
 from dms.network.libp2p import Libp2pNetwork
-from dms.network.libp2p.connections.private import OtherNetwork, fence
+from dms.network.libp2p.connections.private import GREETING, OtherNetwork, fence
 from dms.network.swarm_key import SwarmKey, new_swarm_key
 from dms.types.ids import PeerID
 
@@ -91,6 +92,20 @@ async def test_nothing_on_the_wire_tells_what_listens() -> None:
                 seen += await stream.receive_some()
         assert b"multistream" not in seen
         assert len(set(seen)) > 16
+
+
+async def test_garbage_on_the_port_of_a_private_network_keeps_no_member_out() -> None:
+    key, rng = new_swarm_key(), random.Random(5)
+    private, member = node(key), node(key)
+    async with private.run(), member.run():
+        port = int(private.listen_addresses[0].split("/")[4])
+        for size in [0, 1, 19, 20, 23, 24, 25, 43, 44, 45, 100, 5000] * 3:
+            async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
+                await stream.send_all((GREETING + rng.randbytes(size))[rng.choice((0, len(GREETING))) :])
+        await until(lambda: private.counters().get("handshakes failed") == 36)
+        await member.connect(private.listen_addresses[0])
+        await member.ping(private.peer_id, timeout_s=5)
+        assert private.counters().get("tasks failed", 0) == 0
 
 
 async def test_two_connections_never_share_a_stream_of_the_cipher() -> None:
