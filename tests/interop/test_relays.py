@@ -14,6 +14,7 @@ from tests.interop.nodes import NodeMaker, python_node, until
 
 from dms.network.libp2p import Libp2pNetwork
 from dms.network.libp2p.reach.options import ReachOptions, When
+from dms.network.swarm_key import SwarmKey
 from dms.types.ids import PeerID
 
 pytestmark = pytest.mark.interop
@@ -198,3 +199,29 @@ async def test_a_relayed_connection_becomes_a_direct_one(javascript: NodeMaker, 
         await InPython(network).listen_through(through)
         assert await InJavaScript(remote).dial(f"{through}/p2p-circuit/p2p/{network.peer_id}")
         await until(lambda: any(one.peer == remote.peer and not one.is_relayed for one in network.peers()))
+
+
+@pytest.mark.row("The same network key: through a relay in Python")
+async def test_connections_through_a_relay_of_a_private_network_are_private_too(
+    javascript: NodeMaker, swarm_key: SwarmKey, dialler: str
+) -> None:
+    is_python_dialling = dialler == "Python dials"
+    async with (
+        python_node(swarm_key=swarm_key, reach=reach(service=True)) as relay,
+        python_node(
+            swarm_key=swarm_key,
+            reach=reach(client=not is_python_dialling),
+            **({} if is_python_dialling else {"listen": ()}),
+        ) as network,
+        javascript("--alone", private=True).attached() as remote,
+    ):
+        ends: tuple[Node, Node] = InPython(network), InJavaScript(remote)
+        here, there = ends if is_python_dialling else reversed(ends)
+        through = relay.listen_addresses[0]
+        await there.listen_through(through)
+        assert await here.dial(f"{through}/p2p-circuit/p2p/{there.peer}")
+        await here.ping(there.peer)
+        protocol = f"actor/relayed{next(_numbers)}/messages/0.0.1"
+        arrived = await there.attend(protocol)
+        await here.send(there.peer, protocol)
+        await arrived()
