@@ -85,7 +85,7 @@ class MemoryNetwork:
         )
         self.streams = MemoryByteStreams(network, self)
         self.latency = VirtualLatency(network, self)
-        self.reachability = MemoryReachability(self)
+        self.reachability = MemoryReachability(network, self)
         self.directory = MemoryDirectory(network, self)
 
     @property

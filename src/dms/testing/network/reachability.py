@@ -7,14 +7,16 @@ from typing import TYPE_CHECKING
 import trio
 
 from dms.network.addresses import ip_of, split_address
-from dms.network.reachability import AddressCheck, ObservedAddress, Reach, ReachabilityReport
+from dms.network.reachability import AddressCheck, ObservedAddress, Reach, ReachabilityReport, RelayReservation
 from dms.types.ids import PeerID
 
 if TYPE_CHECKING:
+    from dms.testing.network.fabric import VirtualNetwork
     from dms.testing.network.node import MemoryNetwork
 
 NEEDED = 3
 """Neighbours who must agree on our address."""
+LASTS_S = 3600.0
 
 
 class MemoryReachability:
@@ -23,8 +25,9 @@ class MemoryReachability:
     ``is_public`` is what there is to find out; a test may change it.
     """
 
-    def __init__(self, node: MemoryNetwork) -> None:
+    def __init__(self, network: VirtualNetwork, node: MemoryNetwork) -> None:
         self.is_public = not node.nat
+        self._network = network
         self._node = node
         self._asked: tuple[PeerID, ...] = ()
 
@@ -41,6 +44,8 @@ class MemoryReachability:
             announced=addresses,
             observed=(ObservedAddress(self._ip(), self._asked, len(self._asked) >= NEEDED),),
             checks=tuple(AddressCheck(address, reached, failed, why) for address in addresses),
+            relays=() if self.is_public else self._relays(),
+            has_relay_service=self._node.is_relay and self.is_public,
             why=f"{len(self._asked)} peers dialled this node" + ("" if self.is_public else " and could not"),
         )
 
@@ -56,6 +61,13 @@ class MemoryReachability:
     def public_ip(self) -> str | None:
         """The address of the node, once enough neighbours were asked."""
         return self._ip() if len(self._asked) >= NEEDED else None
+
+    def _relays(self) -> tuple[RelayReservation, ...]:
+        """Those of our peers that pass on what others send us; they need no reservation here."""
+        found = (self._network.find(info.peer) for info in self._node.peers() if not info.is_relayed)
+        return tuple(
+            RelayReservation(one.peer_id, one.listen_addresses, LASTS_S) for one in found if one and one.is_relay
+        )
 
     def _ip(self) -> str:
         addresses = self._node.listen_addresses
