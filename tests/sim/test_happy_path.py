@@ -141,6 +141,8 @@ async def test_ports_for_udp_are_for_udp_and_those_that_were_chosen_are_told_eve
     assert len({port for each in known.values() for port in each}) == 5, "each once on the machine"
     info = await alice.user.call("info", p.DeploymentRequest(id=job), p.InfoReply)
     assert {key: each.ports for key, each in info.allocations.items()} == known
+    udp = {str(b.host_port) for b in bound["web"] if b.protocol == "udp"}
+    assert {key: set(each.udp_ports) for key, each in info.allocations.items()} == {"n1.web": udp, "n1.web1": set()}
     manifest = await alice.user.call("manifest", p.DeploymentRequest(id=job), p.ManifestReply)
     assert isinstance(manifest.manifest, dict)
     assert {key: each["ports"] for key, each in manifest.manifest["allocations"].items()} == known

@@ -67,7 +67,6 @@ def info(
 
 
 def _facts(a: AllocationInfo, name_peer: Callable[[str], str]) -> Iterator[tuple[str, str]]:
-    from dms.cli.output import pairs
     from dms.types.units import format_bytes
 
     state = a.status if a.exit_code is None else f"{a.status}, exit code {a.exit_code}"
@@ -78,7 +77,11 @@ def _facts(a: AllocationInfo, name_peer: Callable[[str], str]) -> Iterator[tuple
     if a.dns_name:
         yield "Name", f"{a.dns_name} ({a.private_address})" if a.private_address else a.dns_name
     if a.ports:
-        yield "Ports", pairs(a.ports).replace("=", "→")
+        protocols = {public: "udp" if public in a.udp_ports else "tcp" for public in a.ports}
+        yield (
+            "Ports",
+            ", ".join(f"{public}→{private}/{protocols[public]}" for public, private in sorted(a.ports.items())),
+        )
     if a.started_at:
         yield "Started", a.started_at
     if a.ended_at:

@@ -16,6 +16,7 @@ from dms.orchestrator.journal import DeploymentRecord
 from dms.orchestrator.lifecycle.state import AllocationRecord
 from dms.orchestrator.messages import Health, ResourceUsage
 from dms.orchestrator.scheduling.queueing import is_queued
+from dms.orchestrator.udp_ports import udp_ports
 from dms.types.errors import DMSError
 
 
@@ -109,6 +110,7 @@ def _described(record: DeploymentRecord, allocation: AllocationRecord, live: Dep
         reason=allocation.reason,
         exit_code=allocation.exit_code,
         ports=allocation.ports,
+        udp_ports=udp_ports(record.config, allocation),
         started_at=rfc3339(allocation.started_ns),
         ended_at=rfc3339(allocation.ended_ns),
         dns_name=config.dns_name if config is not None else "",

@@ -355,6 +355,8 @@ class AllocationInfo(Wire):
     executor_stats: Stats | None = None
     usage_error: str = ""
     logs: LogPlace | None = None
+    udp_ports: tuple[str, ...] = ()
+    """Those of ``ports`` that are for UDP, by their public number."""
 
 
 class NetworkReply(Wire):

@@ -23,6 +23,7 @@ from dms.observe import get_logger
 from dms.observe.tracing import span
 from dms.orchestrator import effects, messages
 from dms.orchestrator.bidding.asking import Context, Here, nowhere
+from dms.orchestrator.bidding.bid import Bid
 from dms.orchestrator.bidding.bids import BidBook, collect_bids
 from dms.orchestrator.bidding.edges import measure_edges
 from dms.orchestrator.bidding.heard import heard_from
@@ -83,6 +84,7 @@ from dms.orchestrator.updating.versions import check_updatable
 from dms.subnet.messages import NetworkReport
 from dms.types import gojson
 from dms.types.ids import Capability, EnsembleID, PeerID
+from dms.types.resources import Resources
 
 NS_PER_S = 10**9
 
@@ -401,7 +403,7 @@ class Deployment:
                 await self._note("bids_requested", {"round": number})
                 async with self._supervision.bidding:
                     bids = await collect_bids(self._context, self.state, secrets.token_hex(12), self._book)
-                gives_way = self._queue is not None and self._queue.gives_way(self.id, has_found=bool(bids))
+                gives_way = self._queue is not None and self._queue.gives_way(self.id, _free_of(bids))
                 self._post(BidsCollected(at_ns=self._now(), round=number, bids=bids, gives_way=gives_way))
             case MeasureEdges(number, pairs):
                 measured = await measure_edges(self._context, self.state, pairs)
@@ -510,3 +512,8 @@ def _innermost(failure: BaseException) -> BaseException:
     while isinstance(failure, BaseExceptionGroup):
         failure = failure.exceptions[0]
     return failure
+
+
+def _free_of(bids: Iterable[Bid]) -> dict[PeerID, Resources]:
+    """What those have free that bid, as far as they said it."""
+    return {bid.peer: bid.free or Resources() for bid in bids}

@@ -13,7 +13,7 @@ from typing import TypeVar
 import trio
 
 from dms.actor.handle import Handle
-from dms.ensemble.config import UDP, EnsembleConfig
+from dms.ensemble.config import EnsembleConfig
 from dms.ensemble.keys import key_scripts
 from dms.orchestrator import messages
 from dms.orchestrator.bidding.asking import Context
@@ -24,6 +24,7 @@ from dms.orchestrator.lifecycle.events import Allocated, Committed
 from dms.orchestrator.lifecycle.state import AllocationRecord, DeploymentState
 from dms.orchestrator.lifecycle.strategies import is_restartable
 from dms.orchestrator.logs.finding import LogCopy, piece_bytes
+from dms.orchestrator.udp_ports import udp_ports
 from dms.types import gojson
 from dms.types.errors import DMSError
 from dms.types.ids import PeerID
@@ -123,22 +124,9 @@ def _order(ctx: Context, record: AllocationRecord) -> messages.AllocationOrder:
         provision_order=(*keys, *allocation.provision),
         volumes=allocation.volume,
         recoverable=is_restartable(ctx.whole or config, record.standby_for or record.node_id, record.name),
-        udp_ports=_udp_ports(config, record),
+        udp_ports=udp_ports(config, record),
         standby=record.is_standby,
     )
-
-
-def _udp_ports(config: EnsembleConfig, record: AllocationRecord) -> tuple[str, ...]:
-    """Which of its public ports are for UDP. Of those that the provider chose for one private port, and for both, the last."""
-    ports = [port for port in config.v1.nodes[record.node_id].ports if port.allocation == record.name]
-    udp = [port for port in ports if port.protocol == UDP]
-    static = {str(port.public) for port in ports if port.public}
-    found = [str(port.public) for port in udp if port.public]
-    for private in dict.fromkeys(port.private for port in udp if not port.public):
-        count = sum(not port.public and port.private == private for port in udp)
-        chosen = sorted((p for p, inside in record.ports.items() if inside == private and p not in static), key=int)
-        found += chosen[-count:]
-    return tuple(found)
 
 
 async def revert(ctx: Context, bids: Iterable[Bid]) -> tuple[str, ...]:

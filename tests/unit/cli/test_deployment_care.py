@@ -20,7 +20,8 @@ ALLOCATION: dict[str, Any] = {
     "peer": "12D3KooWPeerPeerPeer",
     "type": "service",
     "dns_name": "serve",
-    "ports": {"8080": 80},
+    "ports": {"8080": 80, "8053": 53},
+    "udp_ports": ["8053"],
     "started_at": "2024-01-01T00:00:00Z",
     "heartbeat_seq": 7,
     "has_health_check": True,
@@ -85,6 +86,7 @@ def test_info_tells_everything_and_nothing_of_it_steers_the_terminal(node: Scrip
         "Owner      did:key:zOwner",
         "Metadata   team=blue",
     ]
+    assert "Ports    8053→53/udp, 8080→80/tcp" in lines
     assert "Health   ill: no answer [2J" in lines
     assert "Limits   1.5 cores, 2.0 MiB, disk 1.0 GiB" in lines
     assert "Uses     12.5 % of a core, 1.0 MiB" in lines

@@ -4,8 +4,9 @@ A deployment that may wait (:class:`~dms.orchestrator.scheduling.terms.Terms`) g
 round of bids finds no place for it, and asks again when it is its turn. One asks at a time and keeps its turn until its
 resources are reserved, so that two never run after the same capacity. :class:`Line` says whose turn it is: users take turns,
 each user's oldest first, and nobody asks more often than every :data:`PAUSE_S`. Who finds something in the middle of a pass
-lets those before it ask again first, and takes it if they have no use for it: so the first in line is served first (but for
-what becomes free right between these two questions), and a large deployment does not hold up the small ones behind it.
+lets those before it ask again first, and takes it if they have no use for it: so the first in line is served first, and a
+large deployment does not hold up the small ones behind it. What became free in between it does not take either: when it
+finds more than they could have seen it lets them ask once more, a few times at most.
 
 Some wishes no network can ever fulfil (:func:`hopeless`): these fail at once. Only what is impossible whatever anybody
 may offer counts; that no peer has enough today proves nothing about tomorrow.
@@ -24,13 +25,16 @@ from dms.ensemble.requirements import location_matches
 from dms.orchestrator.errors import QueueFull
 from dms.orchestrator.lifecycle.events import AwaitTurn
 from dms.orchestrator.lifecycle.state import DeploymentState, Phase
-from dms.types.ids import EnsembleID
-from dms.types.resources import Location
+from dms.resources.arithmetic import covers
+from dms.types.ids import EnsembleID, PeerID
+from dms.types.resources import Location, Resources
 
 PAUSE_S = 10.0
 """From one question of a deployment to its next."""
 HOLD_S = 30.0
 """A turn lasts no longer, whatever its deployment does."""
+MAX_GIVES_WAY = 4
+"""In a row: where capacity comes and goes all the time somebody must take it."""
 MAX_QUEUED = 256
 MAX_QUEUED_BY_OWNER = 16
 NS_PER_S = 10**9
@@ -196,13 +200,21 @@ class Line:
         return ranks
 
 
+Found = Mapping[PeerID, Resources]
+"""What peers that bid have free."""
+
+
+def _is_more(found: Found, before: Found) -> bool:
+    return any(peer not in before or not covers(before[peer], free) for peer, free in found.items())
+
+
 class Turnstile:
     """Lets one deployment at a time ask for bids."""
 
     def __init__(self) -> None:
         self._line = Line()
         self._waiting: dict[EnsembleID, None] = {}
-        self._gave_way: set[EnsembleID] = set()
+        self._gave_way: dict[EnsembleID, tuple[int, Found]] = {}
         self._holder: EnsembleID | None = None
         self._held_until_s = 0.0
         self._changed = trio.Event()
@@ -228,18 +240,22 @@ class Turnstile:
         self._line.took(ensemble, trio.current_time())
         self._holder, self._held_until_s = ensemble, trio.current_time() + HOLD_S
 
-    def gives_way(self, ensemble: EnsembleID, *, has_found: bool) -> bool:
-        """After its question: whether those before it shall ask again before it takes what it found. They do so once."""
-        if ensemble in self._gave_way or not has_found or not self._line.ahead(ensemble):
-            self._gave_way.discard(ensemble)
+    def gives_way(self, ensemble: EnsembleID, found: Found) -> bool:
+        """After its question: whether those before it shall ask again before it takes what it found, by peer. They do so
+        once, and again if there is more by then than they could have found.
+        """
+        times, before = self._gave_way.get(ensemble, (0, {}))
+        has_more = not times or (times < MAX_GIVES_WAY and _is_more(found, before))
+        if not found or not has_more or not self._line.ahead(ensemble):
+            self._gave_way.pop(ensemble, None)
             return False
-        self._gave_way.add(ensemble)
+        self._gave_way[ensemble] = (times + 1, found)
         self._line.give_way(ensemble, trio.current_time())
         return True
 
     def leave(self, ensemble: EnsembleID) -> None:
         """It waits no more: it found its place, or it ended."""
-        self._gave_way.discard(ensemble)
+        self._gave_way.pop(ensemble, None)
         self._line.leave(ensemble)
         self._release(ensemble)
 

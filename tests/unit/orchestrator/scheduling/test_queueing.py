@@ -16,6 +16,7 @@ from dms.orchestrator.lifecycle.machine import NS_PER_S, begin, resume, step
 from dms.orchestrator.lifecycle.state import DeploymentState, Phase
 from dms.orchestrator.scheduling.queueing import (
     HOLD_S,
+    MAX_GIVES_WAY,
     MAX_QUEUED,
     MAX_QUEUED_BY_OWNER,
     PAUSE_S,
@@ -29,7 +30,7 @@ from dms.orchestrator.scheduling.queueing import (
 from dms.orchestrator.scheduling.terms import Terms
 from dms.testing.nodes import ensemble
 from dms.types.ids import EnsembleID, PeerID
-from dms.types.resources import Location
+from dms.types.resources import CPU, Location, Resources
 
 CONFIG = ensemble({"n1": {"a": "task"}})
 MINUTE_NS = 60 * NS_PER_S
@@ -273,3 +274,32 @@ async def test_one_that_is_cancelled_holds_nobody_up(autojump_clock: MockClock) 
 
     with trio.fail_after(1):
         await turnstile.turn(named("c"), "c", 2)
+
+
+async def test_what_becomes_free_while_those_before_ask_again_is_not_taken_from_them(
+    autojump_clock: MockClock,
+) -> None:
+    turnstile, peer, other = Turnstile(), PeerID("p"), PeerID("q")
+    first, second = named("a"), named("b")
+    await turnstile.turn(first, "a", 1)
+    await turnstile.turn(second, "b", 2)
+    one, two = Resources(cpu=CPU(cores=1)), Resources(cpu=CPU(cores=2))
+
+    assert not turnstile.gives_way(first, {peer: one}), "nobody is before it"
+    assert not turnstile.gives_way(second, {}), "nothing was found"
+    assert turnstile.gives_way(second, {peer: one})
+    assert not turnstile.gives_way(second, {peer: one}), "those before had no use for it"
+    assert turnstile.gives_way(second, {peer: one})
+    assert turnstile.gives_way(second, {peer: two})
+    assert turnstile.gives_way(second, {peer: two, other: one})
+    assert not turnstile.gives_way(second, {peer: one, other: one})
+
+
+async def test_nobody_gives_way_for_ever(autojump_clock: MockClock) -> None:
+    turnstile = Turnstile()
+    await turnstile.turn(named("a"), "a", 1)
+    await turnstile.turn(named("b"), "b", 2)
+
+    found = [turnstile.gives_way(named("b"), {PeerID("p"): Resources(cpu=CPU(cores=n))}) for n in range(1, 7)]
+
+    assert found == [True] * MAX_GIVES_WAY + [False, True]
