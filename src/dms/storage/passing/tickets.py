@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dms.storage.errors import AccessRefused, TooLarge
+from dms.storage.errors import AccessRefused, TooLarge, TransferRefused
 from dms.types.ids import PeerID
 
 VALID_S = 900.0
@@ -42,14 +42,16 @@ class Tickets:
     def issue(
         self, *, peer: PeerID, tenant: str, volume: Path, label: str, path: str, size: int, version: str, now_s: float
     ) -> Ticket:
-        """Permit one transfer; an earlier permission for the same place ends, unless it is being used.
+        """Permit one transfer; an earlier permission for the same place ends.
 
+        :raises TransferRefused: it is being used.
         :raises TooLarge: too many are open.
         """
         self._expire(now_s)
         for old in [one for one in self._tickets.values() if (one.volume, one.path) == (volume, path)]:
-            if old.secret not in self._used:
-                del self._tickets[old.secret]
+            if old.secret in self._used:
+                raise TransferRefused(f"{path[:80]!r} is being brought already", hint="nunet file list shows how far")
+            del self._tickets[old.secret]
         theirs = sum(one.tenant == tenant for one in self._tickets.values())
         if len(self._tickets) >= MAX_TICKETS or theirs >= MAX_TICKETS_PER_TENANT:
             raise TooLarge("too many files are about to come already", hint="wait until some have arrived")

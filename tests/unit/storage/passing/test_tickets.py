@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from dms.storage.errors import AccessRefused, TooLarge
+from dms.storage.errors import AccessRefused, TooLarge, TransferRefused
 from dms.storage.passing.tickets import MAX_TICKETS_PER_TENANT, VALID_S, Ticket, Tickets
 from dms.types.ids import PeerID
 
@@ -63,6 +63,10 @@ def test_a_second_permission_for_a_place_replaces_the_first() -> None:
     with pytest.raises(AccessRefused):
         where.redeem(first.secret, PEER, 0.0)
     where.redeem(second.secret, PEER, 0.0)
+    with pytest.raises(TransferRefused, match="already"):
+        issue(where)
+    where.give_back(second, 1.0)
+    issue(where)
 
 
 def test_a_tenant_has_a_bounded_number() -> None:

@@ -23,10 +23,10 @@ from dms.network.errors import BadFrame, MessageTooLarge, PeerUnreachable
 from dms.network.framing import encode_frame, read_exactly, read_frame
 from dms.network.handlers import Handlers
 from dms.network.libp2p.connections.muxer import KeepaliveYamux
+from dms.network.libp2p.connections.names import name_of
 from dms.network.libp2p.core import PING_BYTES, GuardedHost
 from dms.network.libp2p.streams.opening import Lingering, open_stream, reset_shielded
 from dms.network.protocol import MessageHandler, SizeLimit
-from dms.types.ids import PeerID
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +66,7 @@ class Inbox:
 
     async def _receive(self, stream: INetStream) -> None:
         """One inbound stream; what it raises ends in a reset."""
-        sender = PeerID(stream.muxed_conn.peer_id.to_base58())
+        sender = name_of(stream.muxed_conn.peer_id)
         protocol = str(stream.get_protocol())
         if not self._handlers.take_slot(sender):
             await stream.reset()

@@ -12,6 +12,7 @@ from libp2p.stream_muxer.exceptions import MuxedStreamEOF
 
 from dms.network.errors import StreamEnded
 from dms.network.libp2p.connections.muxed import MuxedStream
+from dms.network.libp2p.connections.names import name_of
 from dms.network.libp2p.streams.opening import is_over, reset_shielded
 from dms.types.ids import PeerID
 
@@ -24,7 +25,7 @@ class Libp2pByteStream:
         muxed = getattr(stream, "muxed_stream", None)
         assert isinstance(muxed, MuxedStream)
         self._muxed = muxed
-        self._peer = PeerID(stream.muxed_conn.peer_id.to_base58())
+        self._peer = name_of(stream.muxed_conn.peer_id)
         self._protocol = str(stream.get_protocol())
         self._writing = trio.Lock()
         self._is_closed = False
