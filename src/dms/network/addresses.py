@@ -5,6 +5,7 @@ Pure: no I/O but the question which interfaces this machine has.
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
@@ -98,6 +99,7 @@ def dial_order(addresses: Sequence[Multiaddr], most: int) -> list[Multiaddr]:
     return [*direct[: most - len(relayed)], *relayed]
 
 
+@functools.lru_cache(maxsize=4096)
 def is_dialable(address: Multiaddr) -> bool:
     """Whether we know how to dial it: plain TCP, or such an address of a relay."""
     if not is_relay(address):
@@ -133,6 +135,7 @@ def host_and_port(address: Multiaddr) -> tuple[str, int]:
     return parts[2], int(parts[4])
 
 
+@functools.lru_cache(maxsize=4096)
 def ip_of(address: Multiaddr) -> IPAddress | None:
     """Its IP address, where it has one."""
     try:

@@ -26,15 +26,15 @@ async def table_of(count: int) -> tuple[VirtualTable, tuple[Neighbour, ...]]:
 
 
 async def test_anybody_finds_anybody(autojump_clock: MockClock) -> None:
-    _, nodes = await table_of(50)
-    for seeker in (nodes[0], nodes[49]):
-        for wanted in (nodes[1], nodes[29], nodes[48]):
+    _, nodes = await table_of(40)
+    for seeker in (nodes[0], nodes[39]):
+        for wanted in (nodes[1], nodes[19], nodes[38]):
             assert await seeker.directory.find(wanted.peer) == (str(wanted.address),)
     assert await nodes[0].node.queries.find_peer(Neighbour(VirtualTable(0, seed=9), 1).peer) == ()
 
 
 async def test_a_search_takes_few_questions(autojump_clock: MockClock) -> None:
-    table, nodes = await table_of(80)
+    table, nodes = await table_of(60)
     before = table.asked
     found = await nodes[7].node.queries.closest(b"anything")
     assert len(found) == 20
@@ -42,7 +42,7 @@ async def test_a_search_takes_few_questions(autojump_clock: MockClock) -> None:
 
 
 async def test_what_is_advertised_is_found_replaced_and_withdrawn(autojump_clock: MockClock) -> None:
-    _, nodes = await table_of(26)
+    _, nodes = await table_of(22)
     await nodes[3].directory.advertise("gpu", b"one")
     await nodes[4].directory.advertise("gpu", b"two")
     for seeker in (nodes[3], nodes[20]):
@@ -58,7 +58,7 @@ async def test_what_is_advertised_is_found_replaced_and_withdrawn(autojump_clock
 
 
 async def test_nobody_can_bring_back_what_was_replaced_or_withdrawn(autojump_clock: MockClock) -> None:
-    table, nodes = await table_of(24)
+    table, nodes = await table_of(21)
     owner, attacker, seeker = nodes[3], nodes[4], nodes[20]
     await owner.directory.advertise("gpu", b"old")
     stored = attacker.node.values.get(record_key("gpu", owner.peer), table.wall_s())
@@ -118,7 +118,7 @@ async def test_advertisements_are_renewed_and_reach_those_who_came_later(autojum
         await table.introduce()
         await trio.sleep(120)
         assert [one.data for one in await table.nodes[5].directory.query("gpu")] == [b"early"]
-        await trio.sleep(20 * RENEW_S)  # beyond the life of the first record
+        await trio.sleep(10 * RENEW_S)  # beyond the life of the first record
         assert [one.data for one in await table.nodes[5].directory.query("gpu")] == [b"early"]
         nursery.cancel_scope.cancel()
 
