@@ -147,7 +147,7 @@ async def _play(seed: int, steps: list[Step], gossip: bool) -> None:
         run.check()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(seed=st.integers(0, 3), steps=st.lists(STEPS, max_size=25), gossip=st.booleans())
 def test_connections_have_two_ends_nothing_is_heard_twice_and_everything_heals(
     seed: int, steps: list[Step], gossip: bool
