@@ -1,7 +1,7 @@
 """The main job, shown as it happens: a local network of three nodes deploys a real ensemble, and nothing is left behind.
 
 Every step is a command that a person could type; the demo prints it and runs it. Needs neither root nor Docker; where a
-Docker engine answers, a container is deployed as well.
+Docker engine answers, a container is deployed as well, and for root a web server that another container finds by its name.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tarfile
 import tempfile
 import time
@@ -22,6 +23,7 @@ NUNET = Path(sys.executable).with_name("nunet")
 NODES = 3
 TIMEOUT_S = 180
 IMAGE = "nunet-demo/hello:latest"
+PYTHON_IMAGE = "nunet-demo/python:latest"
 
 
 class DemoFailed(Exception):
@@ -80,6 +82,7 @@ def main() -> int:
         wordcount(demo)
         if docker_answers():
             container(demo)
+            web(demo)
         else:
             title("No Docker engine answers here: the container example is left out")
     except (DemoFailed, subprocess.TimeoutExpired) as exc:
@@ -137,6 +140,24 @@ def container(demo: Demo) -> None:
         subprocess.run(["docker", "rmi", "-f", IMAGE], check=False, capture_output=True)
 
 
+def web(demo: Demo) -> None:
+    """A server and a visitor in containers on two machines."""
+    if os.geteuid() != 0:
+        title("Without root there are no private networks between containers: that example is left out")
+        return
+    title("A web server in one container, found by its name from a container on the other machine")
+    build_python_image()
+    demo.env["IMAGE"] = PYTHON_IMAGE
+    try:
+        demo.show("deploy", "-f", "examples/web.yaml", "--progress")
+        identifier = find_id(json.loads(demo.ask("get", "deployments", "--output", "json")))[:12]
+        demo.wait_for("the visit", "events", identifier, holds="there.visitor ended: completed")
+        demo.show("logs", identifier, "there.visitor")
+        demo.show("shutdown", identifier)
+    finally:
+        subprocess.run(["docker", "rmi", "-f", PYTHON_IMAGE], check=False, capture_output=True)
+
+
 def find_id(listed: object) -> str:
     """The newest deployment's id out of the JSON of ``get deployments``."""
     rows = listed.get("deployments", []) if isinstance(listed, dict) else listed
@@ -158,16 +179,42 @@ def docker_answers() -> bool:
 def build_image() -> None:
     """An image with nothing but this machine's shell and the libraries that it needs: no registry is asked."""
     shell = Path("/bin/sh").resolve()
-    linked = subprocess.run(["ldd", str(shell)], check=False, capture_output=True, text=True).stdout
-    libraries = [word for word in linked.split() if word.startswith("/")]
+    import_image(IMAGE, {"bin/sh": shell} | libraries_of([shell]))
+
+
+def build_python_image() -> None:
+    """An image with this machine's Python and its standard library."""
+    python, library = Path(sys.executable).resolve(), Path(sysconfig.get_path("stdlib"))
+    left_out = {"site-packages", "dist-packages", "test", "tests", "idlelib", "tkinter", "turtledemo", "__pycache__"}
+    modules = [path for path in library.rglob("*") if path.is_file() and not left_out & set(path.parts)]
+    files = {str(path).lstrip("/"): path for path in (python, *modules)}
+    files |= libraries_of([python, *(path for path in modules if path.suffix == ".so")])
+    import_image(PYTHON_IMAGE, files, links={"usr/bin/python3": python})  # it finds its library beside where it is
+
+
+def libraries_of(programs: list[Path]) -> dict[str, Path]:
+    """The shared libraries that programs of this machine need, by their places without the first slash."""
+    command = ["ldd", *map(str, programs)]
+    linked = subprocess.run(command, check=False, capture_output=True, text=True).stdout
+    found = {word for word in linked.split() if word.startswith("/") and not word.endswith(":")}
+    return {path.lstrip("/"): Path(path) for path in sorted(found)}
+
+
+def import_image(name: str, files: dict[str, Path], links: dict[str, Path] | None = None) -> None:
+    """Make an image of files and of links to them."""
     archive = io.BytesIO()
     with tarfile.open(fileobj=archive, mode="w") as tar:
-        for source, target in ((str(shell), "bin/sh"), *((path, path.lstrip("/")) for path in libraries)):
-            data = Path(source).read_bytes()
+        for target, source in files.items():
+            data = source.read_bytes()
             info = tarfile.TarInfo(target)
             info.size, info.mode = len(data), 0o755
             tar.addfile(info, io.BytesIO(data))
-    done = subprocess.run(["docker", "import", "-", IMAGE], input=archive.getvalue(), check=False, capture_output=True)
+        for target, source in (links or {}).items():
+            info = tarfile.TarInfo(target)
+            info.type, info.linkname = tarfile.SYMTYPE, str(source)
+            tar.addfile(info)
+    command = ["docker", "import", "-", name]
+    done = subprocess.run(command, input=archive.getvalue(), check=False, capture_output=True)
     if done.returncode != 0:
         raise DemoFailed(f"docker import: {done.stderr.decode(errors='replace').strip()}")
 
