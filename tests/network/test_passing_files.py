@@ -319,6 +319,7 @@ async def test_noise_instead_of_a_file_harms_nobody(pair: Pair) -> None:
         stream = await pair.sender.network.streams.open(pair.receiver.network.peer_id, PROTOCOL)
         await stream.write(noise)
         await stream.close()
+    assert "handlers failed" not in pair.receiver.network.counters()
     ticket, _ = await pair.permit()
     stream = await pair.sender.network.streams.open(pair.receiver.network.peer_id, PROTOCOL)
     await tell(stream, Opening(ticket=ticket.secret, size=len(CONTENT)))

@@ -55,7 +55,7 @@ class ByteStream(Protocol):
 
 ByteStreamHandler = Callable[[ByteStream], Awaitable[None]]
 """Serves one inbound stream. When it returns our direction is closed, and the other side has a while to end its own; what
-it raises resets the stream, and is logged unless it is :class:`~dms.network.errors.NetworkError`."""
+it raises resets the stream, and is logged unless it is a :class:`~dms.types.errors.DMSError`."""
 
 
 class ByteStreams(Protocol):

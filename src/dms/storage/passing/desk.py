@@ -161,8 +161,10 @@ class FileDesk:
     # what other nodes bring ------------------------------------------------------------------------------------------
 
     async def _take(self, stream: ByteStream) -> None:
-        with trio.fail_after(STALL_S):
+        with trio.move_on_after(STALL_S) as scope:
             opening = await hear_opening(stream)
+        if scope.cancelled_caught:
+            raise TransferFailed(f"nothing came for {STALL_S:g} s")
         verdict = Verdict(ok=True)
         try:
             await self._take_file(stream, opening)
@@ -170,7 +172,7 @@ class FileDesk:
             verdict = Verdict(error=exc.message, hint=exc.hint, retry=True)
         except DMSError as exc:
             verdict = Verdict(error=exc.message, hint=exc.hint, retry=isinstance(exc, StorageFull))
-        with trio.fail_after(STALL_S):
+        with trio.move_on_after(STALL_S):
             await tell(stream, verdict)
 
     async def _take_file(self, stream: ByteStream, opening: Opening) -> None:

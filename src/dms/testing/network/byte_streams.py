@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING
 import trio
 
 from dms.network.byte_streams import ByteStream, ByteStreamHandler
-from dms.network.errors import AlreadyHandled, NetworkError, PeerUnreachable, StreamEnded
+from dms.network.errors import AlreadyHandled, PeerUnreachable, StreamEnded
 from dms.testing.network.links import Path
+from dms.types.errors import DMSError
 from dms.types.ids import PeerID
 
 if TYPE_CHECKING:
@@ -111,7 +112,7 @@ class MemoryByteStreams:
             await handler(stream)
             await stream.close()
             ok = True
-        except NetworkError as error:
+        except DMSError as error:
             log.debug("a stream of %s with %s ended: %s", stream.protocol, stream.peer, error)
         except Exception:
             self._node.count("handlers failed")

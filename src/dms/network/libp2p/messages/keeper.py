@@ -6,6 +6,7 @@ Peers that do not speak :data:`~dms.network.libp2p.messages.frames.PROTOCOL` get
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 
 import trio
@@ -20,6 +21,8 @@ from dms.network.libp2p.messages.frames import MAX_NAME_BYTES, PROTOCOL
 from dms.network.libp2p.messages.kept import KeptStream, Memory, StreamLost
 from dms.network.libp2p.streams.opening import open_stream
 from dms.types.ids import PeerID
+
+log = logging.getLogger(__name__)
 
 SWEEP_S = 5.0
 MAX_STREAMS_PER_PEER = 2
@@ -132,6 +135,9 @@ class Keeper:
     async def _serve(self, stream: KeptStream, peer: PeerID) -> None:
         try:
             await stream.serve()
+        except Exception:  # what comes is of strangers: whatever nobody thought of ends one stream
+            self._counters["tasks failed"] += 1
+            log.exception("the kept stream of %s failed", peer)
         finally:
             left = self._streams[peer]
             left.remove(stream)

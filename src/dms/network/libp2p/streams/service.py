@@ -11,11 +11,12 @@ from libp2p.abc import INetStream
 from libp2p.custom_types import TProtocol
 
 from dms.network.byte_streams import ByteStream, ByteStreamHandler
-from dms.network.errors import AlreadyHandled, NetworkError, NotRunning, PeerUnreachable
+from dms.network.errors import AlreadyHandled, NotRunning, PeerUnreachable
 from dms.network.libp2p.connections.names import id_of
 from dms.network.libp2p.core import GuardedHost
 from dms.network.libp2p.streams.channel import Libp2pByteStream
 from dms.network.libp2p.streams.opening import Lingering, open_stream
+from dms.types.errors import DMSError
 from dms.types.ids import PeerID
 
 log = logging.getLogger(__name__)
@@ -98,7 +99,7 @@ class Libp2pByteStreams:
             await handler(stream)
             await stream.close()
             ok = True
-        except NetworkError as error:
+        except DMSError as error:
             log.debug("a stream of %s with %s ended: %s", stream.protocol, stream.peer, error)
         except Exception:
             self._counters["handlers failed"] += 1
