@@ -214,7 +214,7 @@ async def test_a_node_that_nobody_can_reach_serves_no_longer_and_says_so() -> No
 
 
 async def test_many_who_want_the_same_peer_at_once_share_one_search_and_one_connection() -> None:
-    hub, seeker, wanted = node(32), node(33), node(34)
+    hub, seeker, wanted = (node(number, explore=False) for number in (32, 33, 34))
     async with hub.run(), wanted.run(), seeker.run():
         await seeker.connect(hub.listen_addresses[0])
         await wanted.connect(hub.listen_addresses[0])
