@@ -15,7 +15,8 @@ is noticed at once.
 - :mod:`.node`: one node, which implements :class:`dms.network.protocol.Network`; each further part of that seam is
   a module of its own, made by the node and given the node;
 - :mod:`.connections`: whom a node is connected to, and how it gets there;
-- :mod:`.broadcast`: topics as a flood; :mod:`.meshed`: through meshes, by the router of real nodes (``gossip=True``); :mod:`.byte_streams`: streams of bytes;
+- :mod:`.broadcast`: topics as a flood; :mod:`.meshed`: through meshes, by the router of real nodes (``gossip=True``);
+- :mod:`.byte_streams`: streams of bytes;
 - :mod:`.latency`: round trips and coordinates; :mod:`.reachability`: how others reach a node;
 - :mod:`.directory`: advertisements;
 - :mod:`.links`, :mod:`.agenda`: what lies between the nodes, and what happens when.
