@@ -36,7 +36,7 @@ from libp2p.peer.id import ID  # isort: skip
 from multiaddr import Multiaddr  # isort: skip
 
 IS_HEAVY = bool(os.environ.get("DMS_TEST_HEAVY"))
-INPUTS, PARTS = (2_500, 4) if IS_HEAVY else (400, 1)
+INPUTS, PARTS = (1_250, 8) if IS_HEAVY else (400, 1)
 """To one node, and how many nodes one after the other."""
 ECHO = "actor/echo/messages/0.0.1"
 ANSWER_S = 10.0
