@@ -6,19 +6,27 @@ This module comes last: it tells what the others found.
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
+from tests.interop.javascript import HERE
 from tests.interop.table import PAGE, Verdicts, committed, render, versions, write
 
 
 @pytest.mark.interop
-def test_the_manual_says_what_was_found(verdicts: Verdicts) -> None:
+def test_the_manual_says_what_was_found(verdicts: Verdicts, request: pytest.FixtureRequest) -> None:
     assert verdicts, "run this together with the tests that fill the table"
     if os.environ.get("DMS_TEST_INTEROP") == "write":
         write(verdicts)
     found = [line for line in render(verdicts).splitlines() if line.startswith("| ")]
     missing = [line for line in found if line not in committed().splitlines()]
     assert not missing, f"{PAGE.name} says something else: DMS_TEST_INTEROP=write writes it"
+    files = {item.path.name for item in request.session.items if item.get_closest_marker("row")}
+    if (
+        files == {path.name for path in HERE.glob("test_*.py")} - {Path(__file__).name}
+        and not request.config.option.keyword
+    ):
+        assert committed() == render(verdicts), f"{PAGE.name} has rows that nobody fills"
 
 
 def test_a_table_has_a_row_for_each_thing_tried_and_a_dash_where_it_was_not() -> None:
