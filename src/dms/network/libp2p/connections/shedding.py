@@ -15,6 +15,7 @@ from dms.network.libp2p.connections.limits import Limits, Memory
 from dms.network.libp2p.connections.muxer import KeepaliveYamux
 from dms.network.libp2p.connections.names import name_of
 from dms.network.libp2p.connections.trimming import Standing, expendable
+from dms.network.libp2p.messages.frames import PROTOCOL
 
 if TYPE_CHECKING:
     from dms.network.libp2p.connections.swarm import GuardedSwarm
@@ -84,7 +85,7 @@ class Shedding:
         return Standing(
             key=conn,
             is_protected=muxer.peer_id in self.protected or self.is_relay(muxer.peer_id),
-            open_work=sum(not _is_gossip(stream) for stream in conn.get_streams()),
+            open_work=sum(not _is_kept(stream) for stream in conn.get_streams()),
             score=self.score_of(muxer.peer_id),
             idle_s=now_s - muxer.last_used_s,
             age_s=now_s - muxer.opened_s,
@@ -110,6 +111,6 @@ class Shedding:
         self._swarm.manager.run_task(conn.close)
 
 
-def _is_gossip(stream: INetStream) -> bool:
-    """Whether it is one of the two that every peer keeps open."""
-    return str(stream.get_protocol() or "").startswith(("/meshsub/", "/floodsub/"))
+def _is_kept(stream: INetStream) -> bool:
+    """Whether it is one of those that peers keep open when there is nothing to say, too: of gossip, and for messages."""
+    return str(stream.get_protocol() or "").startswith(("/meshsub/", "/floodsub/", PROTOCOL))
