@@ -37,7 +37,7 @@ from dms.network.swarm_key_file import read_swarm_key
 from dms.node.capability_file import warn_of_problems
 from dms.node.live import LiveSettings
 from dms.node.node import Node
-from dms.node.packets import PacketEngine, networks_here
+from dms.node.packets import PacketEngine, datagram_port, networks_here
 from dms.node.private_networks import UserSpace
 from dms.node.watching import LogRing, tell_log
 from dms.observe import catalogue, get_logger
@@ -124,7 +124,8 @@ async def serve(
         )
         live.attend(partial(regate, network), "p2p.deny_peers", "p2p.allow_peers")
         await stack.enter_async_context(network.run())
-        subnets = Subnets(network, LinuxKernel(network.peer_id), rng=random.SystemRandom())
+        port = datagram_port(network.listen_addresses)
+        subnets = Subnets(network, LinuxKernel(network.peer_id), rng=random.SystemRandom(), datagram_port=port)
         has_packets = settings.job.private_network and not await trio.to_thread.run_sync(subnets.missing)
         if has_packets:
             await stack.enter_async_context(subnets.run())

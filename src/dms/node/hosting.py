@@ -12,7 +12,7 @@ import trio
 
 from dms.actor.actor import Actor
 from dms.actor.handle import Handle, handle_of_peer
-from dms.allocation.allocation import Allocation, AllocationSpec, Networks, Surroundings
+from dms.allocation.allocation import Allocation, AllocationSpec, Surroundings
 from dms.allocation.hooks.disk_limit import DiskLimitHook
 from dms.allocation.hooks.hook import Hook
 from dms.allocation.hooks.liveness import ORPHAN_GRACE_S, LivenessHook
@@ -26,7 +26,9 @@ from dms.identity.ids import ActorID, did_of
 from dms.identity.keys import PrivateKey
 from dms.network.errors import PeerUnreachable
 from dms.node.errors import ExecutorMissing
+from dms.node.network_steps import NetworkSteps
 from dms.node.payloads import Hello
+from dms.node.private_networks import PrivateNetworks
 from dms.node.reservations import Reservation, Reservations, ports_of
 from dms.node.vm import reserved_by_hand
 from dms.observe import catalogue, get_logger
@@ -98,7 +100,7 @@ class Hosting:
         *,
         jobs_dir: Path,
         child_key: Callable[[str], PrivateKey],
-        networks: Networks,
+        networks: PrivateNetworks,
         options: HostingOptions,
         allow_privileged: bool = False,
     ) -> None:
@@ -272,6 +274,7 @@ class Hosting:
             spec, actor, surroundings, view=view, execution_id=execution_id, health_check=health_check
         )
         self._hosted[spec.id] = allocation
+        NetworkSteps(self._networks, spec).register(actor)
         await self._root.start_child(actor, supervisor=spec.orchestrator, body=allocation.attend)
         self._root.start_soon(self._await_gone, allocation)
         if view.state is AllocationState.STANDBY:

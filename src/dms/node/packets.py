@@ -103,6 +103,12 @@ def _member(status: MemberStatus, *, is_own: bool) -> MemberReport:
     )
 
 
+def datagram_port(listen_addresses: Iterable[str]) -> int:
+    """Of UDP, for packets that need no stream: the number at which the node listens, so that one hole in a firewall is enough."""
+    ports = [int(one.split("/tcp/")[1].split("/")[0]) for one in listen_addresses if "/tcp/" in one]
+    return ports[0] if ports else 0
+
+
 def networks_here() -> tuple[str, ...]:
     """The IPv4 networks of this machine's interfaces."""
     addresses = [one for interface in read_interfaces(Path("/")) for one in interface.addresses if ":" not in one]

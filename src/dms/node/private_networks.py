@@ -24,9 +24,9 @@ from dms.orchestrator.messages import Reply
 from dms.store import Documents, Session, Store
 from dms.store.errors import RecordNotFound
 from dms.store.schema import private_networks as table
-from dms.subnet.addresses import host_of, parse_network
+from dms.subnet.addresses import host_of, network_of, parse_network
 from dms.subnet.dns import clean_name
-from dms.subnet.errors import NetworkTaken, SubnetNotFound
+from dms.subnet.errors import NetworkTaken, SubnetExists, SubnetNotFound
 from dms.subnet.messages import (
     CreateReply,
     CreateRequest,
@@ -151,6 +151,11 @@ class PrivateNetworks:
         """See :class:`Engine`."""
         return self._engine.mode
 
+    @property
+    def own(self) -> PeerID:
+        """This machine."""
+        return self._root.network.peer_id
+
     def __iter__(self) -> Iterator[Membership]:
         return iter(tuple(self._known.values()))
 
@@ -240,13 +245,27 @@ class PrivateNetworks:
             if not self._is_hosted(ensemble, sender):
                 raise SubnetNotFound(f"subnet with ID {ensemble} does not exist")
             known = self._known.get(ensemble)
+            if known is not None and not wanted.revision:
+                raise SubnetExists(f"subnet with ID {ensemble} already exists")
             if known is not None and known.orchestrator == sender and known.revision >= wanted.revision:
                 return CreateReply(ok=True, revision=known.revision, mode=self.mode)
-            self._check_room(wanted)
-            await self._engine.apply(wanted)
-            await self._store.run(lambda session: _documents(session).put(ensemble, wanted))
-            self._known[ensemble] = wanted
+            await self._take_up(wanted)
         return CreateReply(ok=True, revision=wanted.revision, mode=self.mode)
+
+    async def change(self, ensemble: EnsembleID, sender: ActorID, step: Callable[[Membership], Membership]) -> None:
+        """Know a network otherwise by one step.
+
+        :raises SubnetNotFound: the sender has none here.
+        :raises DMSError: the step leads to nonsense, or cannot be put into effect.
+        """
+        async with self._lock:
+            known = self._known.get(ensemble)
+            if known is None or known.orchestrator != sender:
+                raise SubnetNotFound(f"subnet with ID {ensemble} does not exist")
+            wanted = step(known)
+            _check(wanted)
+            if wanted != known:
+                await self._take_up(wanted)
 
     async def destroy(self, ensemble: EnsembleID, sender: ActorID) -> None:
         """Forget a network.
@@ -258,6 +277,12 @@ class PrivateNetworks:
             if known is None or known.orchestrator != sender:
                 raise SubnetNotFound(f"subnet with ID {ensemble} does not exist")
             await self._leave(ensemble)
+
+    async def _take_up(self, wanted: Membership) -> None:
+        self._check_room(wanted)
+        await self._engine.apply(wanted)
+        await self._store.run(lambda session: _documents(session).put(wanted.ensemble, wanted))
+        self._known[wanted.ensemble] = wanted
 
     def _check_room(self, wanted: Membership) -> None:
         if wanted.ensemble not in self._known and len(self._known) >= MAX_SUBNETS:
@@ -291,27 +316,32 @@ def _checked(ensemble: EnsembleID, request: CreateRequest, sender: ActorID) -> M
     """What is asked for, once it makes sense."""
     if request.subnet_id != ensemble:
         raise InvalidRequest("the private network of an ensemble has its id")
-    if max(len(request.routing_table), len(request.records), len(request.members)) > MAX_MEMBERS:
-        raise InvalidRequest(f"a private network has at most {MAX_MEMBERS} members")
-    network = parse_network(request.cidr)
-    for address, peer in request.routing_table.items():
-        host_of(network, address)
-        parse_peer_id(peer)
-    for name, address in request.records.items():
-        clean_name(name)
-        host_of(network, address)
-    for id_, address in request.members.items():
-        if not id_.startswith(f"{ensemble}_") or address not in request.routing_table:
-            raise InvalidRequest(f"{id_[:80]} cannot be at {address[:40]}")
-    if request.ip and request.ip not in request.routing_table:
-        raise InvalidRequest(f"this machine cannot be at {request.ip[:40]}")
-    return Membership(
+    wanted = Membership(
         ensemble=ensemble,
         orchestrator=sender,
-        cidr=str(network),
+        cidr=str(parse_network(request.cidr or network_of(request.routing_table))),
         table=request.routing_table,
         records=request.records,
         members=request.members,
-        own=request.ip,
+        own=request.ip if request.revision else "",
         revision=request.revision,
     )
+    _check(wanted)
+    return wanted
+
+
+def _check(wanted: Membership) -> None:
+    if max(len(wanted.table), len(wanted.records), len(wanted.members)) > MAX_MEMBERS:
+        raise InvalidRequest(f"a private network has at most {MAX_MEMBERS} members")
+    network = IPv4Network(wanted.cidr)
+    for address, peer in wanted.table.items():
+        host_of(network, address)
+        parse_peer_id(peer)
+    for name, address in wanted.records.items():
+        clean_name(name)
+        host_of(network, address)
+    for id_, address in wanted.members.items():
+        if not id_.startswith(f"{wanted.ensemble}_") or address not in wanted.table:
+            raise InvalidRequest(f"{id_[:80]} cannot be at {address[:40]}")
+    if wanted.own and wanted.own not in wanted.table:
+        raise InvalidRequest(f"this machine cannot be at {wanted.own[:40]}")

@@ -22,7 +22,7 @@ Between nodes:
 On this machine:
 
 - :mod:`~dms.subnet.subnets`: all networks of a node; :mod:`~dms.subnet.subnet`: one of them, its members, names and ports.
-- :mod:`~dms.subnet.requests`: what orchestrators ask of them; :mod:`~dms.subnet.status`: what is told of one.
+- :mod:`~dms.subnet.messages`: what orchestrators tell machines; :mod:`~dms.subnet.status`: what is told of one.
 - :mod:`~dms.subnet.kernel`: the seam to the kernel, with :mod:`~dms.subnet.tun`, :mod:`~dms.subnet.netlink`,
   :mod:`~dms.subnet.namespaces` and :mod:`~dms.subnet.firewall` behind it.
 """

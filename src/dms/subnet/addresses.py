@@ -138,6 +138,18 @@ def parse_network(text: str) -> IPv4Network:
     return network
 
 
+def network_of(addresses: Iterable[str]) -> str:
+    """The /24 of the first address, where a request names no network, as the original's first ones.
+
+    :raises InvalidIP: it is none.
+    """
+    first = next(iter(addresses), "")
+    try:
+        return str(IPv4Network(f"{first}/{PREFIX_BITS}", strict=False))
+    except ValueError:
+        raise InvalidIP(f"invalid IP address {first[:64]}") from None
+
+
 def host_of(network: IPv4Network, address: str | IPv4Address) -> IPv4Address:
     """An address that a member of the network may have.
 

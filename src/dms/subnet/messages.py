@@ -13,6 +13,10 @@ from dms.types.gojson import Wire
 from dms.types.ids import AllocationID, EnsembleID, PeerID
 
 ADD_PEER = "/dms/allocation/subnet/add-peer"
+ACCEPT_PEER = "/dms/allocation/subnet/accept-peer"
+REMOVE_PEER = "/dms/allocation/subnet/remove-peer"
+ADD_RECORD = "/dms/allocation/subnet/dns/add-record"
+REMOVE_RECORD = "/dms/allocation/subnet/dns/remove-record"
 ACCEPT_PEERS = "/dms/allocation/subnet/accept-peers"
 REMOVE_PEERS = "/dms/allocation/subnet/remove-peers"
 ADD_RECORDS = "/dms/allocation/subnet/dns/add-records"
@@ -110,6 +114,14 @@ class RecordsRequest(Wire):
 
     subnet_id: str = msgspec.field(name="SubnetID")
     records: dict[str, str] = msgspec.field(name="Records", default_factory=dict)
+
+
+class RecordRequest(Wire):
+    """One name that comes, or goes: then without an address."""
+
+    subnet_id: str = msgspec.field(name="SubnetID")
+    name: str = msgspec.field(name="DomainName")
+    ip: str = msgspec.field(name="IP", default="")
 
 
 class NamesRequest(Wire):

@@ -12,7 +12,7 @@ import trio
 
 from dms.network import Network
 from dms.observe.log import get_logger
-from dms.subnet.addresses import PREFIX_BITS, parse_network, private_prefix
+from dms.subnet.addresses import network_of, parse_network, private_prefix
 from dms.subnet.datagrams import Datagrams, ips_of
 from dms.subnet.errors import FirewallRefused, InvalidIP, NotActive, SubnetExists, SubnetNotFound, TooManySubnets
 from dms.subnet.exchange import Exchange
@@ -95,7 +95,7 @@ class Subnets:
             raise TooManySubnets
         if not 0 < len(subnet_id.encode()) <= MAX_ID_BYTES:
             raise InvalidIP("invalid subnet ID", hint=f"at most {MAX_ID_BYTES} bytes")
-        network = parse_network(cidr or _network_of(table))
+        network = parse_network(cidr or network_of(table))
         routes = RoutingTable(network, private_prefix(subnet_id))
         routes.add_all(table)
         own = self._network.peer_id
@@ -171,12 +171,3 @@ async def _keep(plane: Plane, subnet: Subnet, scope: trio.CancelScope, *, task_s
             nursery.start_soon(subnet.watch)
             await nursery.start(plane.run)
             task_status.started()
-
-
-def _network_of(table: Mapping[str, PeerID]) -> str:
-    """The original's first requests have no CIDR."""
-    first = next(iter(table), "")
-    try:
-        return str(IPv4Network(f"{first}/{PREFIX_BITS}", strict=False))
-    except ValueError:
-        raise InvalidIP(f"invalid IP address {first[:64]}") from None

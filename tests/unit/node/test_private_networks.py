@@ -6,8 +6,11 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from dms.actor.handle import Handle
 from dms.node.private_networks import Membership, UserSpace
 from dms.orchestrator.lifecycle.state import Phase
+from dms.orchestrator.messages import Reply
+from dms.subnet import messages as m
 from dms.subnet.errors import InvalidIP, InvalidName, NetworkTaken, SubnetNotFound
 from dms.subnet.messages import CreateReply, CreateRequest, of_ensemble
 from dms.testing.nodes import FOUR_CORES, Cluster, SimulatedNode, ensemble
@@ -194,3 +197,44 @@ async def test_what_cannot_be_put_into_effect_is_not_known(autojump_clock: MockC
     with pytest.raises(NetworkTaken):
         await s.create()
     assert s.find() == s.known
+
+
+async def test_an_orchestrator_of_the_original_tells_one_thing_after_another(
+    autojump_clock: MockClock, cluster: Cluster
+) -> None:
+    s = await start(cluster)
+    networks = s.bob.node.networks
+    await networks.destroy(s.id, s.orchestrator.security.id)
+    (allocation,) = s.bob.node.hosting
+    other = PeerID("12D3KooWHzew9HTYzywFuvTHGK5Yzoz7qAhMfxagtCvhvjheoBQ3")
+
+    async def ask(to: Handle, behaviour: str, payload: object) -> Reply:
+        return await s.orchestrator.invoke(to, behaviour, payload, Reply, timeout_s=5)
+
+    create = CreateRequest(subnet_id=s.id, routing_table={"10.9.8.2": s.bob.peer, "10.9.8.3": other})
+    root, actor = s.bob.node.root.handle, allocation.actor.handle
+    assert (await ask(root, of_ensemble(s.id, "create"), create)).ok
+    assert "already exists" in (await ask(root, of_ensemble(s.id, "create"), create)).error
+    peer = m.PeerRequest(subnet_id=s.id, peer=PeerID(s.bob.peer), ip="10.9.8.2")
+    port = m.PortRequest(subnet_id=s.id, source_port="16400", dest_ip="10.9.8.2", dest_port="16400")
+    for behaviour, payload in (
+        (m.ADD_PEER, peer),
+        (m.ADD_RECORDS, m.RecordsRequest(subnet_id=s.id, records={"web": "10.9.8.2", "db": "10.9.8.3"})),
+        (m.ADD_RECORD, m.RecordRequest(subnet_id=s.id, name="old", ip="10.9.8.3")),
+        (m.MAP_PORT, port),
+        (m.ACCEPT_PEERS, m.PeersRequest(subnet_id=s.id, table={"10.9.8.4": other})),
+        (m.REMOVE_PEER, m.PeerRequest(subnet_id=s.id, peer=other, ip="10.9.8.3")),
+        (m.REMOVE_RECORD, m.RecordRequest(subnet_id=s.id, name="old")),
+        (m.REMOVE_RECORDS, m.NamesRequest(subnet_id=s.id, names=("db",))),
+    ):
+        reply = await ask(actor, behaviour, payload)
+        assert reply.ok, (behaviour, reply)
+    known = s.find()
+    assert (known.cidr, known.members) == (CIDR, {s.member: "10.9.8.2"})
+    assert known.table == {"10.9.8.2": s.bob.peer, "10.9.8.4": other}
+    assert known.records == {"web": "10.9.8.2"}
+    assert s.engine.applied[-1] == known
+    wrong = m.RecordsRequest(subnet_id=s.id, records={"web": "8.8.8.8"})
+    assert "invalid IP" in (await ask(actor, m.ADD_RECORDS, wrong)).error
+    assert "does not exist" in (await ask(actor, m.ADD_PEER, m.PeerRequest(subnet_id="x", peer=other, ip="1"))).error
+    assert s.find() == known
