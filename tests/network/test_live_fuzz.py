@@ -18,13 +18,17 @@ import pytest
 import trio
 from google.protobuf.message import DecodeError
 from tests.fuzz.live.attack import Attack, intrude
-from tests.fuzz.live.seeds import ADDRESS, TOPIC, VICTIM_INBOX, varint
+from tests.fuzz.live.seeds import ADDRESS, SUBNET, TOPIC, VICTIM_INBOX, varint
 
 from dms.network import PeerChange, PeerUnreachable
 from dms.network.errors import NetworkError
 from dms.network.libp2p import Libp2pNetwork, Limits
 from dms.network.libp2p.core import GuardedHost
 from dms.network.libp2p.reach.options import ReachOptions, When
+from dms.storage.passing.desk import FileDesk
+from dms.subnet.exchange import Exchange
+from dms.subnet.segments import Parcel
+from dms.subnet.tally import Tally
 from dms.types.ids import PeerID
 
 # The library, for attackers: only after our package has put its placeholder in place.
@@ -82,6 +86,24 @@ def stumbles() -> Iterator[Stumbles]:
     for logger in loggers:
         logger.removeHandler(found)
         logger.setLevel(logging.NOTSET)
+
+
+class OpenHouse:
+    """A private network of which everybody is a member."""
+
+    mtu = 1420
+
+    def __init__(self) -> None:
+        self._tally = Tally()
+
+    def tally_of(self, _peer: PeerID) -> Tally:
+        return self._tally
+
+    def is_member(self, _peer: PeerID) -> bool:
+        return True
+
+    async def receive(self, _sender: PeerID, parcels: list[Parcel]) -> None:
+        self._tally.took(len(parcels), sum(len(parcel.data) for parcel in parcels))
 
 
 class Bystander:
@@ -159,6 +181,12 @@ async def test_nothing_that_is_sent_to_a_node_harms_it_or_those_who_talk_to_it(s
     async with victim.run(), bystander.network.run(), trio.open_nursery() as nursery:
         await bystander.network.connect(victim.listen_addresses[0])
         nursery.start_soon(bystander.talk)
+        exchange = Exchange(victim.streams)
+        exchange.add(SUBNET, OpenHouse())
+        exchange.open()
+        desk = FileDesk(victim.streams, None)  # type: ignore[arg-type]  # asked only by who has a ticket
+        nursery.start_soon(desk.serve)
+        await until(lambda: "nunet/files/1.0.0" in served(victim))
         watch = Watch()
         nursery.start_soon(watch.keep)
         attack = Attack(victim, served(victim), f"live fuzz {part}")
@@ -179,6 +207,7 @@ async def test_nothing_that_is_sent_to_a_node_harms_it_or_those_who_talk_to_it(s
     print(told)
     assert not stumbles.seen, stumbles.seen
     assert victim.counters().get("tasks failed", 0) == 0, told
+    assert victim.counters().get("handlers failed", 0) == 0, told
     assert bystander.losses == []
     assert bystander.rounds > INPUTS / 50, told
     assert watch.tasks < MAX_TASKS, told

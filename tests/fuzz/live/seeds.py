@@ -6,20 +6,23 @@ A protocol without an entry here fails the test: whoever adds a handler adds wha
 from __future__ import annotations
 
 import re
+import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
-from libp2p.crypto.ed25519 import create_new_key_pair
-from libp2p.identity.identify.pb.identify_pb2 import Identify
-from libp2p.peer.id import ID
-from libp2p.pubsub.pb import rpc_pb2
-from multiaddr import Multiaddr
-
-import dms.network.libp2p  # noqa: F401  before the library itself
 from dms.network.framing import encode_frame
 from dms.network.libp2p.messages import frames
+from dms.subnet import frames as packets
+from dms.subnet.segments import Parcel
+
+# The library, for attackers: only after our package has put its placeholder in place.
+from libp2p.crypto.ed25519 import create_new_key_pair  # isort: skip
+from libp2p.identity.identify.pb.identify_pb2 import Identify  # isort: skip
+from libp2p.peer.id import ID  # isort: skip
+from libp2p.pubsub.pb import rpc_pb2  # isort: skip
+from multiaddr import Multiaddr  # isort: skip
 
 
 class Framing(Enum):
@@ -72,6 +75,7 @@ PEER: Final = ID.from_pubkey(KEYS.public_key).to_bytes()
 PEER_TEXT: Final = ID(PEER).to_base58()
 ADDRESS: Final = Multiaddr("/ip4/127.0.0.1/tcp/9").to_bytes()
 TOPIC: Final = "/nunet/hello"
+SUBNET: Final = "lab"
 VICTIM_INBOX: Final = "actor/root/messages/0.0.1"
 
 
@@ -194,6 +198,29 @@ def _kept() -> Corpus:
     return Corpus(Framing.NONE, (name + whole, name + first + last, name + first + cancel, answer + closing))
 
 
+def _files() -> Corpus:
+    return Corpus(Framing.LENGTH, (b'{"ticket":"%s","size":10}' % (b"ab" * 32), b'{"OK":true,"offset":5}', bytes(40)))
+
+
+def _packets() -> Corpus:
+    packet = bytes.fromhex("450000200001000040110000 0a000001 0a000002 04d2162e000c0000") + b"data"
+    hello = packets.encode_hello(packets.Hello(SUBNET))
+    return Corpus(
+        Framing.NONE,
+        (
+            hello + packets.encode_parcels([Parcel(packet)] * 3),
+            hello + packets.encode(packets.PING, bytes(8)) + packets.encode(packets.OFFER, b"{}"),
+        ),
+    )
+
+
+def _original_packets() -> Corpus:
+    name = SUBNET.encode()
+    head = struct.pack("<H", len(name)) + name
+    packet = struct.pack("<H", 20) + bytes.fromhex("4500001400010000401100000a0000010a000002")
+    return Corpus(Framing.NONE, (head + packet * 3, head + packet + head + packet))
+
+
 _BY_PROTOCOL: Final[Sequence[tuple[str, Callable[[], Corpus]]]] = (
     (r"/ipfs/id(/push)?/1\.0\.0", _identify),
     (r"/ipfs/ping/1\.0\.0", _ping),
@@ -207,4 +234,7 @@ _BY_PROTOCOL: Final[Sequence[tuple[str, Callable[[], Corpus]]]] = (
     (r"/libp2p/circuit/relay/0\.2\.0/(hop|stop)", _relay),
     (r"/libp2p/dcutr", _hole_punch),
     (r"nunet/coordinates/0\.0\.1", _coordinates),
+    (r"nunet/files/1\.0\.0", _files),
+    (re.escape(packets.OWN), _packets),
+    (re.escape(packets.ORIGINAL), _original_packets),
 )
