@@ -110,6 +110,10 @@ def open_tun(
     return run_inside(namespace, lambda: _open(name, addresses, mtu, alias, namespace))
 
 
+_CAPABILITIES = {12: "CAP_NET_ADMIN", 19: "CAP_SYS_PTRACE", 21: "CAP_SYS_ADMIN"}
+"""For devices; to see the namespace of a process that is not ours; to enter it. By their bits (capabilities(7))."""
+
+
 def missing_for_tun() -> str:
     """Why this process can make no devices; empty when it can."""
     try:
@@ -119,7 +123,8 @@ def missing_for_tun() -> str:
     os.close(fd)
     status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
     effective = next((int(line.split()[1], 16) for line in status.splitlines() if line.startswith("CapEff:")), 0)
-    return "" if effective >> 12 & 1 else "the process has no CAP_NET_ADMIN"
+    missing = [name for bit, name in _CAPABILITIES.items() if not effective >> bit & 1]
+    return f"the process has no {' and no '.join(missing)}" if missing else ""
 
 
 def _open(

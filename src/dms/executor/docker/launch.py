@@ -14,7 +14,7 @@ import os
 import shutil
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,7 @@ from dms.executor.docker.watch import Watcher
 from dms.executor.errors import EngineRefused
 from dms.executor.protocol import ExecutionRequest
 from dms.observe.log import get_logger
+from dms.types.errors import DMSError
 
 log = get_logger(__name__)
 
@@ -128,9 +129,7 @@ class Launcher:
         network_mode = self._owned.network_mode or execution.network
         execution.written = tuple(Path(mount["Source"]) for mount in mounts if not mount["ReadOnly"])
         try:
-            if request.join is not None:
-                execution.holder_id = await self._holders.start(request, names, network_mode)
-                await request.join(await self._holders.namespace(execution.holder_id))
+            request = await self._joined(execution, request, names, network_mode)
             config = container_config(
                 request,
                 params,
@@ -172,6 +171,24 @@ class Launcher:
         with trio.CancelScope(shield=True):
             for container in await self._api.containers(labels):
                 await self._api.remove_container(container["Id"])
+
+    async def _joined(
+        self, execution: DockerExecution, request: ExecutionRequest, names: Names, network_mode: str
+    ) -> ExecutionRequest:
+        """Have the network ready before the workload. Where that cannot be done it runs without: it is reached at its public
+        ports, and what it needs of others it finds out by itself."""
+        if request.join is None:
+            return request
+        try:
+            execution.holder_id = await self._holders.start(request, names, network_mode)
+            await request.join(await self._holders.namespace(execution.holder_id))
+        except EngineRefused:
+            raise
+        except DMSError as exc:
+            log.error("private_network_not_joined", execution=execution.execution_id, reason=exc.message)
+            await self._remove_holder(execution, names)
+            return replace(request, join=None, gateway_ip="")
+        return request
 
     async def rejoin(self, execution: DockerExecution, request: ExecutionRequest) -> None:
         """Devices of a private network end with the process that made them; one that was adopted gets another.
