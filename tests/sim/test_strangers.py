@@ -14,6 +14,7 @@ from dms.actor.errors import InvocationTimeout, RemoteNotAuthorized
 from dms.actor.handle import Address, Handle, protocol_of
 from dms.allocation import messages as allocation_messages
 from dms.identity.ids import ActorID
+from dms.network.protocol import MAX_LARGE_MESSAGE_BYTES
 from dms.node import payloads as p
 from dms.orchestrator import messages as m
 from dms.orchestrator.lifecycle.state import Phase
@@ -276,7 +277,7 @@ async def test_oversized_unsigned_and_garbled_messages_change_nothing(
     await alice.network.send(to, root, b"\xff" * 1000)
     await alice.network.send(to, root, b"[" * 100_000)
     with pytest.raises(DMSError, match="message too large"):
-        await alice.network.send(to, root, b"x" * (1 << 20))
+        await alice.network.send(to, root, b"x" * (MAX_LARGE_MESSAGE_BYTES + 1))
     big = actor.envelope(
         bob.node.root.handle, m.BID_REQUEST, {"ID": EVIL, "Request": [{"V1": {"NodeID": "n1"}}] * 20_000}
     )
