@@ -99,7 +99,7 @@ async def test_a_message_beyond_the_limit_must_not_be_sent_nor_harm_by_being_jus
     autojump_clock: MockClock, scene: Scene, victim: Target, mallory: Wire
 ) -> None:
     with pytest.raises(NetworkError):
-        await mallory.network.send(victim.person.peer, ROOT_PROTOCOL, b"x" * MAX_MESSAGE_BYTES)
+        await mallory.network.send(victim.person.peer, ROOT_PROTOCOL, b"x" * (MAX_MESSAGE_BYTES + 1))
     await mallory.send(victim, b"x" * (MAX_MESSAGE_BYTES - 8))
     await mallory.send(victim, b"[" * (MAX_MESSAGE_BYTES - 8))
     assert victim.handled == []
