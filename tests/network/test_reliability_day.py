@@ -1,7 +1,7 @@
 """A day of peers that come, stay for a while, and go or fall silent: the real stack on the virtual clock.
 
 Pipes in memory take the place of sockets, as time can only jump where nobody waits for a kernel. ``DMS_TEST_HEAVY=1``
-takes the whole day; else it is one hour, with fewer keep-alives.
+takes the whole day; else it is one hour.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from multiaddr import Multiaddr  # isort: skip
 IS_HEAVY = bool(os.environ.get("DMS_TEST_HEAVY"))
 HOUR_S = 3600.0
 HOURS = 24 if IS_HEAVY else 1
-LIMITS = Limits(keepalive_s=5.0 if IS_HEAVY else 60.0)
+LIMITS = Limits(keepalive_s=60.0)
 BETWEEN_S = 300.0
 ADDRESS = Multiaddr("/ip4/127.0.0.1/tcp/9000")
 

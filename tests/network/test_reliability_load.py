@@ -35,9 +35,11 @@ IS_HEAVY = bool(os.environ.get("DMS_TEST_HEAVY"))
 SEQUENTIAL = 2_000 if IS_HEAVY else 20
 CONCURRENT = 500 if IS_HEAVY else 12
 SOAKED = 5_000 if IS_HEAVY else 10
-VISITORS = 8 if IS_HEAVY else 4
-"""How many come at a time where they come one after the other."""
-STORM_PEERS, STORMS = (50, 20) if IS_HEAVY else (4, 2)
+VISITORS = 16 if IS_HEAVY else 4
+"""How many come at a time where they come one after the other,"""
+RETURNS = 20 if IS_HEAVY else 2
+"""and how many connections each of them makes."""
+STORM_PEERS, STORMS = (50, 5) if IS_HEAVY else (4, 2)
 GRACE_S = 600.0 if IS_HEAVY else 30.0
 """A net: what takes this long has been lost."""
 PATIENT = Limits(dial_s=GRACE_S, handshake_s=GRACE_S, negotiation_s=int(GRACE_S), keepalive_s=GRACE_S)
@@ -80,19 +82,23 @@ async def ping(host: GuardedHost, peer: ID) -> None:
     await stream.close()
 
 
-async def visit(hub: Libp2pNetwork, visits: int) -> None:
-    """So many newcomers, a few at a time; each is identified, pings and goes."""
+async def visit(hub: Libp2pNetwork, connections: int) -> None:
+    """So many connections of newcomers, a few at a time; each newcomer is identified, pings, goes, and comes back some times."""
     at_once = trio.CapacityLimiter(VISITORS)
 
-    async def one() -> None:
+    async def one(times: int) -> None:
         async with at_once, visitor(hub) as (host, peer):
-            await host.swarm.dial_peer(peer)
-            await ping(host, peer)
-            await until(lambda: hub._running().host.is_identified(host.get_id()))
+            for number in range(times):
+                (conn,) = await host.swarm.dial_peer(peer)
+                await ping(host, peer)
+                if not number:
+                    await until(lambda: hub._running().host.is_identified(host.get_id()))
+                await conn.muxed_conn.close()
+                await until(lambda: not host.swarm.get_connections(peer))
 
     async with trio.open_nursery() as nursery:
-        for _ in range(visits):
-            nursery.start_soon(one)
+        for first in range(0, connections, RETURNS):
+            nursery.start_soon(one, min(RETURNS, connections - first))
     await until(lambda: not hub.peers())
 
 
