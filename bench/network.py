@@ -129,7 +129,12 @@ async def _ours() -> AsyncIterator[tuple[dict[str, Work], str]]:
                 for _ in range(MEBIBYTES):
                     nursery.start_soon(one.send, other.peer_id, TAKE, MEBIBYTE)
 
-        works = {"messages": messages, "echo": echo, "bulk": bulk, "large": large}
+        works: dict[str, Callable[[], Awaitable[None]]] = {
+            "messages": messages,
+            "echo": echo,
+            "bulk": bulk,
+            "large": large,
+        }
         yield works, other.listen_addresses[0]
 
 

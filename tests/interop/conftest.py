@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Generator, Iterator
 
 import pytest
 from tests.interop.javascript import JavaScriptNode
@@ -21,11 +21,15 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Fills the table."""
     report = yield
     row = item.get_closest_marker("row")
-    column = getattr(item, "callspec", None) and item.callspec.params.get("dialler")  # type: ignore[attr-defined]
+    column = (
+        str(item.callspec.params.get("dialler"))
+        if isinstance(item, pytest.Function) and hasattr(item, "callspec")
+        else ""
+    )
     if row is not None and report.when == "call" and not report.skipped:
         cells = item.config.stash[_VERDICTS].setdefault(row.args[0], {})
         cells[column] = "yes" if report.passed and cells.get(column) != "no" else "no"

@@ -28,7 +28,10 @@ _numbers = itertools.count()
 class Node(Protocol):
     """One end of a connection through a relay, of either kind."""
 
-    peer: str
+    @property
+    def peer(self) -> str:
+        """Its id."""
+        ...
 
     async def listen_through(self, relay: str) -> str:
         """Reserve a place at a relay; the address at which others reach us now."""
@@ -58,7 +61,7 @@ class InPython:
     network: Libp2pNetwork
 
     @property
-    def peer(self) -> str:  # type: ignore[override]  # the protocol only reads it
+    def peer(self) -> str:
         return self.network.peer_id
 
     async def listen_through(self, relay: str) -> str:
@@ -101,7 +104,7 @@ class InJavaScript:
     remote: Remote
 
     @property
-    def peer(self) -> str:  # type: ignore[override]  # the protocol only reads it
+    def peer(self) -> str:
         return self.remote.peer
 
     async def listen_through(self, relay: str) -> str:

@@ -63,8 +63,8 @@ async def main(arguments: list[str]) -> None:
 def set_clock(by_s: float) -> None:
     """What a person with ``date --set`` does, for this process alone; nobody is told, as nobody is then."""
     real, real_ns = time.time, time.time_ns
-    time.time = lambda: real() + by_s  # type: ignore[assignment]
-    time.time_ns = lambda: real_ns() + int(by_s * 1e9)  # type: ignore[assignment]
+    time.time = lambda: real() + by_s
+    time.time_ns = lambda: real_ns() + int(by_s * 1e9)
 
 
 def say(**event: object) -> None:

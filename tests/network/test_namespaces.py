@@ -73,7 +73,7 @@ def test_nodes_of_one_network_meet_on_a_common_cable_and_others_do_not() -> None
             expect(a, event="identified", sender=second["peer"])
             expect(b, event="identified", sender=first["peer"])
             tell(b, "send", first["peer"], "hello, neighbour")
-            heard = []
+            heard: list[dict[str, str]] = []
             while not heard or heard[-1].get("text") != "hello, neighbour":
                 heard.append(expect(a))
             assert foreign["peer"] not in {event.get("sender") for event in heard}

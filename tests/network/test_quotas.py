@@ -159,7 +159,7 @@ async def test_too_much_unread_memory_closes_the_connection_that_holds_most_of_i
         async def never_read(_stream: object) -> None:
             await hold.wait()
 
-        victim._running().host.set_stream_handler(TProtocol("/never-read"), never_read)  # type: ignore[arg-type]
+        victim._running().host.set_stream_handler(TProtocol("/never-read"), never_read)
         small = await modest.new_stream(peer, [TProtocol("/never-read")])
         await small.write(bytes(100_000))
         for _ in range(4):
@@ -253,11 +253,10 @@ async def test_one_machine_cannot_take_all_the_connections() -> None:
     async with hub.run():
         swarm = hub._running().swarm
         there = ip_address("192.0.2.1")
-        assert [swarm._refuses_inbound(there, "192.0.2.1") or swarm._origins.change(there, 1) for _ in range(3)] == [
-            None,
-            None,
-            "too many from there",
-        ]
+        for _ in range(2):
+            assert not swarm._refuses_inbound(there, "192.0.2.1")
+            swarm._origins.change(there, 1)
+        assert swarm._refuses_inbound(there, "192.0.2.1") == "too many from there"
         newcomer = node()
         async with newcomer.run():
             await newcomer.connect(hub.listen_addresses[0])  # of our own machine

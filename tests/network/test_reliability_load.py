@@ -194,7 +194,7 @@ async def test_memory_and_tasks_stay_flat_however_many_came_and_went(record_prop
     hub = node()
     await hub.subscribe("/nunet/hello", _ignore)
     async with hub.run():
-        store = hub._running().swarm.peerstore.peer_data_map
+        store = hub._running().swarm.peerstore.peer_data_map  # type: ignore[attr-defined]  # of the one that we use
         await visit(hub, SOAKED // 5)
         store_before, before = len(store), _sizes()
         await visit(hub, SOAKED)

@@ -8,7 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from multiaddr import Multiaddr
-from zeroconf import DNSAddress, DNSIncoming, DNSOutgoing, DNSPointer, DNSQuestion, DNSService, DNSText
+from zeroconf._dns import DNSAddress, DNSPointer, DNSQuestion, DNSService, DNSText
+from zeroconf._protocol.incoming import DNSIncoming
+from zeroconf._protocol.outgoing import DNSOutgoing
 
 from dms.network.errors import BadFrame
 from dms.network.mdns import (

@@ -13,7 +13,7 @@ from dms.network.kademlia.keys import peer_bytes
 from dms.network.kademlia.messages import Contact, Kind, Message, Record, decode_message, received_at
 from dms.types.ids import PeerID
 
-assert libp2p
+assert libp2p.__doc__
 from libp2p.kad_dht.pb import kademlia_pb2  # noqa: E402
 
 PEERS = [

@@ -23,16 +23,16 @@ def transfer(number: int, *, tenant: str = "", peer: str = "", state: State = St
 
 
 @pytest.mark.parametrize(
-    ("more", "most"),
-    [({}, MAX_RUNNING), ({"tenant": "one"}, MAX_RUNNING_PER_TENANT), ({"peer": "one"}, MAX_RUNNING_PER_PEER)],
+    ("tenant", "peer", "most"),
+    [("", "", MAX_RUNNING), ("one", "", MAX_RUNNING_PER_TENANT), ("", "one", MAX_RUNNING_PER_PEER)],
 )
-def test_a_bounded_number_is_under_way(more: dict[str, str], most: int) -> None:
+def test_a_bounded_number_is_under_way(tenant: str, peer: str, most: int) -> None:
     transfers = Transfers()
-    begun = [transfers.begin(transfer(number, **more)) for number in range(most)]
+    begun = [transfers.begin(transfer(number, tenant=tenant, peer=peer)) for number in range(most)]
     with pytest.raises(TooLarge):
-        transfers.begin(transfer(most, **more))
+        transfers.begin(transfer(most, tenant=tenant, peer=peer))
     begun[0].state = State.DONE
-    transfers.begin(transfer(most, **more))
+    transfers.begin(transfer(most, tenant=tenant, peer=peer))
 
 
 def test_the_last_that_ended_are_remembered_and_those_under_way() -> None:

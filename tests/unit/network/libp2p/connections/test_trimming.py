@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from dms.network.libp2p.connections.trimming import Standing, expendable
 
-PLAIN = Standing(key=0, is_protected=False, open_work=0, score=0.0, idle_s=0.0, age_s=1000.0)
+PLAIN = Standing(key="", is_protected=False, open_work=0, score=0.0, idle_s=0.0, age_s=1000.0)
 
 
 def test_the_least_useful_go_first() -> None:

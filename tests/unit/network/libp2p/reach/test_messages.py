@@ -106,7 +106,7 @@ def test_an_answer_to_a_request_to_dial_reads_as_elsewhere(status: DialStatus) -
     theirs = Generated()
     theirs.ParseFromString(message.encode())
     assert theirs.type == Generated.DIAL_RESPONSE
-    assert theirs.dialResponse.status == status
+    assert int(theirs.dialResponse.status) == status.value
     assert theirs.dialResponse.statusText == "why"
     assert theirs.dialResponse.addr == ADDRESS.to_bytes()
     assert DialResponse.decode(decode(theirs.SerializeToString())) == message

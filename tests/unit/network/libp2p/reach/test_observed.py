@@ -39,9 +39,7 @@ def test_an_address_is_believed_once_three_peers_report_it() -> None:
     observed = ObservedAddresses()
     assert not told(observed, "a", at(OURS))
     assert not told(observed, "b", at(OURS, 4001))
-    assert observed.accepted is None
-    assert told(observed, "c", at(OURS, 4002))
-    assert observed.accepted == OURS
+    assert [observed.accepted, told(observed, "c", at(OURS, 4002)), observed.accepted] == [None, True, OURS]
     (only,) = observed.all()
     assert only.reporters == (PeerID("a"), PeerID("b"), PeerID("c"))
     assert only.is_accepted
