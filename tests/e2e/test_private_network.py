@@ -71,7 +71,7 @@ class Job:
         return ""
 
 
-def ensemble(directory: Path, name: str = "pages") -> Path:
+def ensemble(net: LocalNet, directory: Path, name: str = "pages") -> Path:
     """Three web servers on two nodes; each begins by looking up another one, and ends at once if it is not found."""
     neighbours = dict(zip(MEMBERS, (*MEMBERS[1:], MEMBERS[0]), strict=True))
     script = f"nslookup {{neighbour}} && mkdir /tmp/www && cd /tmp/www && echo {{page}} >index.html && exec httpd -f -p {PORT}"
@@ -91,7 +91,10 @@ def ensemble(directory: Path, name: str = "pages") -> Path:
         }
         for member in neighbours
     }
-    nodes = {home: {"allocations": [m for m in MEMBERS if HOMES[m] == home]} for home in ("left", "right")}
+    nodes = {
+        home: {"allocations": [m for m in MEMBERS if HOMES[m] == home], "peer": net.node(node).peer_id}
+        for home, node in (("left", "node1"), ("right", "node2"))
+    }
     path = directory / f"{name}.json"
     path.write_text(json.dumps({"v1": {"allocations": allocations, "nodes": nodes}}))
     return path
@@ -124,7 +127,7 @@ def net(tmp_path_factory: pytest.TempPathFactory, engine: TestEngine) -> Iterato
 
 @pytest.fixture(scope="module")
 def job(net: LocalNet, engine: TestEngine, tmp_path_factory: pytest.TempPathFactory) -> Job:
-    path = ensemble(tmp_path_factory.mktemp("ensemble"))
+    path = ensemble(net, tmp_path_factory.mktemp("ensemble"))
     done = run_nunet("deploy", "-f", path, "--wait", env=net.environment)
     assert done.code == 0, done
     return Job(net, done.out.strip(), engine)
@@ -158,7 +161,7 @@ def test_its_status_tells_who_is_where_and_what_passed(job: Job, net: LocalNet) 
 
 
 def test_another_ensemble_on_the_same_machines_is_not_there(job: Job, net: LocalNet, tmp_path: Path) -> None:
-    done = run_nunet("deploy", "-f", ensemble(tmp_path, "others"), "--wait", env=net.environment)
+    done = run_nunet("deploy", "-f", ensemble(net, tmp_path, "others"), "--wait", env=net.environment)
     assert done.code == 0, done
     others = Job(net, done.out.strip(), job.engine)
     try:

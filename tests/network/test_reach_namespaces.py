@@ -18,7 +18,7 @@ from dms.testing.netns import Namespace, behind_router, namespaces
 
 pytestmark = pytest.mark.netns
 
-WAIT_S = 40.0
+WAIT_S = 90.0
 PROGRAM = str(Path(__file__).with_name("reach_program.py"))
 ROUTER = str(Path(__file__).with_name("router_program.py"))
 INTERNET = "45.77"

@@ -152,7 +152,7 @@ class World:
             case PlacementStage.BIDDING:
                 peer = placement.only or peer
                 self.feed(e.NodeBids(at_ns=self.now_ns, node=node, round=number, bids=(bid(node, peer),)))
-                self.hold(tuple(r for r in records_of(self.state, node) if r.peer))
+                self.hold(tuple(r for r in records_of(self.state, node) if r.peer and not r.is_over))
             case PlacementStage.COMMITTING:
                 results = {r.key: e.Committed(ok=True) for r in records}
                 self.feed(e.NodeCommitted(at_ns=self.now_ns, node=node, round=number, results=results))
