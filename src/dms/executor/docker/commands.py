@@ -7,6 +7,7 @@ us: the number that the engine tells is believed only if the kernel says that it
 from __future__ import annotations
 
 import os
+import select
 import signal
 import socket
 from contextlib import AsyncExitStack, suppress
@@ -143,7 +144,7 @@ class DockerCommand:
 
 
 def _kill(pid: object, container_id: str) -> None:
-    """End a process of a container, if it is one; that it goes on is no harm to anybody but the container's owner."""
+    """End a process of a container, if it is one, and wait for it; that it goes on harms only the container's owner."""
     if not isinstance(pid, int) or pid <= 1:
         return
     with suppress(OSError):
@@ -151,5 +152,8 @@ def _kill(pid: object, container_id: str) -> None:
         try:
             if container_id and container_id in Path(f"/proc/{pid}/cgroup").read_text():
                 signal.pidfd_send_signal(handle, signal.SIGKILL)
+                gone = select.poll()
+                gone.register(handle, select.POLLIN)
+                gone.poll(END_WAIT_S * 1000)
         finally:
             os.close(handle)
