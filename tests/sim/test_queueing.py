@@ -10,7 +10,8 @@ from dms.ensemble.config import EnsembleConfig
 from dms.node import payloads as p
 from dms.orchestrator.lifecycle.state import Phase
 from dms.testing.executor import Script
-from dms.testing.nodes import DEPLOY_TIMEOUT_S, FOUR_CORES, Cluster, SimulatedNode, ensemble
+from dms.testing.node_user import DEPLOY_TIMEOUT_S
+from dms.testing.nodes import FOUR_CORES, Cluster, SimulatedNode, ensemble
 from dms.types.ids import EnsembleID
 
 MINUTE_MS = 60_000

@@ -16,10 +16,12 @@ from dms.allocation import messages as allocation_messages
 from dms.identity.ids import ActorID
 from dms.network.protocol import MAX_LARGE_MESSAGE_BYTES
 from dms.node import payloads as p
+from dms.node.machine_payloads import OffboardReply
 from dms.orchestrator import messages as m
 from dms.orchestrator.lifecycle.state import Phase
 from dms.testing.actors import key_of
-from dms.testing.nodes import FOUR_CORES, Cluster, SimulatedNode, UserClient, ensemble, full_id
+from dms.testing.node_user import UserClient
+from dms.testing.nodes import FOUR_CORES, Cluster, SimulatedNode, ensemble, full_id
 from dms.types import gojson
 from dms.types.errors import DMSError
 from dms.types.ids import Capability, EnsembleID
@@ -85,7 +87,7 @@ async def test_a_user_without_authority_gets_no_answer_and_nothing_happens(
         with pytest.raises(InvocationTimeout):
             await stranger.call(name, payload, p.OKReply, timeout_s=80)
     with pytest.raises(InvocationTimeout):
-        await stranger.invoke("/dms/node/onboarding/offboard", None, p.OffboardReply, timeout_s=5)
+        await stranger.invoke("/dms/node/onboarding/offboard", None, OffboardReply, timeout_s=5)
     assert alice.node.deployments.all() == ()
     assert alice.node.onboarding.is_onboarded
     assert alice.node.root.counters["dropped.not_authorized"] == 4

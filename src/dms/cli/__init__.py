@@ -8,7 +8,7 @@
 :mod:`~dms.cli.identity`   opening the key and the capabilities of a person
 :mod:`~dms.cli.rest`       HTTP to the daemon
 :mod:`~dms.cli.client`     signed messages to actors, and their verified replies
-:mod:`~dms.cli.behaviours` what ``nunet actor cmd`` knows of the behaviours of a node
+:mod:`~dms.cli.behaviours` what ``nunet actor cmd`` knows of the behaviours of a node; families of them in ``…_behaviours``
 :mod:`~dms.cli.tokens`     tokens, capabilities and DIDs as people give them
 :mod:`~dms.cli.decisions`  decisions about capabilities, and what would mend a denial
 :mod:`~dms.cli.following`  deployments as they go on

@@ -122,7 +122,7 @@ def allocations(ctx: typer.Context, context: Context = None, output: Output = Fo
     from dms.cli.client import refused
     from dms.cli.output import age, print_table, show
     from dms.cli.session import Session
-    from dms.node.payloads import HostedAllocations
+    from dms.node.machine_payloads import HostedAllocations
     from dms.types import gojson
     from dms.types.units import format_bytes
 
@@ -159,7 +159,7 @@ def resources(ctx: typer.Context, context: Context = None, output: Output = Form
     """
     from dms.cli.output import print_table, show
     from dms.cli.session import Session
-    from dms.node.payloads import ResourcesReply
+    from dms.node.machine_payloads import ResourcesReply
     from dms.types import gojson
     from dms.types.units import format_bytes
 

@@ -86,7 +86,7 @@ def bench(
         found = (trio.run(measure, session.settings.general.work_dir),)
     else:
         from dms.cli.client import refused
-        from dms.node.payloads import BenchmarkReply, BenchmarkRequest
+        from dms.node.machine_payloads import BenchmarkReply, BenchmarkRequest
 
         reply = session.client(context).call(
             BENCHMARK, BenchmarkRequest(run=not is_stored), BenchmarkReply, timeout_s=BENCHMARK_TIMEOUT_S

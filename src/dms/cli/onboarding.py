@@ -57,7 +57,7 @@ def onboard(
     from dms.cli.client import refused
     from dms.cli.output import show
     from dms.cli.session import Session
-    from dms.node.payloads import OnboardingConfig, OnboardReply, OnboardRequest
+    from dms.node.machine_payloads import OnboardingConfig, OnboardReply, OnboardRequest
     from dms.resources.offer import shortfalls
     from dms.types import gojson
     from dms.types.errors import BadInput
@@ -101,7 +101,7 @@ def offboard(ctx: typer.Context, context: Context = None) -> None:
     """
     from dms.cli.client import refused
     from dms.cli.session import Session
-    from dms.node.payloads import OffboardReply
+    from dms.node.machine_payloads import OffboardReply
 
     reply = Session.of(ctx).client(context).call(f"{NAMESPACE}/offboard", None, OffboardReply)
     if not reply.success:
@@ -138,7 +138,7 @@ def _asked_gpus(there: Sequence[GPU]) -> str:
 def _benchmark(client: Client) -> Benchmark | None:
     """The figures of the machine, measured now where they never were; that this fails is told and no failure."""
     from dms.cli.hardware import BENCHMARK, BENCHMARK_TIMEOUT_S
-    from dms.node.payloads import BenchmarkReply, BenchmarkRequest
+    from dms.node.machine_payloads import BenchmarkReply, BenchmarkRequest
     from dms.types.errors import DMSError
 
     try:
@@ -203,7 +203,7 @@ def _share(text: str, whole: float, what: str) -> float | None:
 
 def _machine(client: Client) -> Resources:
     from dms.cli.client import refused
-    from dms.node.payloads import ResourcesReply
+    from dms.node.machine_payloads import ResourcesReply
 
     reply = client.call("/dms/node/hardware/spec", None, ResourcesReply)
     if not reply.ok:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from dms.node.payloads import PeerScores, ScoreSnapshot
+    from dms.node.peer_payloads import PeerScores, ScoreSnapshot
 
 COLUMNS = ("PEER", "NAME", "SCORE", "OURS", "TOPICS", "REJECTED", "BREACHES", "CROWD", "IP")
 

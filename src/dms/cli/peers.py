@@ -11,7 +11,7 @@ from dms.cli.options import Context, Format, Output
 from dms.cli.peer_latency import ConnectedFor, MaxRTT, Nearest
 
 if TYPE_CHECKING:
-    from dms.node.payloads import ConnectionInfo
+    from dms.node.peer_payloads import ConnectionInfo
 
 app = typer.Typer(name="peers", help="List the peers that the node is connected to or knows.")
 
@@ -51,13 +51,13 @@ def peers(
 
     from dms.cli.output import print_table, show
     from dms.cli.session import Session
-    from dms.node.payloads import ConnectionInfo, PeersList
+    from dms.node.peer_payloads import ConnectionInfo, PeersList
     from dms.types import gojson
 
     session = Session.of(ctx)
     if scores:
         from dms.cli import peer_scores
-        from dms.node.payloads import PeerScores
+        from dms.node.peer_payloads import PeerScores
 
         found = session.client(context).call("/dms/node/peers/score", None, PeerScores)
         if output is not Format.TABLE:
@@ -90,7 +90,7 @@ def dht(ctx: typer.Context, context: Context = None, output: Output = Format.TAB
     """
     from dms.cli.output import print_table, show
     from dms.cli.session import Session
-    from dms.node.payloads import RoutingTable
+    from dms.node.peer_payloads import RoutingTable
     from dms.types import gojson
     from dms.types.units import format_duration
 
@@ -178,7 +178,7 @@ def connect(
     """
     from dms.cli.client import refused
     from dms.cli.session import Session
-    from dms.node.payloads import ConnectReply, ConnectRequest
+    from dms.node.peer_payloads import ConnectReply, ConnectRequest
 
     session = Session.of(ctx)
     request = ConnectRequest(address=peer)

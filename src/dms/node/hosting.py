@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ import msgspec
 import trio
 
 from dms.actor.actor import Actor
-from dms.actor.handle import Handle, handle_of_peer
+from dms.actor.handle import Handle
 from dms.allocation.allocation import Allocation, AllocationSpec, Surroundings
 from dms.allocation.hooks.disk_limit import DiskLimitHook
 from dms.allocation.hooks.hook import Hook
@@ -21,13 +20,12 @@ from dms.allocation.hooks.volumes import VolumesHook, requests_of
 from dms.allocation.machine import AllocationState, AllocationView
 from dms.allocation.messages import NAMESPACE
 from dms.ensemble.config import HealthCheckManifest
-from dms.executor.protocol import Executor, ExecutorStats
+from dms.executor.protocol import Executor
 from dms.identity.ids import ActorID, did_of
 from dms.identity.keys import PrivateKey
-from dms.network.errors import PeerUnreachable
 from dms.node.errors import ExecutorMissing
+from dms.node.hosting_reports import HostingReports
 from dms.node.network_steps import NetworkSteps
-from dms.node.payloads import Hello
 from dms.node.private_networks import PrivateNetworks
 from dms.node.reservations import Reservation, Reservations, ports_of
 from dms.node.vm import reserved_by_hand
@@ -43,13 +41,6 @@ from dms.types.errors import DMSError
 from dms.types.gojson import Wire
 from dms.types.ids import AllocationID, Capability, EnsembleID
 
-PUSH_TIMEOUT_S = 20.0
-MAX_PUSH_WAIT_S = 60.0
-"""The report of an end is repeated for as long as its logs are kept; the waits in between double up to this. It is shorter
-than the silence after which an orchestrator gives an allocation up, so that one that was away still hears the truth."""
-DISOWNED_TIMES = 3
-"""Signs of life in a row that the orchestrator's node could take, and the orchestrator is not there for: it may be about to
-be started again once or twice."""
 PENDING_LIFETIME_S = 900.0
 """How long an allocation may wait for its start."""
 NS_PER_S = 10**9
@@ -116,11 +107,9 @@ class Hosting:
         self._options, self._allow_privileged = options, allow_privileged
         self._hosted: dict[AllocationID, Allocation] = {}
         self._records: dict[AllocationID, HostedRecord] = {}
-        self.signs: dict[AllocationID, messages.Liveness] = {}
-        """The last sign of life of each allocation, as its orchestrator was told."""
         self.on_release: Callable[[], Awaitable[None]] = _nothing
         """Called after an allocation has ended and what it held is free."""
-        self._disowned = Counter[AllocationID]()
+        self._reports = HostingReports(root, is_here=self._is_here, acknowledged=self._acknowledged)
 
     def follow(self, options: HostingOptions) -> None:
         """Host by other options what begins from now on."""
@@ -128,6 +117,11 @@ class Hosting:
 
     def __iter__(self) -> Iterator[Allocation]:
         return iter(tuple(self._hosted.values()))
+
+    @property
+    def signs(self) -> Mapping[AllocationID, messages.Liveness]:
+        """The last sign of life of each allocation, as its orchestrator was told."""
+        return self._reports.signs
 
     def usage(self, allocation_id: str) -> messages.ResourceUsage | None:
         """What an allocation used when it last gave a sign of life."""
@@ -209,7 +203,7 @@ class Hosting:
             if state.is_final:
                 await self._free(spec.id)
                 if not record.is_reported:
-                    self._root.start_soon(self._report_end, allocation)
+                    self._root.start_soon(self._reports.end, allocation)
                 self._root.start_soon(self._retire, allocation)
                 continue
             self._ports.restore(spec.id, ports_of(spec.ports))
@@ -218,7 +212,7 @@ class Hosting:
             if self._resources.is_allocated(spec.id):
                 self._root.start_soon(allocation.resume)
                 if view.is_held and not record.is_reported:
-                    self._root.start_soon(self._report_end, allocation)
+                    self._root.start_soon(self._reports.end, allocation)
             else:
                 await allocation.shutdown("its reservation expired while this node was down")
         await self._remove_strays()
@@ -251,7 +245,7 @@ class Hosting:
         actor = self._root.prepare_child(spec.id, self._child_key(spec.id))
         results_dir = self._jobs_dir / spec.id
         liveness = LivenessHook(
-            self._push_liveness,
+            self._reports.sign,
             interval_s=self._options.liveness_interval_s,
             orphan_grace_s=self._options.orphan_grace_s,
         )
@@ -264,7 +258,7 @@ class Hosting:
             results_dir=results_dir,
             hooks=hooks,
             save=self._save,
-            report=self._report,
+            report=self._reports.change,
             release=self._on_release,
             networks=self._networks,
             allow_privileged=self._allow_privileged,
@@ -290,7 +284,7 @@ class Hosting:
         """One whose actor failed too often is attended by another actor, to say that it has failed."""
         spec = allocation.spec
         failure = await self._root.children.wait_gone(spec.id)
-        if failure is None or self._hosted.get(spec.id) is not allocation or allocation.view.state.is_final:
+        if failure is None or not self._is_here(allocation) or allocation.view.state.is_final:
             return
         fresh = await self._make(spec, allocation.view, allocation.execution_id, allocation.health_check)
         await fresh.abandon(f"given up by this node: {failure!r}")
@@ -368,19 +362,18 @@ class Hosting:
 
     async def _retire(self, allocation: Allocation) -> None:
         record = self._records.get(allocation.spec.id)
-        if record is None or self._hosted.get(allocation.spec.id) is not allocation:
+        if record is None or not self._is_here(allocation):
             return
         age_s = max(0.0, (self._root.security.now_ns() - record.ended_ns) / NS_PER_S)
         await self._destroy(allocation, keep_logs_s=max(0.0, self._options.persist_logs_s - age_s))
 
     async def _destroy(self, allocation: Allocation, *, keep_logs_s: float) -> None:
         await trio.sleep(keep_logs_s)
-        if self._hosted.get(allocation.spec.id) is not allocation:
+        if not self._is_here(allocation):
             return
         del self._hosted[allocation.spec.id]
         self._records.pop(allocation.spec.id, None)
-        self.signs.pop(allocation.spec.id, None)
-        self._disowned.pop(allocation.spec.id, None)
+        self._reports.forget(allocation.spec.id)
         self._root.events.emit(
             catalogue.ALLOCATION_FORGOTTEN, ensemble=allocation.spec.ensemble_id, allocation=allocation.spec.id
         )
@@ -388,133 +381,15 @@ class Hosting:
         await self._store.run(lambda session: _delete(self._documents(session), allocation.spec.id))
         await allocation.actor.aclose()
 
-    # what the orchestrator is told -----------------------------------------------------------------------------------
+    def _is_here(self, allocation: Allocation) -> bool:
+        """Whether it is hosted still; another of the same id may have taken its place."""
+        return self._hosted.get(allocation.spec.id) is allocation
 
-    async def _report(self, allocation: Allocation, before: AllocationState) -> None:
-        if allocation.view.state.is_final or allocation.view.is_held:
-            self._root.start_soon(self._report_end, allocation)
-        else:
-            self._root.start_soon(self._report_change, allocation, before, allocation.view.state)
-
-    async def _report_change(self, allocation: Allocation, before: AllocationState, after: AllocationState) -> None:
-        change = messages.StatusChange(
-            allocation_id=allocation.spec.id,
-            old_status=before.value,
-            new_status=after.value,
-            timestamp=self._root.security.now_ns(),
-            reason=allocation.view.error,
-        )
-        await self._push(allocation, messages.allocation_status(allocation.spec.ensemble_id), change)
-
-    async def _report_end(self, allocation: Allocation) -> None:
-        """Until it is acknowledged, or nothing is left of it; another of the same id may have taken its place then."""
-        view, execution_id = allocation.view, allocation.execution_id
-        ended = messages.TaskTermination(
-            allocation_id=allocation.spec.id,
-            status=AllocationState.FAILED.value if view.is_held else view.state.value,
-            error=messages.EndError(
-                err=view.error, exit_code=view.exit_code or 0, killed=view.killed, reason=view.reason
-            ),
-            execution=allocation.number,
-        )
-        wait_s = 1.0
-        while self._hosted.get(allocation.spec.id) is allocation and allocation.execution_id == execution_id:
-            answer = await self._push(allocation, messages.task_termination(allocation.spec.ensemble_id), ended)
-            if answer is False and view.is_held:
-                await allocation.shutdown("its orchestrator does not know it any more")
-            if answer is not None:
-                if self._hosted.get(allocation.spec.id) is allocation:
-                    await self._put(_reported(self._records[allocation.spec.id]))
-                return
-            await trio.sleep(wait_s)
-            wait_s = min(wait_s * 2, MAX_PUSH_WAIT_S)
-
-    async def _push_liveness(self, allocation: Allocation, number: int) -> bool | None:
-        try:
-            stats = await allocation.stats()
-        except DMSError as exc:
-            log.info("stats_failed", allocation=allocation.spec.id, error=exc.message)
-            stats = ExecutorStats()  # a backend that cannot count now is no reason to be silent
-        sign = messages.Liveness(
-            allocation_id=allocation.spec.id,
-            status=allocation.view.state.value,
-            timestamp=self._root.security.now_ns(),
-            sequence_number=number,
-            health_check_enabled=allocation.health_check is not None,
-            health=_health_of(allocation),
-            resource_usage=messages.ResourceUsage(
-                cpu_usage_percent=stats.cpu_percent,
-                memory_used_bytes=stats.memory_used_bytes,
-                memory_limit_bytes=stats.memory_limit_bytes,
-                network_rx_bytes=stats.network_rx_bytes,
-                network_tx_bytes=stats.network_tx_bytes,
-            ),
-        )
-        self.signs[allocation.spec.id] = sign
-        behaviour = messages.allocation_liveness(allocation.spec.ensemble_id)
-        try:
-            answer = await self._ask(allocation, behaviour, sign)
-        except PeerUnreachable:
-            return await self._is_owned(allocation)
-        self._disowned.pop(allocation.spec.id, None)
-        return answer
-
-    async def _is_owned(self, allocation: Allocation) -> bool | None:
-        """Its orchestrator does not receive. ``False`` if the orchestrator's node has been well nevertheless, time and again:
-        it has ended the deployment, and could not tell us.
-        """
-        try:
-            host = handle_of_peer(allocation.spec.orchestrator.addr.host)
-            await self._root.invoke(host, "/public/hello", None, Hello, timeout_s=PUSH_TIMEOUT_S)
-        except DMSError:
-            self._disowned.pop(allocation.spec.id, None)
-            return None
-        self._disowned[allocation.spec.id] += 1
-        if self._disowned[allocation.spec.id] < DISOWNED_TIMES:
-            return None
-        log.warning("allocation_disowned", allocation=allocation.spec.id)
-        return False
-
-    async def _push(self, allocation: Allocation, behaviour: str, payload: object) -> bool | None:
-        """What the orchestrator says, or ``None`` if it does not answer."""
-        try:
-            return await self._ask(allocation, behaviour, payload)
-        except PeerUnreachable:
-            return None
-
-    async def _ask(self, allocation: Allocation, behaviour: str, payload: object) -> bool | None:
-        """The same, but:
-
-        :raises PeerUnreachable: it does not receive.
-        """
-        try:
-            reply = await allocation.actor.invoke(
-                allocation.spec.orchestrator, behaviour, payload, messages.Reply, timeout_s=PUSH_TIMEOUT_S
-            )
-        except DMSError as exc:
-            log.info("push_failed", allocation=allocation.spec.id, behaviour=behaviour, error=exc.message)
-            if isinstance(exc, PeerUnreachable):
-                raise
-            return None
-        return reply.ok
+    async def _acknowledged(self, allocation: Allocation) -> None:
+        await self._put(msgspec.structs.replace(self._records[allocation.spec.id], is_reported=True))
 
     def _documents(self, session: Session) -> Documents[HostedRecord]:
         return Documents(session, table, HostedRecord)
-
-
-def _health_of(allocation: Allocation) -> messages.Health:
-    """The last result of the registered check; a sign of life does not wait for another."""
-    last = allocation.actor.health.last
-    if allocation.health_check is None or last is None:
-        return messages.Health(healthy=True, check_type="none")
-    problem, at_s = last
-    age_ns = int((trio.current_time() - at_s) * NS_PER_S)
-    return messages.Health(
-        healthy=not problem,
-        last_check_time=allocation.actor.security.now_ns() - age_ns,
-        message=problem,
-        check_type="executor",
-    )
 
 
 async def _nothing() -> None:
@@ -526,7 +401,3 @@ def _delete(documents: Documents[HostedRecord], id_: str) -> None:
         documents.delete(id_)
     except DMSError:
         return  # it never got there
-
-
-def _reported(record: HostedRecord) -> HostedRecord:
-    return msgspec.structs.replace(record, is_reported=True)

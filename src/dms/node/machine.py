@@ -9,9 +9,10 @@ from dms.actor.actor import Actor
 from dms.actor.behaviour import Message
 from dms.allocation.allocation import Allocation
 from dms.hardware import HardwareProbe
-from dms.node import payloads as p
+from dms.node import machine_payloads as p
 from dms.node.hosting import Hosting
 from dms.node.listing import rfc3339
+from dms.node.payloads import Nil
 from dms.observe import catalogue
 from dms.orchestrator.messages import Reply
 from dms.resources.benchmark import described
@@ -44,14 +45,14 @@ class MachineBehaviours:
         self._events = actor.events
         table: tuple[tuple[str, Callable[[Message[Any]], Awaitable[object]], Any], ...] = (
             ("onboarding/onboard", self._onboard, p.OnboardRequest),
-            ("onboarding/offboard", self._offboard, p.Nil),
-            ("onboarding/status", self._status, p.Nil),
-            ("resources/allocated", self._allocated, p.Nil),
-            ("resources/free", self._free, p.Nil),
-            ("resources/onboarded", self._onboarded, p.Nil),
-            ("hardware/spec", self._spec, p.Nil),
-            ("hardware/usage", self._usage, p.Nil),
-            ("allocations/list", self._allocations, p.Nil),
+            ("onboarding/offboard", self._offboard, Nil),
+            ("onboarding/status", self._status, Nil),
+            ("resources/allocated", self._allocated, Nil),
+            ("resources/free", self._free, Nil),
+            ("resources/onboarded", self._onboarded, Nil),
+            ("hardware/spec", self._spec, Nil),
+            ("hardware/usage", self._usage, Nil),
+            ("allocations/list", self._allocations, Nil),
             ("allocation/restart", self._restart, p.AllocationRequest),
             ("allocation/stop", self._stop, p.AllocationRequest),
         )

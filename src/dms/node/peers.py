@@ -8,7 +8,8 @@ from typing import Any
 from dms.actor.actor import Actor
 from dms.actor.behaviour import Message
 from dms.network.protocol import Network, PeerScore
-from dms.node import payloads as p
+from dms.node import peer_payloads as p
+from dms.node.payloads import Nil
 from dms.types.errors import DMSError
 from dms.types.ids import PeerID
 
@@ -28,10 +29,10 @@ class PeerBehaviours:
     def register(self, actor: Actor) -> None:
         """Answer on ``actor``."""
         table: tuple[tuple[str, Callable[[Message[Any]], Awaitable[object]], Any], ...] = (
-            ("list", self._list, p.Nil),
-            ("self", self._self, p.Nil),
-            ("dht", self._dht, p.Nil),
-            ("score", self._score, p.Nil),
+            ("list", self._list, Nil),
+            ("self", self._self, Nil),
+            ("dht", self._dht, Nil),
+            ("score", self._score, Nil),
             ("ping", self._ping, p.PingRequest),
             ("connect", self._connect, p.ConnectRequest),
         )

@@ -7,18 +7,15 @@ out, in a task beside the loop, so that a shutdown can interrupt them.
 
 from __future__ import annotations
 
-import math
 import secrets
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import TypeVar
 
 import trio
 
 from dms.actor.actor import Actor
-from dms.actor.grants import Grant
 from dms.ensemble.config import EnsembleConfig
-from dms.identity.ids import DID, did_of
 from dms.observe import get_logger
 from dms.observe.tracing import span
 from dms.orchestrator import effects, messages
@@ -29,6 +26,7 @@ from dms.orchestrator.bidding.edges import measure_edges
 from dms.orchestrator.bidding.heard import heard_from
 from dms.orchestrator.errors import DeploymentNotRunning, NotAllocated, NoUpdate, UpdateRefused
 from dms.orchestrator.explaining.why import PLACING, Evidence, explain_state
+from dms.orchestrator.inbox import Inbox
 from dms.orchestrator.journal import DeploymentRecord, Journal, changes
 from dms.orchestrator.lifecycle.events import (
     Allocate,
@@ -43,7 +41,6 @@ from dms.orchestrator.lifecycle.events import (
     EdgesMeasured,
     EndLeft,
     EndLost,
-    Event,
     FetchLogs,
     Finish,
     GivenUp,
@@ -72,6 +69,7 @@ from dms.orchestrator.lifecycle.state import DeploymentState, Phase
 from dms.orchestrator.logs.finding import LogShelf
 from dms.orchestrator.logs.reading import LogReader
 from dms.orchestrator.private_network.telling import Teller
+from dms.orchestrator.provider_grants import ProviderGrants
 from dms.orchestrator.reports import Reports
 from dms.orchestrator.scheduling.queueing import Turnstile
 from dms.orchestrator.starting import Live, start_all
@@ -83,7 +81,7 @@ from dms.orchestrator.updating.state import Version
 from dms.orchestrator.updating.versions import check_updatable
 from dms.subnet.messages import NetworkReport
 from dms.types import gojson
-from dms.types.ids import Capability, EnsembleID, PeerID
+from dms.types.ids import EnsembleID, PeerID
 from dms.types.resources import Resources
 
 NS_PER_S = 10**9
@@ -92,15 +90,6 @@ R = TypeVar("R")
 T = TypeVar("T")
 
 log = get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Posted:
-    """An event on its way; ``taken`` is set once what follows from it is on disk."""
-
-    event: Event
-    written: EnsembleConfig | None = None
-    taken: trio.Event = field(default_factory=trio.Event)
 
 
 class Deployment:
@@ -135,7 +124,7 @@ class Deployment:
         self._context = Context(self.id, self.config, actor, self._note, here=here)
         self.logs = LogReader(logs, lambda: self._context, lambda: self.state)
         self._book = BidBook()
-        self._inbox_send, self._inbox = trio.open_memory_channel[_Posted](math.inf)
+        self._inbox = Inbox()
         self._network = Teller(lambda: self._context, lambda: self.state, lambda: self.changed)
         self._live = Live(
             lambda: self.state,
@@ -144,28 +133,29 @@ class Deployment:
             liveness_timeout_s,
             self._network.tell,
         )
+        self._providers = ProviderGrants(self.id, actor, lambda: self.state)
         self._supervision = Supervision(
             self._context,
             self._live,
-            self._post,
-            self._grant_providers,
+            self._inbox.post,
+            self._providers.renew,
             watch=watch,
         )
-        self._reports = Reports(self.id, actor, lambda: self.state, self._post, self._note, self._supervision.heard)
+        self._reports = Reports(
+            self.id, actor, lambda: self.state, self._inbox.post, self._note, self._supervision.heard
+        )
         self._carrier = Carrier(
             lambda: self._context,
             lambda: self._ensembles.both,
             self._live,
-            self._post,
-            self._grant_providers,
+            self._inbox.post,
+            self._providers.renew,
             bidding=self._supervision.bidding,
             turn=self._await_turn,
             heard=self._supervision.heard,
         )
-        self._has_ended = False
         self._work: trio.CancelScope | None = None
         self._mending: set[trio.CancelScope] = set()
-        self._granted: dict[DID, Grant] = {}
         self.was_driven = False
         """Whether :meth:`run` was begun before, in this life of the process."""
 
@@ -215,7 +205,7 @@ class Deployment:
         wanted = named or tuple(key for key in self.state.allocations if can_restart(self.state, key))
         if not wanted:
             raise NotAllocated("no allocation of this deployment is running")
-        await self._post(RestartRequested(at_ns=self._now(), keys=wanted)).wait()
+        await self._inbox.post(RestartRequested(at_ns=self._now(), keys=wanted)).wait()
         return wanted
 
     async def request_shutdown(self, reason: str = "") -> None:
@@ -225,7 +215,7 @@ class Deployment:
         """
         if self.state.phase.is_final:
             raise DeploymentNotRunning(f"deployment is not running: it is {self.state.phase.value}")
-        await self._post(ShutdownRequested(at_ns=self._now(), reason=reason)).wait()
+        await self._inbox.post(ShutdownRequested(at_ns=self._now(), reason=reason)).wait()
         if self.state.phase is Phase.FAILED:
             raise DeploymentNotRunning(f"deployment is not running: it has just failed: {self.state.error}")
 
@@ -239,7 +229,7 @@ class Deployment:
         known = next((v for v in self.state.versions if event.request and v.request == event.request), None)
         if known is None:
             check_updatable(self.state)
-            await self._post(event, written).wait()
+            await self._inbox.post(event, written).wait()
             known = next((v for v in self.state.versions if v.request == event.request), None)
         if known is None:
             check_updatable(self.state)
@@ -254,7 +244,7 @@ class Deployment:
         update = self.state.update
         if not self.state.is_updating or update is None:
             raise NoUpdate
-        await self._post(UpdateCancelled(at_ns=self._now(), by=by)).wait()
+        await self._inbox.post(UpdateCancelled(at_ns=self._now(), by=by)).wait()
         return update.version
 
     @property
@@ -277,7 +267,7 @@ class Deployment:
     async def run(self, *, is_restored: bool = False) -> None:
         """Drive it to its end."""
         self._reports.register()
-        self._grant_providers()
+        self._providers.renew()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._network.run)
             if is_restored:
@@ -287,15 +277,13 @@ class Deployment:
                 self._announce()
                 is_over = await self._go_on(nursery, instructions)
             else:
-                self._post(Begun(at_ns=self._now()))
+                self._inbox.post(Begun(at_ns=self._now()))
                 is_over = False
             while not is_over:
                 is_over = await self._take_one(nursery)
             nursery.cancel_scope.cancel()
         # only after a proper end: cancelled, what is still queued was not taken
-        self._has_ended = True
-        while self._inbox.statistics().current_buffer_used:
-            self._inbox.receive_nowait().taken.set()
+        self._inbox.close()
 
     async def give_up(self, failure: BaseException) -> None:
         """Nobody drives it any more: it has failed, and says so. What it holds elsewhere is given back by another
@@ -310,9 +298,7 @@ class Deployment:
             except Exception:  # it may be the very reason
                 log.exception("end_not_recorded", ensemble=self.id)
             self.state = after
-        self._has_ended = True
-        while self._inbox.statistics().current_buffer_used:
-            self._inbox.receive_nowait().taken.set()
+        self._inbox.close()
         self._announce()
 
     async def _take_one(self, nursery: trio.Nursery) -> bool:
@@ -369,7 +355,7 @@ class Deployment:
                     nursery.start_soon(self._beside, self._carry_update, None)
                 case PlaceStandbys():
                     if any(node.redundancy for node in self.config.v1.nodes.values()):
-                        self._post(StandbysWanted(at_ns=self._now()))
+                        self._inbox.post(StandbysWanted(at_ns=self._now()))
                 case EndLeft():
                     nursery.start_soon(self._supervision.end_left)
                 case _:
@@ -404,29 +390,29 @@ class Deployment:
                 async with self._supervision.bidding:
                     bids = await collect_bids(self._context, self.state, secrets.token_hex(12), self._book)
                 gives_way = self._queue is not None and self._queue.gives_way(self.id, _free_of(bids))
-                self._post(BidsCollected(at_ns=self._now(), round=number, bids=bids, gives_way=gives_way))
+                self._inbox.post(BidsCollected(at_ns=self._now(), round=number, bids=bids, gives_way=gives_way))
             case MeasureEdges(number, pairs):
                 measured = await measure_edges(self._context, self.state, pairs)
-                self._post(EdgesMeasured(at_ns=self._now(), round=number, pairs=measured))
+                self._inbox.post(EdgesMeasured(at_ns=self._now(), round=number, pairs=measured))
             case Commit():
-                self._grant_providers()
+                self._providers.renew()
                 results = await effects.commit_all(self._context, self.state)
-                self._post(CommitsDone(at_ns=self._now(), results=results))
+                self._inbox.post(CommitsDone(at_ns=self._now(), results=results))
             case Allocate():
                 allocated = await effects.allocate_all(self._context, self.state)
                 network = await self._choose_network(self.state)
-                self._post(AllocatesDone(at_ns=self._now(), results=allocated, network=network))
+                self._inbox.post(AllocatesDone(at_ns=self._now(), results=allocated, network=network))
             case StartAll():
-                self._grant_providers()
+                self._providers.renew()
                 started = await start_all(self._context, self.state, self._live)
-                self._post(StartsDone(at_ns=self._now(), results=started))
+                self._inbox.post(StartsDone(at_ns=self._now(), results=started))
             case Revert(bids):
                 self._book.drop(bid.peer for bid in bids)
                 peers = await effects.revert(self._context, bids)
-                self._post(Reverted(at_ns=self._now(), peers=peers))
+                self._inbox.post(Reverted(at_ns=self._now(), peers=peers))
             case ShutdownAll():
                 unreached, lost = await effects.shutdown_all(self._context, self.state)
-                self._post(ShutdownDone(at_ns=self._now(), unreached=unreached, lost=lost))
+                self._inbox.post(ShutdownDone(at_ns=self._now(), unreached=unreached, lost=lost))
             case _:
                 raise AssertionError(instruction)
 
@@ -474,18 +460,6 @@ class Deployment:
             if record.handle is not None and (known is None or known.handle != record.handle):
                 self._supervision.heard(key)  # under another name
 
-    def _grant_providers(self) -> None:
-        """Let the chosen providers, and no others, push to us until the end (``spec/orchestration.md`` 2.8)."""
-        own = did_of(self.actor.security.id.public_key())
-        caps = [Capability(f"/dms/orchestrator/{self.id}")]
-        # those who shall have nothing any more, too: they are told so when they push
-        bids = (*self.state.assignment.values(), *(one.bid for one in self.state.left), *self.state.owed)
-        chosen = {bid.handle.did for bid in bids}
-        for did in [did for did in self._granted if did not in chosen]:
-            self.actor.withdraw(self._granted.pop(did))
-        for did in chosen - self._granted.keys():
-            self._granted[did] = self.actor.grant(did, own, caps)
-
     async def _note(self, kind: str, detail: dict[str, object]) -> None:
         await self._journal.write(self.id, None, kind, detail)
         self._announce()
@@ -494,15 +468,6 @@ class Deployment:
         self.changed.set()
         self.changed = trio.Event()
         self._on_change(self.state)
-
-    def _post(self, event: Event, written: EnsembleConfig | None = None) -> trio.Event:
-        """Queue an event, and the version that it is about; what is returned is set once what follows is on disk."""
-        posted = _Posted(event, written)
-        if self._has_ended:
-            posted.taken.set()
-        else:
-            self._inbox_send.send_nowait(posted)
-        return posted.taken
 
     def _now(self) -> int:
         return self.actor.security.now_ns()

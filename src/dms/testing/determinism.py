@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import os
 import random
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -69,6 +70,17 @@ async def run_in_place(
         await trio.lowlevel.cancel_shielded_checkpoint()
         return sync_fn(*args)
     return await disk.work(lambda: sync_fn(*args))
+
+
+class RandomUUIDs:
+    """UUIDs that a seed determines, one after another."""
+
+    def __init__(self, seed: str) -> None:
+        self._rng = random.Random(seed)  # noqa: S311  a simulation, not a secret
+
+    def __call__(self) -> uuid.UUID:
+        """The next."""
+        return uuid.UUID(int=self._rng.getrandbits(128), version=4)
 
 
 class _Order:

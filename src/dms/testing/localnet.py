@@ -25,7 +25,7 @@ from dms.devnet.plan import NodePlan
 from dms.devnet.profile import PROFILE_FILE, NetworkProfile, NodeProfile, read_profile
 from dms.identity.keystore import Keystore
 from dms.identity.trust import Provider, TrustContext
-from dms.node.payloads import ResourcesReply
+from dms.node.machine_payloads import ResourcesReply
 from dms.testing.commandline import Done
 from dms.types.resources import Resources
 

@@ -18,11 +18,9 @@ it with ``autojump_clock``: a deployment takes milliseconds.
 from __future__ import annotations
 
 import random
-import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TypeVar
 
 import trio
 from trio import TaskStatus
@@ -31,32 +29,30 @@ from dms.actor.actor import Actor
 from dms.actor.gate import Gate
 from dms.actor.replay_file import ReplayFile, open_window
 from dms.actor.security import SecurityContext
-from dms.capability.context import CapabilityContext
 from dms.capability.store import context_path, save_context
 from dms.ensemble.arrival import decode_ensemble
 from dms.ensemble.config import EnsembleConfig
 from dms.ensemble.ids import allocation_id
 from dms.executor.protocol import Executor
 from dms.identity.ids import did_of
-from dms.identity.keys import PrivateKey
 from dms.identity.trust import Provider, TrustContext
-from dms.node import payloads as p
 from dms.node.capability_file import AnchorKeeper, CapabilityFile, Unkept
 from dms.node.hosting import HostingOptions
 from dms.node.node import Node, NodeOptions
 from dms.node.revocation_spread import SpreadOptions
 from dms.orchestrator.lifecycle.state import DeploymentState, Phase
-from dms.orchestrator.messages import Reply
 from dms.resources.capability import HardwareCapability
 from dms.store import Store
 from dms.testing.actors import EPOCH_NS, Organisation, key_of, security_of, wall_clock_ns
 from dms.testing.clock import ThreadsFirst
+from dms.testing.determinism import RandomUUIDs
 from dms.testing.disk import DiskStore, LossyDisk, MortalStore
 from dms.testing.dying import open_shields, tasks_below
 from dms.testing.executor import Script, ScriptedExecutor
 from dms.testing.hardware import FixedMachine
 from dms.testing.memory_store import open_memory_store
 from dms.testing.network import Delay, MemoryNetwork, VirtualNetwork
+from dms.testing.node_user import UserClient
 from dms.types.ids import AllocationID, EnsembleID, PeerID
 from dms.types.places import Place
 from dms.types.resources import CPU, RAM, Disk, Location, Resources
@@ -65,14 +61,10 @@ GIB = 1 << 30
 ENGINE = "null"
 """The engine of all ensembles made here, and the type of the scripted executor: it asks for no parameters."""
 FOUR_CORES = Resources(cpu=CPU(cores=4.0), ram=RAM(size=8 * GIB), disk=Disk(size=50 * GIB))
-DEPLOY_TIMEOUT_S = 135.0
-"""Two minutes and the reserve that the node keeps back."""
 WAIT_S = 4 * 3600.0
 LOOK_S = 0.001
 CONNECT_S = 1.0
 """Until a new node is connected to the others."""
-
-R = TypeVar("R")
 
 
 def ensemble(
@@ -502,86 +494,6 @@ async def until(is_there: Callable[[], object], *, timeout_s: float = WAIT_S, ev
     with trio.fail_after(timeout_s):
         while not is_there():  # noqa: ASYNC110  no event tells
             await trio.sleep(every_s)
-
-
-class UserClient:
-    """Somebody who invokes behaviours of a node from beside it, with a key and the authority that it has."""
-
-    def __init__(self, host: SimulatedNode, key: PrivateKey) -> None:
-        self._host = host
-        self._key = key
-        self._sessions = 0
-
-    async def invoke(
-        self,
-        behaviour: str,
-        payload: object,
-        reply: type[R],
-        *,
-        timeout_s: float = 60.0,
-        to: SimulatedNode | None = None,
-    ) -> R:
-        """One request with a fresh session key, as the command line makes it.
-
-        :raises InvocationTimeout: no answer.
-        """
-        self._sessions += 1
-        inbox = f"user-{self._sessions}"
-        context = CapabilityContext(
-            "user", did_of(self._key.public), TrustContext(Provider.of_key(self._key)), clock_ns=self._host.clock_ns
-        )
-        session = key_of(f"{inbox}/{self._host.name}/{trio.current_time()}")
-        actor = Actor(SecurityContext(session, context, clock_ns=self._host.clock_ns), self._host.network, inbox=inbox)
-        await self._host.cluster.nursery.start(actor.run)
-        try:
-            handle = (to or self._host).node.root.handle
-            return await actor.invoke(handle, behaviour, payload, reply, timeout_s=timeout_s)
-        finally:
-            actor.stop()
-
-    async def call(self, name: str, payload: object, reply: type[R], *, timeout_s: float = 60.0) -> R:
-        """One behaviour of ``/dms/node/deployment``."""
-        return await self.invoke(f"/dms/node/deployment/{name}", payload, reply, timeout_s=timeout_s)
-
-    async def deploy(self, config: EnsembleConfig, *, timeout_s: float = DEPLOY_TIMEOUT_S) -> EnsembleID:
-        """Submit an ensemble; its id."""
-        reply = await self.call("new", p.NewDeployment(ensemble=config), p.NewDeploymentReply, timeout_s=timeout_s)
-        assert reply.status == "OK", reply.error
-        return EnsembleID(reply.ensemble_id)
-
-    async def status(self, ensemble: EnsembleID) -> p.StatusReply:
-        """Where a deployment is."""
-        return await self.call("status", p.DeploymentRequest(id=ensemble), p.StatusReply)
-
-    async def shutdown(self, ensemble: EnsembleID) -> Reply:
-        """End a deployment."""
-        return await self.call("shutdown", p.DeploymentRequest(id=ensemble), Reply)
-
-    async def events(self, ensemble: EnsembleID) -> tuple[p.DeploymentEvent, ...]:
-        """All that happened to it."""
-        return (await self.call("events", p.EventsRequest(id=ensemble), p.EventsReply)).events
-
-    async def log(self, ensemble: EnsembleID, key: str, stream: str = "stdout") -> bytes:
-        """A whole log of an allocation."""
-        data = b""
-        while True:
-            request = p.LogsRequest(ensemble_id=ensemble, allocation=key, stream=stream, offset=len(data))
-            piece = await self.call("logs", request, p.LogsReply)
-            assert not piece.error, piece.error
-            data += piece.data
-            if piece.eof or not piece.data:
-                return data
-
-
-class RandomUUIDs:
-    """UUIDs that a seed determines, one after another."""
-
-    def __init__(self, seed: str) -> None:
-        self._rng = random.Random(seed)  # noqa: S311  a simulation, not a secret
-
-    def __call__(self) -> uuid.UUID:
-        """The next."""
-        return uuid.UUID(int=self._rng.getrandbits(128), version=4)
 
 
 def full_id(ensemble: EnsembleID, key: str) -> AllocationID:

@@ -13,7 +13,8 @@ from dms.allocation.exec import LINGER_S
 from dms.identity.ids import did_of
 from dms.node.hosting import HostingOptions
 from dms.orchestrator.lifecycle.state import Phase
-from dms.testing.nodes import FOUR_CORES, Cluster, SimulatedNode, UserClient, ensemble
+from dms.testing.node_user import UserClient
+from dms.testing.nodes import FOUR_CORES, Cluster, SimulatedNode, ensemble
 from dms.types.ids import EnsembleID
 
 Json = dict[str, Any]

@@ -19,7 +19,8 @@ from dms.storage.prepare import Volumes
 from dms.storage.service import StorageOptions, open_volumes
 from dms.store import Store
 from dms.testing.actors import key_of
-from dms.testing.nodes import Cluster, SimulatedNode, UserClient
+from dms.testing.node_user import UserClient
+from dms.testing.nodes import Cluster, SimulatedNode
 from dms.types.errors import DMSError
 
 Json = dict[str, Any]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import trio
 from trio.testing import MockClock
 
-from dms.node.payloads import OffboardReply, OnboardingConfig, OnboardReply, OnboardRequest
+from dms.node.machine_payloads import OffboardReply, OnboardingConfig, OnboardReply, OnboardRequest
 from dms.node.statistics import TYPES, NtxPayment, float32
 from dms.node.watch_payloads import EVENTS, EventsReply, EventsRequest
 from dms.testing.executor import Script

@@ -11,7 +11,7 @@ import trio
 from trio.testing import MockClock
 
 from dms.node import watch_payloads as w
-from dms.node.payloads import OnboardingConfig, OnboardReply, OnboardRequest
+from dms.node.machine_payloads import OnboardingConfig, OnboardReply, OnboardRequest
 from dms.node.watching import LogRing, WatchBehaviours
 from dms.observe import Event, configure_logging, get_logger
 from dms.observe.catalogue import CATALOGUE
