@@ -53,14 +53,16 @@ class Job:
         )
 
     def containers(self) -> list[str]:
-        """Of this deployment, those that hold its network included."""
-        told = subprocess.run(
-            ["docker", "-H", self.engine.host, "ps", "--all", "--format", "{{.Labels}}"],
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout
-        return [line for line in told.splitlines() if self.id in line]
+        """Of all deployments, those that hold networks included."""
+        return self._told("ps", "--all", "--format", "{{.Names}}")
+
+    def networks(self) -> list[str]:
+        """Those of tenants."""
+        return self._told("network", "ls", "--filter", "name=nunet-", "--format", "{{.Name}}")
+
+    def _told(self, *command: str) -> list[str]:
+        done = subprocess.run(["docker", "-H", self.engine.host, *command], capture_output=True, text=True, check=True)
+        return done.stdout.splitlines()
 
     def page(self, one: str, other: str) -> str:
         """What one member is told by the server of another, which it finds by its name; empty when it is not reached."""
@@ -187,7 +189,9 @@ def test_a_machine_whose_daemon_was_killed_takes_part_again(
 
 
 def test_nothing_of_it_stays(job: Job, net: LocalNet) -> None:
-    assert len(job.containers()) == 2 * len(MEMBERS)
+    assert len(job.containers()) == 2 * len(MEMBERS), "also of what ended when the daemon was killed"
+    assert len(job.networks()) == len(set(HOMES.values()))
     done = run_nunet("shutdown", job.id, env=net.environment)
     assert done.code == 0, done
     assert job.containers() == []
+    assert job.networks() == []

@@ -290,7 +290,8 @@ class Hosting:
         await fresh.abandon(f"given up by this node: {failure!r}")
 
     async def _remove_strays(self) -> None:
-        """Workloads of an earlier life that no allocation owns."""
+        """Workloads of an earlier life that no allocation owns, and what is left of those of allocations that have ended:
+        the node may have died in between. What was started by hand and has ended stays to be looked at."""
         owned = {a.execution_id for a in self._hosted.values() if not a.view.state.is_final}
         owned |= reserved_by_hand(self._resources)
         for executor in self._executors.values():
@@ -300,7 +301,8 @@ class Hosting:
                 log.error("executions_not_listed", executor=executor.type, error=exc.message)
                 continue
             for info in known:
-                if info.execution_id not in owned and not info.status.is_final:
+                is_ours = AllocationID(info.execution_id.rpartition("-")[0]) in self._hosted
+                if info.execution_id not in owned and (is_ours or not info.status.is_final):
                     log.warning("stray_execution_removed", execution=info.execution_id, executor=executor.type)
                     await executor.remove(info.execution_id)
 

@@ -214,6 +214,7 @@ class ScriptedExecutor(ExecutionTable[ScriptedExecution]):
         await self._ready()
         if execution_id in self._executions:
             await self.cancel(execution_id, grace_s=grace_s)
+            await self._ready()
             self._executions.pop(execution_id, None)
 
     async def stats(self, execution_id: str) -> ExecutorStats:

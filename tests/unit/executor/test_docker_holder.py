@@ -59,6 +59,7 @@ def test_the_holder_has_the_ports_and_the_resolver_and_no_rights() -> None:
     host = config["HostConfig"]
     assert host["PortBindings"] == {"80/tcp": [{"HostIp": "0.0.0.0", "HostPort": "16400"}]}
     assert host["Dns"][0] == "10.1.2.1"
+    assert config["StopSignal"] == "SIGKILL", "the program, being the first, ignores others: each stop would take 10 s"
     assert (host["NetworkMode"], host["CapDrop"], host["CapAdd"]) == ("nunet-x", ["ALL"], [])
     assert held_by([{"Id": "h", "Labels": config["Labels"]}, {"Id": "c", "Labels": None}]) == {"node_job_job-1": "h"}
 

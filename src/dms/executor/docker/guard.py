@@ -33,6 +33,7 @@ _KEYS = frozenset(
         "Cmd",
         "ExposedPorts",
         "Healthcheck",
+        "StopSignal",
     ]
 )
 _HOST_KEYS = frozenset(

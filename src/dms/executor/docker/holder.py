@@ -137,6 +137,7 @@ def holder_config(request: ExecutionRequest, names: Names, network_mode: str) ->
     config: dict[str, Any] = {
         "Image": IMAGE,
         "Entrypoint": [PROGRAM],
+        "StopSignal": "SIGKILL",  # as the first process of its namespace it hears no other, and engines wait in vain
         "Labels": {LABEL_EXECUTOR: names.executor_id, LABEL_HOLDER: names.execution_label},
         "Healthcheck": NO_HEALTHCHECK,
         "HostConfig": host,
