@@ -16,7 +16,7 @@ import subprocess
 import tarfile
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -24,6 +24,11 @@ import psutil
 
 START_TIMEOUT_S, STOP_TIMEOUT_S = 30.0, 20.0
 POLL_S = 0.05
+MAPPED_USER, MAPPED_GROUP = "nobody", "nogroup"
+MAPPED_ROOT = 231072
+"""User and group of this machine that root is in the containers of an engine that maps users."""
+FILE_SYSTEM_BYTES = 512 * 1024 * 1024
+"""What an engine's own file system holds; files with holes are made, which take less."""
 SUBNET = 213
 """Second number of the bridges' addresses."""
 APPLETS = ("cat", "chmod", "chown", "dd", "dirname", "echo", "env", "false", "head", "httpd", "id", "kill", "ls")
@@ -50,8 +55,17 @@ class TestEngine:
 
     __test__ = False  # for pytest
 
-    def __init__(self, directory: Path, bridge: str, namespace: str = "") -> None:
+    def __init__(
+        self,
+        directory: Path,
+        bridge: str,
+        namespace: str = "",
+        *,
+        options: Sequence[str] = (),
+        prefix: Sequence[str] = (),
+    ) -> None:
         self._directory, self.bridge, self._namespace = directory, bridge, namespace
+        self._options, self._prefix = tuple(options), tuple(prefix)
         self.socket = directory / "docker.sock"
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -67,6 +81,7 @@ class TestEngine:
         """
         command = [
             *(("nsenter", f"--net=/run/netns/{self._namespace}") if self._namespace else ()),
+            *self._prefix,
             "dockerd",
             "--data-root",
             str(self._directory / "data"),
@@ -79,6 +94,7 @@ class TestEngine:
         else:
             command += ["--bridge", self.bridge, "--iptables=false", "--ip6tables=false"]
             command += ["--ip-masq=false", "--ip-forward=false"]
+        command += self._options
         log = self._directory / "log"
         with log.open("wb") as output:
             self._process = subprocess.Popen(command, stdout=output, stderr=output, stdin=subprocess.DEVNULL)
@@ -109,9 +125,14 @@ class TestEngine:
 
 
 @contextmanager
-def docker_engine() -> Iterator[TestEngine]:
+def docker_engine(
+    *, maps_users: bool = False, file_system: Sequence[str] = (), options: Sequence[str] = ()
+) -> Iterator[TestEngine]:
     """Run an engine. Containers get a private bridge without a way out; published ports work on this machine.
 
+    :param maps_users: root in its containers is the user :data:`MAPPED_ROOT` of this machine.
+    :param file_system: the command that makes one for its data, in a file that is mounted while it runs.
+    :param options: more of ``dockerd``.
     :raises RuntimeError: it does not start; the end of its log says why.
     """
     # a short path: names of sockets have 107 characters at most
@@ -121,7 +142,11 @@ def docker_engine() -> Iterator[TestEngine]:
     try:
         _ip("addr", "add", f"10.{SUBNET}.{secrets.randbelow(250) + 1}.1/24", "dev", bridge)
         _ip("link", "set", bridge, "up")
-        engine = TestEngine(directory, bridge)
+        if file_system:
+            _mount_new(directory, file_system)
+        prefix = _mapping_users(directory) if maps_users else ()
+        options = (*options, f"--userns-remap={MAPPED_USER}:{MAPPED_GROUP}") if maps_users else options
+        engine = TestEngine(directory, bridge, options=options, prefix=prefix)
         try:
             engine.start()
             yield engine
@@ -230,6 +255,26 @@ def busybox_image() -> bytes:
             info.type, info.linkname = tarfile.SYMTYPE, "busybox"
             tar.addfile(info)
     return archive.getvalue()
+
+
+def _mount_new(directory: Path, command: Sequence[str]) -> None:
+    """A file system of its own for an engine's data."""
+    file, data = directory / "data.img", directory / "data"
+    with file.open("wb") as image:
+        image.truncate(FILE_SYSTEM_BYTES)
+    data.mkdir()
+    subprocess.run([*command, str(file)], check=True, capture_output=True)
+    subprocess.run(["mount", "-o", "loop", str(file), str(data)], check=True, capture_output=True)
+
+
+def _mapping_users(directory: Path) -> tuple[str, ...]:
+    """What a command is put behind to see our own files of users' ranges in place of the machine's."""
+    script = 'for f in uid gid; do mount --bind "$0/sub$f" "/etc/sub$f"; done; exec "$@"'
+    for kind in ("uid", "gid"):
+        (directory / f"sub{kind}").write_text(f"{MAPPED_USER}:{MAPPED_ROOT}:65536\n")
+        Path(f"/etc/sub{kind}").touch()
+    directory.chmod(0o711)  # the mapped root must find its way to what is below
+    return ("unshare", "--mount", "sh", "-ec", script, str(directory))
 
 
 def _ip(*arguments: str) -> None:

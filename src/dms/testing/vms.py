@@ -12,11 +12,37 @@ from pathlib import Path
 
 import yaml
 
+from dms.executor.kvm import kvm_works
+
 KERNEL_VARIABLE = "DMS_TEST_VM_KERNEL"
 """Where a kernel lies that QEMU boots; else one of the system's is taken."""
 MODULES_VARIABLE = "DMS_TEST_VM_MODULES"
 """``lib/modules/VERSION`` of that kernel."""
+FIRECRACKER_KERNEL_VARIABLE = "DMS_TEST_FIRECRACKER_KERNEL"
+"""Where a kernel lies that Firecracker boots, which takes none that is packed."""
 APPLETS = ("cat", "echo", "false", "head", "id", "kill", "ls", "mkdir", "sh", "sleep", "touch", "true", "yes", "httpd")
+
+_JAILER = """#!/bin/sh
+set -eu
+echo "$@" >"$0.args"
+while [ $# -gt 0 ]; do
+  case $1 in
+    --id) id=$2 ;;
+    --exec-file) file=$2 ;;
+    --uid | --gid) [ "$2" -ge 0 ] ;;
+    --chroot-base-dir) base=$2 ;;
+    --) shift && break ;;
+    *) echo "Found argument '$1' which wasn't expected" >&2 && exit 1 ;;
+  esac
+  shift 2
+done
+expr "$id" : '[A-Za-z0-9-]\\{1,64\\}$' >/dev/null || { echo "Invalid instance ID" >&2 && exit 1; }
+name=${file##*/}
+case $name in *firecracker*) ;; *) echo "Jailer: the file name must contain firecracker" >&2 && exit 1 ;; esac
+cd "$base/$name/$id/root"
+cp "$file" "$name"
+exec "./$name" --id "$id" "$@"
+"""
 
 
 @cache
@@ -90,6 +116,27 @@ def make_firecracker(directory: Path, description: Path) -> Path:
     program.write_text(f'#!/bin/sh\nexec {sys.executable} -I -S {source} --description {schema} "$@"\n')
     program.chmod(0o755)
     return program
+
+
+def make_jailer(directory: Path) -> Path:
+    """A program that is used in place of ``jailer``: it takes what the real one must be given and nothing else, puts the
+    program into the jail as that does, and starts it there; it keeps nobody in. ``jailer.args`` beside it has the words."""
+    directory.mkdir(parents=True, exist_ok=True)
+    program = directory / "jailer"
+    program.write_text(_JAILER)
+    program.chmod(0o755)
+    return program
+
+
+def missing_for_firecracker() -> str:
+    """Why no machine of the real Firecracker can be booted here; empty when one can."""
+    if shutil.which("firecracker") is None or shutil.which("busybox") is None:
+        return "needs Firecracker on the PATH, and BusyBox: apt-get install busybox-static"
+    if not os.environ.get(FIRECRACKER_KERNEL_VARIABLE):
+        return (
+            f"needs an uncompressed kernel with a serial line and virtio built in: {FIRECRACKER_KERNEL_VARIABLE}=path"
+        )
+    return "" if kvm_works() else "needs KVM that works"
 
 
 def _but_virtio(directory: str, names: list[str]) -> set[str]:

@@ -35,6 +35,7 @@ from dms.executor.protocol import (
 from dms.executor.qemu import QemuExecutor
 from dms.executor.wasm import WasmExecutor
 from dms.testing.executor import Script, ScriptedExecutor
+from dms.testing.vms import missing_for_firecracker
 from dms.types.resources import RAM, Resources, SpecConfig
 
 PROGRAMS = Path(__file__).parents[2] / "programs"
@@ -168,13 +169,19 @@ def make_qemu(images: Path) -> Factory:
     return make
 
 
-def make_firecracker(images: Path, program: Path) -> Factory:
+def make_firecracker(images: Path, program: Path, jailer: Path | None = None) -> Factory:
     """Machines whose guests are played, over the real protocol."""
 
     async def make(nursery: trio.Nursery, directory: Path) -> Subject:
         async def restart() -> Executor:
             return FirecrackerExecutor(
-                nursery, directory / "state", image_dirs=[images], binary=program, uses_kvm=False, has_own_users=False
+                nursery,
+                directory / "state",
+                image_dirs=[images],
+                binary=program,
+                jailer=jailer,
+                uses_kvm=False,
+                has_own_users=False,
             )
 
         return Subject(await restart(), machine_engine("firecracker"), directory, restart)
@@ -182,14 +189,28 @@ def make_firecracker(images: Path, program: Path) -> Factory:
     return make
 
 
-def make_docker(host: str) -> Factory:
+def make_real_firecracker(images: Path) -> Factory:
+    """Machines that boot in the real one."""
+
+    async def make(nursery: trio.Nursery, directory: Path) -> Subject:
+        async def restart() -> Executor:
+            return await FirecrackerExecutor.open(nursery, directory / "state", image_dirs=[images])
+
+        return Subject(await restart(), machine_engine("firecracker"), directory, restart, ram_bytes=192 * 1024 * 1024)
+
+    return make
+
+
+def make_docker(host: str, network_mode: str = "", before: str = "") -> Factory:
     def engine(workload: str) -> SpecConfig:
-        params: dict[str, object] = {"image": "dms-test/busybox:1", "cmd": ["sh", "-c", SHELL[workload]]}
+        params: dict[str, object] = {"image": "dms-test/busybox:1", "cmd": ["sh", "-c", before + SHELL[workload]]}
         return SpecConfig(type="docker", params=params)
 
     async def make(nursery: trio.Nursery, directory: Path) -> Subject:
         async def restart() -> Executor:
-            return await DockerExecutor.open(nursery, directory / "state", executor_id="tests", host=host)
+            return await DockerExecutor.open(
+                nursery, directory / "state", executor_id="tests", host=host, network_mode=network_mode
+            )
 
         return Subject(await restart(), engine, directory, restart)
 
@@ -198,24 +219,36 @@ def make_docker(host: str) -> Factory:
 
 FACTORIES: dict[str, Factory] = {"null": make_null, "scripted": make_scripted, "wasm": make_wasm("probe.wasm")}
 FACTORIES["component"] = make_wasm("probe.component.wasm")
+REAL = () if missing_for_firecracker() else ("real firecracker",)
 
 
 @pytest.fixture(
     params=[
         *FACTORIES,
         "firecracker",
+        "jailed-firecracker",
+        *REAL,
         pytest.param("docker", marks=pytest.mark.docker),
+        pytest.param("podman", marks=pytest.mark.docker),
         pytest.param("qemu", marks=pytest.mark.vm),
     ]
 )
 def factory(request: pytest.FixtureRequest) -> Factory:
     get = request.getfixturevalue
-    if request.param == "docker":
-        return make_docker(get("docker_host"))
-    if request.param == "qemu":
-        return make_qemu(get("images"))
-    if request.param == "firecracker":
-        return make_firecracker(get("images"), get("firecracker"))
+    match request.param:
+        case "docker":
+            return make_docker(get("docker_host"))
+        case "podman":
+            # a network would be one of this machine's; without an init of its own nothing ends a shell that is asked to
+            return make_docker(get("podman_host"), network_mode="none", before="trap 'exit 143' TERM; ")
+        case "qemu":
+            return make_qemu(get("images"))
+        case "firecracker":
+            return make_firecracker(get("images"), get("firecracker"))
+        case "jailed-firecracker":
+            return make_firecracker(get("images"), get("firecracker"), get("jailer"))
+        case "real firecracker":
+            return make_real_firecracker(get("images_for_firecracker"))
     return FACTORIES[request.param]
 
 
@@ -230,6 +263,12 @@ async def subject(factory: Factory, tmp_path: Path) -> AsyncIterator[Subject]:
                 with trio.move_on_after(PATIENCE_S, shield=True):  # after a test that took too long, too
                     await made.executor.cleanup()
             nursery.cancel_scope.cancel()
+
+
+def test_the_real_firecracker_is_one_of_them() -> None:
+    if missing := missing_for_firecracker():
+        pytest.skip(missing)
+    assert REAL
 
 
 async def test_a_program_that_ends_well_succeeds(subject: Subject) -> None:

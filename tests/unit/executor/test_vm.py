@@ -18,7 +18,7 @@ from dms.executor.detached import log_parts
 from dms.executor.errors import AlreadyStarted, InvalidEngineSpec, NotRunning, StartFailed, Unsupported
 from dms.executor.firecracker import FirecrackerExecutor
 from dms.executor.protocol import EndReason, ExecutionRequest, ExecutionStatus, LogStreamRequest, Mount, PortBinding
-from dms.testing.vms import make_firecracker
+from dms.testing.vms import make_firecracker, make_jailer
 from dms.types.resources import GPU, RAM, Disk, Resources, SpecConfig
 
 DESCRIPTION = Path(__file__).parents[2] / "data" / "firecracker-openapi.yaml"
@@ -351,13 +351,7 @@ async def test_garbage_on_the_control_socket_is_answered(bench: Bench) -> None:
 
 
 async def test_with_a_jailer_the_machine_works_in_its_jail(bench: Bench) -> None:
-    """The jailer is played by a script that goes into the jail's folder and starts what it is told."""
-    jailer = bench.path / "jailer"
-    jailer.write_text(
-        '#!/bin/sh\necho "$@" >"$0.args"\nid=$2; program=$4; base=${10}\nshift 11\n'
-        'cd "$base/firecracker/$id/root" && exec "$program" --id "$id" "$@"\n'
-    )
-    jailer.chmod(0o755)
+    jailer = make_jailer(bench.path)
     executor = FirecrackerExecutor(
         bench.nursery,
         bench.path / "state",
