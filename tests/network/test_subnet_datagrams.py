@@ -130,7 +130,7 @@ async def test_what_is_forged_replayed_or_of_nobody_is_dropped_and_counted(world
     assert sealer is not None
     packet = udp_packet(packed("10.1.2.99"), 1, packed(b.address), 2, b"forged source")
     datagram = sealer.seal(PACKET, packet)
-    await made[0].transmit(target, [datagram, datagram])
+    made[0].transmit(target, [datagram, datagram])
     await until(lambda: tally.drops[Drop.FORGED_SOURCE] and tally.drops[Drop.REPLAYED])
     assert not b.device.written
 

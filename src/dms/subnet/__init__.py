@@ -8,15 +8,18 @@ Pure:
 - :mod:`~dms.subnet.ports`: which public port leads where.
 - :mod:`~dms.subnet.dns`: names to addresses and back.
 - :mod:`~dms.subnet.errors`: what can go wrong.
-- :mod:`~dms.subnet.segments`: packets larger than the MTU, :mod:`~dms.subnet.joining` the other way round.
+- :mod:`~dms.subnet.segments`: packets larger than the MTU, :mod:`~dms.subnet.joining` the other way round;
+  :mod:`~dms.subnet.pieces`: both between nodes of ours.
 - :mod:`~dms.subnet.frames`: packets on a stream.
 - :mod:`~dms.subnet.forwarding`: where a packet goes, and whether its sender may send it; :mod:`~dms.subnet.tally`: counts.
-- :mod:`~dms.subnet.queues`, :mod:`~dms.subnet.budgets`: what waits for a peer, and what a relay carries.
+- :mod:`~dms.subnet.queues`, :mod:`~dms.subnet.budgets`: what waits for a peer, and what a relay carries;
+  :mod:`~dms.subnet.pace`: when waiting for more pays.
 
 Between nodes:
 
 - :mod:`~dms.subnet.links`: our sending side towards one peer; :mod:`~dms.subnet.exchange`: what peers send.
-- :mod:`~dms.subnet.datagrams`: packets past the stream, with :mod:`~dms.subnet.sealing` and :mod:`~dms.subnet.probing`.
+- :mod:`~dms.subnet.datagrams`: packets past the stream, with :mod:`~dms.subnet.sealing`, :mod:`~dms.subnet.probing` and
+  :mod:`~dms.subnet.udp`.
 - :mod:`~dms.subnet.plane`: one network on one node; :mod:`~dms.subnet.upstream`: names outside.
 
 On this machine:

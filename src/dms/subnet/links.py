@@ -4,6 +4,7 @@ Each node sends on streams that it opened itself and receives on those that the 
 once need no agreement. A stream is opened when there is something to send, closed when there was nothing for a while,
 and opened anew, later and later, when it ends. While it is open, pings on it measure the round trip and find a peer
 that fell silent. Where datagrams reach the peer, packets take them instead, and the stream stays as what they fall back to.
+A packet that a datagram can take goes at once, in the step that brought it; only what cannot, waits for the task of the link.
 A relayed stream is opened anew every half minute, so that a direct way is used once there is one.
 """
 
@@ -25,6 +26,7 @@ from dms.subnet import frames
 from dms.subnet.budgets import RelayBudget
 from dms.subnet.datagrams import Datagrams, Outgoing
 from dms.subnet.errors import BadPacket
+from dms.subnet.pace import Pace
 from dms.subnet.packets import parse_header
 from dms.subnet.queues import PacketQueue
 from dms.subnet.sealing import decode_offer, encode_offer
@@ -35,7 +37,7 @@ from dms.types.ids import PeerID
 OPEN_S = 10.0
 BATCH_BYTES = 256 * 1024
 GATHER_S, GATHER_BYTES = 0.001, 64 * 1024
-"""A write to a stream costs the same whatever its size: soon after another one it waits for company."""
+"""Where much passes, a write waits for company so long after the one before (:mod:`~dms.subnet.pace`)."""
 PING_EVERY_S = 15.0
 SILENT_S = 45.0
 IDLE_S = 300.0
@@ -98,11 +100,30 @@ class Link:
         self._path = ""
         self._rtt_s: float | None = None
         self._asked: dict[bytes, float] = {}
-        self._heard_s = 0.0
+        self._heard_s = self._used_s = 0.0
 
     def send(self, parcel: Parcel) -> None:
         """Send it when there is a way; never waits."""
+        self.put(parcel)
+        self.push()
+
+    def put(self, parcel: Parcel) -> None:
+        """Send it with the next :meth:`push`."""
         self._tally.drop(Drop.QUEUE_FULL, self._queue.put(parcel))
+
+    def push(self) -> None:
+        """Send what was put; never waits."""
+        outgoing = self._outgoing
+        while outgoing is not None and len(self._queue) and not outgoing.is_blocked and outgoing.way() is not None:
+            self._used_s = trio.current_time()
+            batch = self._queue.take(BATCH_BYTES)
+            rest = outgoing.send(batch)
+            self._tally.gave(len(batch) - len(rest), size_of(batch) - size_of(rest))
+            for parcel in rest:  # for the stream
+                self._queue.put(parcel)
+            if rest:
+                break
+        self._queue.announce()
 
     def status(self) -> LinkStatus:
         """How it stands."""
@@ -223,18 +244,25 @@ class Link:
         self._state = LinkState.OPEN
         renew_s = trio.current_time() + RELAYED_RETRY_S if stream.is_relayed else float("inf")
         wrote_s = float("-inf")
+        pace, tally = Pace(), self._tally
         while trio.current_time() < renew_s:
             with trio.move_on_after(IDLE_S):
                 await self._queue.wait()
-            soon_s = wrote_s + GATHER_S - trio.current_time()
-            if soon_s > 0 and self._queue.size_bytes < GATHER_BYTES:
+            now_s = trio.current_time()
+            pace.observe(now_s, tally.packets_in + tally.packets_out, tally.bytes_in + tally.bytes_out)
+            soon_s = wrote_s + GATHER_S - now_s
+            if pace.is_busy and soon_s > 0 and self._queue.size_bytes < GATHER_BYTES:
                 await trio.sleep(soon_s)
             batch = self._queue.take(BATCH_BYTES)
             if not batch:
+                if trio.current_time() - self._used_s < IDLE_S:
+                    continue
                 return
-            self._tally.gave(len(batch), sum(len(parcel.data) for parcel in batch))
+            self._tally.gave(len(batch), size_of(batch))
+            self._used_s = trio.current_time()
             if self._outgoing is not None:
-                batch = await self._outgoing.send(batch)
+                await self._outgoing.unblock()
+                batch = self._outgoing.send(batch)
             if not batch:
                 continue
             try:
@@ -282,6 +310,11 @@ class Link:
             await trio.sleep(PING_EVERY_S)
             if trio.current_time() - self._heard_s > SILENT_S:
                 raise _End(f"the peer has been silent for {SILENT_S:.0f} s")
+
+
+def size_of(parcels: list[Parcel]) -> int:
+    """In bytes, together."""
+    return sum(len(parcel.data) for parcel in parcels)
 
 
 def _original_batch(parcels: list[Parcel]) -> bytes:

@@ -82,6 +82,7 @@ class Plane:
         self._gateways = (self.gateway.packed, to_ipv6(self.prefix, self.gateway).packed)
         self._forwarder: Forwarder[Port] = Forwarder(own, table, self._gateways)
         self._links: dict[PeerID, tuple[Link, trio.CancelScope]] = {}
+        self._touched: dict[Link, None] = {}
         self._tallies: dict[PeerID, Tally] = {}
         self.host: Port | None = None
         """The device of this machine itself, which has the gateway's address where ports lead in."""
@@ -145,6 +146,9 @@ class Plane:
         while True:
             for raw in await port.device.read():
                 self._outbound(raw, port)
+            touched, self._touched = self._touched, {}
+            for link in touched:
+                link.push()
 
     async def receive(self, sender: PeerID, parcels: list[Parcel]) -> None:
         """Hand over what a peer sent, if it may send that, and to whom."""
@@ -166,7 +170,6 @@ class Plane:
         for port, packets in ready.items():
             for parcel, header in joined(packets) if len(packets) > 1 else packets:
                 self._hand_over(parcel, header, port)
-        await trio.lowlevel.checkpoint()
 
     def _outbound(self, raw: bytes, port: Port) -> None:
         try:
@@ -215,7 +218,8 @@ class Plane:
             )
             found = self._links[peer] = (link, trio.CancelScope())
             self._nursery.start_soon(self._keep, *found)
-        found[0].send(parcel)
+        found[0].put(parcel)
+        self._touched[found[0]] = None
 
     async def _keep(self, link: Link, scope: trio.CancelScope) -> None:
         with scope:

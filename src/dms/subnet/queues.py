@@ -29,15 +29,19 @@ class PacketQueue:
         return len(self._waiting)
 
     def put(self, parcel: Parcel) -> int:
-        """Add one; returns how many of the oldest were dropped for it."""
+        """Add one, of which nobody is told yet; returns how many of the oldest were dropped for it."""
         dropped = 0
         self._waiting.append(parcel)
         self.size_bytes += len(parcel.data)
         while self.size_bytes > self._max_bytes or len(self._waiting) > self._max_packets:
             self.size_bytes -= len(self._waiting.popleft().data)
             dropped += 1
-        self._arrived.set()
         return dropped
+
+    def announce(self) -> None:
+        """Wake who waits, if there is something."""
+        if self._waiting:
+            self._arrived.set()
 
     def take(self, max_bytes: int) -> list[Parcel]:
         """The oldest, at least one if there is any, up to so many bytes."""

@@ -23,8 +23,9 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from dms.subnet.errors import BadPacket
 from dms.types.ids import PeerID
 
-PACKET, PROBE, ANSWER, PARTIAL = range(4)
-"""A packet, a question whether datagrams arrive, its answer, a packet whose TCP or UDP checksum is still to be done."""
+PACKET, PROBE, ANSWER, PARTIAL, PIECE = range(5)
+"""A packet, a question whether datagrams arrive, its answer, a packet whose TCP or UDP checksum is still to be done, a part of
+a larger one (:mod:`~dms.subnet.pieces`)."""
 WINDOW = 4096
 """How far out of order a datagram may come."""
 MAX_ADDRESSES = 16
@@ -32,6 +33,7 @@ MAX_COUNTER = 1 << 60
 
 _HEAD = struct.Struct("<QQ")
 _TAG_BYTES = 16
+_KINDS = tuple(bytes((kind,)) for kind in range(256))
 _KEY_BYTES = 32
 OVERHEAD_BYTES = _HEAD.size + 1 + _TAG_BYTES
 
@@ -44,6 +46,7 @@ class Offer(msgspec.Struct, frozen=True):
     addresses: tuple[str, ...] = ()
     """``ip`` or ``ip port``, the port where it is not the one below."""
     port: int = 0
+    takes_pieces: bool = False
 
 
 class Keys(NamedTuple):
@@ -104,12 +107,12 @@ class Sealer:
     def __init__(self, key: bytes, session_id: int) -> None:
         self._cipher, self._id, self._counter = ChaCha20Poly1305(key), session_id, 0
 
-    def seal(self, kind: int, body: bytes) -> bytes:
-        """One datagram."""
+    def seal(self, kind: int, *body: bytes | memoryview) -> bytes:
+        """One datagram; the body may be given in parts."""
         counter = self._counter
         self._counter += 1
         head = _HEAD.pack(self._id, counter)
-        return head + self._cipher.encrypt(b"\0\0\0\0" + head[8:], bytes((kind,)) + body, head)
+        return head + self._cipher.encrypt(b"\0\0\0\0" + head[8:], b"".join((_KINDS[kind], *body)), head)
 
     @property
     def is_worn(self) -> bool:

@@ -67,7 +67,7 @@ def to_device(parcel: Parcel, header: Header) -> bytes:
     if not parcel.is_partial:
         return bytes(VNET_BYTES) + parcel.data
     kind = (_TCP_V4 if header.version == 4 else _TCP_V6) if parcel.segment_bytes else 0
-    head_bytes = _headers_bytes(parcel.data, header) if kind else 0
+    head_bytes = headers_bytes(parcel.data, header) if kind else 0
     at = _CHECKSUM_AT[header.protocol]
     return _VNET.pack(_NEEDS_CHECKSUM, kind, head_bytes, parcel.segment_bytes, header.offset, at) + parcel.data
 
@@ -87,7 +87,7 @@ def check(parcel: Parcel, header: Header) -> None:
     if parcel.segment_bytes:
         if header.protocol != TCP or parcel.segment_bytes < MIN_SEGMENT_BYTES:
             raise BadPacket("segments that cannot be")
-        if not header.offset + 20 <= _headers_bytes(parcel.data, header) <= len(parcel.data):
+        if not header.offset + 20 <= headers_bytes(parcel.data, header) <= len(parcel.data):
             raise BadPacket("a TCP header that does not fit")
 
 
@@ -101,7 +101,7 @@ def packets_of(
     ``max_bytes``.
     """
     if parcel.is_partial and header.protocol == TCP:
-        head_bytes = _headers_bytes(parcel.data, header)
+        head_bytes = headers_bytes(parcel.data, header)
         size = max(MIN_SEGMENT_BYTES, min(parcel.segment_bytes or MAX_PACKET_BYTES, max_bytes - head_bytes))
         if head_bytes <= len(parcel.data) and len(parcel.data) - head_bytes > size:
             return _cut(parcel._replace(segment_bytes=size), header, leaves_checksums=leaves_checksums)
@@ -113,7 +113,7 @@ def packets_of(
 
 def _cut(parcel: Parcel, header: Header, *, leaves_checksums: bool) -> list[bytes]:
     data, size, offset = parcel.data, parcel.segment_bytes, header.offset
-    body = _headers_bytes(data, header)
+    body = headers_bytes(data, header)
     l4_bytes = body - offset
     (sequence,) = _U32.unpack_from(data, offset + 4)
     ident = data[4] << 8 | data[5]
@@ -141,7 +141,7 @@ def _cut(parcel: Parcel, header: Header, *, leaves_checksums: bool) -> list[byte
     return pieces
 
 
-def _headers_bytes(data: bytes, header: Header) -> int:
+def headers_bytes(data: bytes, header: Header) -> int:
     """Of IP and TCP together."""
     return header.offset + (data[header.offset + 12] >> 4) * 4
 

@@ -25,7 +25,7 @@ from dms.subnet.packets import MAX_PACKET_BYTES
 from dms.subnet.segments import VNET_BYTES
 
 QUEUE_PACKETS = 1000
-READS_AT_ONCE = 64
+READS_AT_ONCE, BYTES_AT_ONCE = 64, 256 * 1024
 MAX_NAME_BYTES = 15
 
 _TUN = Path("/dev/net/tun")
@@ -59,9 +59,11 @@ class TunDevice:
 
     def _read_now(self) -> list[bytes]:
         batch: list[bytes] = []
+        left = BYTES_AT_ONCE
         try:
-            while len(batch) < READS_AT_ONCE:
+            while left > 0 and len(batch) < READS_AT_ONCE:
                 batch.append(os.read(self._fd, MAX_PACKET_BYTES + VNET_BYTES))
+                left -= len(batch[-1])
         except BlockingIOError:
             pass
         except OSError as error:

@@ -33,8 +33,8 @@ def test_the_first_answer_is_the_way_and_larger_ones_raise_its_size() -> None:
     one = prober()
     probes = one.due(0)
     assert one.way(0) is None
-    one.answered(pick(probes, FAR, 1200).token, 0.1)
-    assert one.way(0.1) == Way(FAR, 1200)
+    one.answered(pick(probes, FAR, 1190).token, 0.1)
+    assert one.way(0.1) == Way(FAR, 1190)
     assert one.rtt_s == 0.1
     one.answered(pick(probes, FAR, 1420).token, 0.2)
     assert one.way(0.2) == Way(FAR, 1420)
@@ -48,8 +48,8 @@ def test_the_first_answer_is_the_way_and_larger_ones_raise_its_size() -> None:
 
 def test_a_way_that_takes_small_packets_is_tried_with_the_next_size() -> None:
     one = prober(NEAR)
-    one.answered(pick(one.due(0), NEAR, 1200).token, 0)
-    assert [probe.size_bytes for probe in one.due(KEEP_EVERY_S)] == [1200, 1320]
+    one.answered(pick(one.due(0), NEAR, 1190).token, 0)
+    assert [probe.size_bytes for probe in one.due(KEEP_EVERY_S)] == [1190, 1310]
 
 
 def test_a_way_that_falls_silent_is_given_up_and_searched_anew() -> None:
@@ -77,5 +77,5 @@ def test_what_the_kernel_says_about_the_size_is_believed() -> None:
     one.too_large(1420)
     assert one.way(0) == Way(NEAR, 1380)
     one.too_large(1420)
-    one.too_large(1200)
+    one.too_large(1190)
     assert one.way(0) == Way(NEAR, 1380)

@@ -27,12 +27,13 @@ def test_the_oldest_are_dropped_and_the_rest_comes_out_in_order(
     assert queue.size_bytes == 0
 
 
-async def test_waiting_ends_with_the_first_packet() -> None:
+async def test_waiting_ends_when_a_packet_is_announced() -> None:
     queue = PacketQueue()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(queue.wait)
         await wait_all_tasks_blocked()
         queue.put(Parcel(b"x"))
+        queue.announce()
     await queue.wait()
     assert queue.clear() == 1
     assert len(queue) == queue.size_bytes == 0

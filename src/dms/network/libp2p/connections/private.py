@@ -19,12 +19,14 @@ from libp2p.abc import IRawConnection, ISecureConn
 from libp2p.custom_types import TProtocol
 from libp2p.io.abc import ReadWriteCloser
 from libp2p.io.exceptions import IOException
+from libp2p.io.trio import TrioTCPStream
 from libp2p.network.connection.raw_connection import RawConnection
 from libp2p.peer.id import ID
 from libp2p.security.noise.transport import PROTOCOL_ID as NOISE_PROTOCOL_ID
 from libp2p.security.noise.transport import Transport as NoiseTransport
 from libp2p.transport.upgrader import TransportUpgrader
 
+from dms.network.libp2p.connections.buffering import Buffered
 from dms.network.swarm_key import SwarmKey
 from dms.network.xsalsa20 import NONCE_BYTES, xsalsa20
 
@@ -61,6 +63,8 @@ class FencedUpgrader(TransportUpgrader):
 
         :raises OtherNetwork, NotLibp2p: in the chain of causes, if the other end is not of our network.
         """
+        if isinstance(raw_conn, RawConnection) and isinstance(raw_conn.stream, TrioTCPStream):
+            raw_conn.stream = Buffered(raw_conn.stream)
         fence(raw_conn, self._key)
         return await super().upgrade_security(raw_conn, is_initiator, peer_id)
 
