@@ -41,6 +41,7 @@ from dms.executor.protocol import (
     ExecutionStatus,
     Executor,
     ExecutorStats,
+    Member,
     PortBinding,
 )
 from dms.executor.sessions import ExecRequest, ExecSession
@@ -86,10 +87,22 @@ class Networks(Protocol):
         """Who resolves names for an allocation; empty where it has no address of its own."""
         ...
 
+    def member_for(self, ensemble: EnsembleID, allocation: AllocationID) -> Member | None:
+        """What it is in its network; ``None`` where it has no address of its own."""
+        ...
+
     async def join(
-        self, ensemble: EnsembleID, allocation: AllocationID, namespace: Path, ports: Iterable[tuple[str, int, int]]
+        self,
+        ensemble: EnsembleID,
+        allocation: AllocationID,
+        namespace: Path,
+        ports: Iterable[tuple[str, int, int]],
+        *,
+        behind: str = "",
+        is_published: bool = True,
     ) -> None:
-        """Give it its address in a network namespace, where its private ports are reached at the public ones, too.
+        """Give it its address in a network namespace, or to the guest ``behind`` a device there; its private ports are reached
+        at the public ones, too, also from outside unless its backend sees to that (``is_published``).
 
         :raises DMSError: that cannot be done.
         """
@@ -417,6 +430,7 @@ class Allocation:
         return ExecutionRequest(
             gateway_ip=gateway,
             join=self._join if gateway else None,
+            member=networks.member_for(self.spec.ensemble_id, self.spec.id) if networks is not None else None,
             job_id=self.spec.id,
             execution_id=self.execution_id,
             engine=self.spec.execution,
@@ -430,9 +444,16 @@ class Allocation:
             tenant=f"{self.spec.orchestrator.id}/{self.spec.ensemble_id}",
         )
 
-    async def _join(self, namespace: Path) -> None:
+    async def _join(self, namespace: Path, *, behind: str = "", is_published: bool = True) -> None:
         assert self._surroundings.networks is not None
-        await self._surroundings.networks.join(self.spec.ensemble_id, self.spec.id, namespace, self._ports())
+        await self._surroundings.networks.join(
+            self.spec.ensemble_id,
+            self.spec.id,
+            namespace,
+            self._ports(),
+            behind=behind,
+            is_published=is_published,
+        )
 
     def _ports(self) -> list[tuple[str, int, int]]:
         """Protocol, public, private."""

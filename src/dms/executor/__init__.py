@@ -25,6 +25,9 @@
 ``vm_params``        … their engine parameters
 ``vm_runner``        … the process beside each machine (standard library only)
 ``vm_outputs``       … what the guest left (standard library only)
+``vm_member``        … their part in a private network
+``vm_network``       … its namespace and device (standard library only)
+``dhcp``             … a guest that asks for its address (standard library only)
 ``console``          … how it talks with the agent in the guest (standard library only)
 ``initrd``           … the initial RAM disk with that agent, ``guest_agent.sh``
 ``cpio``             … the archive format of such disks

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -21,6 +20,8 @@ from dms.executor.kvm import kvm_works
 from dms.executor.process import RunDirectory
 from dms.executor.protocol import ExecutionRequest
 from dms.executor.vm import DEFAULT_LOG_LIMIT_BYTES, Machine, MachineExecution, MachineExecutor, run_of
+from dms.executor.vm_member import member_of
+from dms.executor.vm_network import DEVICE
 from dms.executor.vm_params import FIRECRACKER, MachineParams
 
 BINARY = "firecracker"
@@ -35,6 +36,7 @@ class FirecrackerExecutor(MachineExecutor):
     type = FIRECRACKER
     BASE_ARGS = "console=ttyS0 reboot=k panic=1 pci=off"
     OPENS_TAP_FOR_MACHINE = False
+    MAC_PREFIX = (0x06, 0x00)
 
     def __init__(
         self,
@@ -93,8 +95,14 @@ class FirecrackerExecutor(MachineExecutor):
 
     def _check(self, request: ExecutionRequest, params: MachineParams) -> None:
         super()._check(request, params)
-        if request.ports:
+        if request.ports and member_of(request, is_possible=self._can_join(request, params)) is None:
             raise Unsupported("Firecracker cannot bind ports", hint="give tap_device: the machine has its own address")
+
+    def _can_join(self, request: ExecutionRequest, params: MachineParams) -> bool:
+        return not params.tap_device  # it opens its devices by their names, and so all in one namespace
+
+    def _is_published(self, request: ExecutionRequest) -> bool:
+        return False
 
     def _folder(self, run: RunDirectory) -> Path:
         """Where the machine finds its files: with a jailer, the root of its jail."""
@@ -124,11 +132,46 @@ class FirecrackerExecutor(MachineExecutor):
     async def _boot(self, execution: MachineExecution, machine: Machine) -> None:
         socket = run_of(execution).path / "machine" / SOCKET
         await self._until_answering(execution, lambda: api.instance_info(socket))
-        for request in requests(machine):
+        if machine.member is not None:
+            await self._join(execution, machine.request)
+        for request in self._requests(machine):
             await api.send(socket, request)
         if machine.params.mmds_message:
             await api.send_metadata(socket, machine.params.mmds_message)
         await api.send(socket, api.Action(action_type="InstanceStart"))
+
+    def _requests(self, machine: Machine) -> Iterator[api.Request]:
+        """What makes the machine, in the order in which it is sent."""
+        yield api.Logger(log_path=LOG, level="Error", show_level=True)
+        yield api.Metrics(metrics_path=METRICS)
+        vcpus = machine.vcpus + machine.vcpus % 2 if machine.vcpus > 1 else 1
+        yield api.MachineConfiguration(vcpu_count=vcpus, mem_size_mib=machine.memory_mib)
+        yield api.BootSource(
+            kernel_image_path="kernel",
+            boot_args=machine.kernel_args,
+            initrd_path="initrd" if machine.has_initrd else "",
+        )
+        for drive in machine.drives:
+            yield api.Drive(
+                drive_id=drive.name.replace("-", "_"),
+                path_on_host=drive.name,
+                is_root_device=False,  # the kernel's arguments name the root
+                is_read_only=drive.is_read_only,
+            )
+        if machine.params.tap_device:
+            yield api.NetworkInterface(
+                iface_id=INTERFACE,
+                host_dev_name=machine.params.tap_device,
+                guest_mac=self._mac(machine.execution_id),
+            )
+        if machine.member is not None:
+            yield api.NetworkInterface(
+                iface_id=INTERFACE,
+                host_dev_name=DEVICE,
+                guest_mac=self._private_mac(machine.execution_id),
+            )
+        if machine.params.mmds_message:
+            yield api.MmdsConfig(network_interfaces=(INTERFACE,), version="V2")
 
     async def _is_paused(self, execution: MachineExecution) -> bool:
         info = await api.instance_info(run_of(execution).path / "machine" / SOCKET)
@@ -152,29 +195,3 @@ class FirecrackerExecutor(MachineExecutor):
         except (ExecutorUnavailable, EngineRefused):
             if execution.result is None:
                 raise
-
-
-def requests(machine: Machine) -> Iterator[api.Request]:
-    """What makes the machine, in the order in which it is sent."""
-    yield api.Logger(log_path=LOG, level="Error", show_level=True)
-    yield api.Metrics(metrics_path=METRICS)
-    vcpus = machine.vcpus + machine.vcpus % 2 if machine.vcpus > 1 else 1
-    yield api.MachineConfiguration(vcpu_count=vcpus, mem_size_mib=machine.memory_mib)
-    yield api.BootSource(
-        kernel_image_path="kernel",
-        boot_args=machine.kernel_args,
-        initrd_path="initrd" if machine.has_initrd else "",
-    )
-    for drive in machine.drives:
-        yield api.Drive(
-            drive_id=drive.name.replace("-", "_"),
-            path_on_host=drive.name,
-            is_root_device=False,  # the kernel's arguments name the root
-            is_read_only=drive.is_read_only,
-        )
-    if machine.params.tap_device:
-        number = zlib.crc32(machine.execution_id.encode())
-        mac = ":".join(f"{byte:02x}" for byte in (0x06, 0x00, *number.to_bytes(4, "big")))
-        yield api.NetworkInterface(iface_id=INTERFACE, host_dev_name=machine.params.tap_device, guest_mac=mac)
-    if machine.params.mmds_message:
-        yield api.MmdsConfig(network_interfaces=(INTERFACE,), version="V2")

@@ -73,14 +73,31 @@ while read -r drive target; do
 done <$N/outputs
 
 ifconfig lo up 2>/dev/null
-if [ -s $N/network ]; then
-  read -r address gateway dns <$N/network
-  ip link set eth0 up && ip addr add "$address" dev eth0 || fail "the guest has no network: its kernel needs virtio_net"
-  if [ "$gateway" != - ]; then ip route add default via "$gateway" || fail "the gateway $gateway is refused"; fi
-  if [ "$dns" != - ]; then
-    mkdir -p $ROOT/etc
-    echo "nameserver $dns" >$ROOT/etc/resolv.conf
+card() {
+  for path in /sys/class/net/*; do
+    [ "$(cat "$path/address")" = "$1" ] && echo "${path##*/}"
+  done
+}
+
+servers=
+[ -s $N/network ] && while read -r mac address gateway dns mtu six network6; do
+  card=$(card "$mac")
+  [ -n "$card" ] || fail "the guest has no network: its kernel needs virtio_net"
+  [ "$mtu" = - ] || ip link set "$card" mtu "$mtu"
+  six_conf=/proc/sys/net/ipv6/conf/$card
+  [ -d "$six_conf" ] || six=-
+  [ "$six" = - ] || echo 0 >"$six_conf/accept_dad" # nobody else can have it
+  ip link set "$card" up && ip addr add "$address" dev "$card" || fail "the address $address is refused"
+  if [ "$six" != - ]; then
+    ip -6 addr add "$six" dev "$card" && ip -6 route add "$network6" via fe80::1 dev "$card" ||
+      fail "the address $six is refused"
   fi
+  if [ "$gateway" != - ]; then ip route add default via "$gateway" || fail "the gateway $gateway is refused"; fi
+  [ "$dns" = - ] || servers="$servers $dns"
+done <$N/network
+if [ -n "$servers" ]; then
+  mkdir -p $ROOT/etc
+  for dns in $servers; do echo "nameserver $dns"; done >$ROOT/etc/resolv.conf
 fi
 [ -e $N/hostname ] && hostname -F $N/hostname
 

@@ -37,6 +37,27 @@ class Drive:
 
 
 @dataclass(frozen=True, slots=True)
+class Card:
+    """A network card of the guest, found by its hardware address, and what it is given; what is empty is not."""
+
+    mac: str
+    address: str
+    gateway: str = ""
+    """The way to everybody else."""
+    dns: str = ""
+    mtu: int = 0
+    ipv6: str = ""
+    network6: str = ""
+    """Reached through the router of the link, ``fe80::1``."""
+
+    @property
+    def line(self) -> str:
+        """As the agent reads it."""
+        parts = (self.mac, self.address, self.gateway, self.dns, str(self.mtu or ""), self.ipv6, self.network6)
+        return " ".join(part or "-" for part in parts) + "\n"
+
+
+@dataclass(frozen=True, slots=True)
 class Guest:
     """What runs in the guest. ``root`` is the folder that becomes its root, or the drive that holds it."""
 
@@ -49,8 +70,7 @@ class Guest:
     provision: tuple[tuple[str, bytes], ...] = ()
     inputs: tuple[Drive, ...] = ()
     outputs: tuple[Drive, ...] = ()
-    network: tuple[str, str, str] | None = None
-    """(address, gateway, DNS), the last two perhaps empty."""
+    cards: tuple[Card, ...] = ()
 
 
 def write_initrd(out: BinaryIO, guest: Guest, *, busybox: Path, modules: Sequence[tuple[str, bytes]]) -> None:
@@ -148,8 +168,8 @@ def _files(guest: Guest) -> dict[str, str]:
     }
     if isinstance(guest.root, str):
         files["root"] = f"{guest.root}\n"
-    if guest.network is not None:
-        files["network"] = " ".join(part or "-" for part in guest.network) + "\n"
+    if guest.cards:
+        files["network"] = "".join(card.line for card in guest.cards)
     return files
 
 

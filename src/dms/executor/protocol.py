@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from enum import Enum
+from ipaddress import IPv4Address, IPv4Interface, IPv6Interface
 from pathlib import Path
 from typing import Protocol
 
@@ -68,11 +69,27 @@ class PortBinding:
     protocol: str = "tcp"
 
 
-Join = Callable[[Path], Awaitable[None]]
-"""Called with the path of a network namespace.
+@dataclass(frozen=True, slots=True)
+class Member:
+    """Where a workload is in a private network, for those that have to be told: guests with a kernel of their own."""
 
-:raises DMSError: it cannot become a member.
-"""
+    address: IPv4Interface
+    ipv6: IPv6Interface
+    gateway: IPv4Address
+    """Who resolves names."""
+    mtu: int
+
+
+class Join(Protocol):
+    """Makes a workload a member of a private network."""
+
+    async def __call__(self, namespace: Path, *, behind: str = "", is_published: bool = True) -> None:
+        """Give it its address: in a network namespace, or to a guest ``behind`` a device there. ``is_published``: its public
+        ports lead in already.
+
+        :raises DMSError: it cannot become a member.
+        """
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +112,8 @@ class ExecutionRequest:
     join: Join | None = None
     """Makes the workload a member of a private network; called before it begins, and again when it is adopted. Backends without
     network namespaces ignore it."""
+    member: Member | None = None
+    """What it will be there; with ``join`` only."""
     tenant: str = ""
     """For whom it runs: where the backend can, those of one tenant reach each other over the network, others do not."""
 

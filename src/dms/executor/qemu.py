@@ -6,7 +6,6 @@ QEMU's seccomp sandbox and, where the daemon is root, as a user of its own.
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -14,16 +13,18 @@ import trio
 
 from dms.executor import qmp
 from dms.executor.errors import EngineRefused, ExecutorUnavailable, Unsupported
+from dms.executor.initrd import Card
 from dms.executor.kvm import kvm_works
-from dms.executor.protocol import ExecutionRequest
+from dms.executor.protocol import ExecutionRequest, Member
 from dms.executor.vm import Machine, MachineExecution, MachineExecutor, run_of
 from dms.executor.vm_params import QEMU, MachineParams
 
 BINARY = "qemu-system-x86_64"
 SOCKET = "qmp.sock"
 SANDBOX = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
-USER_NETWORK = ("10.0.2.15/24", "", "")
-"""The guest's side of QEMU's own network, which carries nothing but the ports that are bound."""
+USER_NETWORK, USER_ADDRESS = "192.0.2.0/24", "192.0.2.15/24"
+"""QEMU's own network, which carries nothing but the ports that are bound, and the guest in it. It is one of those for examples
+(RFC 5737): all of 10/8 may be private networks."""
 PROBE_TIMEOUT_S = 10.0
 
 
@@ -82,10 +83,32 @@ class QemuExecutor(MachineExecutor):
             read_only = "on" if drive.is_read_only else "off"
             argv += ["-drive", f"file={drive.name},if=none,id=drive{index},format={drive.format},readonly={read_only}"]
             argv += ["-device", f"virtio-blk-{bus},drive=drive{index}"]
-        return [*argv, *_network(machine, bus)]
+        return [*argv, *self._private_network(machine, bus), *self._network(machine, bus)]
+
+    def _private_network(self, machine: Machine, bus: str) -> list[str]:
+        """The first card; the guest runs once packets reach it."""
+        if machine.member is None:
+            return []
+        card = f"{_card(bus, 'private', self._private_mac(machine.execution_id))},host_mtu={machine.member.mtu}"
+        return ["-S", "-netdev", "tap,id=private,fd={private}", "-device", card]
+
+    def _network(self, machine: Machine, bus: str) -> list[str]:
+        card = ["-device", _card(bus, "net", self._mac(machine.execution_id))]
+        if machine.params.tap_device:
+            return ["-netdev", "tap,id=net,fd={tap}", *card]
+        if not machine.request.ports:
+            return []
+        forwards = [
+            f"hostfwd={port.protocol}:{port.ip}:{port.host_port}-:{port.executor_port}"
+            for port in machine.request.ports
+        ]
+        return ["-netdev", ",".join([f"user,id=net,net={USER_NETWORK},restrict=on,ipv6=off", *forwards]), *card]
 
     async def _boot(self, execution: MachineExecution, machine: Machine) -> None:
         await self._until_answering(execution, lambda: self._is_paused(execution))
+        if machine.member is not None:
+            await self._join(execution, machine.request)
+            await self._command(execution, "cont")
 
     async def _is_paused(self, execution: MachineExecution) -> bool:
         told = await self._command(execution, "query-status")
@@ -97,10 +120,9 @@ class QemuExecutor(MachineExecutor):
         except (ExecutorUnavailable, EngineRefused):
             return  # it has ended, or will be killed
 
-    def _guest_network(self, request: ExecutionRequest, params: MachineParams) -> tuple[str, str, str] | None:
-        if request.ports:
-            return USER_NETWORK
-        return super()._guest_network(request, params)
+    def _guest_cards(self, request: ExecutionRequest, params: MachineParams, member: Member | None) -> tuple[Card, ...]:
+        cards = super()._guest_cards(request, params, member)
+        return (*cards, Card(self._mac(request.execution_id), USER_ADDRESS)) if request.ports else cards
 
     async def _tell(self, execution_id: str, command: str) -> None:
         execution = await self._get(execution_id)
@@ -118,15 +140,5 @@ class QemuExecutor(MachineExecutor):
             return await qmp.command(run_of(execution).path / "machine" / SOCKET, name)
 
 
-def _network(machine: Machine, bus: str) -> list[str]:
-    mac = zlib.crc32(machine.execution_id.encode())
-    address = f"52:54:{mac >> 24:02x}:{mac >> 16 & 255:02x}:{mac >> 8 & 255:02x}:{mac & 255:02x}"
-    card = ["-device", f"virtio-net-{bus},netdev=net,mac={address}" + (",romfile=" if bus == "pci" else "")]
-    if machine.params.tap_device:
-        return ["-netdev", "tap,id=net,fd={tap}", *card]
-    if not machine.request.ports:
-        return []
-    forwards = [
-        f"hostfwd={port.protocol}:{port.ip}:{port.host_port}-:{port.executor_port}" for port in machine.request.ports
-    ]
-    return ["-netdev", ",".join(["user,id=net,restrict=on,ipv6=off", *forwards]), *card]
+def _card(bus: str, network: str, mac: str) -> str:
+    return f"virtio-net-{bus},netdev={network},mac={mac}" + (",romfile=" if bus == "pci" else "")

@@ -33,7 +33,7 @@ from dms.executor.errors import (
     StartFailed,
     Unsupported,
 )
-from dms.executor.initrd import INIT, Drive, Guest, find_modules, static_busybox, write_initrd
+from dms.executor.initrd import INIT, Card, Drive, Guest, find_modules, static_busybox, write_initrd
 from dms.executor.logs import STDERR_LOG, STDOUT_LOG
 from dms.executor.machine_files import (
     DEFAULT_OUTPUT_BYTES,
@@ -46,10 +46,14 @@ from dms.executor.machine_files import (
     pack,
 )
 from dms.executor.process import Record, RunDirectory, boot_id, dump, spawn
-from dms.executor.protocol import EndReason, ExecOutput, ExecutionRequest, ExecutionStatus, NetInfo
+from dms.executor.protocol import EndReason, ExecOutput, ExecutionRequest, ExecutionStatus, Member, NetInfo
 from dms.executor.qmp import Lines, short_path
 from dms.executor.supervision import SupervisedExecution, SupervisedTable, checked_mounts, delete
+from dms.executor.vm_member import card_of, mac_of, member_of, private_job
+from dms.executor.vm_network import DEVICE
 from dms.executor.vm_params import MachineParams, allowed_path
+from dms.observe import get_logger
+from dms.types.errors import DMSError
 from dms.types.resources import SpecConfig
 
 DEFAULT_MEMORY_BYTES = 512 * 1024 * 1024
@@ -67,6 +71,8 @@ RUNNER = "vm_runner"
 DIRECT = "root=/dev/vda rw"
 """Kernel arguments where the image boots itself."""
 
+log = get_logger(__name__)
+
 
 @dataclass(frozen=True, slots=True)
 class Machine:
@@ -82,6 +88,8 @@ class Machine:
     drives: tuple[DriveFile, ...]
     request: ExecutionRequest
     user: tuple[int, int, list[int]] | None
+    member: Member | None = None
+    """Of a private network."""
 
 
 @dataclass(eq=False, slots=True)
@@ -102,6 +110,7 @@ class MachineExecutor(SupervisedTable[MachineExecution]):
     """Kernel arguments that this kind of machine needs."""
     OPENS_TAP_FOR_MACHINE = True
     """Whether the machine is given its TAP device open, or opens it by its name."""
+    MAC_PREFIX = (0x52, 0x54)
 
     def __init__(
         self,
@@ -145,6 +154,9 @@ class MachineExecutor(SupervisedTable[MachineExecution]):
         :raises Unsupported: the request wants GPUs, or ports that this kind of machine cannot bind.
         """
         if await self._adopt(request):
+            execution = self._executions[request.execution_id]
+            if execution.result is None and await trio.to_thread.run_sync(_is_member, execution):
+                await self._join(execution, request)
             return
         params = MachineParams.parse(request.engine, self.type)
         self._check(request, params)
@@ -222,8 +234,16 @@ class MachineExecutor(SupervisedTable[MachineExecution]):
         """The command line of the machine's process, started in its folder."""
         raise AssertionError("every kind of machine has its own")
 
+    def _can_join(self, request: ExecutionRequest, params: MachineParams) -> bool:
+        """Whether such a machine can be a member of a private network."""
+        return True
+
+    def _is_published(self, request: ExecutionRequest) -> bool:
+        """Whether the machine's process binds the public ports itself."""
+        return True
+
     async def _boot(self, execution: MachineExecution, machine: Machine) -> None:
-        """Wait for the machine's process, and have the guest run.
+        """Wait for the machine's process, make the machine a member of its private network, and have the guest run.
 
         :raises ExecutorError: it does not work.
         """
@@ -233,6 +253,18 @@ class MachineExecutor(SupervisedTable[MachineExecution]):
         raise AssertionError("every kind of machine has its own")
 
     # -----------------------------------------------------------------------------------------------------------------
+
+    async def _join(self, execution: MachineExecution, request: ExecutionRequest) -> None:
+        """Let packets of the private network reach the machine; at its start before its guest runs. Where that cannot be done
+        it runs without: it is reached at its public ports."""
+        assert execution.process is not None
+        if request.join is None:
+            return
+        namespace = Path(f"/proc/{execution.process.pid}/ns/net")
+        try:
+            await request.join(namespace, behind=DEVICE, is_published=self._is_published(request))
+        except DMSError as exc:
+            log.error("private_network_not_joined", execution=execution.execution_id, reason=exc.message)
 
     def _forget(self, run: RunDirectory) -> None:
         super()._forget(run)
@@ -340,8 +372,9 @@ class MachineExecutor(SupervisedTable[MachineExecution]):
                     pack(mount, directory / name)
                 else:
                     make_empty(directory / name, request.resources.disk.size or DEFAULT_OUTPUT_BYTES)
+            member = member_of(request, is_possible=self._can_join(request, params))
             if params.cmd:
-                self._write_initrd(request, params, paths, directory, root, drives, targets)
+                self._write_initrd(request, params, member, paths, directory, root, drives, targets)
             elif "initrd_path" in paths:
                 clone(paths["initrd_path"], directory / "initrd")
             user = machine_user(request.execution_id, uses_kvm=self._uses_kvm) if self._has_own_users else None
@@ -357,6 +390,7 @@ class MachineExecutor(SupervisedTable[MachineExecution]):
                 tuple(drives),
                 request,
                 user,
+                member,
             )
             job = {
                 "argv": self._argv(machine),
@@ -376,6 +410,7 @@ class MachineExecutor(SupervisedTable[MachineExecution]):
                 ],
                 "cgroups": self._make_group(run, request, execution.memory_bytes),
                 "net": [params.tap_device, params.ip_address],
+                "private": self._private_job(machine),
             }
             run.write("job.json", dump(job))
             record = Record(
@@ -407,6 +442,16 @@ class MachineExecutor(SupervisedTable[MachineExecution]):
         folder.mkdir(mode=0o700)
         return folder
 
+    def _private_job(self, machine: Machine) -> dict[str, Any] | None:
+        if machine.member is None:
+            return None
+        return private_job(
+            machine.member,
+            is_lent=not self.OPENS_TAP_FOR_MACHINE,
+            is_inside=not (machine.request.ports and self._is_published(machine.request)),
+            has_agent=bool(machine.params.cmd),
+        )
+
     def _user_of_runner(self, machine: Machine) -> tuple[int, int, list[int]] | None:
         """The user that the machine's process becomes; ``None``: it does not change."""
         return machine.user
@@ -420,6 +465,7 @@ class MachineExecutor(SupervisedTable[MachineExecution]):
         self,
         request: ExecutionRequest,
         params: MachineParams,
+        member: Member | None,
         paths: dict[str, Path],
         directory: Path,
         root: Path | str,
@@ -429,8 +475,8 @@ class MachineExecutor(SupervisedTable[MachineExecution]):
         wanted: tuple[str, ...] = ()
         if drives:
             wanted += (*MODULES, *DRIVE_MODULES)
-        network = self._guest_network(request, params)
-        if network is not None:
+        cards = self._guest_cards(request, params, member)
+        if cards:
             wanted += (*MODULES, *NETWORK_MODULES)
         modules = find_modules(paths["kernel_modules"], wanted) if "kernel_modules" in paths else ()
         guest = Guest(
@@ -443,15 +489,23 @@ class MachineExecutor(SupervisedTable[MachineExecution]):
             request.provision_scripts,
             tuple(targets[True]),
             tuple(targets[False]),
-            network,
+            cards,
         )
         with (directory / "initrd").open("xb") as file:
             write_initrd(file, guest, busybox=static_busybox(), modules=modules)
 
-    def _guest_network(self, request: ExecutionRequest, params: MachineParams) -> tuple[str, str, str] | None:
+    def _guest_cards(self, request: ExecutionRequest, params: MachineParams, member: Member | None) -> tuple[Card, ...]:
+        """What the guest's network cards are given: that of the private network first, whose resolver is asked first."""
+        cards = () if member is None else (card_of(member, self._private_mac(request.execution_id)),)
         if not params.tap_device:
-            return None
-        return params.ip_address, params.gateway, params.dns or request.gateway_ip
+            return cards
+        return (*cards, Card(self._mac(request.execution_id), params.ip_address, params.gateway, params.dns))
+
+    def _mac(self, execution_id: str) -> str:
+        return mac_of(execution_id, self.MAC_PREFIX)
+
+    def _private_mac(self, execution_id: str) -> str:
+        return mac_of(execution_id, self.MAC_PREFIX, "/private")
 
 
 def run_of(execution: MachineExecution) -> RunDirectory:
@@ -471,6 +525,10 @@ def _job(execution: MachineExecution) -> dict[str, Any]:  # JSON of ours
 
 def _has_agent(execution: MachineExecution) -> bool:
     return bool(_job(execution).get("has_agent"))
+
+
+def _is_member(execution: MachineExecution) -> bool:
+    return bool(_job(execution).get("private"))
 
 
 def _net_info(execution: MachineExecution) -> NetInfo | None:

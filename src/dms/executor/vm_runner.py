@@ -27,20 +27,20 @@ from __future__ import annotations
 import base64
 import contextlib
 import ctypes
-import fcntl
 import json
 import os
 import resource
 import selectors
 import signal
 import socket
-import struct
 import tarfile
 import time
 from typing import Any, NoReturn
 
 from dms.executor.console import TERM_LINE, ConsoleDecoder, Frame, exec_line
 from dms.executor.detached import LogFile, start_ticks, write_file, write_pid
+from dms.executor.dhcp import DhcpServer, Lease
+from dms.executor.vm_network import DEVICE, Private, enter_namespace, lend_tap, make_namespace, make_tap, open_tap
 from dms.executor.vm_outputs import unpack
 
 MAX_EXEC_OUTPUT_BYTES = 1 << 20
@@ -56,8 +56,7 @@ MAX_ERROR_CHARS = 2000
 NICENESS, OOM_SCORE = 5, 600
 PANIC = b"Kernel panic - not syncing: "
 SIGNAL_EXIT_CODES = {128 + 9: "SIGKILL", 128 + 15: "SIGTERM"}
-_PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS = 1, 38
-_TUNSETIFF, _TUNSETOWNER, _IFF_TAP, _IFF_NO_PI, _IFF_VNET_HDR = 0x400454CA, 0x400454CC, 0x0002, 0x1000, 0x4000
+_PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS, _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL = 1, 38, 47, 4
 
 
 class Job:
@@ -65,7 +64,7 @@ class Job:
 
     def __init__(self, raw: dict[str, Any]) -> None:
         self.argv: list[str] = raw["argv"]
-        """``{tap}`` stands for the descriptor of the TAP device."""
+        """``{tap}`` stands for the descriptor of the TAP device, ``{private}`` for that of the private network."""
         self.has_agent: bool = raw["has_agent"]
         """Whether ours runs in the guest; if not, the console is the program's output."""
         self.stdout: str = raw["stdout"]
@@ -77,6 +76,8 @@ class Job:
         self.tap: str = raw["tap"]
         self.lent_tap: str = raw["lent_tap"]
         """The TAP device that the machine opens by its name."""
+        self.private: Private | None = Private(raw["private"]) if raw["private"] else None
+        """The machine is a member of a private network."""
         self.files_limit_bytes: int | None = raw["files_limit_bytes"]
         self.outputs: list[tuple[str, str]] = raw["outputs"]
         """(drive with an archive, directory that gets its content)"""
@@ -122,14 +123,19 @@ class Runner:
         tap = open_tap(job.tap) if job.tap else -1
         if job.lent_tap:
             lend_tap(job.lent_tap, job.user)
-        argv = [word.replace("{tap}", str(tap)) for word in job.argv]
+        private, home = -1, -1
+        if job.private is not None:
+            home = make_namespace()  # we stay in it: it is there for as long as we are
+            private = make_tap(job.private, job.user)
+        argv = [word.replace("{tap}", str(tap)).replace("{private}", str(private)) for word in job.argv]
         (stdin, self._stdin), (self._stdout, stdout), (self._stderr, stderr) = os.pipe(), os.pipe(), os.pipe()
         failure, failed = os.pipe()
         parent = os.getpid()
         self.pid = os.fork()
         if not self.pid:
-            self._become(argv, (stdin, stdout, stderr), tap, failed, parent)
-        for fd in (stdin, stdout, stderr, failed, *((tap,) if tap >= 0 else ())):
+            is_inside = job.private is None or job.private.is_inside
+            self._become(argv, (stdin, stdout, stderr), (tap, private), failed, parent, -1 if is_inside else home)
+        for fd in (stdin, stdout, stderr, failed, *(fd for fd in (tap, private, home) if fd >= 0)):
             os.close(fd)
         with os.fdopen(failure, "rb") as file:  # closed by the start of the program
             reason = file.read().decode("utf-8", "replace")
@@ -158,6 +164,9 @@ class Runner:
         for fd, what in ((self._stdout, "serial"), (self._stderr, "errors"), (wakeup, "signal"), (pidfd, "ended")):
             self._selector.register(fd, selectors.EVENT_READ, what)
         self._selector.register(listener, selectors.EVENT_READ, "control")
+        if self._job.private is not None and self._job.private.lease is not None:
+            dhcp = DhcpServer(DEVICE, Lease(**self._job.private.lease))
+            self._selector.register(dhcp.socket, selectors.EVENT_READ, dhcp)
         while True:
             for key, _ in self._selector.select(self._left_s()):
                 if key.data == "ended":
@@ -174,14 +183,25 @@ class Runner:
         for log in (*self._logs.values(), self._console):
             log.close()
 
-    def _become(self, argv: list[str], ends: tuple[int, int, int], tap: int, failed: int, parent: int) -> NoReturn:
+    def _become(
+        self,
+        argv: list[str],
+        ends: tuple[int, int, int],
+        taps: tuple[int, int],
+        failed: int,
+        parent: int,
+        namespace: int,
+    ) -> NoReturn:
         """In the new process: give up what a machine does not need, and become it."""
         try:
             for fd, end in enumerate(ends):
                 os.dup2(end, fd)
-            if tap >= 0:
-                os.set_inheritable(tap, True)
+            for tap in taps:
+                if tap >= 0:
+                    os.set_inheritable(tap, True)
             os.set_inheritable(failed, False)
+            if namespace >= 0:
+                enter_namespace(namespace)
             for path in self._job.cgroups:
                 with open(path, "w", encoding="ascii") as file:  # noqa: PTH123
                     file.write(str(os.getpid()))
@@ -214,6 +234,8 @@ class Runner:
                 self._flush()
             case Command() as command:
                 self._read_request(command)
+            case DhcpServer() as dhcp:
+                dhcp.serve()
 
     def _read_serial(self) -> bool:
         chunk = _read(self._stdout)
@@ -407,29 +429,7 @@ def restrict(job: Job) -> None:
     libc = ctypes.CDLL(None)
     libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)  # after the change of user, which resets it
     libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-
-
-def open_tap(name: str) -> int:
-    """A descriptor of an existing TAP device.
-
-    :raises OSError: there is none of that name, or it is not ours.
-    """
-    if not os.path.exists(f"/sys/class/net/{name}"):  # noqa: PTH110
-        raise OSError(f"there is no TAP device {name}")
-    fd = os.open("/dev/net/tun", os.O_RDWR | os.O_CLOEXEC)
-    flags = _IFF_TAP | _IFF_NO_PI | _IFF_VNET_HDR
-    fcntl.ioctl(fd, _TUNSETIFF, struct.pack("16sH22x", name.encode(), flags))
-    return fd
-
-
-def lend_tap(name: str, user: tuple[int, int, list[int]] | None) -> None:
-    """Let the machine's user open a TAP device by its name."""
-    fd = open_tap(name)
-    try:
-        if user is not None:
-            fcntl.ioctl(fd, _TUNSETOWNER, user[0])
-    finally:
-        os.close(fd)
+    libc.prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)  # what the daemon was given is not for guests
 
 
 def answer(client: socket.socket, reply: dict[str, Any]) -> None:

@@ -55,14 +55,21 @@ class PacketEngine:
             return
 
     async def join(
-        self, ensemble: EnsembleID, allocation: AllocationID, namespace: Path, ports: Iterable[tuple[str, int, int]]
+        self,
+        ensemble: EnsembleID,
+        allocation: AllocationID,
+        namespace: Path,
+        ports: Iterable[tuple[str, int, int]],
+        *,
+        behind: str = "",
+        is_published: bool = True,
     ) -> None:
         """See :class:`~dms.node.private_networks.Engine`."""
         membership = self._applied.get(ensemble)
         address = membership.members.get(allocation, "") if membership is not None else ""
         if not address:
             raise SubnetNotFound(f"{allocation} has no address")
-        await self.subnet(ensemble).attach(address, namespace, ports=ports)
+        await self.subnet(ensemble).attach(address, namespace, ports=ports, guest=behind, is_published=is_published)
 
     def report(self, membership: Membership, own: PeerID) -> NetworkReport:
         """See :class:`~dms.node.private_networks.Engine`."""

@@ -8,7 +8,7 @@ is started; a restart puts it into effect again. With the last allocation of its
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from ipaddress import IPv4Network
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Interface
 from pathlib import Path
 from typing import Protocol
 
@@ -16,6 +16,7 @@ import trio
 
 from dms.actor.actor import Actor
 from dms.actor.behaviour import Message
+from dms.executor.protocol import Member
 from dms.identity.ids import ActorID
 from dms.network.addresses import parse_peer_id
 from dms.node.errors import InvalidRequest
@@ -24,7 +25,7 @@ from dms.orchestrator.messages import Reply
 from dms.store import Documents, Session, Store
 from dms.store.errors import RecordNotFound
 from dms.store.schema import private_networks as table
-from dms.subnet.addresses import host_of, network_of, parse_network
+from dms.subnet.addresses import host_of, network_of, parse_network, private_prefix, to_ipv6
 from dms.subnet.dns import clean_name
 from dms.subnet.errors import NetworkTaken, SubnetExists, SubnetNotFound
 from dms.subnet.messages import (
@@ -35,6 +36,7 @@ from dms.subnet.messages import (
     SubnetRequest,
     of_ensemble,
 )
+from dms.subnet.plane import MTU
 from dms.types.errors import DMSError
 from dms.types.gojson import Wire
 from dms.types.ids import AllocationID, EnsembleID, PeerID
@@ -83,10 +85,18 @@ class Engine(Protocol):
         ...
 
     async def join(
-        self, ensemble: EnsembleID, allocation: AllocationID, namespace: Path, ports: Iterable[tuple[str, int, int]]
+        self,
+        ensemble: EnsembleID,
+        allocation: AllocationID,
+        namespace: Path,
+        ports: Iterable[tuple[str, int, int]],
+        *,
+        behind: str = "",
+        is_published: bool = True,
     ) -> None:
-        """Give an allocation its address, in the network namespace in which it runs or is about to. ``ports`` (protocol, public,
-        private): other members reach the private port at the public one, too.
+        """Give an allocation its address, in the network namespace in which it runs or is about to, or to the guest ``behind`` a
+        device there. ``ports`` (protocol, public, private): other members reach the private port at the public one, too; unless
+        ``is_published``, who comes to this machine's public port is led there as well.
 
         :raises DMSError: it has none, or the kernel refuses.
         """
@@ -109,7 +119,14 @@ class UserSpace:
         """Nor taken away."""
 
     async def join(
-        self, ensemble: EnsembleID, allocation: AllocationID, namespace: Path, ports: Iterable[tuple[str, int, int]]
+        self,
+        ensemble: EnsembleID,
+        allocation: AllocationID,
+        namespace: Path,
+        ports: Iterable[tuple[str, int, int]],
+        *,
+        behind: str = "",
+        is_published: bool = True,
     ) -> None:
         """Nobody is asked to."""
         raise SubnetNotFound(f"{allocation} cannot have an address of its own here")
@@ -170,11 +187,25 @@ class PrivateNetworks:
             return ""
         return str(IPv4Network(membership.cidr).network_address + 1)
 
+    def member_for(self, ensemble: EnsembleID, allocation: AllocationID) -> Member | None:
+        """What an allocation is in its private network, for guests; ``None`` where it has no address of its own."""
+        gateway, membership = self.gateway_for(ensemble, allocation), self._known.get(ensemble)
+        if membership is None or not gateway:
+            return None
+        return member_at(ensemble, IPv4Network(membership.cidr), IPv4Address(membership.members[allocation]))
+
     async def join(
-        self, ensemble: EnsembleID, allocation: AllocationID, namespace: Path, ports: Iterable[tuple[str, int, int]]
+        self,
+        ensemble: EnsembleID,
+        allocation: AllocationID,
+        namespace: Path,
+        ports: Iterable[tuple[str, int, int]],
+        *,
+        behind: str = "",
+        is_published: bool = True,
     ) -> None:
         """See :meth:`Engine.join`."""
-        await self._engine.join(ensemble, allocation, namespace, ports)
+        await self._engine.join(ensemble, allocation, namespace, ports, behind=behind, is_published=is_published)
 
     # life ------------------------------------------------------------------------------------------------------------
 
@@ -299,6 +330,17 @@ class PrivateNetworks:
 
     async def _forget(self, ensemble: EnsembleID) -> None:
         await self._store.run(lambda session: _drop(session, ensemble))
+
+
+def member_at(ensemble: EnsembleID, network: IPv4Network, address: IPv4Address) -> Member:
+    """What a guest is told of its place in a network."""
+    prefix = private_prefix(ensemble)
+    return Member(
+        address=IPv4Interface((int(address), network.prefixlen)),
+        ipv6=IPv6Interface((int(to_ipv6(prefix, address)), prefix.prefixlen)),
+        gateway=network.network_address + 1,
+        mtu=MTU,
+    )
 
 
 def _documents(session: Session) -> Documents[Membership]:

@@ -165,8 +165,11 @@ class Firewall:
             if text:
                 self._restore(tool, text)
 
-    def redirect(self, namespace: Path, device: str, ports: Iterable[tuple[str, int, int]]) -> None:
-        """Inside the namespace of a member: its public ports lead to its private ones, for who comes through the device.
+    def redirect(
+        self, namespace: Path, device: str, ports: Iterable[tuple[str, int, int]], to: IPv4Address | None = None
+    ) -> None:
+        """Inside the namespace of a member: its public ports lead to its private ones, for who comes through the device;
+        with ``to``, to those of the guest who has that address.
 
         Goes with the namespace.
 
@@ -178,7 +181,8 @@ class Firewall:
             lines.append(jump)
         for protocol, public, private in ports:
             if public != private:
-                lines.append(f"-A {_PREFIX}PORTS -p {protocol} --dport {public} -j REDIRECT --to-ports {private}")
+                target = f"REDIRECT --to-ports {private}" if to is None else f"DNAT --to-destination {to}:{private}"
+                lines.append(f"-A {_PREFIX}PORTS -p {protocol} --dport {public} -j {target}")
         self._run(["iptables-restore", "-w", str(LOCK_S), "--noflush"], "\n".join([*lines, "COMMIT", ""]), namespace)
 
     def _saved(self, tool: str) -> str:

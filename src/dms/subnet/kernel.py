@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from functools import partial
-from ipaddress import IPv4Interface, IPv4Network, IPv6Interface
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Interface
 from pathlib import Path
 from typing import Protocol
 
@@ -48,9 +48,10 @@ class Kernel(Protocol):
         ...
 
     async def open_device(
-        self, name: str, addresses: Interfaces, *, mtu: int, alias: str, namespace: Path | None
+        self, name: str, addresses: Interfaces, *, mtu: int, alias: str, namespace: Path | None, guest: str = ""
     ) -> OpenDevice:
-        """Make a device, in a namespace or on this machine itself.
+        """Make a device, in a namespace or on this machine itself. With ``guest`` the addresses belong to who is behind that
+        device of the namespace.
 
         :raises KernelRefused: the kernel does not.
         :raises NamespaceGone: there is no such namespace.
@@ -71,8 +72,10 @@ class Kernel(Protocol):
         """
         ...
 
-    async def redirect(self, namespace: Path, device: str, ports: Iterable[tuple[str, int, int]]) -> None:
-        """Let public ports (protocol, public, private) lead to private ones inside a namespace.
+    async def redirect(
+        self, namespace: Path, device: str, ports: Iterable[tuple[str, int, int]], to: IPv4Address | None = None
+    ) -> None:
+        """Let public ports (protocol, public, private) lead to private ones inside a namespace, or of a guest in it.
 
         :raises FirewallRefused: it is not to be had.
         """
@@ -101,11 +104,11 @@ class LinuxKernel:
         return await trio.to_thread.run_sync(run_inside, self._namespace, read)
 
     async def open_device(
-        self, name: str, addresses: Interfaces, *, mtu: int, alias: str, namespace: Path | None
+        self, name: str, addresses: Interfaces, *, mtu: int, alias: str, namespace: Path | None, guest: str = ""
     ) -> TunDevice:
         """A TUN device."""
         where = namespace or self._namespace
-        opening = partial(open_tun, name, addresses, mtu=mtu, alias=alias, namespace=where)
+        opening = partial(open_tun, name, addresses, mtu=mtu, alias=alias, namespace=where, guest=guest)
         return await trio.to_thread.run_sync(opening)
 
     async def set_rules(self, rules: Rules) -> None:
@@ -116,6 +119,8 @@ class LinuxKernel:
         """With iptables."""
         await trio.to_thread.run_sync(self._firewall.remove, subnet_id)
 
-    async def redirect(self, namespace: Path, device: str, ports: Iterable[tuple[str, int, int]]) -> None:
+    async def redirect(
+        self, namespace: Path, device: str, ports: Iterable[tuple[str, int, int]], to: IPv4Address | None = None
+    ) -> None:
         """With iptables."""
-        await trio.to_thread.run_sync(self._firewall.redirect, namespace, device, tuple(ports))
+        await trio.to_thread.run_sync(self._firewall.redirect, namespace, device, tuple(ports), to)

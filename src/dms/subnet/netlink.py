@@ -12,19 +12,22 @@ import socket
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
-from ipaddress import IPv4Interface, IPv6Interface
+from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, IPv6Network
 from types import TracebackType
 from typing import Self
 
 from dms.subnet.errors import KernelRefused
 
 _HEAD, _LINK, _ADDRESS, _ATTRIBUTE = (struct.Struct(form) for form in ("=LHHLL", "=BxHiLL", "=BBBBL", "=HH"))
+_ROUTE = struct.Struct("=BBBBBBBBL")
 _ERROR, _DONE = 2, 3
-_NEWLINK, _DELLINK, _GETLINK, _NEWADDR, _GETADDR = 16, 17, 18, 20, 22
+_NEWLINK, _DELLINK, _GETLINK, _NEWADDR, _GETADDR, _NEWROUTE = 16, 17, 18, 20, 22, 24
 _REQUEST, _ACK, _DUMP, _CREATE, _EXCL = 0x1, 0x4, 0x300, 0x400, 0x200
 _IFF_UP = 1
 _IFLA_NAME, _IFLA_MTU, _IFLA_TXQLEN, _IFLA_ALIAS = 3, 4, 13, 20
 _IFA_ADDRESS, _IFA_LOCAL = 1, 2
+_RTA_DESTINATION, _RTA_DEVICE = 1, 4
+_MAIN_TABLE, _BY_ADMINISTRATOR, _ON_LINK, _UNICAST = 254, 4, 253, 1
 _NO_DAD = 0x02
 _READ_BYTES = 1 << 20
 _REPLY_S = 5.0
@@ -89,6 +92,18 @@ class Netlink:
         body = _ADDRESS.pack(family, address.network.prefixlen, _NO_DAD if address.version == 6 else 0, 0, index)
         body += _attribute(_IFA_LOCAL, packed) + _attribute(_IFA_ADDRESS, packed)
         self._call(_NEWADDR, _CREATE | _EXCL, body, f"give {address} to device {index}", ignore=errno.EEXIST)
+
+    def add_route(self, index: int, network: IPv4Network | IPv6Network) -> None:
+        """Reach a network directly through a device; a way that is there is left.
+
+        :raises KernelRefused: the kernel does not.
+        """
+        family = socket.AF_INET if network.version == 4 else socket.AF_INET6
+        kinds = (_MAIN_TABLE, _BY_ADMINISTRATOR, _ON_LINK, _UNICAST)
+        body = _ROUTE.pack(family, network.prefixlen, 0, 0, *kinds, 0)
+        body += _attribute(_RTA_DESTINATION, network.network_address.packed)
+        body += _attribute(_RTA_DEVICE, struct.pack("=i", index))
+        self._call(_NEWROUTE, _CREATE | _EXCL, body, f"route {network} to device {index}", ignore=errno.EEXIST)
 
     def addresses(self) -> tuple[IPv4Interface, ...]:
         """All IPv4 addresses of the namespace, with their networks."""

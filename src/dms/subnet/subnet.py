@@ -45,6 +45,8 @@ class _Attachment:
     namespace: Path | None
     inode: int = 0
     addresses: set[IPv4Address] = field(default_factory=set)
+    published: list[PortMapping] = field(default_factory=list)
+    """Ports of this machine that lead in for as long as it is there."""
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
 
 
@@ -112,16 +114,26 @@ class Subnet:
     # devices -------------------------------------------------------------------------------------------------------
 
     async def attach(
-        self, address: str, namespace: Path | None = None, *, ports: Iterable[tuple[str, int, int]] = ()
+        self,
+        address: str,
+        namespace: Path | None = None,
+        *,
+        ports: Iterable[tuple[str, int, int]] = (),
+        guest: str = "",
+        is_published: bool = True,
     ) -> None:
-        """Give an address of this node to who runs in a namespace, or to the machine itself; again after a restart.
+        """Give an address of this node to who runs in a namespace, to the guest behind a device in it, or to the machine
+        itself; again after a restart.
 
-        ``ports`` (protocol, public, private): other members reach the private port at the public one, too.
+        ``ports`` (protocol, public, private): other members reach the private port at the public one, too. Unless
+        ``is_published``, the public ones of this machine lead in as well from now on; where that cannot be, it is a member
+        all the same.
 
         :raises InvalidIP: it is not an address of this node.
         :raises KernelRefused: no device can be made.
         :raises NamespaceGone: there is no such namespace.
         :raises FirewallRefused: the ports cannot be led, or the host not be closed.
+        :raises PortMapped: a public port of this machine leads elsewhere.
         """
         own = host_of(self._plane.table.network, address)
         if self._plane.table.peer_of(own) != self._own:
@@ -131,14 +143,18 @@ class Subnet:
             if namespace is None:
                 await self._attach_to_host(own)
                 return
-            made = await self._open(INSIDE_DEVICE, [own], namespace)
+            made = await self._open(INSIDE_DEVICE, [own], namespace, guest)
+            redirected = tuple(ports)
             try:
-                if redirected := tuple(ports):
-                    await self._kernel.redirect(namespace, INSIDE_DEVICE, redirected)
+                if redirected:
+                    to = own if guest else None
+                    await self._kernel.redirect(namespace, INSIDE_DEVICE, redirected, to)
             except BaseException:
                 self._end(made)
                 raise
             self._join(made, own)
+            for protocol, public, private in () if is_published else redirected:
+                made.published.append(await self._map(PortMapping(protocol, public, own, private)))
 
     async def detach(self, address: str) -> None:
         """Take the address from who runs here; one that nobody has is ignored."""
@@ -163,13 +179,16 @@ class Subnet:
                 raise
         return self._host
 
-    async def _open(self, name: str, addresses: list[IPv4Address], namespace: Path | None) -> _Attachment:
+    async def _open(
+        self, name: str, addresses: list[IPv4Address], namespace: Path | None, guest: str = ""
+    ) -> _Attachment:
         device = await self._kernel.open_device(
             name,
             self._interfaces(addresses),
             mtu=self._plane.mtu,
             alias=f"nunet {self.id}",
             namespace=namespace,
+            guest=guest,
         )
         attachment = _Attachment(device, Port(device), namespace, _inode(namespace))
         self._nursery.start_soon(self._serve, attachment)
@@ -188,9 +207,15 @@ class Subnet:
         self._plane.detach(attachment.port, address)
         if attachment is not self._host:
             self._end(attachment)
-        elif not attachment.addresses and not self._ports.mappings(self.id):
+        else:
+            await self._close_idle_host()
+
+    async def _close_idle_host(self) -> None:
+        """The device of the machine goes once it has neither an address nor a port to carry."""
+        host = self._host
+        if host is not None and not host.addresses and not self._ports.mappings(self.id):
             self._host = None
-            self._end(attachment)
+            self._end(host)
             await self._remove_rules()
 
     async def _serve(self, attachment: _Attachment) -> None:
@@ -208,6 +233,10 @@ class Subnet:
                 self._host = None
             attachment.device.close()
             self._plane.tally.drops.update(attachment.port.tally.drops)
+            if attachment.published and not self._is_over:
+                for mapping in attachment.published:
+                    self._ports.unmap(self.id, mapping)
+                self._nursery.start_soon(self._settle_rules)
 
     async def watch(self) -> None:
         """End the devices whose namespaces have ended, until cancelled."""
@@ -268,14 +297,7 @@ class Subnet:
         if self._plane.table.peer_of(mapping.address) != self._own:
             raise InvalidIP(f"{mapping.address} is not an address of this node")
         async with self._changing:
-            taken = self._ports.map(self.id, mapping)
-            try:
-                host = await self._ensure_host([self._plane.gateway])
-                self._plane.allow_gateway(host.port)
-                await self._set_rules()
-            except BaseException:
-                self._ports.unmap(self.id, taken)
-                raise
+            taken = await self._map(mapping)
         for name in [one for one, ip in self._plane.zone.records().items() if ip == str(mapping.address)]:
             self._plane.zone.add_port(name, mapping.protocol, mapping.private)
         return taken
@@ -289,6 +311,27 @@ class Subnet:
         async with self._changing:
             if self._ports.unmap(self.id, mapping) and self._host is not None:
                 await self._set_rules()
+
+    async def _map(self, mapping: PortMapping) -> PortMapping:
+        taken = self._ports.map(self.id, mapping)
+        try:
+            host = await self._ensure_host([self._plane.gateway])
+            self._plane.allow_gateway(host.port)
+            await self._set_rules()
+        except BaseException:
+            self._ports.unmap(self.id, taken)
+            raise
+        return taken
+
+    async def _settle_rules(self) -> None:
+        """After ports were given back by a member that ended."""
+        async with self._changing:
+            try:
+                await self._close_idle_host()
+                if self._host is not None and not self._is_over:
+                    await self._set_rules()
+            except SubnetError as error:
+                log.warning("subnet_rules_not_set", subnet=self.id, reason=error.message)
 
     def _rules(self) -> Rules:
         assert self._host is not None

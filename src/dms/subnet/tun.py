@@ -19,6 +19,7 @@ from pathlib import Path
 import trio
 
 from dms.subnet.errors import DeviceGone, KernelRefused
+from dms.subnet.guests import lead_to_guest
 from dms.subnet.namespaces import run_inside
 from dms.subnet.netlink import Netlink
 from dms.subnet.packets import MAX_PACKET_BYTES
@@ -103,13 +104,16 @@ def open_tun(
     mtu: int,
     alias: str,
     namespace: Path | None = None,
+    guest: str = "",
 ) -> TunDevice:
     """Make a device in a namespace, with addresses and up. Blocks for milliseconds.
+
+    With ``guest`` the addresses belong to who is behind that device, see :mod:`~dms.subnet.guests`.
 
     :raises KernelRefused: this user may not, the kernel has no TUN, or there is such a device.
     :raises NamespaceGone: there is no such namespace.
     """
-    return run_inside(namespace, lambda: _open(name, addresses, mtu, alias, namespace))
+    return run_inside(namespace, lambda: _open(name, addresses, mtu, alias, namespace, guest))
 
 
 _CAPABILITIES = {12: "CAP_NET_ADMIN", 19: "CAP_SYS_PTRACE", 21: "CAP_SYS_ADMIN"}
@@ -130,7 +134,12 @@ def missing_for_tun() -> str:
 
 
 def _open(
-    name: str, addresses: Sequence[IPv4Interface | IPv6Interface], mtu: int, alias: str, namespace: Path | None
+    name: str,
+    addresses: Sequence[IPv4Interface | IPv6Interface],
+    mtu: int,
+    alias: str,
+    namespace: Path | None,
+    guest: str,
 ) -> TunDevice:
     if not 0 < len(name.encode()) <= MAX_NAME_BYTES:
         raise KernelRefused(f"{name!r} cannot be the name of a device")
@@ -148,7 +157,10 @@ def _open(
         _prepare(name)
         with Netlink() as netlink:
             netlink.set_up(index, mtu=mtu, alias=alias, queue_packets=QUEUE_PACKETS)
-        _give(name, index, addresses)
+        if guest:
+            lead_to_guest(index, guest, addresses)
+        else:
+            _give(name, index, addresses)
     except OSError as error:
         os.close(fd)
         taken = error.errno == errno.EBUSY

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from ipaddress import IPv4Network
+from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
 import trio
@@ -19,8 +19,10 @@ CAPACITY = 1000
 class MemoryDevice:
     """What was written to it, and what will be read from it: packets without headers of offloads."""
 
-    def __init__(self, name: str = "memory", addresses: Interfaces = (), namespace: Path | None = None) -> None:
-        self.name, self.addresses, self.namespace = name, list(addresses), namespace
+    def __init__(
+        self, name: str = "memory", addresses: Interfaces = (), namespace: Path | None = None, guest: str = ""
+    ) -> None:
+        self.name, self.addresses, self.namespace, self.guest = name, list(addresses), namespace, guest
         self.written: list[bytes] = []
         self.is_full = self.is_closed = False
         self._send, self._receive = trio.open_memory_channel[bytes](CAPACITY)
@@ -69,6 +71,7 @@ class MemoryKernel:
         self.devices: list[MemoryDevice] = []
         self.rules: dict[str, Rules] = {}
         self.redirected: dict[Path, tuple[tuple[str, int, int], ...]] = {}
+        self.redirected_to: dict[Path, IPv4Address | None] = {}
         self.removals: list[str] = []
         self.failing: dict[str, Exception] = {}
 
@@ -85,7 +88,7 @@ class MemoryKernel:
         return self.in_use
 
     async def open_device(
-        self, name: str, addresses: Interfaces, *, mtu: int, alias: str, namespace: Path | None
+        self, name: str, addresses: Interfaces, *, mtu: int, alias: str, namespace: Path | None, guest: str = ""
     ) -> MemoryDevice:
         """Another list.
 
@@ -94,7 +97,7 @@ class MemoryKernel:
         await self._asked("open_device")
         if any(device.name == name and device.namespace == namespace for device in self.open_devices()):
             raise KernelRefused(f"there is a device {name} already")
-        self.devices.append(MemoryDevice(name, addresses, namespace))
+        self.devices.append(MemoryDevice(name, addresses, namespace, guest))
         return self.devices[-1]
 
     async def set_rules(self, rules: Rules) -> None:
@@ -109,10 +112,13 @@ class MemoryKernel:
             self.rules.pop(one, None)
         await self._asked("remove_rules")
 
-    async def redirect(self, namespace: Path, device: str, ports: Iterable[tuple[str, int, int]]) -> None:
+    async def redirect(
+        self, namespace: Path, device: str, ports: Iterable[tuple[str, int, int]], to: IPv4Address | None = None
+    ) -> None:
         """Remember it."""
         await self._asked("redirect")
         self.redirected[namespace] = tuple(ports)
+        self.redirected_to[namespace] = to
 
     async def _asked(self, call: str) -> None:
         await trio.lowlevel.checkpoint()

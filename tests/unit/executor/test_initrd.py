@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from dms.executor.errors import ExecutorUnavailable, StartFailed
-from dms.executor.initrd import Drive, Guest, find_modules, static_busybox, write_initrd
+from dms.executor.initrd import Card, Drive, Guest, find_modules, static_busybox, write_initrd
 from dms.testing.firecracker import read_cpio
 
 
@@ -52,12 +52,18 @@ def test_drives_and_network_are_told(tmp_path: Path) -> None:
         root="vda",
         inputs=(Drive("vdb", "/in"),),
         outputs=(Drive("vdc", "/out"),),
-        network=("10.0.0.2/24", "10.0.0.1", ""),
+        cards=(
+            Card("52:54:00:00:00:01", "10.0.0.2/24", "10.0.0.1"),
+            Card("52:54:00:00:00:02", "10.0.1.2/24", dns="10.0.1.1"),
+        ),
     )
     assert "own" not in found
     assert found[".nunet/root"] == b"vda\n"
     assert (found[".nunet/inputs"], found[".nunet/outputs"]) == (b"vdb /in\n", b"vdc /out\n")
-    assert found[".nunet/network"] == b"10.0.0.2/24 10.0.0.1 -\n"
+    assert found[".nunet/network"].decode().splitlines() == [
+        "52:54:00:00:00:01 10.0.0.2/24 10.0.0.1 - - - -",
+        "52:54:00:00:00:02 10.0.1.2/24 - 10.0.1.1 - - -",
+    ]
 
 
 def test_modules_come_after_those_they_need(tmp_path: Path) -> None:

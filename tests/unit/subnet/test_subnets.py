@@ -10,7 +10,7 @@ from random import Random
 
 import pytest
 import trio
-from trio.testing import wait_all_tasks_blocked
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from dms.network import Network
 from dms.subnet.errors import (
@@ -29,7 +29,7 @@ from dms.subnet.ports import PortMapping
 from dms.subnet.subnet import CHECK_EVERY_S
 from dms.subnet.subnets import Subnets
 from dms.testing.network import VirtualNetwork
-from dms.testing.subnet import MemoryKernel
+from dms.testing.subnet import MemoryDevice, MemoryKernel
 from dms.types.ids import PeerID
 
 OTHER = PeerID("12D3KooWHzew9HTYzywFuvTHGK5Yzoz7qAhMfxagtCvhvjheoBQ3")
@@ -196,6 +196,57 @@ async def test_without_a_firewall_the_machine_gets_no_device() -> None:
         await wait_all_tasks_blocked()
         assert not b.kernel.open_devices()
         assert subnet.status().ports == ()
+
+
+async def test_the_address_of_a_guest_is_behind_its_device_and_its_ports_lead_to_it(tmp_path: Path) -> None:
+    async with bench() as b:
+        subnet = await b.subnets.create("id", CIDR, b.table())
+        one = namespace(tmp_path, "one")
+        await subnet.attach("10.1.2.2", one, ports=[("tcp", 18080, 80)], guest="guest0")
+        (device,) = b.kernel.open_devices()
+        assert isinstance(device, MemoryDevice)
+        assert (device.namespace, device.guest) == (one, "guest0")
+        assert (b.kernel.redirected[one], b.kernel.redirected_to[one]) == (
+            (("tcp", 18080, 80),),
+            IPv4Address("10.1.2.2"),
+        )
+        assert b.kernel.rules == {}, "its backend binds the ports of the machine"
+
+
+async def test_ports_that_nobody_else_binds_lead_in_for_as_long_as_the_member_is_there(
+    autojump_clock: MockClock, tmp_path: Path
+) -> None:
+    async with bench() as b:
+        subnet = await b.subnets.create("id", CIDR, b.table())
+        one, two = namespace(tmp_path, "one"), namespace(tmp_path, "two")
+        await subnet.attach("10.1.2.2", one, ports=[("tcp", 18080, 80)], guest="guest0", is_published=False)
+        await subnet.attach("10.1.2.3", two, ports=[("udp", 19090, 90)], guest="guest0", is_published=False)
+        first = PortMapping("tcp", 18080, IPv4Address("10.1.2.2"), 80)
+        second = PortMapping("udp", 19090, IPv4Address("10.1.2.3"), 90)
+        assert set(b.kernel.rules["id"].mappings) == {first, second}
+        await subnet.attach("10.1.2.2", one, ports=[("tcp", 18080, 80)], guest="guest0", is_published=False)
+        await wait_all_tasks_blocked()
+        assert set(b.kernel.rules["id"].mappings) == {first, second}, "again, as after a restart"
+        one.unlink()
+        await trio.sleep(2 * CHECK_EVERY_S)
+        assert b.kernel.rules["id"].mappings == (second,)
+        await subnet.detach("10.1.2.3")
+        await wait_all_tasks_blocked()
+        assert b.kernel.rules == {}
+        assert not b.kernel.open_devices(), "nothing leads to the machine's own device any more"
+
+
+async def test_a_port_that_is_taken_does_not_keep_a_member_from_its_network(tmp_path: Path) -> None:
+    async with bench() as b:
+        subnet = await b.subnets.create("id", CIDR, b.table())
+        await subnet.map_port(WEB)
+        one = namespace(tmp_path, "one")
+        with pytest.raises(PortMapped):
+            await subnet.attach("10.1.2.2", one, ports=[("tcp", WEB.public, 80)], guest="guest0", is_published=False)
+        assert subnet.status().attached == ("10.1.2.2",)
+        await subnet.detach("10.1.2.2")
+        await wait_all_tasks_blocked()
+        assert b.kernel.rules["id"].mappings == (WEB,)
 
 
 async def test_a_public_port_is_chosen_where_it_was_left_open_and_given_back() -> None:
