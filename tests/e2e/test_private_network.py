@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import re
+import signal
 import subprocess
 import time
+import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +19,7 @@ import trio
 
 from dms.executor.docker.api import DockerApi
 from dms.testing.dockerd import TestEngine, busybox_image, docker_engine
-from dms.testing.localnet import LocalNet, run_nunet
+from dms.testing.localnet import LocalNet, nunet_command, run_nunet, start_nunet
 
 pytestmark = [pytest.mark.e2e, pytest.mark.docker, pytest.mark.netns, pytest.mark.xdist_group("docker")]
 
@@ -174,6 +177,32 @@ def test_another_ensemble_on_the_same_machines_is_not_there(job: Job, net: Local
         assert job.inside("first", "nc", "-w", "2", address, str(PORT)).returncode != 0
     finally:
         net.deployment(others.id).shutdown()
+
+
+def test_its_owner_reaches_a_port_that_is_published_nowhere(job: Job, net: LocalNet) -> None:
+    with start_nunet("port-forward", job.id, "third", f"0:{PORT}", env=net.environment) as forwarding:
+        assert forwarding.stdout is not None
+        where = re.fullmatch(rf"(127\.0\.0\.1:\d+) -> right\.third:{PORT}\n", forwarding.stdout.readline())
+        assert where is not None
+        for _ in range(3):
+            with urllib.request.urlopen(f"http://{where[1]}/", timeout=30) as answer:
+                assert (answer.status, answer.read()) == (200, b"pages third\n")
+        forwarding.send_signal(signal.SIGINT)
+        assert forwarding.wait(30) == 130
+    asked = b"GET / HTTP/1.0\r\n\r\n"
+    command = nunet_command("port-forward", "--stdio", job.id, "first", str(PORT))
+    told = subprocess.run(
+        command, input=asked, capture_output=True, env=os.environ | net.environment, timeout=60, check=True
+    )
+    assert told.stdout.endswith(b"\npages first\n")
+    story = run_nunet("events", job.id, env=net.environment).out
+    assert "ports of right.third are forwarded to did:key:" in story
+
+
+def test_a_port_nobody_listens_at_is_told_in_one_line(job: Job, net: LocalNet) -> None:
+    done = run_nunet("port-forward", "--stdio", job.id, "third", "81", env=net.environment)
+    assert (done.code, done.out) == (1, "")
+    assert done.err.startswith("Error: port 81 is not reached: Connection refused")
 
 
 def test_a_machine_whose_daemon_was_killed_takes_part_again(

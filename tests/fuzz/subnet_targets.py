@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
+from contextlib import suppress
 from ipaddress import IPv4Network, ip_address
 
 import dns.flags
@@ -11,6 +12,14 @@ import dns.message
 
 from dms.subnet import frames
 from dms.subnet.addresses import private_prefix
+from dms.subnet.connecting import (
+    Answer,
+    Wanted,
+    decode_answer,
+    decode_wanted,
+    encode_answer,
+    encode_wanted,
+)
 from dms.subnet.dns import MAX_ANSWER_BYTES, Zone
 from dms.subnet.errors import BadPacket
 from dms.subnet.packets import TCP, UDP, echo_reply, parse_header, too_big, udp_packet, udp_ports, unreachable
@@ -115,6 +124,27 @@ def check_stream(data: bytes) -> str:
         assert outcomes[0] == outcomes[1] or ["refused"] in outcomes
         words.append(str(min(len(outcomes[0]), 9)))
         words += sorted({_told(frame) for frame in outcomes[0] if isinstance(frame, frames.Frame)})
+    return " ".join(words)
+
+
+def connections() -> Sequence[bytes]:
+    """The heads of both sides, without their lengths."""
+    wanted = [Wanted("id", "10.1.2.3", 80), Wanted("e" * 64, "e_node.allocation", 65535)]
+    answers = [Answer(ok=True), Answer(ok=False, error="nobody listens", code="not_connected")]
+    return [encode_wanted(one)[2:] for one in wanted] + [encode_answer(one)[2:] for one in answers]
+
+
+def check_connection(data: bytes) -> str:
+    """What is taken is within its bounds, and says the same once more."""
+    words = []
+    with suppress(BadPacket):
+        wanted = decode_wanted(data)
+        assert decode_wanted(encode_wanted(wanted)[2:]) == wanted, "it says the same once more"
+        words.append("wanted")
+    with suppress(BadPacket):
+        answer = decode_answer(data)
+        assert decode_answer(encode_answer(answer)[2:]) == answer, "it says the same once more"
+        words.append("answer")
     return " ".join(words)
 
 

@@ -336,6 +336,7 @@ TARGETS = {
         Target("dht-record", network_targets.records, network_targets.check_record),
         Target("mdns", network_targets.packets, network_targets.check_packet),
         Target("peers-file", network_targets.peers_files, network_targets.check_peers_file),
+        Target("connection", subnet_targets.connections, subnet_targets.check_connection),
         Target("subnet-stream", subnet_targets.streams, subnet_targets.check_stream),
     )
 }

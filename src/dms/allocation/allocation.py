@@ -15,7 +15,7 @@ from dms.actor.behaviour import Message
 from dms.actor.handle import Handle
 from dms.actor.health import Check
 from dms.allocation import messages
-from dms.allocation.errors import AlreadyEnded, ExecRefused, HookFailed
+from dms.allocation.errors import AlreadyEnded, ExecRefused, HookFailed, NotRunning
 from dms.allocation.exec import ExecSessions
 from dms.allocation.health import find_problem, read_check
 from dms.allocation.hooks.hook import Hook
@@ -42,6 +42,7 @@ from dms.executor.protocol import (
     Executor,
     ExecutorStats,
     Member,
+    NetInfo,
     PortBinding,
 )
 from dms.executor.sessions import ExecRequest, ExecSession
@@ -291,6 +292,15 @@ class Allocation:
         if self.view.state is not AllocationState.RUNNING:
             return ExecutorStats()
         return await self._executor.stats(self.execution_id)
+
+    async def net(self) -> NetInfo | None:
+        """How it is reached from this machine, as far as its executor says.
+
+        :raises DMSError: it does not run, or the executor does not know it.
+        """
+        if self.view.state is not AllocationState.RUNNING or self._starting is not None:
+            raise NotRunning(f"the allocation is {self.view.state.value}")
+        return (await self._executor.info(self.execution_id)).net
 
     async def open_exec(self, request: ExecRequest) -> ExecSession:
         """Run a command beside the workload.

@@ -8,6 +8,7 @@
         ├── AlreadyEnded          it is in no state to be started again  (Conflict)
         ├── InvalidHealthCheck    it cannot be carried out               (BadInput)
         ├── HookFailed            a preparation failed
+        ├── NotRunning            nothing of it is reached now           (Conflict)
         ├── ExecRefused           no command may run in it now           (BadInput)
         └── SessionNotFound       no command runs under this name        (NotFound)
 """
@@ -45,6 +46,12 @@ class HookFailed(AllocationError):
     """A preparation of the allocation failed."""
 
     code = "hook_failed"
+
+
+class NotRunning(Conflict, AllocationError):
+    """The allocation does not run."""
+
+    code = "allocation_not_running"
 
 
 class ExecRefused(BadInput, AllocationError):

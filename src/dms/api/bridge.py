@@ -16,8 +16,11 @@ from dms.actor.envelope import Envelope, decode_envelope
 from dms.actor.handle import ROOT_INBOX, Handle, protocol_of
 from dms.actor.security import SecurityContext
 from dms.api.errors import BadRequest, RequestTimeout
+from dms.api.tunnel import Open
 from dms.network.protocol import MAX_LARGE_MESSAGE_BYTES, MAX_MESSAGE_BYTES, Network
+from dms.node.errors import NoTicket
 from dms.node.health import WarningInfo
+from dms.subnet.pipes import Pipe
 from dms.types.errors import DMSError
 from dms.types.ids import PeerID
 
@@ -29,6 +32,10 @@ INBOX_PREFIX = "user"
 """Inboxes that HTTP clients may use; all others belong to actors of this node."""
 
 
+async def _no_tunnel(_secret: str, _port: int) -> Pipe:
+    raise NoTicket
+
+
 class Bridge:
     """Forwards envelopes over the network for local clients."""
 
@@ -38,10 +45,13 @@ class Bridge:
         security: SecurityContext,
         root: Handle,
         warnings: Callable[[], tuple[WarningInfo, ...]] = tuple,
+        tunnel: Open = _no_tunnel,
     ) -> None:
         self.root = root
         self.warnings = warnings
         """What is wrong with the node, the worst first."""
+        self.tunnel = tunnel
+        """Opens connections for tickets."""
         self._network = network
         self._security = security
 

@@ -12,11 +12,13 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import Route, WebSocketRoute
+from starlette.websockets import WebSocket
 
 from dms.api.bridge import Bridge
 from dms.api.errors import BadRequest, RequestTimeout
 from dms.api.openapi import BASE, JSON, ErrorBody, HealthBody, MessageSent, description
+from dms.api.tunnel import serve_tunnel
 from dms.network.protocol import MAX_MESSAGE_BYTES
 from dms.types import gojson
 from dms.types.errors import BadInput, Conflict, DMSError, Unavailable
@@ -53,12 +55,16 @@ def create_app(bridge: Bridge, metrics: Callable[[], bytes] = bytes) -> Starlett
     async def described(_request: Request) -> Response:
         return _json(description())
 
+    async def tunnel(socket: WebSocket) -> None:
+        await serve_tunnel(socket, bridge.tunnel)
+
     return Starlette(
         routes=[
             Route(f"{BASE}/actor/handle", handle, methods=["GET"]),
             Route(f"{BASE}/actor/send", send, methods=["POST"]),
             Route(f"{BASE}/actor/invoke", invoke, methods=["POST"]),
             Route(f"{BASE}/actor/broadcast", broadcast, methods=["POST"]),
+            WebSocketRoute(f"{BASE}/tunnel/{{port:int}}", tunnel),
             Route(f"{BASE}/health", health, methods=["GET"]),
             Route(f"{BASE}/openapi.json", described, methods=["GET"]),
             Route("/metrics", measured, methods=["GET"]),

@@ -159,7 +159,7 @@ async def serve(
         def measured() -> bytes:
             return prometheus_text(node.metering.collect())
 
-        bridge = Bridge(network, root.security, root.handle, care.health.warnings)
+        bridge = Bridge(network, root.security, root.handle, care.health.warnings, node.forwarding.open)
         await background.start(run_server, bridge, listener, measured)
         care.begin(background)
         background.start_soon(who.capability_file.reload_on_signal)

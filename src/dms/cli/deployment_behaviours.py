@@ -115,6 +115,16 @@ def _exec(flags: Flags) -> object:
     return ExecTurnRequest(**where, session=flags["session"], offset=flags.get("offset") or 0)
 
 
+def _forward(flags: Flags) -> object:
+    from dms.node.forward_payloads import ForwardRequest
+
+    try:
+        ports = tuple(int(port) for port in flags["port"])
+    except ValueError:
+        raise BadInput("a port is a number") from None
+    return ForwardRequest(id=flags["id"], allocation=flags["allocation"], ports=ports)
+
+
 def _restart(flags: Flags) -> object:
     from dms.node.payloads import RestartRequest
 
@@ -220,6 +230,16 @@ DEPLOYMENTS: tuple[KnownBehaviour, ...] = (
             ("io", "Hear what it says", (_SESSION, Flag("offset", "Bytes that were heard already.", int))),
             ("stop", "End it", (_SESSION,)),
         )
+    ),
+    KnownBehaviour(
+        "/dms/node/deployment/forward",
+        "Get a ticket for connections to ports of an allocation",
+        (
+            _id_flag(),
+            Flag("allocation", "Name of the allocation.", short="-a", is_required=True),
+            Flag("port", "A TCP port; once for each.", list, is_required=True),
+        ),
+        _forward,
     ),
     KnownBehaviour(
         "/dms/node/deployment/restart",

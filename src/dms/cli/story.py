@@ -240,6 +240,11 @@ def _exec_ended(detail: Detail, _name: Namer) -> str:
     return f"a command in {detail['allocation']} ended with exit code {detail['exit_code']}"
 
 
+def _ports_forwarded(detail: Detail, _name: Namer) -> str:
+    ports = ", ".join(str(port) for port in detail["ports"])
+    return f"ports of {detail['allocation']} are forwarded to {detail['by']}: {ports}"
+
+
 def _restart_requested(detail: Detail, _name: Namer) -> str:
     return f"restart of {', '.join(detail['allocations'])} requested"
 
@@ -286,6 +291,7 @@ _TELLERS: dict[str, Callable[[Detail, Namer], str]] = UPDATE_TELLERS | {
     "node_started": _starts_done,
     "left_ended": _left_ended,
     "exec_started": _exec_started,
+    "ports_forwarded": _ports_forwarded,
     "exec_ended": _exec_ended,
     "restart_requested": _restart_requested,
 }

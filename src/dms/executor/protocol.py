@@ -170,6 +170,8 @@ class NetInfo:
     ip_address: str = ""
     cidr: str = ""
     mapped_ports: tuple[PortBinding, ...] = ()
+    namespace: Path | None = None
+    """Its network namespace, where this process sees it."""
 
 
 @dataclass(frozen=True, slots=True)

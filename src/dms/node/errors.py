@@ -8,13 +8,14 @@
         ├── NoBid                 commit without a bid of ours, or too late   (Conflict)
         ├── InvalidRequest        ids or ports that cannot be                 (BadInput)
         ├── NotCommitted          allocate without a commit                   (Conflict)
+        ├── NoTicket              nothing is forwarded for this secret        (Denied)
         ├── StaleRequest          taken back before it arrived                (Conflict)
         └── ExecutorMissing       this machine lacks the executor             (Unavailable)
 """
 
 from __future__ import annotations
 
-from dms.types.errors import BadInput, Conflict, DMSError, Unavailable
+from dms.types.errors import BadInput, Conflict, Denied, DMSError, Unavailable
 
 
 class NodeError(DMSError):
@@ -45,6 +46,13 @@ class NotCommitted(Conflict, NodeError):
     """allocation not committed"""
 
     code = "not_committed"
+
+
+class NoTicket(Denied, NodeError):
+    """The ticket for this connection is not valid."""
+
+    code = "no_ticket"
+    default_hint = "ask for another one"
 
 
 class StaleRequest(Conflict, NodeError):

@@ -24,11 +24,14 @@ from dms.network.protocol import PeerChange, PeerEvent
 from dms.node.capabilities import REVOCATION_TOPIC, CapabilityBehaviours
 from dms.node.capability_file import AnchorKeeper, Unkept
 from dms.node.clocks import TimeBehaviour
+from dms.node.connections import Connections
 from dms.node.deployments import DeploymentBehaviours
 from dms.node.doctor import DoctorBehaviours
+from dms.node.endpoints import Connect, connect
 from dms.node.exec import ExecBehaviours
 from dms.node.explaining import ExplainingBehaviours
 from dms.node.files import FileBehaviours
+from dms.node.forwarding import Forwarding
 from dms.node.hosting import Hosting, HostingOptions
 from dms.node.log_jobs import LogJobBehaviours
 from dms.node.machine import MachineBehaviours
@@ -110,6 +113,8 @@ class NodeOptions:
     random_uuid: Callable[[], uuid.UUID] = uuid.uuid4
     engine: Engine = field(default_factory=UserSpace)
     """What carries the packets of private networks."""
+    connect: Connect = connect
+    """How a port of an allocation is reached from here."""
     networks_here: Callable[[], Iterable[str]] = lambda: ()
     """The IPv4 networks that this machine has, in CIDR notation."""
     log: Ring | None = None
@@ -169,6 +174,7 @@ class Node:
             options=options.hosting,
             allow_privileged=options.allow_privileged,
         )
+        self.connections = Connections(root.network, self.hosting, self.networks, options.connect)
         self.hosting.on_release = self.networks.sweep
         self.provider = Provider(
             root,
@@ -192,6 +198,7 @@ class Node:
             networks_here=options.networks_here,
             here=lambda: self._options.position or place_of(self._options.location),
         )
+        self.forwarding = Forwarding(self.deployments, self.connections)
         self.metering = Metering(
             root,
             self.resources,
@@ -282,6 +289,8 @@ class Node:
             FileBehaviours(self.root, self._volumes.controller).register()
         DeploymentBehaviours(self.deployments, clock_ns=self.root.security.now_ns).register(self.root)
         ExecBehaviours(self.deployments).register(self.root)
+        self.forwarding.register(self.root)
+        self.root.start_soon(self.connections.serve)
         LogJobBehaviours(self.deployments, self.log_jobs).register(self.root)
         plans = ExplainingBehaviours(self.deployments, self.root, random_uuid=self._options.random_uuid)
         plans.register(self.root)

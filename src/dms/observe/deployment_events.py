@@ -133,6 +133,13 @@ _KINDS = (
     _kind("exec_started", "A command was run in an allocation", allocation=_KEY, program="its name", by="DID of who"),
     _kind("exec_ended", "That command has ended", allocation=_KEY, exit_code="its exit code", why=_WHY),
     _kind(
+        "ports_forwarded",
+        "Connections to ports of an allocation were asked for",
+        allocation=_KEY,
+        ports="numbers of the ports",
+        by="DID of who",
+    ),
+    _kind(
         "update_requested",
         "Its user wants it changed while it runs",
         by="DID of the user",

@@ -20,6 +20,7 @@ Between nodes:
 - :mod:`~dms.subnet.links`: our sending side towards one peer; :mod:`~dms.subnet.exchange`: what peers send.
 - :mod:`~dms.subnet.datagrams`: packets past the stream, with :mod:`~dms.subnet.sealing`, :mod:`~dms.subnet.probing` and
   :mod:`~dms.subnet.udp`.
+- :mod:`~dms.subnet.connecting`: a TCP connection as a stream, without packets; :mod:`~dms.subnet.pipes`: bytes both ways.
 - :mod:`~dms.subnet.plane`: one network on one node; :mod:`~dms.subnet.upstream`: names outside.
 
 On this machine:

@@ -17,6 +17,7 @@
         ├── NamespaceGone     the container ended                             (NotFound)
         ├── DeviceGone        a device was closed, or its container ended     (Unavailable)
         ├── FirewallRefused   the firewall takes no rules                     (Unavailable)
+        ├── NotConnected      no connection to a member's port                (Unavailable)
         ├── NotActive         used before its start or after its end          (Unavailable)
         └── TooManySubnets    over the limits of one node                     (Conflict)
 """
@@ -119,6 +120,12 @@ class FirewallRefused(Unavailable, SubnetError):
 
     code = "firewall_refused"
     default_hint = "apt-get install iptables, and run the node as root"
+
+
+class NotConnected(Unavailable, SubnetError):
+    """The port is not reached."""
+
+    code = "not_connected"
 
 
 class NotActive(Unavailable, SubnetError):

@@ -10,10 +10,12 @@ import threading
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import trio
+from trio.testing import memory_stream_pair
 
 from dms.actor.actor import Actor
 from dms.actor.behaviour import Message
@@ -27,7 +29,10 @@ from dms.identity.ids import DID, did_of
 from dms.identity.keys import KeyType, PrivateKey, generate_key
 from dms.identity.keystore import Keystore
 from dms.identity.trust import Provider, TrustContext
+from dms.node.errors import NoTicket
 from dms.node.health import WarningInfo
+from dms.subnet.errors import NotConnected
+from dms.subnet.pipes import Pipe, TrioPipe
 from dms.testing.network import VirtualNetwork
 from dms.types.ids import PeerID
 
@@ -57,6 +62,8 @@ class ScriptedDaemon:
     requests: list[tuple[str, Any]] = field(default_factory=list)
     warnings: list[WarningInfo] = field(default_factory=list)
     """What is wrong with it."""
+    ports: dict[int, Callable[[bytes], bytes]] = field(default_factory=dict)
+    """What listens at a port of whatever allocation: it answers all that it was told, at the end of that."""
 
     def payloads_of(self, behaviour: str) -> list[Any]:
         """The payloads that a behaviour was called with."""
@@ -67,6 +74,7 @@ class ScriptedDaemon:
         self.answers.clear()
         self.requests.clear()
         self.warnings.clear()
+        self.ports.clear()
 
 
 @contextmanager
@@ -95,7 +103,9 @@ def scripted_daemon(directory: Path) -> Iterator[ScriptedDaemon]:
                 for topic in sorted({behaviour.topic for behaviour in KNOWN if behaviour.topic}):
                     await actor.subscribe(topic)
                 _script(actor, daemon)
-            bridge = Bridge(network, here.security, here.handle, lambda: tuple(daemon.warnings))
+            bridge = Bridge(
+                network, here.security, here.handle, lambda: tuple(daemon.warnings), partial(_open, nursery, daemon)
+            )
             await nursery.start(run_server, bridge, listener)
             started.append((daemon, nursery.cancel_scope, trio.lowlevel.current_trio_token()))
             ready.set()
@@ -110,6 +120,23 @@ def scripted_daemon(directory: Path) -> Iterator[ScriptedDaemon]:
     finally:
         token.run_sync_soon(scope.cancel)
         thread.join()
+
+
+async def _open(nursery: trio.Nursery, daemon: ScriptedDaemon, ticket: str, port: int) -> Pipe:
+    """A connection for the ticket ``right`` with a port that is played."""
+    if ticket != "right":
+        raise NoTicket
+    if port not in daemon.ports:
+        raise NotConnected(f"port {port} is not reached: Connection refused", hint="does something listen there?")
+    ours, theirs = memory_stream_pair()
+
+    async def play() -> None:
+        async with theirs:
+            heard = b"".join([bytes(data) async for data in theirs])
+            await theirs.send_all(daemon.ports[port](heard))
+
+    nursery.start_soon(play)
+    return TrioPipe(ours)
 
 
 def make_person(user_dir: Path, name: str = CONTEXT) -> DID:

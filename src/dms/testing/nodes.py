@@ -37,6 +37,7 @@ from dms.executor.protocol import Executor
 from dms.identity.ids import did_of
 from dms.identity.trust import Provider, TrustContext
 from dms.node.capability_file import AnchorKeeper, CapabilityFile, Unkept
+from dms.node.endpoints import Connect
 from dms.node.hosting import HostingOptions
 from dms.node.node import Node, NodeOptions
 from dms.node.revocation_spread import SpreadOptions
@@ -48,6 +49,7 @@ from dms.testing.clock import ThreadsFirst
 from dms.testing.determinism import RandomUUIDs
 from dms.testing.disk import DiskStore, LossyDisk, MortalStore
 from dms.testing.dying import open_shields, tasks_below
+from dms.testing.endpoints import nobody_listens
 from dms.testing.executor import Script, ScriptedExecutor
 from dms.testing.hardware import FixedMachine
 from dms.testing.memory_store import open_memory_store
@@ -149,10 +151,12 @@ class Cluster:
         disk: LossyDisk | None = None,
         ahead_s: float = 0.0,
         born: Callable[[Node], None] | None = None,
+        connect: Connect | None = None,
     ) -> SimulatedNode:
         """A running node; ``offers`` is what it onboards, ``executors`` come beside the scripted one. With a
         ``capability_file`` its anchors are on disk and outlive its lives. All of it that is to last lies on ``disk``, if
-        there is one (:mod:`dms.testing.disk`); its wall clock is ``ahead_s`` of the true one.
+        there is one (:mod:`dms.testing.disk`); its wall clock is ``ahead_s`` of the true one. ``connect`` plays what listens
+        in its allocations; without one, nothing does.
         """
         node = SimulatedNode(
             self,
@@ -173,6 +177,7 @@ class Cluster:
                 allow_privileged=allow_privileged,
                 keep_deployments_s=keep_deployments_s,
                 declared=declared or HardwareCapability(),
+                connect=connect or nobody_listens,
             ),
             capability_file=context_path(self.work_dir / name, "dms") if capability_file else None,
             store_file=self.work_dir / f"{name}.sqlite" if store_file else None,

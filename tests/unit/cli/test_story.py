@@ -70,6 +70,11 @@ def tell(kind: str, **detail: object) -> str:
             {"allocation": "n.a", "program": "sh", "by": "did:key:x"},
             "sh was run in n.a by did:key:x",
         ),
+        (
+            "ports_forwarded",
+            {"allocation": "n.a", "ports": [80, 443], "by": "did:key:x"},
+            "ports of n.a are forwarded to did:key:x: 80, 443",
+        ),
         ("exec_ended", {"allocation": "n.a", "exit_code": 3}, "a command in n.a ended with exit code 3"),
         ("exec_ended", {"allocation": "n.a", "why": "gone"}, "a command in n.a ended: gone"),
         ("restart_requested", {"allocations": ["n.a", "n.b"]}, "restart of n.a, n.b requested"),

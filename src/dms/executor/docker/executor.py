@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Sequence
 from contextlib import aclosing, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import trio
@@ -24,7 +25,7 @@ from dms.executor.docker.ending import CANCELLED_EXIT_CODE
 from dms.executor.docker.engine import Engine
 from dms.executor.docker.execution import DockerExecution
 from dms.executor.docker.facts import net_info, usage_of, whole_number
-from dms.executor.docker.holder import held_by
+from dms.executor.docker.holder import held_by, namespace_of
 from dms.executor.docker.launch import Launcher, Owned, delete
 from dms.executor.docker.networks import TenantNetworks
 from dms.executor.docker.params import ENGINE, DockerParams
@@ -320,7 +321,8 @@ class DockerExecutor(ExecutionTable[DockerExecution]):
     async def _net(self, execution: DockerExecution) -> NetInfo | None:
         networked = execution.holder_id or execution.container_id
         container = await self._api.container(networked) if networked else None
-        return net_info(container) if container is not None else None
+        net = net_info(container) if container is not None else None
+        return replace(net, namespace=namespace_of(container)) if net is not None and container is not None else None
 
     def _wants_network(self, name: str) -> bool:
         return any(execution.network == name for execution in self._executions.values())

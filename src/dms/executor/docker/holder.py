@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dms.executor.docker.api import DockerApi
+from dms.executor.docker.api import DockerApi, Json
 from dms.executor.docker.container import (
     LABEL_EXECUTOR,
     LABEL_HOLDER,
@@ -107,10 +107,8 @@ class Holders:
 
         :raises StartFailed: it does not run, or its engine sees other processes than we do.
         """
-        container = await self._api.container(container_id)
-        pid = ((container or {}).get("State") or {}).get("Pid") or 0
-        path = Path(f"/proc/{pid}/ns/net")
-        if pid and _is_of(Path(f"/proc/{pid}"), container_id):
+        path = namespace_of(await self._api.container(container_id) or {})
+        if path is not None:
             return path
         raise StartFailed("its engine runs in another process namespace, or the container has just ended")
 
@@ -155,6 +153,14 @@ def held_by(containers: Sequence[Mapping[str, Any]]) -> dict[str, str]:
         for container in containers
         if (label := (container.get("Labels") or {}).get(LABEL_HOLDER))
     }
+
+
+def namespace_of(container: Json) -> Path | None:
+    """The network namespace of a container that the engine told of, if it runs and its engine sees the processes that we see."""
+    pid = (container.get("State") or {}).get("Pid") or 0
+    if not isinstance(pid, int) or not pid or not _is_of(Path(f"/proc/{pid}"), str(container.get("Id") or "-")):
+        return None
+    return Path(f"/proc/{pid}/ns/net")
 
 
 def _is_of(process: Path, container_id: str) -> bool:
