@@ -48,6 +48,7 @@ from dms.executor.protocol import (
 from dms.executor.sessions import ExecRequest, ExecSession
 from dms.observe import get_logger
 from dms.observe.tracing import span
+from dms.subnet.errors import KernelRefused
 from dms.types.errors import DMSError
 from dms.types.gojson import Wire
 from dms.types.ids import AllocationID, EnsembleID
@@ -79,6 +80,8 @@ class AllocationSpec(Wire):
     volumes: tuple[VolumeConfig, ...] = ()
     recoverable: bool = False
     standby: bool = False
+    needs_network: bool = False
+    """It must not run without an address of its own."""
 
 
 class Networks(Protocol):
@@ -107,6 +110,15 @@ class Networks(Protocol):
 
         :raises DMSError: that cannot be done.
         """
+        ...
+
+    @property
+    def lacks(self) -> str:
+        """Why nobody here has an address of his own; empty where that can be."""
+        ...
+
+    def not_joined(self, allocation: AllocationID, reason: str) -> None:
+        """It should have one, and has none."""
         ...
 
 
@@ -165,7 +177,7 @@ class Allocation:
         self._verdict: ExecutionResult | None = None
         self._awaited = ""
         self._begun = trio.Event()
-        self._was_attended = False
+        self._was_attended = self._is_join_known = False
         self._register()
 
     @property
@@ -256,6 +268,13 @@ class Allocation:
             failure = await self._execute(self._request())
         if failure is not None:
             await self._apply(Ended(_lost(failure.message), hold=self.spec.recoverable))
+
+    async def connect(self) -> None:
+        """It has got an address in a private network although it runs already, as with the original's first orchestrators."""
+        async with self._lock:
+            request = self._request()
+            if self.view.state is AllocationState.RUNNING and request.join is not None and not self._is_join_known:
+                await self._executor.start(self._with_mounts(request))
 
     async def attend(self, _actor: Actor) -> None:
         """The body of its actor: take note of the end of each execution. Whatever fails here unforeseen ends all tasks of the
@@ -356,7 +375,10 @@ class Allocation:
                     with span(f"prerun {type(hook).__name__}", allocation=self.spec.id):
                         await hook.prerun(self)
                 with span("execute", allocation=self.spec.id, executor=self.spec.executor):
+                    self._is_join_known = False
+                    self._check_can_join(request)
                     await self._executor.start(self._with_mounts(request))
+                await self._check_joined(request)
             except DMSError as exc:
                 return exc
             except Exception as exc:
@@ -441,6 +463,8 @@ class Allocation:
             gateway_ip=gateway,
             join=self._join if gateway else None,
             member=networks.member_for(self.spec.ensemble_id, self.spec.id) if networks is not None else None,
+            unjoined=self._not_joined if gateway else None,
+            must_join=self.spec.needs_network,
             job_id=self.spec.id,
             execution_id=self.execution_id,
             engine=self.spec.execution,
@@ -464,6 +488,30 @@ class Allocation:
             behind=behind,
             is_published=is_published,
         )
+        self._is_join_known = True
+
+    def _check_can_join(self, request: ExecutionRequest) -> None:
+        if request.must_join and request.join is None:
+            networks = self._surroundings.networks
+            lacks = networks.lacks if networks is not None else ""
+            raise KernelRefused(f"no private address: {lacks or 'none was planned for it'}")
+
+    async def _check_joined(self, request: ExecutionRequest) -> None:
+        """Whatever the backend made of :attr:`~ExecutionRequest.join`; one that is still fetching an image has not asked yet."""
+        if request.join is None or self._is_join_known:
+            return
+        if await self._executor.status(self.execution_id) is not ExecutionStatus.RUNNING:
+            return
+        reason = f"the executor {self.spec.executor} gives none"
+        if request.must_join:
+            await self._remove()
+            raise KernelRefused(f"no private address: {reason}")
+        self._not_joined(reason)
+
+    def _not_joined(self, reason: str) -> None:
+        assert self._surroundings.networks is not None
+        self._is_join_known = True
+        self._surroundings.networks.not_joined(self.spec.id, reason)
 
     def _ports(self) -> list[tuple[str, int, int]]:
         """Protocol, public, private."""

@@ -46,12 +46,14 @@ from dms.resources.monitor import UsageMonitor
 from dms.store import Store, locate
 from dms.subnet.kernel import LinuxKernel
 from dms.subnet.subnets import Subnets
+from dms.subnet.upstream import name_servers
 from dms.types.errors import BadInput
 from dms.types.ids import PeerID
 
 REPLAY_FILE = "messages-seen"
 PEERS_FILE = "known-peers.json"
 NS_PER_S = 10**9
+OFF = "job.private_network is off"
 
 log = get_logger(__name__)
 
@@ -125,9 +127,15 @@ async def serve(
         live.attend(partial(regate, network), "p2p.deny_peers", "p2p.allow_peers")
         await stack.enter_async_context(network.run())
         port = datagram_port(network.listen_addresses)
-        subnets = Subnets(network, LinuxKernel(network.peer_id), rng=random.SystemRandom(), datagram_port=port)
-        has_packets = settings.job.private_network and not await trio.to_thread.run_sync(subnets.missing)
-        if has_packets:
+        subnets = Subnets(
+            network,
+            LinuxKernel(network.peer_id),
+            rng=random.SystemRandom(),
+            datagram_port=port,
+            upstream=name_servers(settings.job.dns_upstream),
+        )
+        lacks = await trio.to_thread.run_sync(subnets.missing) if settings.job.private_network else OFF
+        if not lacks:
             await stack.enter_async_context(subnets.run())
         plugins = await trio.to_thread.run_sync(find_parts, settings)
         volumes = await stack.enter_async_context(volumes_of(settings, store, plugins))
@@ -145,7 +153,7 @@ async def serve(
             node_options(settings, volumes),
             missing_executors=work.missing,
             log=log_ring.ring,
-            engine=PacketEngine(subnets) if has_packets else UserSpace(),
+            engine=UserSpace(lacks) if lacks else PacketEngine(subnets),
             networks_here=networks_here,
         )
         node = Node(root, store, usage, work.executors, options, who.capability_file)

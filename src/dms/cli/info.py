@@ -76,6 +76,8 @@ def _facts(a: AllocationInfo, name_peer: Callable[[str], str]) -> Iterator[tuple
         yield "Machine", name_peer(a.peer)
     if a.dns_name:
         yield "Name", f"{a.dns_name} ({a.private_address})" if a.private_address else a.dns_name
+    if a.network_problem:
+        yield "Network", f"no private address: {a.network_problem}"
     if a.ports:
         protocols = {public: "udp" if public in a.udp_ports else "tcp" for public in a.ports}
         yield (

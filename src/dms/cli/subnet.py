@@ -60,6 +60,8 @@ def _summed(report: NetworkReport) -> Iterator[str]:
     yield "addresses inside containers" if report.mode == "kernel" else "names only, as its machine makes no devices"
     if report.queries:
         yield f"{sum(report.queries.values())} names asked for"
+    for address, reason in report.lacking.items():
+        yield f"{address} is not there: {reason}"
     for reason, count in report.drops.items():
         yield f"{count} packets dropped: {reason}"
 

@@ -27,6 +27,7 @@ from dms.config.values import (
     HttpAddress,
     Level,
     Multiaddresses,
+    NameServers,
     NetworkID,
     Networks,
     Number,
@@ -230,6 +231,11 @@ class Job(Section):
         True,
         "give jobs an address of their own in the private network of their ensemble, where this machine can; off: they are"
         " reached at their public ports only",
+    )
+    dns_upstream: NameServers = setting(
+        ("system",),
+        "name servers that answer jobs in private networks for names outside: addresses, system for those that this machine asks"
+        " itself; none: only the names of the ensemble are known",
     )
     orphan_grace: Duration = setting(
         "3h",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -123,6 +123,15 @@ def _position(value: str) -> str:
     return value
 
 
+def _name_server(value: str) -> str:
+    if value == "system":
+        return value
+    try:
+        return str(ip_address(value))
+    except ValueError:
+        raise ValueError(f'"{value[:80]}" is not a name server; write an IP address, or system') from None
+
+
 _LIST = Field(strict=False)
 """JSON has no tuples."""
 
@@ -161,3 +170,4 @@ Directories = Annotated[tuple[Annotated[Path, Field(strict=False), AfterValidato
 PeerIDs = Annotated[tuple[Annotated[str, AfterValidator(_peer_id), Kind("peer id")], ...], _LIST]
 Multiaddresses = Annotated[tuple[Multiaddress, ...], _LIST]
 Networks = Annotated[tuple[Network, ...], _LIST]
+NameServers = Annotated[tuple[Annotated[str, AfterValidator(_name_server), Kind("name server")], ...], _LIST]

@@ -160,9 +160,11 @@ class SupervisorConfig(Wire):
 
 
 class SubnetConfig(Wire):
-    """The private network; ``join``: the orchestrator's own node becomes a member."""
+    """The private network; ``join``: the orchestrator's own node becomes a member; ``required``: no allocation runs where it
+    gets no address of its own."""
 
     join: bool = False
+    required: bool = False
 
 
 class ContractConfig(Wire):

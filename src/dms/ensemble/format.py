@@ -417,7 +417,12 @@ V1 = Object(
             Text(choices=("redeploy", "teardown"), what="an escalation strategy"), "redeploy or teardown"
         ),
         "subnet": Member(
-            Object({"join": Member(Bool(), "whether the orchestrator's own node becomes a member")}),
+            Object(
+                {
+                    "join": Member(Bool(), "whether the orchestrator's own node becomes a member"),
+                    "required": Member(Bool(), "whether to run only where allocations get an address of their own"),
+                }
+            ),
             "the private network",
         ),
         "exclude_peers": Member(ListOf(FILLED, what="peer id"), "machines that must not be used"),

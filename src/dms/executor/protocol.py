@@ -114,6 +114,10 @@ class ExecutionRequest:
     network namespaces ignore it."""
     member: Member | None = None
     """What it will be there; with ``join`` only."""
+    unjoined: Callable[[str], None] | None = None
+    """Told why it begins without, where that is for another reason than that :attr:`join` failed."""
+    must_join: bool = False
+    """Rather fail than begin without."""
     tenant: str = ""
     """For whom it runs: where the backend can, those of one tenant reach each other over the network, others do not."""
 

@@ -109,7 +109,9 @@ class Hosting:
         self._records: dict[AllocationID, HostedRecord] = {}
         self.on_release: Callable[[], Awaitable[None]] = _nothing
         """Called after an allocation has ended and what it held is free."""
-        self._reports = HostingReports(root, is_here=self._is_here, acknowledged=self._acknowledged)
+        self._reports = HostingReports(
+            root, is_here=self._is_here, acknowledged=self._acknowledged, network_problem=networks.problem_of
+        )
 
     def follow(self, options: HostingOptions) -> None:
         """Host by other options what begins from now on."""
@@ -177,6 +179,7 @@ class Hosting:
             volumes=order.volumes,
             recoverable=order.recoverable,
             standby=order.standby,
+            needs_network=order.needs_network,
         )
         first = AllocationState.STANDBY if order.standby else AllocationState.PENDING
         allocation = await self._make(spec, AllocationView(first), "")
@@ -268,7 +271,7 @@ class Hosting:
             spec, actor, surroundings, view=view, execution_id=execution_id, health_check=health_check
         )
         self._hosted[spec.id] = allocation
-        NetworkSteps(self._networks, spec).register(actor)
+        NetworkSteps(self._networks, spec, allocation.connect).register(actor)
         await self._root.start_child(actor, supervisor=spec.orchestrator, body=allocation.attend)
         self._root.start_soon(self._await_gone, allocation)
         if view.state is AllocationState.STANDBY:
@@ -376,6 +379,7 @@ class Hosting:
         del self._hosted[allocation.spec.id]
         self._records.pop(allocation.spec.id, None)
         self._reports.forget(allocation.spec.id)
+        self._networks.forget(allocation.spec.id)
         self._root.events.emit(
             catalogue.ALLOCATION_FORGOTTEN, ensemble=allocation.spec.ensemble_id, allocation=allocation.spec.id
         )

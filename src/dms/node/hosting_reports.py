@@ -17,7 +17,7 @@ from dms.node.payloads import Hello
 from dms.observe import get_logger
 from dms.orchestrator import messages
 from dms.types.errors import DMSError
-from dms.types.ids import AllocationID
+from dms.types.ids import AllocationID, EnsembleID
 
 PUSH_TIMEOUT_S = 20.0
 MAX_PUSH_WAIT_S = 60.0
@@ -33,7 +33,8 @@ log = get_logger(__name__)
 
 class HostingReports:
     """Of all allocations of a node, in the name of each; ``is_here`` tells whether the node has it still, and
-    ``acknowledged`` is called once its end is known where it has to be.
+    ``acknowledged`` is called once its end is known where it has to be; ``network_problem`` tells why one has no address of
+    its own.
     """
 
     def __init__(
@@ -42,10 +43,12 @@ class HostingReports:
         *,
         is_here: Callable[[Allocation], bool],
         acknowledged: Callable[[Allocation], Awaitable[None]],
+        network_problem: Callable[[EnsembleID, AllocationID], str],
     ) -> None:
         self._root = root
         self._is_here = is_here
         self._acknowledged = acknowledged
+        self._network_problem = network_problem
         self._disowned = Counter[AllocationID]()
         self.signs: dict[AllocationID, messages.Liveness] = {}
         """The last sign of life of each allocation."""
@@ -101,6 +104,7 @@ class HostingReports:
                 network_rx_bytes=stats.network_rx_bytes,
                 network_tx_bytes=stats.network_tx_bytes,
             ),
+            network_problem=self._network_problem(allocation.spec.ensemble_id, allocation.spec.id),
         )
         self.signs[allocation.spec.id] = sign
         behaviour = messages.allocation_liveness(allocation.spec.ensemble_id)

@@ -115,6 +115,7 @@ def _described(record: DeploymentRecord, allocation: AllocationRecord, live: Dep
         ended_at=rfc3339(allocation.ended_ns),
         dns_name=config.dns_name if config is not None else "",
         private_address=live.private_address(allocation.key) if live is not None else "",
+        network_problem=live.network_problem(allocation.key) if live is not None else "",
         restarts=allocation.restarts,
         health=_health_of(allocation),
         has_health_check=config is not None and config.healthcheck is not None,

@@ -25,8 +25,10 @@ Change = Callable[[Membership, Any], Membership]  # the payload is what the beha
 class NetworkSteps:
     """Of one allocation."""
 
-    def __init__(self, networks: PrivateNetworks, spec: AllocationSpec) -> None:
-        self._networks, self._spec = networks, spec
+    def __init__(self, networks: PrivateNetworks, spec: AllocationSpec, connect: Callable[[], Awaitable[None]]) -> None:
+        """``connect`` is called once the allocation has got an address: the first of the original's orchestrators start it
+        before they tell of any network."""
+        self._networks, self._spec, self._connect = networks, spec, connect
 
     def register(self, actor: Actor) -> None:
         """Answer on the allocation's actor."""
@@ -57,9 +59,15 @@ class NetworkSteps:
             if message.sender.id != spec.orchestrator.id or request.subnet_id != spec.ensemble_id:
                 raise SubnetNotFound(f"subnet with ID {request.subnet_id[:80]} does not exist")
             await self._networks.change(spec.ensemble_id, spec.orchestrator.id, lambda known: change(known, request))
+            if isinstance(request, m.PeerRequest) and self._has_address():
+                await self._connect()
             return Reply(ok=True)
 
         return handle
+
+    def _has_address(self) -> bool:
+        known = self._networks.find(self._spec.ensemble_id)
+        return known is not None and self._spec.id in known.members
 
     def _added(self, known: Membership, request: m.PeerRequest) -> Membership:
         known = _accepted_one(known, request)

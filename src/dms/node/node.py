@@ -196,6 +196,7 @@ class Node:
             liveness_timeout_s=options.liveness_timeout_s,
             random_uuid=options.random_uuid,
             networks_here=options.networks_here,
+            own_machine=self.networks,
             here=lambda: self._options.position or place_of(self._options.location),
         )
         self.forwarding = Forwarding(self.deployments, self.connections)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from dms.hardware.interfaces import read_interfaces
 from dms.node.private_networks import Membership
-from dms.subnet.errors import SubnetNotFound
+from dms.subnet.errors import SubnetError, SubnetNotFound
 from dms.subnet.messages import MemberReport, NetworkReport
 from dms.subnet.status import MemberStatus
 from dms.subnet.subnet import Subnet
@@ -19,13 +19,13 @@ from dms.types.ids import AllocationID, EnsembleID, PeerID
 class PacketEngine:
     """On top of :class:`~dms.subnet.subnets.Subnets`, which must run."""
 
-    mode = "kernel"
+    mode, lacks = "kernel", ""
 
     def __init__(self, subnets: Subnets) -> None:
         self._subnets = subnets
         self._applied: dict[EnsembleID, Membership] = {}
 
-    async def apply(self, membership: Membership) -> None:
+    async def apply(self, membership: Membership) -> str:
         """See :class:`~dms.node.private_networks.Engine`."""
         before = self._applied.get(membership.ensemble)
         if before is not None and before.cidr != membership.cidr:
@@ -42,9 +42,14 @@ class PacketEngine:
         gone = tuple(name for name in (before.records if before else {}) if name not in membership.records)
         subnet.remove_names(gone)
         subnet.add_names(membership.records)
-        if membership.own and (before is None or before.own != membership.own):
-            await subnet.attach(membership.own)
         self._applied[membership.ensemble] = membership
+        if not membership.own or subnet.is_attached(membership.own):
+            return ""
+        try:
+            await subnet.attach(membership.own)
+        except SubnetError as exc:  # the members here do not suffer from that
+            return exc.message
+        return ""
 
     async def remove(self, ensemble: EnsembleID) -> None:
         """See :class:`~dms.node.private_networks.Engine`."""

@@ -141,6 +141,8 @@ class AllocationInfo(Wire):
     dns_name: str = ""
     private_address: str = ""
     """In the private network of its ensemble, where it has one."""
+    network_problem: str = ""
+    """Why it has none, where it should."""
     restarts: int = 0
     heartbeat_seq: int = 0
     timestamp: int = 0

@@ -12,12 +12,15 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Interface
 from pathlib import Path
 from typing import Protocol
 
+import msgspec
 import trio
 
 from dms.actor.actor import Actor
 from dms.actor.behaviour import Message
+from dms.actor.grants import Grant
+from dms.actor.handle import Handle
 from dms.executor.protocol import Member
-from dms.identity.ids import ActorID
+from dms.identity.ids import ActorID, did_of
 from dms.network.addresses import parse_peer_id
 from dms.node.errors import InvalidRequest
 from dms.observe import get_logger
@@ -39,7 +42,7 @@ from dms.subnet.messages import (
 from dms.subnet.plane import MTU
 from dms.types.errors import DMSError
 from dms.types.gojson import Wire
-from dms.types.ids import AllocationID, EnsembleID, PeerID
+from dms.types.ids import AllocationID, Capability, EnsembleID, PeerID
 
 MAX_MEMBERS = 20_000
 MAX_SUBNETS = 256
@@ -73,8 +76,13 @@ class Engine(Protocol):
         """``kernel``: packets reach the members; ``user``: programs forward streams to them."""
         ...
 
-    async def apply(self, membership: Membership) -> None:
-        """Make it so: create the network, or change it to this.
+    @property
+    def lacks(self) -> str:
+        """Why it is not ``kernel``; empty where it is."""
+        ...
+
+    async def apply(self, membership: Membership) -> str:
+        """Make it so: create the network, or change it to this. Why this machine itself cannot take part, if it was to.
 
         :raises DMSError: it cannot be, as when another network has its addresses.
         """
@@ -112,8 +120,12 @@ class UserSpace:
 
     mode = "user"
 
-    async def apply(self, membership: Membership) -> None:
+    def __init__(self, lacks: str = "this machine makes no devices") -> None:
+        self.lacks = lacks
+
+    async def apply(self, membership: Membership) -> str:
         """Nothing has to be made."""
+        return self.lacks if membership.own else ""
 
     async def remove(self, ensemble: EnsembleID) -> None:
         """Nor taken away."""
@@ -129,7 +141,7 @@ class UserSpace:
         is_published: bool = True,
     ) -> None:
         """Nobody is asked to."""
-        raise SubnetNotFound(f"{allocation} cannot have an address of its own here")
+        raise SubnetNotFound(self.lacks)
 
     def report(self, membership: Membership, own: PeerID) -> NetworkReport:
         """What was told."""
@@ -161,12 +173,19 @@ class PrivateNetworks:
     ) -> None:
         self._root, self._store, self._engine, self._is_hosted = root, store, engine, is_hosted
         self._known: dict[EnsembleID, Membership] = {}
+        self._lacking: dict[str, str] = {}
+        self._own: dict[EnsembleID, tuple[ActorID, Grant]] = {}
         self._lock = trio.Lock()
 
     @property
     def mode(self) -> str:
         """See :class:`Engine`."""
         return self._engine.mode
+
+    @property
+    def lacks(self) -> str:
+        """See :class:`Engine`."""
+        return self._engine.lacks
 
     @property
     def own(self) -> PeerID:
@@ -206,6 +225,51 @@ class PrivateNetworks:
     ) -> None:
         """See :meth:`Engine.join`."""
         await self._engine.join(ensemble, allocation, namespace, ports, behind=behind, is_published=is_published)
+        self._lacking.pop(allocation, None)
+
+    def not_joined(self, allocation: AllocationID, reason: str) -> None:
+        """An allocation that should have an address of its own runs without."""
+        self._lacking[allocation] = reason
+        log.error("private_network_not_joined", allocation=allocation, reason=reason)
+
+    def problem_of(self, ensemble: EnsembleID, allocation: AllocationID) -> str:
+        """Why it has no address of its own; empty where it has one, or should have none."""
+        membership = self._known.get(ensemble)
+        if membership is None or allocation not in membership.members:
+            return ""
+        return self.lacks or self._lacking.get(allocation, "")
+
+    def forget(self, allocation: AllocationID) -> None:
+        """It runs no more."""
+        self._lacking.pop(allocation, None)
+
+    # this machine itself ---------------------------------------------------------------------------------------------
+
+    def admit(self, ensemble: EnsembleID, orchestrator: Actor) -> Handle:
+        """Let an orchestrator of this node tell it of the network of an ensemble that has perhaps nothing here; where."""
+        if ensemble not in self._own:
+            who, own = orchestrator.security.id, did_of(self._root.security.id.public_key())
+            grant = self._root.grant(orchestrator.handle.did, own, [Capability(f"/dms/ensemble/{ensemble}")])
+            self._own[ensemble] = who, grant
+            self.serve(ensemble)
+        return self._root.handle
+
+    def is_admitted(self, ensemble: EnsembleID) -> bool:
+        """Whether it may."""
+        return ensemble in self._own
+
+    async def dismiss(self, ensemble: EnsembleID) -> None:
+        """No longer; an unknown one is ignored."""
+        admitted = self._own.pop(ensemble, None)
+        if admitted is None:
+            return
+        orchestrator, grant = admitted
+        self._root.withdraw(grant)
+        if not self._is_hosted(ensemble, orchestrator):
+            self.stop_serving(ensemble)
+            async with self._lock:
+                if ensemble in self._known:
+                    await self._leave(ensemble)
 
     # life ------------------------------------------------------------------------------------------------------------
 
@@ -216,7 +280,7 @@ class PrivateNetworks:
             membership = record.value
             self._known[membership.ensemble] = membership
             try:
-                await self._engine.apply(membership)
+                self._note_own(membership, await self._engine.apply(membership))
             except DMSError as exc:  # its orchestrator tells it again, and is told then
                 log.error("private_network_not_restored", ensemble=membership.ensemble, error=exc.message)
 
@@ -224,7 +288,7 @@ class PrivateNetworks:
         """Leave the networks of which no allocation is here any more."""
         async with self._lock:
             for membership in self:
-                if not self._is_hosted(membership.ensemble, membership.orchestrator):
+                if not self._has_part(membership.ensemble, membership.orchestrator):
                     await self._leave(membership.ensemble)
 
     def serve(self, ensemble: EnsembleID) -> None:
@@ -237,7 +301,7 @@ class PrivateNetworks:
             known = self._known.get(ensemble)
             if known is None or known.orchestrator != message.sender.id:
                 raise SubnetNotFound(f"subnet with ID {ensemble} does not exist")
-            return self._engine.report(known, self._root.network.peer_id)
+            return self._report(known)
 
         async def on_destroy(message: Message[SubnetRequest]) -> Reply:
             await self.destroy(ensemble, message.sender.id)
@@ -258,7 +322,9 @@ class PrivateNetworks:
         )
 
     def stop_serving(self, ensemble: EnsembleID) -> None:
-        """No longer."""
+        """No longer, unless this machine itself takes part."""
+        if ensemble in self._own:
+            return
         for what in ("create", "destroy", "status"):
             self._root.off(of_ensemble(ensemble, what))
 
@@ -273,15 +339,27 @@ class PrivateNetworks:
         """
         wanted = _checked(ensemble, request, sender)
         async with self._lock:
-            if not self._is_hosted(ensemble, sender):
+            if not self._has_part(ensemble, sender):
                 raise SubnetNotFound(f"subnet with ID {ensemble} does not exist")
             known = self._known.get(ensemble)
             if known is not None and not wanted.revision:
                 raise SubnetExists(f"subnet with ID {ensemble} already exists")
             if known is not None and known.orchestrator == sender and known.revision >= wanted.revision:
-                return CreateReply(ok=True, revision=known.revision, mode=self.mode)
+                return self._replied(known)
             await self._take_up(wanted)
-        return CreateReply(ok=True, revision=wanted.revision, mode=self.mode)
+        return self._replied(wanted)
+
+    def _replied(self, known: Membership) -> CreateReply:
+        return CreateReply(
+            ok=True,
+            revision=known.revision,
+            mode=self.mode,
+            reason=self.lacks or self._lacking.get(_own_key(known.ensemble), ""),
+        )
+
+    def _has_part(self, ensemble: EnsembleID, orchestrator: ActorID) -> bool:
+        own = self._own.get(ensemble)
+        return self._is_hosted(ensemble, orchestrator) or (own is not None and own[0] == orchestrator)
 
     async def change(self, ensemble: EnsembleID, sender: ActorID, step: Callable[[Membership], Membership]) -> None:
         """Know a network otherwise by one step.
@@ -311,9 +389,36 @@ class PrivateNetworks:
 
     async def _take_up(self, wanted: Membership) -> None:
         self._check_room(wanted)
-        await self._engine.apply(wanted)
+        problem = await self._engine.apply(wanted)
         await self._store.run(lambda session: _documents(session).put(wanted.ensemble, wanted))
         self._known[wanted.ensemble] = wanted
+        self._note_own(wanted, problem)
+
+    def _note_own(self, membership: Membership, problem: str) -> None:
+        """Say once why this machine itself has no address in a network."""
+        key = _own_key(membership.ensemble)
+        if problem and self._lacking.get(key) != problem:
+            log.warning(
+                "private_network_not_joined",
+                ensemble=membership.ensemble,
+                reason=problem,
+                hint=f"reach its services by: nunet port-forward {membership.ensemble} ALLOCATION PORT",
+            )
+        self._lacking.pop(key, None)
+        if problem:
+            self._lacking[key] = problem
+
+    def _report(self, known: Membership) -> NetworkReport:
+        report = self._engine.report(known, self.own)
+        lacking = {
+            address: reason
+            for id_, address in known.members.items()
+            if (reason := self.problem_of(known.ensemble, id_))
+        }
+        own_problem = self._lacking.get(_own_key(known.ensemble), "")
+        if known.own and own_problem:
+            lacking[known.own] = own_problem
+        return msgspec.structs.replace(report, lacking=lacking)
 
     def _check_room(self, wanted: Membership) -> None:
         if wanted.ensemble not in self._known and len(self._known) >= MAX_SUBNETS:
@@ -327,6 +432,7 @@ class PrivateNetworks:
         await self._engine.remove(ensemble)
         await self._forget(ensemble)
         self._known.pop(ensemble, None)
+        self._lacking.pop(_own_key(ensemble), None)
 
     async def _forget(self, ensemble: EnsembleID) -> None:
         await self._store.run(lambda session: _drop(session, ensemble))
@@ -341,6 +447,11 @@ def member_at(ensemble: EnsembleID, network: IPv4Network, address: IPv4Address) 
         gateway=network.network_address + 1,
         mtu=MTU,
     )
+
+
+def _own_key(ensemble: EnsembleID) -> str:
+    """Under which it is kept why this machine itself has no address; no allocation has this id."""
+    return f"{ensemble}_"
 
 
 def _documents(session: Session) -> Documents[Membership]:

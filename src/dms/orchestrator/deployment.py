@@ -15,6 +15,7 @@ from typing import TypeVar
 import trio
 
 from dms.actor.actor import Actor
+from dms.actor.handle import Handle
 from dms.ensemble.config import EnsembleConfig
 from dms.observe import get_logger
 from dms.observe.tracing import span
@@ -107,8 +108,10 @@ class Deployment:
         queue: Turnstile | None = None,
         choose_network: Callable[[DeploymentState], Awaitable[str]],
         on_change: Callable[[DeploymentState], None] = lambda _state: None,
+        own_machine: Callable[[], Handle | None] = lambda: None,
         here: Here = nowhere,
     ) -> None:
+        """``own_machine``: where to tell this node itself of the private network, if it can be told of one."""
         self.id: EnsembleID = record.id
         self.state: DeploymentState = record.state
         self._ensembles = record.ensembles
@@ -125,7 +128,8 @@ class Deployment:
         self.logs = LogReader(logs, lambda: self._context, lambda: self.state)
         self._book = BidBook()
         self._inbox = Inbox()
-        self._network = Teller(lambda: self._context, lambda: self.state, lambda: self.changed)
+        self._own_machine = own_machine
+        self._network = Teller(lambda: self._context, lambda: self.state, lambda: self.changed, self._joining)
         self._live = Live(
             lambda: self.state,
             lambda: self.changed,
@@ -179,7 +183,20 @@ class Deployment:
     def private_address(self, key: str) -> str:
         """Of an allocation, in the ensemble's own network; empty where it has none."""
         record = self.state.allocations.get(key)
-        return self._network.address(record) if record is not None else ""
+        return self._network.address(record) if record is not None and not self.network_problem(key) else ""
+
+    def network_problem(self, key: str) -> str:
+        """Why an allocation that runs has no address of its own; empty where it has one, or nothing is known of it."""
+        record, sign = self.state.allocations.get(key), self._reports.signs.get(key)
+        if record is None or record.is_over:
+            return ""
+        return (sign.network_problem if sign is not None else "") or self._network.problem(record)
+
+    @property
+    def joins(self) -> bool:
+        """Whether this node itself is to be a member of the private network."""
+        subnet = self.config.v1.subnet
+        return subnet is not None and subnet.join
 
     async def network_reports(self) -> dict[PeerID, NetworkReport]:
         """What each machine knows of the private network, and what passed there."""
@@ -444,6 +461,9 @@ class Deployment:
         await self._journal.write_event(self.id, event, before, after, self._ensembles)
         self.state = after
         self._announce()
+
+    def _joining(self) -> Handle | None:
+        return self._own_machine() if self.joins else None
 
     # bookkeeping ---------------------------------------------------------------------------------------------------
 

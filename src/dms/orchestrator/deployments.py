@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 import msgspec
 import trio
@@ -60,6 +61,22 @@ NS_PER_S = 10**9
 log = get_logger(__name__)
 
 
+class OwnMachine(Protocol):
+    """This node itself as a member of private networks."""
+
+    def admit(self, ensemble: EnsembleID, orchestrator: Actor) -> Handle:
+        """Let an orchestrator of this node tell it of the network of an ensemble; where."""
+        ...
+
+    def is_admitted(self, ensemble: EnsembleID) -> bool:
+        """Whether it may."""
+        ...
+
+    async def dismiss(self, ensemble: EnsembleID) -> None:
+        """No longer: the network is left, unless something else of the ensemble is here."""
+        ...
+
+
 class Deployments:
     """Submits, finds, restores and forgets deployments."""
 
@@ -74,8 +91,10 @@ class Deployments:
         liveness_timeout_s: float = LIVENESS_TIMEOUT_S,
         random_uuid: Callable[[], uuid.UUID] = uuid.uuid4,
         networks_here: Callable[[], Iterable[str]] = lambda: (),
+        own_machine: OwnMachine | None = None,
         here: Here = nowhere,
     ) -> None:
+        self._own_machine = own_machine
         self.here = here
         """Where this machine is, as far as it knows."""
         self._root = root
@@ -290,12 +309,16 @@ class Deployments:
             queue=self._queue,
             choose_network=self._choose_network,
             on_change=partial(self._on_change, record.id),
+            own_machine=partial(self._admit, record.id, actor),
             here=self.here,
         )
         self._live[record.id] = deployment
         drive = partial(self._drive, deployment, is_restored)
         await self._root.start_child(actor, supervisor=self._root.handle, body=drive)
         self._root.start_soon(self._await_end, deployment)
+
+    def _admit(self, ensemble: EnsembleID, actor: Actor) -> Handle | None:
+        return self._own_machine.admit(ensemble, actor) if self._own_machine is not None else None
 
     async def _choose_network(self, state: DeploymentState) -> str:
         """One that neither this machine nor another deployment of its own uses."""
@@ -331,9 +354,16 @@ class Deployments:
         is_asking = state.update is not None and state.update.is_asking
         if state.phase not in (Phase.PREPARING, Phase.GENERATING, Phase.COMMITTING) and not is_asking:
             self._queue.leave(ensemble)
+        deployment = self._live.get(ensemble)
+        if deployment is not None and not deployment.joins:  # no longer, perhaps
+            self._dismiss(ensemble)
         if state.phase is Phase.RUNNING and state.ends_ns and ensemble not in self._ends:
             end = partial(self._end, ensemble, state.terms.run_for_ns)
             self._ends[ensemble] = self._tasks.add("run_for", end, At(state.ends_ns / NS_PER_S), retry=END_RETRY)
+
+    def _dismiss(self, ensemble: EnsembleID) -> None:
+        if self._own_machine is not None and self._own_machine.is_admitted(ensemble):
+            self._root.start_soon(self._own_machine.dismiss, ensemble)
 
     async def _end(self, ensemble: EnsembleID, run_for_ns: int) -> None:
         deployment = self._live.get(ensemble)
@@ -348,6 +378,7 @@ class Deployments:
             self._tasks.remove(end)
         if self._live.pop(deployment.id, None) is None:
             return
+        self._dismiss(deployment.id)
         deployment.changed.set()  # whoever came to wait after the last step waits for nothing
         if deployment.id in self._records:  # not deleted meanwhile
             self._records[deployment.id] = deployment.record

@@ -126,6 +126,7 @@ def _order(ctx: Context, record: AllocationRecord) -> messages.AllocationOrder:
         recoverable=is_restartable(ctx.whole or config, record.standby_for or record.node_id, record.name),
         udp_ports=udp_ports(config, record),
         standby=record.is_standby,
+        needs_network=config.v1.subnet is not None and config.v1.subnet.required,
     )
 
 

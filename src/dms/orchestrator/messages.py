@@ -166,6 +166,8 @@ class AllocationOrder(Wire):
     """Ours: which of its public ports are for UDP, the others being for TCP."""
     standby: bool = msgspec.field(name="Standby", default=False)
     """Ours: it waits, however long, until its primary fails."""
+    needs_network: bool = msgspec.field(name="NeedsNetwork", default=False)
+    """Ours: it must not run without an address of its own in the private network."""
 
 
 class AllocateRequest(Wire):
@@ -295,6 +297,8 @@ class Liveness(Wire):
     health: Health = msgspec.field(default_factory=lambda: Health(healthy=True, check_type="none"))
     resource_usage: ResourceUsage = msgspec.field(default_factory=ResourceUsage)
     version: str = "0.1"
+    network_problem: str = ""
+    """Ours: why it has no address of its own in the private network, where it should have one."""
 
 
 class StatusChange(Wire):

@@ -75,7 +75,13 @@ class Reports:
         if record is None or record.is_over:
             return messages.Reply(ok=False, error="not a running allocation of this deployment")
         self._heard(record.key)
-        self.signs[record.key] = message.payload
+        before, self.signs[record.key] = self.signs.get(record.key), message.payload
+        problem = message.payload.network_problem
+        if problem and (before is None or before.network_problem != problem):
+            self._changes_told += 1
+            if self._changes_told <= MAX_CHANGES_TOLD:
+                told: dict[str, object] = {"allocation": record.key, "peer": record.peer, "reason": problem}
+                await self._note("no_private_address", told)
         return messages.Reply(ok=True)
 
     async def _on_status(self, message: Message[messages.StatusChange]) -> messages.Reply:

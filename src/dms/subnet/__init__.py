@@ -21,7 +21,8 @@ Between nodes:
 - :mod:`~dms.subnet.datagrams`: packets past the stream, with :mod:`~dms.subnet.sealing`, :mod:`~dms.subnet.probing` and
   :mod:`~dms.subnet.udp`.
 - :mod:`~dms.subnet.connecting`: a TCP connection as a stream, without packets; :mod:`~dms.subnet.pipes`: bytes both ways.
-- :mod:`~dms.subnet.plane`: one network on one node; :mod:`~dms.subnet.upstream`: names outside.
+- :mod:`~dms.subnet.plane`: one network on one node; :mod:`~dms.subnet.resolver`: its answers to questions for names, with
+  :mod:`~dms.subnet.upstream` for names outside.
 
 On this machine:
 

@@ -1,9 +1,27 @@
-"""How much a relay may carry: it ends connections past its limits without a word (``spec/network.md`` 12, point 13)."""
+"""How much there may be of something: questions for names outside, and what a relay carries, which ends connections past
+its limits without a word (``spec/network.md`` 12, point 13)."""
 
 from __future__ import annotations
 
 RELAY_BYTES = 1 << 21
 RELAY_WINDOW_S = 300.0
+
+
+class RateBudget:
+    """So many a second, and at once after a silence as many as ``burst``."""
+
+    def __init__(self, per_s: float, burst: int) -> None:
+        self._per_s, self._burst = per_s, burst
+        self._left, self._at_s = float(burst), 0.0
+
+    def spend(self, now_s: float) -> bool:
+        """Whether one more may go; counts it if so."""
+        self._left = min(self._burst, self._left + max(0.0, now_s - self._at_s) * self._per_s)
+        self._at_s = now_s
+        if self._left < 1:
+            return False
+        self._left -= 1
+        return True
 
 
 class RelayBudget:

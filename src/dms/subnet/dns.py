@@ -36,6 +36,7 @@ MAX_QUERY_BYTES = 4096
 MAX_ANSWER_BYTES = 1232
 """What passes every path unfragmented (DNS flag day 2020), whatever the asker says that it takes."""
 MIN_ANSWER_BYTES = 512
+MAX_STREAM_BYTES = 65535
 MAX_RECORDS = 65536
 MAX_NAME_CHARS = 253 - len(DOMAIN) - 2
 
@@ -126,8 +127,8 @@ class Zone:
         """All names and their addresses."""
         return {name: str(ip) for name, ip in self._addresses.items()}
 
-    def answer(self, query: bytes) -> Reply:
-        """What to answer to a query; never raises."""
+    def answer(self, query: bytes, *, is_stream: bool = False) -> Reply:
+        """What to answer to a query; never raises. ``is_stream``: it came by TCP, where answers of any size fit."""
         if len(query) > MAX_QUERY_BYTES:
             return Reply(Outcome.MALFORMED)
         try:
@@ -136,10 +137,10 @@ class Zone:
             return Reply(Outcome.MALFORMED)
         if asked.flags & dns.flags.QR:
             return Reply(Outcome.MALFORMED)
-        reply = dns.message.make_response(asked, our_payload=MAX_ANSWER_BYTES)
+        reply = dns.message.make_response(asked, recursion_available=self._forwards, our_payload=MAX_ANSWER_BYTES)
         if asked.opcode() != dns.opcode.QUERY or len(asked.question) != 1:
             reply.set_rcode(dns.rcode.NOTIMP if asked.opcode() != dns.opcode.QUERY else dns.rcode.FORMERR)
-            return Reply(Outcome.REFUSED, self._written(asked, reply))
+            return Reply(Outcome.REFUSED, _written(asked, reply, is_stream=is_stream))
         question = asked.question[0]
         name = question.name.to_text(omit_final_dot=True).lower()
         found = self._find(name, question) if question.rdclass in (dns.rdataclass.IN, dns.rdataclass.ANY) else None
@@ -147,13 +148,13 @@ class Zone:
             if self._forwards:
                 return Reply(Outcome.FORWARD)
             reply.set_rcode(dns.rcode.REFUSED)
-            return Reply(Outcome.REFUSED, self._written(asked, reply))
+            return Reply(Outcome.REFUSED, _written(asked, reply, is_stream=is_stream))
         reply.flags |= dns.flags.AA
         if found is None:
             reply.set_rcode(dns.rcode.NXDOMAIN)
-            return Reply(Outcome.UNKNOWN, self._written(asked, reply))
+            return Reply(Outcome.UNKNOWN, _written(asked, reply, is_stream=is_stream))
         reply.answer.extend(found)
-        return Reply(Outcome.ANSWERED, self._written(asked, reply))
+        return Reply(Outcome.ANSWERED, _written(asked, reply, is_stream=is_stream))
 
     def _find(self, name: str, question: dns.rrset.RRset) -> list[dns.rrset.RRset] | None:
         """The records of a name that are of the type asked for; nothing if there is no such name."""
@@ -215,15 +216,21 @@ class Zone:
         if not self._names[before]:
             del self._names[before]
 
-    def _written(self, asked: dns.message.Message, reply: dns.message.Message) -> bytes:
-        """In no more bytes than the asker takes; what does not fit is left out, and TC says so."""
-        limit = min(max(asked.payload, MIN_ANSWER_BYTES), MAX_ANSWER_BYTES) if asked.edns >= 0 else MIN_ANSWER_BYTES
-        try:
-            return reply.to_wire(max_size=limit)
-        except dns.exception.TooBig:
-            reply.answer.clear()
-            reply.flags |= dns.flags.TC
-            return reply.to_wire(max_size=limit)
+
+def limit_of(asked: dns.message.Message) -> int:
+    """How many bytes an asker takes by UDP."""
+    return min(max(asked.payload, MIN_ANSWER_BYTES), MAX_ANSWER_BYTES) if asked.edns >= 0 else MIN_ANSWER_BYTES
+
+
+def _written(asked: dns.message.Message, reply: dns.message.Message, *, is_stream: bool) -> bytes:
+    """In no more bytes than the asker takes; what does not fit is left out, and TC says so."""
+    limit = MAX_STREAM_BYTES if is_stream else limit_of(asked)
+    try:
+        return reply.to_wire(max_size=limit)
+    except dns.exception.TooBig:
+        reply.answer.clear()
+        reply.flags |= dns.flags.TC
+        return reply.to_wire(max_size=limit)
 
 
 def _rrset(

@@ -47,12 +47,14 @@ class CreateRequest(Wire):
 
 class CreateReply(Wire):
     """Whether it is so; ours: which revision is known there, and whether packets reach its members (``kernel``) or only
-    streams that programs forward (``user``)."""
+    streams that programs forward (``user``); then ``reason`` tells why, as it does where the machine itself was to take part
+    and cannot."""
 
     ok: bool = msgspec.field(name="OK")
     error: str = msgspec.field(name="Error", default="")
     revision: int = msgspec.field(name="Revision", default=0)
     mode: str = msgspec.field(name="Mode", default="")
+    reason: str = msgspec.field(name="Reason", default="")
 
 
 class MemberReport(Wire):
@@ -76,13 +78,14 @@ class MemberReport(Wire):
 
 class NetworkReport(Wire):
     """Ours: what one machine knows of the network, and what passed. ``attached``: the addresses whose devices are there;
-    ``queries`` by outcome, ``drops`` by reason."""
+    ``lacking``: why those that should be there are not, by address; ``queries`` by outcome, ``drops`` by reason."""
 
     mode: str = ""
     cidr: str = ""
     ipv6: str = ""
     members: tuple[MemberReport, ...] = ()
     attached: tuple[str, ...] = ()
+    lacking: dict[str, str] = msgspec.field(default_factory=dict)
     queries: dict[str, int] = msgspec.field(default_factory=dict)
     drops: dict[str, int] = msgspec.field(default_factory=dict)
     error: str = ""

@@ -5,7 +5,6 @@ The gateway's address exists on every node and never leaves it: it answers names
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 from random import Random
@@ -23,16 +22,13 @@ from dms.subnet.forwarding import Forwarder, ToPeer, ToPort
 from dms.subnet.joining import joined
 from dms.subnet.links import Link, LinkState, LinkStatus
 from dms.subnet.packets import Header, echo_reply, parse_header, udp_packet, udp_ports, unreachable
+from dms.subnet.resolver import Resolver, Upstream
 from dms.subnet.routing import RoutingTable
 from dms.subnet.segments import Parcel, check, from_device, to_device
 from dms.subnet.tally import Drop, Tally
 from dms.types.ids import PeerID
 
 MTU = 1420
-MAX_FORWARDED_QUERIES = 64
-
-Upstream = Callable[[bytes], Awaitable[bytes]]
-"""Asks a server outside; empty when there is no answer."""
 
 
 class Device(Protocol):
@@ -76,9 +72,10 @@ class Plane:
         self.gateway = table.network.network_address + 1
         self.zone = Zone(table.network, self.prefix, forwards=upstream is not None)
         self.tally = Tally()
-        self.queries = dict.fromkeys(Outcome, 0)
+        self._resolver = Resolver(self.zone, upstream)
+        self.queries = self._resolver.queries
         self._subnet_id, self._own, self._streams = subnet_id, own, streams
-        self._rng, self._upstream, self._datagrams = rng, upstream, datagrams
+        self._rng, self._datagrams = rng, datagrams
         self._gateways = (self.gateway.packed, to_ipv6(self.prefix, self.gateway).packed)
         self._forwarder: Forwarder[Port] = Forwarder(own, table, self._gateways)
         self._links: dict[PeerID, tuple[Link, trio.CancelScope]] = {}
@@ -86,7 +83,6 @@ class Plane:
         self._tallies: dict[PeerID, Tally] = {}
         self.host: Port | None = None
         """The device of this machine itself, which has the gateway's address where ports lead in."""
-        self._forwarded = trio.CapacityLimiter(MAX_FORWARDED_QUERIES)
         self._nursery: trio.Nursery | None = None
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -233,8 +229,7 @@ class Plane:
             self._at_host(parcel, header, port)
             return
         source_port, question = query
-        reply = self.zone.answer(question)
-        self.queries[reply.outcome] += 1
+        reply = self._resolver.answer(question)
         if reply.outcome is Outcome.FORWARD and self._nursery is not None:
             self._nursery.start_soon(self._ask_upstream, question, header, source_port, port)
         elif reply.data:
@@ -251,16 +246,7 @@ class Plane:
             port.tally.drop(Drop.GATEWAY)
 
     async def _ask_upstream(self, query: bytes, header: Header, source_port: int, port: Port) -> None:
-        try:
-            self._forwarded.acquire_nowait()
-        except trio.WouldBlock:
-            port.tally.drop(Drop.QUEUE_FULL)
-            return
-        try:
-            assert self._upstream is not None
-            data = await self._upstream(query)
-        finally:
-            self._forwarded.release()
+        data = await self._resolver.ask(query)
         if data:
             self._tell(_answer(header, source_port, data), port)
 

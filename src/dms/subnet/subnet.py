@@ -156,6 +156,10 @@ class Subnet:
             for protocol, public, private in () if is_published else redirected:
                 made.published.append(await self._map(PortMapping(protocol, public, own, private)))
 
+    def is_attached(self, address: str) -> bool:
+        """Whether somebody here has it."""
+        return IPv4Address(address) in self._attached
+
     async def detach(self, address: str) -> None:
         """Take the address from who runs here; one that nobody has is ignored."""
         async with self._changing:

@@ -18,8 +18,9 @@ from dms.subnet.errors import FirewallRefused, InvalidIP, NotActive, SubnetExist
 from dms.subnet.exchange import Exchange
 from dms.subnet.frames import MAX_ID_BYTES
 from dms.subnet.kernel import Kernel
-from dms.subnet.plane import Plane, Upstream
+from dms.subnet.plane import Plane
 from dms.subnet.ports import PortPlan
+from dms.subnet.resolver import Upstream
 from dms.subnet.routing import RoutingTable
 from dms.subnet.subnet import Subnet
 from dms.types.ids import PeerID

@@ -97,6 +97,7 @@ SAMPLES = {
         ("12D3KooWHzew9HTYzywFuvTHGK5Yzoz7qAhMfxagtCvhvjheoBQ3",),
     ),
     "list of networks": ("10.0.0.0/8", ("10.0.0.0/8",)),
+    "list of name servers": ("system, 9.9.9.9", ("system", "9.9.9.9")),
 }
 """Of every kind: how it is written, and what it is."""
 

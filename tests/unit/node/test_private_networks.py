@@ -24,14 +24,16 @@ class Recorder(UserSpace):
     """An engine that tells what it was told."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.applied: list[Membership] = []
         self.removed: list[EnsembleID] = []
         self.problem: DMSError | None = None
 
-    async def apply(self, membership: Membership) -> None:
+    async def apply(self, membership: Membership) -> str:
         if self.problem is not None:
             raise self.problem
         self.applied.append(membership)
+        return ""
 
     async def remove(self, ensemble: EnsembleID) -> None:
         self.removed.append(ensemble)

@@ -47,7 +47,8 @@ DEFAULT_DISK_BYTES = 10 * 1024**3
 ENGINE_LOG_SIZE, ENGINE_LOG_FILES = "48m", "2"
 """What the engine itself keeps of the output; after a restart of ours the log is completed from it."""
 MAX_RESTARTS = 10
-PUBLIC_DNS = "1.1.1.1"
+DNS_SEARCH, DNS_OPTIONS = "internal", ("ndots:1", "timeout:3", "attempts:2")
+"""The gateway is the only resolver: another one beside it would be told the ensemble's names whenever the first is late."""
 READ_ONLY_TMPFS = ("/tmp", "/run", "/var/tmp")  # noqa: S108  paths in the container
 MAX_NAME_CHARS = 180
 TMPFS_BYTES = 64 * 1024 * 1024
@@ -157,13 +158,18 @@ def container_config(
 
 
 def add_dns(config: dict[str, Any], request: ExecutionRequest) -> None:
-    """Who resolves names, where the ensemble has names of its own."""
+    """Who resolves names, where the ensemble has names of its own: nobody else, so that no other one is told of them."""
     if request.gateway_ip:
         config["HostConfig"] |= {
-            "Dns": [request.gateway_ip, PUBLIC_DNS],
-            "DnsSearch": ["internal"],
-            "DnsOptions": ["ndots:1", "timeout:2", "attempts:1"],
+            "Dns": [request.gateway_ip],
+            "DnsSearch": [DNS_SEARCH],
+            "DnsOptions": list(DNS_OPTIONS),
         }
+
+
+def resolver_file(gateway: str) -> str:
+    """The same for ``/etc/resolv.conf``."""
+    return f"nameserver {gateway}\nsearch {DNS_SEARCH}\noptions {' '.join(DNS_OPTIONS)}\n"
 
 
 def add_ports(config: dict[str, Any], request: ExecutionRequest) -> None:

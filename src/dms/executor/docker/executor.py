@@ -26,7 +26,7 @@ from dms.executor.docker.engine import Engine
 from dms.executor.docker.execution import DockerExecution
 from dms.executor.docker.facts import net_info, usage_of, whole_number
 from dms.executor.docker.holder import held_by, namespace_of
-from dms.executor.docker.launch import Launcher, Owned, delete
+from dms.executor.docker.launch import Launcher, Owned, delete, tell
 from dms.executor.docker.networks import TenantNetworks
 from dms.executor.docker.params import ENGINE, DockerParams
 from dms.executor.docker.shapes import CREATED, EXEC, OBJECT
@@ -126,7 +126,7 @@ class DockerExecutor(ExecutionTable[DockerExecution]):
             try:
                 await self._launcher.rejoin(self._executions[request.execution_id], request)
             except DMSError as exc:  # it runs, and is reached at its public ports
-                log.error("private_network_not_joined", execution=request.execution_id, reason=exc.message)
+                tell(request, exc)
             return
         params = DockerParams.parse(request.engine)
         self._permitted(params, allowed=self._allow_privileged and request.allow_privileged)

@@ -32,6 +32,7 @@ from dms.executor.docker.container import (
     container_config,
     has_volumes,
     limit_disk,
+    resolver_file,
     watch_disk,
 )
 from dms.executor.docker.engine import Engine
@@ -44,7 +45,7 @@ from dms.executor.docker.params import DockerParams
 from dms.executor.docker.provision import provision_files
 from dms.executor.docker.shapes import CREATED
 from dms.executor.docker.watch import Watcher
-from dms.executor.errors import EngineRefused
+from dms.executor.errors import EngineRefused, StartFailed
 from dms.executor.protocol import ExecutionRequest
 from dms.observe.log import get_logger
 from dms.types.errors import DMSError
@@ -175,8 +176,8 @@ class Launcher:
     async def _joined(
         self, execution: DockerExecution, request: ExecutionRequest, names: Names, network_mode: str
     ) -> ExecutionRequest:
-        """Have the network ready before the workload. Where that cannot be done it runs without: it is reached at its public
-        ports, and what it needs of others it finds out by itself."""
+        """Have the network ready before the workload. Where that cannot be done it runs without, unless it must not: it is
+        reached at its public ports, and what it needs of others it finds out by itself."""
         if request.join is None:
             return request
         try:
@@ -185,8 +186,10 @@ class Launcher:
         except EngineRefused:
             raise
         except DMSError as exc:
-            log.error("private_network_not_joined", execution=execution.execution_id, reason=exc.message)
             await self._remove_holder(execution, names)
+            if request.must_join:
+                raise StartFailed(f"no private address: {exc.message}") from exc
+            tell(request, exc)
             return replace(request, join=None, gateway_ip="")
         return request
 
@@ -195,8 +198,18 @@ class Launcher:
 
         :raises DMSError: it cannot become a member again.
         """
-        if request.join is not None and execution.holder_id and execution.result is None:
-            await request.join(await self._holders.namespace(execution.container_id))
+        if request.join is None or execution.result is not None:
+            return
+        await request.join(await self._holders.namespace(execution.container_id))
+        if not execution.holder_id:
+            await self._show_names(execution.container_id, request.gateway_ip)
+
+    async def _show_names(self, container_id: str, gateway: str) -> None:
+        """To a workload that began before it had a private network: its resolver's file is the engine's, outside of it."""
+        container = await self._api.container(container_id)
+        path = Path(str((container or {}).get("ResolvConfPath") or ""))
+        if path.is_absolute():
+            await trio.to_thread.run_sync(_resolve_at, path, gateway)
 
     async def _remove_holder(self, execution: DockerExecution, names: Names) -> None:
         execution.holder_id = ""
@@ -275,6 +288,13 @@ class Launcher:
         await trio.to_thread.run_sync(write)
 
 
+def tell(request: ExecutionRequest, problem: DMSError) -> None:
+    """Why a workload has no address in a private network."""
+    log.error("private_network_not_joined", execution=request.execution_id, reason=problem.message)
+    if request.unjoined is not None:
+        request.unjoined(problem.message)
+
+
 def delete(directory: Path) -> None:
     """Remove a directory and everything in it; absent is fine."""
     shutil.rmtree(directory, ignore_errors=True)
@@ -284,6 +304,13 @@ def _created(answer: Json, execution: DockerExecution) -> str:
     for warning in answer.get("Warnings") or ():
         log.warning("engine_warns", execution=execution.execution_id, warning=str(warning)[:300])
     return str(answer["Id"])
+
+
+def _resolve_at(path: Path, gateway: str) -> None:
+    """In place, as what is mounted into a container is this very file."""
+    with suppress(OSError), path.open("r+", encoding="utf-8") as file:
+        file.truncate()
+        file.write(resolver_file(gateway))
 
 
 def _is_about_disk(reason: str) -> bool:

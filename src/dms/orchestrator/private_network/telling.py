@@ -47,6 +47,7 @@ class Teller:
         self._told: dict[PeerID, m.CreateRequest] = {}
         self._busy: set[PeerID] = set()
         self._modes: dict[PeerID, str] = {}
+        self._problems: dict[PeerID, str] = {}
         self._locks: dict[PeerID, trio.Lock] = {}
         self._limit = trio.CapacityLimiter(AT_ONCE)
         self._revision = 0
@@ -72,6 +73,13 @@ class Teller:
         if network is None or record.is_over or self._modes.get(record.peer) != KERNEL:
             return ""
         return network.addresses.get(record.id, "")
+
+    def problem(self, record: AllocationRecord) -> str:
+        """Why no allocation has an address where this one is; empty where they do."""
+        network = self._state().network
+        if network is None or record.id not in network.addresses or self._modes.get(record.peer, KERNEL) == KERNEL:
+            return ""
+        return self._problems.get(record.peer) or "its machine makes no devices"
 
     async def run(self) -> None:
         """Keep every machine informed, until cancelled."""
@@ -139,12 +147,22 @@ class Teller:
                 self._revision = reply.revision
                 continue
             if reply.revision:
-                self._modes[view.handle.addr.host] = reply.mode
-                return "" if reply.ok else reply.error
+                if not reply.ok:
+                    return reply.error
+                await self._learn(view, reply)
+                return ""
             if not reply.ok and before is None:
                 return reply.error
             self._modes[view.handle.addr.host] = KERNEL
             return await self._tell_original(view, before)
+
+    async def _learn(self, view: View, reply: m.CreateReply) -> None:
+        """How a machine takes part; once why it does so in part only."""
+        peer = view.handle.addr.host
+        self._modes[peer] = reply.mode
+        if reply.reason and self._problems.get(peer) != reply.reason:
+            await self._context().note("no_private_address", {"peer": peer, "reason": reply.reason})
+        self._problems[peer] = reply.reason
 
     async def _tell_original(self, view: View, before: m.CreateRequest | None) -> str:
         """The rest, for a machine that takes it one by one; what it has already it says, and that is fine."""
