@@ -222,6 +222,11 @@ def _start_waits(detail: Detail, _name: Namer) -> str:
     return f"{detail['allocation']} waits for {detail['for']} {_CONDITIONS.get(detail['condition'], 'to run')}"
 
 
+def _no_private_address(detail: Detail, name: Namer) -> str:
+    who = f"{detail['allocation']} at " if "allocation" in detail else ""
+    return f"{who}{name(detail['peer'])} has no address in the private network: {detail['reason']}"
+
+
 def _network_untold(detail: Detail, name: Namer) -> str:
     return f"{name(detail['peer'])} does not take the private network: {detail['reason']}"
 
@@ -286,6 +291,7 @@ _TELLERS: dict[str, Callable[[Detail, Namer], str]] = UPDATE_TELLERS | {
     "node_measured": _node_measured,
     "start_waits": _start_waits,
     "network_untold": _network_untold,
+    "no_private_address": _no_private_address,
     "node_committed": _node_committed,
     "node_allocated": _node_allocated,
     "node_started": _starts_done,

@@ -98,6 +98,13 @@ _KINDS = (
     _kind("allocates_done", "Allocations were made, or not", refused=_REFUSED),
     _kind("starts_done", "Allocations were told to start", **_STARTED),
     _kind("start_waits", "An allocation waits for another", allocation=_KEY, for_="the other", condition="until it is"),
+    _kind(
+        "no_private_address",
+        "A machine, or an allocation there, has no address of its own in the private network",
+        peer=_PEER,
+        allocation="its name; absent: the machine as a whole",
+        reason=_WHY,
+    ),
     _kind("network_untold", "A machine does not take what it is told of the private network", peer=_PEER, reason=_WHY),
     _kind(
         "allocation_status",

@@ -64,6 +64,12 @@ def tell(kind: str, **detail: object) -> str:
         ("node_committed", {"node": "n", "refused": {}}, "n: resources reserved"),
         ("node_allocated", {"node": "n", "refused": {"n": "off"}}, "n: not allocated: n: off"),
         ("node_started", {"node": "n", "started": ["n.a"], "failed": {}}, "started n.a"),
+        ("no_private_address", {"peer": "p", "reason": "no TUN"}, "<p> has no address in the private network: no TUN"),
+        (
+            "no_private_address",
+            {"allocation": "n.a", "peer": "p", "reason": "no TUN"},
+            "n.a at <p> has no address in the private network: no TUN",
+        ),
         ("left_ended", {"peer": "p", "allocations": ["n.a"]}, "<p> has ended n.a"),
         (
             "exec_started",
