@@ -502,16 +502,20 @@ class Allocation:
             return
         if await self._executor.status(self.execution_id) is not ExecutionStatus.RUNNING:
             return
-        reason = f"the executor {self.spec.executor} gives none"
-        if request.must_join:
-            await self._remove()
-            raise KernelRefused(f"no private address: {reason}")
-        self._not_joined(reason)
+        self._not_joined(f"the executor {self.spec.executor} gives none")
 
     def _not_joined(self, reason: str) -> None:
         assert self._surroundings.networks is not None
         self._is_join_known = True
         self._surroundings.networks.not_joined(self.spec.id, reason)
+        if self.spec.needs_network:
+            self.actor.start_soon(self._end_unjoined, reason)
+
+    async def _end_unjoined(self, reason: str) -> None:
+        try:
+            await self.end(EndReason.INFRASTRUCTURE, f"no private address: {reason}")
+        except DMSError as exc:
+            log.error("unjoined_not_ended", allocation=self.spec.id, reason=exc.message)
 
     def _ports(self) -> list[tuple[str, int, int]]:
         """Protocol, public, private."""

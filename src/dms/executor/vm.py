@@ -265,6 +265,8 @@ class MachineExecutor(SupervisedTable[MachineExecution]):
             await request.join(namespace, behind=DEVICE, is_published=self._is_published(request))
         except DMSError as exc:
             log.error("private_network_not_joined", execution=execution.execution_id, reason=exc.message)
+            if request.unjoined is not None:
+                request.unjoined(exc.message)
 
     def _forget(self, run: RunDirectory) -> None:
         super()._forget(run)

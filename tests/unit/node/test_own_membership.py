@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 import trio
@@ -15,7 +14,7 @@ from dms.node.private_networks import Membership, UserSpace
 from dms.orchestrator.lifecycle.state import Phase
 from dms.orchestrator.private_network.plan import ORCHESTRATOR
 from dms.testing.nodes import FOUR_CORES, Cluster, SimulatedNode, ensemble
-from dms.types.ids import AllocationID, EnsembleID
+from dms.types.ids import EnsembleID
 
 WEB = {"n1": {"web": "service"}}
 LACKS = "the process has no CAP_NET_ADMIN"
@@ -35,11 +34,6 @@ class Kernel(UserSpace):
 
     async def remove(self, ensemble: EnsembleID) -> None:
         self.applied.pop(ensemble, None)
-
-    async def join(
-        self, ensemble: EnsembleID, allocation: AllocationID, namespace: Path, ports: Iterable[tuple[str, int, int]]
-    ) -> None:
-        raise AssertionError("scripted workloads have no namespaces")
 
 
 def with_engine(engine: UserSpace) -> Callable[[Node], None]:
