@@ -7,6 +7,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import time
 import urllib.request
@@ -14,12 +15,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import pytest
 import trio
 
 from dms.executor.docker.api import DockerApi
 from dms.testing.dockerd import TestEngine, busybox_image, docker_engine
 from dms.testing.localnet import LocalNet, nunet_command, run_nunet, start_nunet
+from dms.testing.vms import make_images
 
 pytestmark = [pytest.mark.e2e, pytest.mark.docker, pytest.mark.netns, pytest.mark.xdist_group("docker")]
 
@@ -215,6 +218,114 @@ def test_a_machine_whose_daemon_was_killed_takes_part_again(
     deadline = time.monotonic() + 60
     while not all(job.page(one, other) for one, other in itertools.permutations(MEMBERS, 2)):
         assert time.monotonic() < deadline
+
+
+@pytest.mark.vm
+def test_a_machine_and_a_container_find_each_other_also_after_the_daemon_was_killed(
+    net: LocalNet, engine: TestEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = Path(net.node("node1").config).parent / "work" / "images"
+    if not (make_images(images) / "modules").is_dir():
+        pytest.skip("needs the kernel's modules: DMS_TEST_VM_MODULES=lib/modules/VERSION")
+    monkeypatch.setenv("DOCKER_HOST", engine.host)
+    done = run_nunet("deploy", "-f", mixed(net, tmp_path), "--wait", env=net.environment)
+    assert done.code == 0, done
+    pair = Pair(net, done.out.strip(), engine)
+    try:
+        pair.await_pages()
+        (public,) = pair.ports("machine")
+        assert pair.page_of("shop", "machine", public).endswith("\nthe machine\n"), "its public port, from inside"
+        with urllib.request.urlopen(f"http://127.0.0.1:{public}/", timeout=10) as answer:
+            assert answer.read() == b"the machine\n"
+        assert "nunet0" not in {name for _, name in socket.if_nameindex()}
+        net.end("node1")
+        net.start("node1")
+        net.await_connected()
+        pair.await_pages()
+        (runner,) = [each for each in net.programs("node1") if "vm_runner" in " ".join(each.cmdline())]
+        own = Path(f"/proc/{runner.pid}/ns/net").stat().st_ino
+        assert own != Path("/proc/self/ns/net").stat().st_ino
+    finally:
+        done = run_nunet("shutdown", pair.id, env=net.environment)
+    assert done.code == 0, done
+    assert own not in {namespace_of(process) for process in psutil.process_iter()}
+
+
+def mixed(net: LocalNet, directory: Path) -> Path:
+    """A web server in a microVM with a public port, and one in a container."""
+    serve = "mkdir -p /tmp/www && cd /tmp/www && echo the {} >index.html && exec httpd -f -p 8080"
+    shared = {
+        "type": "service",
+        "resources": {"cpu": {"cores": 0.2}, "ram": {"size": 1 << 26}, "disk": {"size": 1 << 26}},
+    }
+    machine = {
+        "kernel_image": "vmlinuz",
+        "root_file_system": "root",
+        "kernel_modules": "modules",
+        "cmd": ["sh", "-c", serve.format("machine")],
+    }
+    container = {"image": IMAGE, "entrypoint": ["/bin/sh", "-c"], "cmd": [serve.format("shop")]}
+    allocations = {
+        "machine": shared
+        | {"executor": "qemu", "execution": {"type": "qemu", "params": machine}}
+        | {"resources": {"cpu": {"cores": 1}, "ram": {"size": 192 << 20}, "disk": {"size": 1 << 26}}},
+        "shop": shared | {"executor": "docker", "execution": {"type": "docker", "params": container}},
+    }
+    nodes = {
+        "metal": {
+            "allocations": ["machine"],
+            "peer": net.node("node1").peer_id,
+            "ports": [{"private": PORT, "allocation": "machine"}],
+        },
+        "dock": {"allocations": ["shop"], "peer": net.node("node2").peer_id},
+    }
+    path = directory / "mixed.json"
+    path.write_text(json.dumps({"v1": {"allocations": allocations, "nodes": nodes}}))
+    return path
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A deployment of a microVM and a container."""
+
+    net: LocalNet
+    id: str
+    engine: TestEngine
+
+    def run(self, member: str, script: str) -> str:
+        """What a script says inside of a member; empty when nobody can be asked now."""
+        done = run_nunet("exec", self.id, member, "--", "/bin/busybox", "sh", "-c", script, env=self.net.environment)
+        return done.out.replace("\r", "")
+
+    def page_of(self, one: str, other: str, port: int = PORT) -> str:
+        """What the server of one is told by that of the other, which it finds by its name."""
+        find = f"/bin/busybox nslookup {other}.internal | /bin/busybox sed -n 's/^Address[: 1]*\\(10[0-9.]*\\)$/\\1/p'"
+        ask = f"printf 'GET / HTTP/1.0\\r\\n\\r\\n' | /bin/busybox nc -w 5 $({find}) {port}"
+        return self.run(one, ask)
+
+    def await_pages(self) -> None:
+        """Return when each gets the page of the other."""
+        deadline = time.monotonic() + 60
+        pages = ("", "")
+        while "200 OK" not in pages[0] or "200 OK" not in pages[1]:
+            assert time.monotonic() < deadline, pages
+            pages = (self.page_of("machine", "shop"), self.page_of("shop", "machine"))
+        assert pages[0].endswith("\nthe shop\n")
+        assert pages[1].endswith("\nthe machine\n")
+
+    def ports(self, member: str) -> list[int]:
+        """The public ones that it was given."""
+        told = json.loads(run_nunet("info", self.id, "--output", "json", env=self.net.environment).out)
+        found = next(each for key, each in told["allocations"].items() if key.endswith(f".{member}"))
+        return [int(public) for public in found["ports"]]
+
+
+def namespace_of(process: psutil.Process) -> int:
+    """The number of its network namespace; 0 when it is gone."""
+    try:
+        return Path(f"/proc/{process.pid}/ns/net").stat().st_ino
+    except OSError:
+        return 0
 
 
 def test_nothing_of_it_stays(job: Job, net: LocalNet) -> None:

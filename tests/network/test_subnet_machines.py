@@ -30,8 +30,11 @@ from tests.network.test_subnet_namespaces import (
 )
 from tests.network.worlds import WAIT_S, World, until
 
+from dms.executor.cpio import CpioWriter
+from dms.executor.initrd import find_modules
 from dms.executor.protocol import ExecutionRequest, PortBinding
 from dms.executor.qemu import QemuExecutor
+from dms.executor.vm import MODULES, NETWORK_MODULES
 from dms.executor.vm_network import DEVICE
 from dms.network import Network
 from dms.node.private_networks import member_at
@@ -199,3 +202,63 @@ async def test_a_machine_and_a_container_reach_each_other_by_name_also_after_the
             world.end()
         assert [state_of(each) for each in (m1, m2)] == before
     assert own not in network_namespaces()
+
+
+INIT = """#!/bin/busybox sh
+export PATH=/bin
+busybox mkdir -p /proc /sys /etc
+busybox mount -t proc proc /proc
+busybox --install -s /bin
+mount -t sysfs sysfs /sys
+for module in /modules/*.ko; do insmod "$module"; done
+ip link set eth0 up
+udhcpc -i eth0 -f -q -n -t 20 -T 1 -s /told
+nslookup other.internal
+poweroff -f
+"""
+TOLD = """#!/bin/busybox sh
+[ "$1" = bound ] || exit 0
+ip addr add "$ip/$mask" dev "$interface"
+echo "nameserver $dns" >/etc/resolv.conf
+echo "given $ip/$mask, mtu $(cat /sys/class/net/eth0/mtu), router ${router:-none}"
+"""
+
+
+async def test_an_image_of_its_own_asks_for_its_address_and_finds_others_by_name(images: Path, tmp_path: Path) -> None:
+    write_own_image(images)
+    async with trio.open_nursery() as nursery:
+        world = World("libp2p", nursery)
+        network = await world.start()
+        with namespaces(1) as (machine,):
+            table = {ADDRESS: network.peer_id, "10.1.2.3": network.peer_id}
+            async with daemon(network, machine, images, tmp_path, table, {"other": "10.1.2.3"}) as here:
+                own: dict[str, object] = {
+                    "kernel_image": "vmlinuz",
+                    "root_file_system": "image",
+                    "initrd_path": "own",
+                    "kernel_args": "quiet",
+                }
+                asked = replace(request(tmp_path, 0), engine=SpecConfig(type="qemu", params=own), ports=())
+                await here.executor.start(replace(asked, join=here.join))
+                with trio.fail_after(4 * WAIT_S):
+                    result = await here.executor.wait(MACHINE)
+                assert result.stdout_path is not None
+                said = result.stdout_path.read_text().replace("\r", "")
+                assert f"given {ADDRESS}/24, mtu 1420, router none\n" in said, said
+                assert "Address: 10.1.2.3\n" in said, said
+        world.end()
+
+
+def write_own_image(images: Path) -> None:
+    """An image that knows nothing of us: its init asks for its address as others do."""
+    (images / "image").write_bytes(bytes(512))
+    with (images / "own").open("wb") as file:
+        archive = CpioWriter(file)
+        archive.directory("dev")
+        archive.device("dev/console", 0o600, 5, 1)
+        archive.file("bin/busybox", (images / "root" / "bin" / "busybox").read_bytes(), 0o755)
+        archive.file("init", INIT.encode(), 0o755)
+        archive.file("told", TOLD.encode(), 0o755)
+        for index, (name, data) in enumerate(find_modules(images / "modules", (*MODULES, *NETWORK_MODULES))):
+            archive.file(f"modules/{index:02d}-{name}.ko", data)
+        archive.finish()
