@@ -24,10 +24,9 @@ def test_whatever_goes_wrong_the_invariants_hold(seed: int) -> None:
 
 
 def test_a_seed_repeats_its_run_exactly_in_any_process() -> None:
-    here = [simulate(draw(4)).fingerprint for _ in range(2)]
-    script = (
-        "from tests.sim.drawing import draw; from tests.sim.world import simulate; print(simulate(draw(4)).fingerprint)"
-    )
+    """Seed 21 did not: whoever was watched was probed in the order of a set."""
+    here = [simulate(draw(21)).fingerprint for _ in range(2)]
+    script = "from tests.sim.drawing import draw; from tests.sim.world import simulate; print(simulate(draw(21)).fingerprint)"
     elsewhere = [
         subprocess.run(
             [sys.executable, "-c", script],

@@ -66,8 +66,10 @@ def take_lock(descriptor: int, path: Path) -> None:
         raise StoreInUse(f"another process uses the database {path}") from None
 
 
-def open_engine(path: Path | None, *, is_checked: bool = False) -> Engine:
-    """The engine of ``path``, or of a new database in memory, at the newest schema."""
+def open_engine(path: Path | None, *, is_checked: bool = False, image: bytes = b"") -> Engine:
+    """The engine of ``path``, or of a new database in memory, at the newest schema; ``image``, what SQLite has serialised of
+    another one, is in it at first.
+    """
     engine = create_engine(
         "sqlite://" if path is None else f"sqlite:///{path}",
         poolclass=StaticPool,
@@ -78,6 +80,10 @@ def open_engine(path: Path | None, *, is_checked: bool = False) -> Engine:
     event.listen(engine, "connect", _configure_memory if path is None else _configure_file)
     event.listen(engine, "begin", _begin)
     where = path or "in memory"
+    if image:
+        with _bare(engine) as cursor:
+            cursor.connection.deserialize(image)
+        return engine
     try:
         with translated(where), engine.begin() as session:
             if is_checked:
@@ -87,6 +93,12 @@ def open_engine(path: Path | None, *, is_checked: bool = False) -> Engine:
         engine.dispose()
         raise
     return engine
+
+
+def image_of(engine: Engine) -> bytes:
+    """All that is in a database in memory."""
+    with _bare(engine) as cursor:
+        return bytes(cursor.connection.serialize())
 
 
 def check(session: Connection, where: object) -> None:

@@ -8,13 +8,18 @@
 While it lasts trio takes tasks that can run at the same moment in an order that the seed determines, whatever asks
 the system for random bytes (keys, nonces, ids) gets the seed's, and what would go to a worker thread runs in place:
 a thread finishes when it likes. How long such work takes, and whether it happens at all, is the business of the
-:class:`~dms.testing.disk.LossyDisk` of whoever asked for it. Not to be nested, and never for secrets.
+:class:`~dms.testing.disk.LossyDisk` of whoever asked for it.
+
+What costs time and decides nothing is left out, for there to be more seeds: the loop asks neither the kernel nor a
+real clock, Ed25519 signatures are :class:`~dms.testing.signatures.QuickSignatures`, and garbage is collected rarely.
+Not to be nested, and never for secrets.
 """
 
 # ruff: noqa: SLF001  trio has its own switch for this, and hides it
 
 from __future__ import annotations
 
+import gc
 import os
 import random
 import uuid
@@ -22,13 +27,20 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
+import nacl.bindings
 import trio
 from trio import _core as _trio_core
 from trio import _path as _trio_path
+from trio.testing import MockClock
 
 from dms.testing.disk import current_disk, note_sync
+from dms.testing.quick_loop import NoInput, jump, now_s
+from dms.testing.signatures import QuickSignatures
 
 T = TypeVar("T")
+
+_GARBAGE = (200_000, 20, 20)
+"""How many objects more there are before some are looked through: a fifth of the time goes by otherwise."""
 
 
 @contextmanager
@@ -37,9 +49,15 @@ def repeatable(seed: object) -> Iterator[None]:
     order = random.Random(f"order/{seed!r}")  # noqa: S311  a simulation, not a secret
     entropy = random.Random(f"entropy/{seed!r}")  # noqa: S311  as above
     run_module = _trio_core._run
+    signatures = QuickSignatures(nacl.bindings.crypto_sign_open)
     places: tuple[tuple[Any, str, object], ...] = (
         (run_module, "_ALLOW_DETERMINISTIC_SCHEDULING", True),
         (run_module, "_r", _Order(order)),
+        (run_module, "TheIOManager", NoInput),
+        (MockClock, "current_time", now_s),
+        (MockClock, "_autojump", jump),
+        (nacl.bindings, "crypto_sign", signatures.sign),
+        (nacl.bindings, "crypto_sign_open", signatures.open),
         (os, "urandom", entropy.randbytes),
         (random, "_urandom", entropy.randbytes),  # what ``secrets`` ends at
         (os, "fsync", _fsync(os.fsync)),
@@ -47,13 +65,16 @@ def repeatable(seed: object) -> Iterator[None]:
         (_trio_path, "run_sync", run_in_place),
     )
     before = [getattr(module, name) for module, name, _ in places]
+    collected = gc.get_threshold()
     try:
+        gc.set_threshold(*_GARBAGE)
         for module, name, value in places:
             setattr(module, name, value)
         yield
     finally:
         for (module, name, _), value in zip(places, before, strict=True):
             setattr(module, name, value)
+        gc.set_threshold(*collected)
 
 
 async def run_in_place(

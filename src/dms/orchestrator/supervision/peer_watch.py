@@ -93,7 +93,7 @@ class PeerWatch:
             self._suspected.pop(gone, None)
             self._dead.discard(gone)
             self._next_probe.pop(gone, None)
-        for peer in peers:
+        for peer in sorted(peers):
             suspicion = self._suspected.get(peer)
             if suspicion is not None and suspicion.is_dead(now_s, self.health):
                 self._declare(peer, suspicion, now_s)
