@@ -202,6 +202,23 @@ def test_its_owner_reaches_a_port_that_is_published_nowhere(job: Job, net: Local
     assert "ports of right.third are forwarded to did:key:" in story
 
 
+def test_files_go_in_and_come_back(job: Job, net: LocalNet, tmp_path: Path) -> None:
+    source = tmp_path / "tree"
+    (source / "in").mkdir(parents=True)
+    for name in ("big", "in/small"):
+        (source / name).write_bytes(os.urandom(700_000 if name == "big" else 10))
+    for arguments in ((source, "third:/tmp/"), ("third:/tmp/tree", tmp_path / "back")):
+        done = run_nunet("cp", job.id, *arguments, env=net.environment)
+        assert (done.code, done.out, done.err) == (0, "", "")
+    for name in ("big", "in/small"):
+        assert (tmp_path / "back" / name).read_bytes() == (source / name).read_bytes()
+    done = run_nunet("cp", job.id, "third:/tmp/none", tmp_path / "x", env=net.environment)
+    assert (done.code, done.err) == (1, "Error: third: tar: none: No such file or directory\n")
+    assert job.inside("third", "busybox", "rm", "/bin/tar").returncode == 0
+    done = run_nunet("cp", job.id, "third:/tmp/tree", tmp_path / "x", env=net.environment)
+    assert (done.code, done.err.splitlines()[0]) == (4, "Error: there is no tar in third")
+
+
 def test_a_port_nobody_listens_at_is_told_in_one_line(job: Job, net: LocalNet) -> None:
     done = run_nunet("port-forward", "--stdio", job.id, "third", "81", env=net.environment)
     assert (done.code, done.out) == (1, "")

@@ -47,6 +47,8 @@ COMMANDS: tuple[Command, ...] = (
     Command("top", "Show what allocations use", "dms.cli.top:top", _WORK),
     Command("logs", "Print what allocations wrote", "dms.cli.logs:logs", _WORK),
     Command("exec", "Run a command in an allocation", "dms.cli.exec:exec_", _WORK),
+    Command("cp", "Copy files into an allocation, or out of it", "dms.cli.cp:cp", _WORK),
+    Command("ssh", "Log in to an allocation in which sshd runs", "dms.cli.ssh:ssh", _WORK),
     Command("port-forward", "Reach ports of an allocation here", "dms.cli.port_forward:port_forward", _WORK),
     Command("file", "Send files from one node's volume to another's", "dms.cli.file:app", _WORK),
     Command("events", "Tell what happened to a deployment, or to the node", "dms.cli.events:events", _WORK),

@@ -5,6 +5,7 @@ Whoever signs asks for a ticket and opens WebSockets with it; a new one is asked
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from typing import Any
 
@@ -40,10 +41,14 @@ ANSWER_S = 60.0
 class Tunnels:
     """To some ports of one allocation."""
 
-    def __init__(self, client: Client, identifier: str, allocation: str, ports: tuple[int, ...]) -> None:
-        self._client, self._ports = client, ports
+    """``ticket``: one that was given to who started us, for the first of its time."""
+
+    def __init__(
+        self, client: Client, identifier: str, allocation: str, ports: tuple[int, ...], ticket: str = ""
+    ) -> None:
+        self._client = client
         self._request = ForwardRequest(id=identifier, allocation=allocation, ports=ports)
-        self._ticket, self._ends_s = "", 0.0
+        self._ticket, self._ends_s = ticket, math.inf if ticket else 0.0
         self._lock = trio.Lock()
 
     def ask(self) -> ForwardReply:

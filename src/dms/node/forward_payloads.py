@@ -23,3 +23,7 @@ class ForwardReply(Wire):
     ticket: str = ""
     lifetime_s: int = 0
     allocation: str = ""
+    deployment: str = ""
+    execution: int = 0
+    """Which one runs, on ``peer``: what listens there may be another program with the next one."""
+    peer: str = ""

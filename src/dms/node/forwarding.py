@@ -22,6 +22,7 @@ from dms.node.forward_payloads import ForwardReply, ForwardRequest
 from dms.orchestrator.deployment import Deployment
 from dms.orchestrator.deployments import Deployments
 from dms.orchestrator.errors import NotAllocated, NotTheOwner
+from dms.orchestrator.lifecycle.state import AllocationRecord
 from dms.subnet.connecting import Wanted
 from dms.subnet.pipes import Pipe
 from dms.types.errors import BadInput, DMSError
@@ -85,12 +86,13 @@ class Forwarding:
         asked = message.payload
         try:
             ports = _checked(asked)
-            deployment, key = self._owned(asked, message.sender.did.uri)
+            deployment, record = self._owned(asked, message.sender.did.uri)
             self._forget_old()
             if len(self._tickets) >= MAX_TICKETS:
                 raise BadInput(f"{MAX_TICKETS} forwardings are open already", hint="try again in two minutes")
         except DMSError as exc:
             return ForwardReply(ok=False, error=exc.message, hint=exc.hint)
+        key = record.key
         ticket = Ticket(deployment.id, key, ports, trio.current_time() + LIFETIME_S, self._new_secret())
         before = self._tickets.pop(asked.renews, None)
         self._tickets[ticket.secret] = ticket
@@ -101,16 +103,24 @@ class Forwarding:
                 "by": message.sender.did.uri,
             }
             await deployment.note("ports_forwarded", detail)
-        return ForwardReply(ok=True, ticket=ticket.secret, lifetime_s=LIFETIME_S, allocation=key)
+        return ForwardReply(
+            ok=True,
+            ticket=ticket.secret,
+            lifetime_s=LIFETIME_S,
+            allocation=key,
+            deployment=deployment.id,
+            execution=record.execution,
+            peer=record.peer,
+        )
 
-    def _owned(self, asked: ForwardRequest, caller: str) -> tuple[Deployment, str]:
+    def _owned(self, asked: ForwardRequest, caller: str) -> tuple[Deployment, AllocationRecord]:
         record = find_deployment(self._deployments, asked.id)
         if record.state.owner != caller:
             raise NotTheOwner
         allocation = find_allocation(record, asked.allocation)
         if allocation.handle is None or allocation.is_over:
             raise NotAllocated(f"{allocation.key} is {allocation.status}", hint="it must run for this")
-        return self._deployments.live(record.id), allocation.key
+        return self._deployments.live(record.id), allocation
 
     def _forget_old(self) -> None:
         now_s = trio.current_time()

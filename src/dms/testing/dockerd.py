@@ -42,6 +42,8 @@ MORE_APPLETS = (
     "sh",
     "sleep",
     "tail",
+    "tar",
+    "test",
     "touch",
     "true",
     "wc",
