@@ -37,6 +37,7 @@ from dms.executor.qemu import QemuExecutor
 from dms.executor.vm import MODULES, NETWORK_MODULES
 from dms.executor.vm_network import DEVICE
 from dms.network import Network
+from dms.node.endpoints import Endpoint, connect
 from dms.node.private_networks import member_at
 from dms.subnet.kernel import LinuxKernel
 from dms.subnet.subnets import Subnets
@@ -194,6 +195,10 @@ async def test_a_machine_and_a_container_reach_each_other_by_name_also_after_the
                 assert len(machine.joined) == 1
                 assert await fetch(m2, f"http://{m1.address}:{PUBLIC}/") == "hello from the machine 0"
                 await all_of_it(machine)
+                pipe = await connect(Endpoint(ADDRESS, PRIVATE, machine.joined[0]))
+                await pipe.write(b"GET / HTTP/1.0\r\n\r\n")
+                assert b"200 OK" in await pipe.read(1000), "as a stream to any port of it"
+                await pipe.reset()
                 own = machine.joined[0].stat().st_ino
                 assert own in network_namespaces()
                 await machine.executor.remove(MACHINE)

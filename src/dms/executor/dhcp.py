@@ -18,7 +18,9 @@ _MAGIC = b"\x63\x82\x53\x63"
 _REQUEST, _REPLY, _ETHERNET, _MAC_BYTES = 1, 2, 1, 6
 _BROADCAST = 0x8000
 _PAD, _END, _MASK, _DNS, _DOMAIN, _MTU = 0, 255, 1, 6, 15, 26
-_WANTED, _LEASE_S, _KIND, _SERVER = 50, 51, 53, 54
+_WANTED, _LEASE_S, _KIND, _SERVER, _ROUTES = 50, 51, 53, 54, 121
+_HOST_BITS, _ON_LINK = 32, bytes(4)
+"""Of a route to one host, without a router (RFC 3442)."""
 _DISCOVER, _OFFER, _ASK, _ACK, _NAK, _INFORM = 1, 2, 3, 5, 6, 8
 _MIN_BYTES = 300
 """Clients of the first days of BOOTP take no less."""
@@ -27,9 +29,9 @@ _MIN_BYTES = 300
 class Lease:
     """What there is to tell; addresses as text."""
 
-    def __init__(self, address: str, mask: str, gateway: str, mtu: int) -> None:
+    def __init__(self, address: str, mask: str, gateway: str, host: str, mtu: int) -> None:
         self.address, self.mask, self.gateway = (socket.inet_aton(text) for text in (address, mask, gateway))
-        self.mtu = mtu
+        self.host, self.mtu = socket.inet_aton(host), mtu
 
 
 def answer(request: bytes, lease: Lease) -> bytes:
@@ -71,6 +73,7 @@ def answer(request: bytes, lease: Lease) -> bytes:
     if told != _NAK:
         body += _option(_MASK, lease.mask) + _option(_DNS, lease.gateway) + _option(_DOMAIN, b"internal")
         body += _option(_MTU, struct.pack("!H", lease.mtu))
+        body += _option(_ROUTES, bytes([_HOST_BITS]) + lease.host + _ON_LINK)
         if kind != _INFORM:
             body += _option(_LEASE_S, struct.pack("!I", FOR_EVER_S))
     return (head + body + bytes([_END])).ljust(_MIN_BYTES, b"\0")

@@ -80,7 +80,7 @@ card() {
 }
 
 servers=
-[ -s $N/network ] && while read -r mac address gateway dns mtu six network6; do
+[ -s $N/network ] && while read -r mac address gateway dns mtu six network6 router6 host; do
   card=$(card "$mac")
   [ -n "$card" ] || fail "the guest has no network: its kernel needs virtio_net"
   [ "$mtu" = - ] || ip link set "$card" mtu "$mtu"
@@ -89,9 +89,10 @@ servers=
   [ "$six" = - ] || echo 0 >"$six_conf/accept_dad" # nobody else can have it
   ip link set "$card" up && ip addr add "$address" dev "$card" || fail "the address $address is refused"
   if [ "$six" != - ]; then
-    ip -6 addr add "$six" dev "$card" && ip -6 route add "$network6" via fe80::1 dev "$card" ||
+    ip -6 addr add "$six" dev "$card" && ip -6 route add "$network6" via "$router6" dev "$card" ||
       fail "the address $six is refused"
   fi
+  [ "$host" = - ] || ip route add "$host" dev "$card" || fail "the way to $host is refused"
   if [ "$gateway" != - ]; then ip route add default via "$gateway" || fail "the gateway $gateway is refused"; fi
   [ "$dns" = - ] || servers="$servers $dns"
 done <$N/network

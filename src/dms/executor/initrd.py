@@ -48,12 +48,16 @@ class Card:
     mtu: int = 0
     ipv6: str = ""
     network6: str = ""
-    """Reached through the router of the link, ``fe80::1``."""
+    router6: str = ""
+    """The way there."""
+    host: str = ""
+    """Who else is on the link, at an address outside of the network."""
 
     @property
     def line(self) -> str:
         """As the agent reads it."""
-        parts = (self.mac, self.address, self.gateway, self.dns, str(self.mtu or ""), self.ipv6, self.network6)
+        first = (self.mac, self.address, self.gateway, self.dns, str(self.mtu or ""))
+        parts = (*first, self.ipv6, self.network6, self.router6, self.host)
         return " ".join(part or "-" for part in parts) + "\n"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from enum import Enum
-from ipaddress import IPv4Address, IPv4Interface, IPv6Interface
+from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
 from pathlib import Path
 from typing import Protocol
 
@@ -78,6 +78,10 @@ class Member:
     gateway: IPv4Address
     """Who resolves names."""
     mtu: int
+    host: IPv4Address
+    """The machine at the other end of a guest's link,"""
+    router6: IPv6Address
+    """and the same as the way to the rest of its IPv6 network."""
 
 
 class Join(Protocol):

@@ -49,7 +49,7 @@ from dms.executor.process import Record, RunDirectory, boot_id, dump, spawn
 from dms.executor.protocol import EndReason, ExecOutput, ExecutionRequest, ExecutionStatus, Member, NetInfo
 from dms.executor.qmp import Lines, short_path
 from dms.executor.supervision import SupervisedExecution, SupervisedTable, checked_mounts, delete
-from dms.executor.vm_member import card_of, mac_of, member_of, private_job
+from dms.executor.vm_member import card_of, mac_of, member_of, namespace_of, private_job
 from dms.executor.vm_network import DEVICE
 from dms.executor.vm_params import MachineParams, allowed_path
 from dms.observe import get_logger
@@ -260,9 +260,10 @@ class MachineExecutor(SupervisedTable[MachineExecution]):
         assert execution.process is not None
         if request.join is None:
             return
-        namespace = Path(f"/proc/{execution.process.pid}/ns/net")
         try:
-            await request.join(namespace, behind=DEVICE, is_published=self._is_published(request))
+            await request.join(
+                namespace_of(execution.process.pid), behind=DEVICE, is_published=self._is_published(request)
+            )
         except DMSError as exc:
             log.error("private_network_not_joined", execution=execution.execution_id, reason=exc.message)
             if request.unjoined is not None:
@@ -534,12 +535,14 @@ def _is_member(execution: MachineExecution) -> bool:
 
 
 def _net_info(execution: MachineExecution) -> NetInfo | None:
-    tap, cidr = _job(execution).get("net") or ("", "")
+    job, process = _job(execution), execution.process
+    namespace = namespace_of(process.pid) if job.get("private") and process is not None else None
+    tap, cidr = job.get("net") or ("", "")
     if not tap:
-        return None
+        return NetInfo(namespace=namespace) if namespace is not None else None
     master = Path(f"/sys/class/net/{tap}/master")
     bridge = master.resolve().name if master.exists() else tap
-    return NetInfo("eth0", bridge, cidr.partition("/")[0], cidr)
+    return NetInfo("eth0", bridge, cidr.partition("/")[0], cidr, namespace=namespace)
 
 
 def _output(execution_id: str, reply: dict[str, Any]) -> ExecOutput:  # JSON of our runner

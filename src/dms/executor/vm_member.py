@@ -42,7 +42,14 @@ def card_of(member: Member, mac: str) -> Card:
         mtu=member.mtu,
         ipv6=f"{member.ipv6.ip}/128",
         network6=str(member.ipv6.network),
+        router6=str(member.router6),
+        host=str(member.host),
     )
+
+
+def namespace_of(runner: int) -> Path:
+    """The network namespace that a runner holds open, by its process id."""
+    return Path(f"/proc/{runner}/ns/net")
 
 
 def private_job(member: Member, *, is_lent: bool, is_inside: bool, has_agent: bool) -> dict[str, Any]:
@@ -51,6 +58,7 @@ def private_job(member: Member, *, is_lent: bool, is_inside: bool, has_agent: bo
         "address": str(member.address.ip),
         "mask": str(member.address.netmask),
         "gateway": str(member.gateway),
+        "host": str(member.host),
         "mtu": member.mtu,
     }
     return {"mtu": member.mtu, "is_lent": is_lent, "is_inside": is_inside, "lease": None if has_agent else lease}

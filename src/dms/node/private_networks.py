@@ -31,6 +31,7 @@ from dms.store.schema import private_networks as table
 from dms.subnet.addresses import host_of, network_of, parse_network, private_prefix, to_ipv6
 from dms.subnet.dns import clean_name
 from dms.subnet.errors import NetworkTaken, SubnetExists, SubnetNotFound
+from dms.subnet.guests import HOST, ROUTER6
 from dms.subnet.messages import (
     CreateReply,
     CreateRequest,
@@ -446,6 +447,8 @@ def member_at(ensemble: EnsembleID, network: IPv4Network, address: IPv4Address) 
         ipv6=IPv6Interface((int(to_ipv6(prefix, address)), prefix.prefixlen)),
         gateway=network.network_address + 1,
         mtu=MTU,
+        host=HOST,
+        router6=ROUTER6,
     )
 
 

@@ -9,17 +9,17 @@ from __future__ import annotations
 import socket
 from collections.abc import Sequence
 from contextlib import suppress
-from ipaddress import IPv4Interface, IPv6Interface, ip_interface
+from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface, ip_interface
 from pathlib import Path
 
 from dms.subnet.errors import KernelRefused
 from dms.subnet.netlink import Netlink
 
-ROUTER_V6 = "fe80::1"
-"""Of the link between namespace and guest; the guest knows it."""
+HOST, ROUTER6 = IPv4Address("169.254.0.1"), IPv6Address("fe80::1")
+"""The namespace on the link between it and a guest. As the first it looks for the guest, and connects to it; the second is the
+guest's way to others."""
 
-_OWN = (ip_interface("169.254.0.1/32"), ip_interface(f"{ROUTER_V6}/64"))
-"""Whom the namespace asks as when it looks for the guest on their link."""
+_OWN = (ip_interface(f"{HOST}/32"), ip_interface(f"{ROUTER6}/64"))
 _SYSCTL = Path("/proc/sys/net")
 _NEEDED = ("ipv4/ip_forward", "ipv4/conf/{guest}/proxy_arp")
 _WANTED = {

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from dms.executor.dhcp import Lease, answer
 
-LEASE = Lease("10.1.2.5", "255.255.255.0", "10.1.2.1", 1420)
+LEASE = Lease("10.1.2.5", "255.255.255.0", "10.1.2.1", "169.254.0.1", 1420)
 MAC = bytes.fromhex("525400000001")
 DISCOVER, OFFER, REQUEST, DECLINE, ACK, NAK, INFORM = 1, 2, 3, 4, 5, 6, 8
 
@@ -52,6 +52,7 @@ def test_who_looks_for_an_address_is_offered_his_own_with_resolver_and_mtu_and_n
         15: b"internal",
         26: struct.pack("!H", 1420),
         51: b"\xff\xff\xff\xff",
+        121: b"\x20" + packed("169.254.0.1") + bytes(4),
     }
 
 

@@ -61,8 +61,8 @@ def test_drives_and_network_are_told(tmp_path: Path) -> None:
     assert found[".nunet/root"] == b"vda\n"
     assert (found[".nunet/inputs"], found[".nunet/outputs"]) == (b"vdb /in\n", b"vdc /out\n")
     assert found[".nunet/network"].decode().splitlines() == [
-        "52:54:00:00:00:01 10.0.0.2/24 10.0.0.1 - - - -",
-        "52:54:00:00:00:02 10.0.1.2/24 - 10.0.1.1 - - -",
+        "52:54:00:00:00:01 10.0.0.2/24 10.0.0.1 - - - - - -",
+        "52:54:00:00:00:02 10.0.1.2/24 - 10.0.1.1 - - - - -",
     ]
 
 

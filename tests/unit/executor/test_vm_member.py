@@ -6,7 +6,7 @@ import json
 import socket
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field, replace
-from ipaddress import IPv4Address, IPv4Interface, IPv6Interface
+from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
 from pathlib import Path
 
 import pytest
@@ -28,7 +28,14 @@ from dms.types.resources import RAM, Resources, SpecConfig
 
 DESCRIPTION = Path(__file__).parents[2] / "data" / "firecracker-openapi.yaml"
 ID = "job_node.machine"
-MEMBER = Member(IPv4Interface("10.1.2.5/24"), IPv6Interface("fd00::a01:205/64"), IPv4Address("10.1.2.1"), 1420)
+MEMBER = Member(
+    IPv4Interface("10.1.2.5/24"),
+    IPv6Interface("fd00::a01:205/64"),
+    IPv4Address("10.1.2.1"),
+    1420,
+    IPv4Address("169.254.0.1"),
+    IPv6Address("fe80::1"),
+)
 
 
 async def nobody(namespace: Path, *, behind: str = "", is_published: bool = True) -> None:
@@ -50,7 +57,7 @@ def request(directory: Path, kind: str = "firecracker", **params: object) -> Exe
 
 def test_the_guest_is_told_all_that_its_card_needs() -> None:
     line = card_of(MEMBER, "52:54:00:00:00:01").line
-    assert line == "52:54:00:00:00:01 10.1.2.5/24 - 10.1.2.1 1420 fd00::a01:205/128 fd00::/64\n"
+    assert line == "52:54:00:00:00:01 10.1.2.5/24 - 10.1.2.1 1420 fd00::a01:205/128 fd00::/64 fe80::1 169.254.0.1\n"
 
 
 def test_a_guest_with_an_agent_asks_nobody_for_its_address() -> None:
@@ -59,6 +66,7 @@ def test_a_guest_with_an_agent_asks_nobody_for_its_address() -> None:
         "address": "10.1.2.5",
         "mask": "255.255.255.0",
         "gateway": "10.1.2.1",
+        "host": "169.254.0.1",
         "mtu": 1420,
     }
 
@@ -160,6 +168,9 @@ async def test_a_machine_has_a_namespace_of_its_own_which_ends_with_it(bench: Be
     asked = {path: body for _, path, body in bench.asked()}
     mac = mac_of(ID, (6, 0), "/private")
     assert asked["/network-interfaces/eth0"] == {"iface_id": "eth0", "host_dev_name": DEVICE, "guest_mac": mac}
+    info = await executor.info(ID)
+    assert info.net is not None
+    assert (info.net.namespace, info.net.ip_address) == (namespace, "")
     assert run_inside(namespace, device_there) == (1420, True)
     machine = int((bench.run_dir / "machine.pid").read_text().split()[0])
     assert number_of(namespace) == number_of(Path(f"/proc/{machine}/ns/net")) != number_of(Path("/proc/self/ns/net"))
@@ -167,7 +178,7 @@ async def test_a_machine_has_a_namespace_of_its_own_which_ends_with_it(bench: Be
 
     await bench.open().start(replace(request(bench.path), join=bench.join))  # as after a restart of the daemon
     assert bench.joined[1][0] == namespace
-    await executor.remove(ID)
+    await executor.remove(ID, grace_s=0)
     assert not namespace.exists()
 
 
