@@ -65,8 +65,9 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skips what is not enabled, and keeps what shares one engine or one set of namespaces in one process."""
+    all_missing = _missing()
     for item in items:
-        for marker, missing in _missing().items():
+        for marker, missing in all_missing.items():
             if item.get_closest_marker(marker) is None:
                 continue
             item.add_marker(pytest.mark.xdist_group(marker))

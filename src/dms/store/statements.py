@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 from sqlalchemy import Delete, Select, Table, Update, bindparam, delete, select, update
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from dms.store.collection import POSTGRESQL
 
@@ -37,7 +38,9 @@ def values_of(columns: dict[str, object]) -> dict[str, object]:
 @cache
 def statements(table: Table, dialect: str) -> Statements:
     """Those of ``table`` in the words of a dialect."""
-    insert = postgresql.insert if dialect == POSTGRESQL else sqlite.insert
+    insert: Callable[[Table], Any] = sqlite_insert
+    if dialect == POSTGRESQL:
+        from sqlalchemy.dialects.postgresql import insert  # imported where it is spoken: most nodes do not
     new = {c.name: bindparam(f"new_{c.name}", type_=c.type) for c in table.columns if c.name != "seq"}
     changed = {name: value for name, value in new.items() if name not in ("id", "created_at", "deleted_at")}
     is_it = table.c.id == bindparam(ID)

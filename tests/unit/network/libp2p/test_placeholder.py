@@ -31,3 +31,22 @@ def test_the_seam_and_the_twin_are_imported_without_the_library() -> None:
         "sys.exit('libp2p' in sys.modules or 'dms.network.libp2p' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+def test_what_is_never_switched_on_is_not_loaded_with_the_network() -> None:
+    program = (
+        "import sys, dms.network.libp2p;"
+        "sys.exit(', '.join({'aioquic', 'OpenSSL', 'prometheus_client.core', 'trio_websocket',"
+        " 'libp2p.bitswap', 'libp2p.kad_dht', 'libp2p.transport.websocket'} & sys.modules.keys()) or 0)"
+    )
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+def test_a_deferred_package_gives_its_names_to_whoever_asks() -> None:
+    program = (
+        "import dms.network.libp2p, libp2p, libp2p.transport;"
+        "from libp2p import new_host;"
+        "from libp2p.transport import WebsocketTransport;"
+        "assert libp2p.transport.TCP and callable(new_host) and not hasattr(libp2p, 'nonsense')"
+    )
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
