@@ -1,4 +1,5 @@
-"""What the private network reads of peers and members: packets, questions about names, frames and offers on streams."""
+"""What the private network reads of peers and members: packets, questions about names, frames and offers on streams, and sealed
+datagrams with what is in them."""
 
 from __future__ import annotations
 
@@ -22,11 +23,35 @@ from dms.subnet.connecting import (
 )
 from dms.subnet.dns import MAX_ANSWER_BYTES, Zone
 from dms.subnet.errors import BadPacket
-from dms.subnet.packets import TCP, UDP, echo_reply, parse_header, too_big, udp_packet, udp_ports, unreachable
-from dms.subnet.sealing import Offer, decode_offer, encode_offer
+from dms.subnet.packets import (
+    MAX_PACKET_BYTES,
+    TCP,
+    UDP,
+    echo_reply,
+    parse_header,
+    too_big,
+    udp_packet,
+    udp_ports,
+    unreachable,
+)
+from dms.subnet.pieces import cut, join
+from dms.subnet.sealing import (
+    ANSWER,
+    PACKET,
+    PIECE,
+    PROBE,
+    Offer,
+    Opener,
+    Replayed,
+    Sealer,
+    decode_offer,
+    encode_offer,
+    session_of,
+)
 from dms.subnet.segments import VNET_BYTES, Parcel, check, from_device, packets_of, to_device
 
 MTU = 1400
+_KEY, _SESSION = bytes(range(32)), 0x0102030405060708
 
 
 def packets() -> Sequence[bytes]:
@@ -146,6 +171,71 @@ def check_connection(data: bytes) -> str:
         assert decode_answer(encode_answer(answer)[2:]) == answer, "it says the same once more"
         words.append("answer")
     return " ".join(words)
+
+
+@functools.cache
+def _sealed() -> dict[bytes, tuple[int, bytes]]:
+    """What the other side of a session has sealed."""
+    sealer = Sealer(_KEY, _SESSION)
+    said = [(PACKET, packets()[0]), (PROBE, b"12345678" + bytes(100)), (ANSWER, b"12345678"), (PIECE, b"")]
+    return {sealer.seal(kind, body): (kind, body) for kind, body in said}
+
+
+def datagrams() -> Sequence[bytes]:
+    """One of each kind."""
+    return list(_sealed())
+
+
+def check_datagram(data: bytes) -> str:
+    """Nothing is opened that was not sealed, and nothing twice."""
+    opener = Opener(_KEY)
+    session = session_of(data)
+    opened = opener.open(data)
+    assert opened == _sealed()[data], "nobody sealed this"
+    assert session == _SESSION
+    try:
+        opener.open(data)
+    except Replayed:
+        return f"opened {opened[0]}"
+    raise AssertionError("it was opened twice")
+
+
+def rows_of_pieces() -> Sequence[bytes]:
+    """Large packets in pieces, each piece behind its length: whole, with a gap, and in a row of their own."""
+    found = []
+    for data in packets():
+        parcel, header = from_device(data)
+        if parcel.segment_bytes and (made := cut(parcel, header, 7, 1000)) is not None:
+            pieces = [front + payload for front, payload in zip(*made, strict=True)]
+            found += [_row(pieces), _row([*pieces[:1], *pieces[2:]]), _row(pieces[::-1])]
+    return found
+
+
+def check_pieces(data: bytes) -> str:
+    """What is joined is as long as it says, goes where its pieces went, and is no larger than a packet may be."""
+    pieces = []
+    while len(data) >= 2:
+        size = int.from_bytes(data[:2], "little")
+        pieces.append(data[2 : 2 + size])
+        data = data[2 + size :]
+    words = []
+    for parcel in join(pieces):
+        if parcel is None:
+            words.append("none")
+            continue
+        assert len(parcel.data) <= MAX_PACKET_BYTES
+        try:
+            header = parse_header(parcel.data)
+            check(parcel, header)
+            words.append(f"v{header.version} {'many' if parcel.segment_bytes else 'one'}")
+        except BadPacket:
+            words.append("bad")
+    assert len(words) <= len(pieces)
+    return " ".join(sorted(set(words)))
+
+
+def _row(pieces: Sequence[bytes]) -> bytes:
+    return b"".join(len(piece).to_bytes(2, "little") + piece for piece in pieces)
 
 
 def _told(frame: frames.Frame) -> str:

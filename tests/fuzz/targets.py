@@ -337,6 +337,8 @@ TARGETS = {
         Target("mdns", network_targets.packets, network_targets.check_packet),
         Target("peers-file", network_targets.peers_files, network_targets.check_peers_file),
         Target("connection", subnet_targets.connections, subnet_targets.check_connection),
+        Target("subnet-datagram", subnet_targets.datagrams, subnet_targets.check_datagram),
+        Target("subnet-pieces", subnet_targets.rows_of_pieces, subnet_targets.check_pieces),
         Target("subnet-stream", subnet_targets.streams, subnet_targets.check_stream),
     )
 }

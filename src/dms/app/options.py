@@ -87,6 +87,7 @@ def reach_options(p2p: P2P) -> ReachOptions:
     return ReachOptions(
         announce=p2p.announce_addresses,
         relay_client=When(p2p.relay_client),
+        boot_delay_s=parse_duration_ns(p2p.relay_delay, what="p2p.relay_delay") / NS_PER_S,
         relay_service=When(p2p.relay_service),
         hole_punching=p2p.hole_punching,
         port_mapping=p2p.port_mapping,

@@ -143,6 +143,9 @@ class P2P(Section):
         " /ip4/203.0.113.7/tcp/9000 behind a router that forwards the port",
     )
     relay_client: When = setting("auto", "be reached through relays: on, off, or auto, when nobody can dial this node")
+    relay_delay: Duration = setting(
+        "1m", "how long after the start relays are looked for; what is found in that time is chosen from"
+    )
     relay_service: When = setting(
         "auto", "forward connections of others: on, off, or auto, when everybody can dial this node"
     )

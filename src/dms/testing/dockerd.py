@@ -72,6 +72,11 @@ class TestEngine:
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
+    def directory(self) -> Path:
+        """Where all that it has lies, and by which its processes are known."""
+        return self._directory
+
+    @property
     def host(self) -> str:
         """What ``DOCKER_HOST`` would be."""
         return f"unix://{self.socket}"
@@ -167,20 +172,29 @@ def docker_engine_with_firewall() -> Iterator[TestEngine]:
 
     :raises RuntimeError: it does not start; the end of its log says why.
     """
-    directory = Path(tempfile.mkdtemp(prefix="dms-docker-"))
     namespace = f"dms-{secrets.token_hex(4)}"
     _ip("netns", "add", namespace)
     try:
         _ip("-n", namespace, "link", "set", "lo", "up")
+        with docker_engine_inside(namespace) as engine:
+            engine.start()
+            yield engine
+    finally:
+        with suppress(subprocess.CalledProcessError):
+            _ip("netns", "delete", namespace)
+
+
+@contextmanager
+def docker_engine_inside(namespace: str) -> Iterator[TestEngine]:
+    """An engine to be started in that network namespace, with rules for packets, as engines usually make them."""
+    directory = Path(tempfile.mkdtemp(prefix="dms-docker-"))
+    try:
         engine = TestEngine(directory, "docker0", namespace)
         try:
-            engine.start()
             yield engine
         finally:
             engine.stop()
     finally:
-        with suppress(subprocess.CalledProcessError):
-            _ip("netns", "delete", namespace)
         _unmount_below(directory)
         shutil.rmtree(directory, ignore_errors=True)
 

@@ -11,6 +11,7 @@ import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 _PREFIX_LENGTH = 16
 _END_S = 5.0
@@ -28,6 +29,15 @@ table ip router {{
     type filter hook forward priority 0
     ct status dnat accept
     iifname "eth0" ct state new drop
+  }}
+}}
+"""
+_BLOCKED = """
+table ip blocked {{
+  chain passing {{
+    type filter hook forward priority -10
+    ip daddr {address} drop
+    ip saddr {address} drop
   }}
 }}
 """
@@ -54,16 +64,32 @@ class Namespace:
 
     def move(self, address: str) -> None:
         """Take another address in place of the one there was, as after roaming into another network."""
-        _ip("-n", self.name, "addr", "flush", "dev", "eth0")
+        _ip("-4", "-n", self.name, "addr", "flush", "dev", "eth0")
         self.also(address)
 
     def also(self, address: str) -> None:
         """Take one more address."""
         _ip("-n", self.name, "addr", "add", f"{address}/{_PREFIX_LENGTH}", "dev", "eth0")
 
+    def block(self, address: str) -> None:
+        """As a router: let nothing pass between those behind and this address, until :meth:`unblock`."""
+        self._filter(_BLOCKED.format(address=address))
+
+    def unblock(self) -> None:
+        """Let everything pass again."""
+        self._filter("delete table ip blocked\n")
+
+    def _filter(self, rules: str) -> None:
+        subprocess.run(self.command(["nft", "-f", "-"]), check=True, capture_output=True, input=rules, text=True)
+
     def command(self, argv: Sequence[str]) -> list[str]:
         """The command line that runs a program inside."""
         return ["ip", "netns", "exec", self.name, *argv]
+
+    @property
+    def path(self) -> Path:
+        """By which it is entered."""
+        return Path("/run/netns") / self.name
 
     @contextmanager
     def process(self, argv: Sequence[str], *, env: Mapping[str, str] | None = None) -> Iterator[subprocess.Popen[str]]:
