@@ -45,6 +45,7 @@ from dms.orchestrator.lifecycle.events import (
     FetchLogs,
     Finish,
     GivenUp,
+    HealthChanged,
     Instruction,
     MeasureEdges,
     Place,
@@ -92,6 +93,9 @@ T = TypeVar("T")
 
 log = get_logger(__name__)
 
+STARTED = (Phase.PROVISIONING, Phase.RUNNING)
+"""Phases in which allocations are there, and may be mended."""
+
 
 class Deployment:
     """An orchestrator: an actor that owns one ensemble."""
@@ -136,6 +140,7 @@ class Deployment:
             lambda key: self._supervision.silence_s(key),
             liveness_timeout_s,
             self._network.tell,
+            self._tell_unwell,
         )
         self._providers = ProviderGrants(self.id, actor, lambda: self.state)
         self._supervision = Supervision(
@@ -339,7 +344,7 @@ class Deployment:
             await self._note("reasons", gojson.to_builtins(explain_state(self.config, after, self.evidence)))
         if isinstance(event, ShutdownRequested) and self._work is not None:
             self._work.cancel()
-        if before.phase is Phase.RUNNING and after.phase is not Phase.RUNNING:
+        if before.phase in STARTED and after.phase not in STARTED:
             for scope in self._mending:
                 scope.cancel()
             self._supervision.cancel()
@@ -461,6 +466,10 @@ class Deployment:
         await self._journal.write_event(self.id, event, before, after, self._ensembles)
         self.state = after
         self._announce()
+
+    async def _tell_unwell(self, key: str, problem: str) -> None:
+        event = HealthChanged(at_ns=self._now(), key=key, problem=problem, is_failure=True)
+        await self._inbox.post(event).wait()
 
     def _joining(self) -> Handle | None:
         return self._own_machine() if self.joins else None

@@ -1,7 +1,8 @@
 """Allocations started in the order of their dependencies, on whatever machines they are (``spec/orchestration.md`` 5.4, 12.5).
 
 Each starts as soon as all that it waits for is true: another one runs, is well, or has done its work. What cannot become
-true counts as the failure of the one that was waited for, with the reason; then nothing more is started. All of it may be
+true counts as the failure of the one that was waited for, with the reason; then nothing more is started. What fails and may
+be restarted where it is, is (:mod:`dms.orchestrator.lifecycle.recovery`); those behind it wait on. All of it may be
 done again after a restart: what runs says so, and what has ended is in the state.
 """
 
@@ -12,9 +13,10 @@ from dataclasses import dataclass
 
 import trio
 
+from dms.actor.handle import Handle
 from dms.allocation import messages as allocation_messages
 from dms.allocation.machine import AllocationState
-from dms.ensemble.config import COMPLETED, HEALTHY
+from dms.ensemble.config import COMPLETED, HEALTHY, HealthCheckManifest
 from dms.ensemble.ids import allocation_key
 from dms.ensemble.start_order import Need, homes_of, needs_of
 from dms.executor.protocol import EndReason
@@ -57,6 +59,8 @@ class Live:
     liveness_timeout_s: float
     join: Callable[[PeerID], Awaitable[str]]
     """Until a machine knows the private network as it is planned now; what is wrong, if it does not take it."""
+    unwell: Callable[[str, str], Awaitable[None]]
+    """Have it decided what is done about an allocation that is not well."""
 
 
 async def start_all(ctx: Context, state: DeploymentState, live: Live) -> dict[str, Started]:
@@ -111,6 +115,7 @@ class _Starting:
     async def _tell(self, key: str, record: AllocationRecord) -> Started:
         if record.handle is None:
             return Started(ok=False, error="it was never allocated")
+        await self._until_restarted(key)
         if self._now(key).is_over:
             return Started(ok=True)
         problem = await self._live.join(record.peer)
@@ -139,6 +144,13 @@ class _Starting:
             gateway_ip=gateway_of(network) if network is not None and address else "",
             port_mapping=record.ports,
         )
+
+    async def _until_restarted(self, key: str) -> None:
+        """After a restart of ours: it had begun, failed, and is begun again by another task."""
+        while self._now(key).due_ns and not self._now(key).is_over:
+            changed = self._live.changed()
+            if self._now(key).due_ns:
+                await changed.wait()
 
     def _fail(self) -> None:
         self._has_failed = True
@@ -186,6 +198,19 @@ class _Starting:
         record, check = self._records[key], self._config.v1.allocations[self._records[key].name].healthcheck
         if check is None or record.handle is None:
             return ""
+        while True:
+            await self._until_restarted(key)
+            execution = self._now(key).execution
+            problem, is_unwell = await self._one_healthy(key, record.handle, check, execution)
+            if is_unwell:
+                await self._live.unwell(key, problem)
+            if self._now(key).execution == execution:
+                return problem
+
+    async def _one_healthy(
+        self, key: str, handle: Handle, check: HealthCheckManifest, execution: int
+    ) -> tuple[str, bool]:
+        """What is wrong with one execution, and whether the check says so. Nothing, also once there is another one."""
         interval_s = interval_of(check)
         patience_s = check.start_delay / NS_PER_S + (check.failures or MAX_FAILURES) * interval_s
         ends_s, began_s = min(self._ends_s, trio.current_time() + patience_s), trio.current_time()
@@ -194,18 +219,21 @@ class _Starting:
             while True:
                 now = self._now(key)
                 if now.is_over:
-                    return "" if now.status == AllocationState.COMPLETED.value else now.error or f"it is {now.status}"
+                    is_done = now.status == AllocationState.COMPLETED.value
+                    return "" if is_done else now.error or f"it is {now.status}", False
+                if now.execution != execution:
+                    return "", False
                 if not is_registered:
-                    reply = await register(self._ctx, record.handle, check)
+                    reply = await register(self._ctx, handle, check)
                     if reply is not None and not reply.ok:
-                        return f"its health check is refused: {reply.error}"
+                        return f"its health check is refused: {reply.error}", False
                     is_registered = reply is not None
-                reply = await ask(self._ctx, record.handle, check) if is_registered else None
+                reply = await ask(self._ctx, handle, check) if is_registered else None
                 if reply is not None and reply.ok:
-                    return ""
+                    return "", False
                 problem = problem if reply is None else reply.error or "it is not well"
                 await trio.sleep(min(interval_s, CHECK_EVERY_S))
-        return f"it was not healthy within {ends_s - began_s:.0f} s: {problem}"
+        return f"it was not healthy within {ends_s - began_s:.0f} s: {problem}", True
 
     async def _until_completed(self, key: str) -> tuple[str, bool]:
         """What is wrong, and whether it would be on every machine."""

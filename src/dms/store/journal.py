@@ -6,11 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import delete, func, insert, select
+from sqlalchemy import bindparam, delete, func, insert, select
 
 from dms.store.database import Session, Store, now_ns
 from dms.store.schema import deployment_journal as table
 from dms.types import gojson
+
+_LAST = select(func.max(table.c.seq)).where(table.c.ensemble_id == bindparam("ensemble"))
+_APPEND = insert(table)
+"""Made once: to make them costs as much as to run them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +71,12 @@ class DeploymentJournal:
 
     def append_on(self, session: Session, ensemble_id: str, steps: Sequence[tuple[str, object]]) -> tuple[int, ...]:
         """As :meth:`append_all`, within a transaction that goes on."""
-        last = session.execute(select(func.max(table.c.seq)).where(table.c.ensemble_id == ensemble_id)).scalar() or 0
+        last = session.execute(_LAST, {"ensemble": ensemble_id}).scalar() or 0
         stamp = now_ns(session)
         rows = [
             {"ensemble_id": ensemble_id, "seq": seq, "kind": kind, "payload": payload, "at": stamp}
             for seq, (kind, payload) in enumerate(steps, last + 1)
         ]
         if rows:
-            session.execute(insert(table), rows)
+            session.execute(_APPEND, rows)
         return tuple(range(last + 1, last + 1 + len(rows)))

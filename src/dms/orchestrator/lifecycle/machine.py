@@ -161,7 +161,8 @@ def resume(state: DeploymentState, now_ns: int) -> Step:
         case Phase.COMMITTING:
             return _retry(state, now_ns, "interrupted by a restart", blamed=())
         case Phase.PROVISIONING:
-            return state, (*owed, StartAll())
+            after, restarts = resumed(state, now_ns)
+            return after, (*owed, StartAll(), *restarts)
         case Phase.RUNNING:
             after, instructions = resumed(state, now_ns)
             after, updates = rollout.resumed(after, now_ns)
@@ -201,6 +202,11 @@ def _step(state: DeploymentState, config: EnsembleConfig, event: Event, both: Bo
             return _on_allocates(state, event)
         case StartsDone() if phase is Phase.PROVISIONING:
             return _on_starts(state, config, event)
+        case HealthChanged() if phase is Phase.PROVISIONING:
+            return on_health(state, config, event)
+        case RestartsDone() if phase is Phase.PROVISIONING:
+            (after, instructions), down = on_restarts(state, config, event)
+            return after, (*instructions, *(each for key in down for each in (FetchLogs(key), EndLost(key))))
         case AllocationEnded():
             return _on_ended(state, config, event, both)
         case LeftEnded():
@@ -336,6 +342,8 @@ def _on_starts(state: DeploymentState, config: EnsembleConfig, event: StartsDone
     records = {
         key: with_record(record, started_ns=record.ended_ns)
         if record.is_over
+        else record
+        if record.due_ns
         else with_record(record, status=AllocationState.RUNNING.value, started_ns=event.at_ns)
         for key, record in state.allocations.items()
     }
@@ -354,7 +362,7 @@ def _on_ended(state: DeploymentState, config: EnsembleConfig, event: AllocationE
     is_bad = event.status != AllocationState.COMPLETED.value
     is_new = rollout.concerns(state, record.node_id)
     is_held = record.node_id in state.placements and event.reason != LOST
-    if state.phase is Phase.RUNNING and is_bad and not is_new and not is_held:
+    if state.phase in (Phase.PROVISIONING, Phase.RUNNING) and is_bad and not is_new and not is_held:
         is_lost = event.reason == LOST or event.status == AllocationState.TERMINATED.value
         why = event.error or f"it is {event.status}"
         recovered = recover(state, config, event.key, event.at_ns, why, is_lost=is_lost)

@@ -50,7 +50,7 @@ from dms.orchestrator.lifecycle.placing import (
 from dms.orchestrator.lifecycle.remedies import counted, redeployed, torn_down
 from dms.orchestrator.lifecycle.standby import all_standbys, is_standby, standbys_of
 from dms.orchestrator.lifecycle.state import DeploymentState, Left, Phase, Placement, Stage
-from dms.orchestrator.lifecycle.strategies import Remedy, Rung, backoff_ns, choose, ladder, used
+from dms.orchestrator.lifecycle.strategies import Remedy, backoff_ns, choose, ladder, used
 from dms.orchestrator.updating.merging import placed_names
 
 RETRY_UNREACHED_NS = 5 * 10**9
@@ -68,6 +68,8 @@ def recover(
 
     :param is_lost: where it was it cannot be restarted.
     """
+    if state.phase is not Phase.RUNNING:
+        return None if is_lost else _in_place(state, config, key, at_ns, why)
     record = state.allocations[key]
     if is_lost:
         moved = _moved(state, config, record.node_id, at_ns, why)
@@ -82,7 +84,7 @@ def recover(
     state = counted(state, rung, at_ns)
     match rung.remedy:
         case Remedy.RESTART:
-            return _restarting(state, rung, key, at_ns + backoff_ns(failures), why)
+            return _restarting(state, rung.keys, key, at_ns + backoff_ns(failures), why)
         case Remedy.REPLACE:
             bid = state.assignment.get(record.node_id)
             excluded = (bid.peer,) if bid is not None and not config.v1.nodes[record.node_id].peer else ()
@@ -130,6 +132,10 @@ def resumed(state: DeploymentState, at_ns: int) -> Step:
 def on_health(state: DeploymentState, config: EnsembleConfig, event: HealthChanged) -> Step:
     """What a check found; a failure is one like any other, but ``stay_down`` leaves running what still runs."""
     record = state.allocations.get(event.key)
+    if state.phase is Phase.PROVISIONING and record is not None:
+        is_there = event.is_failure and record.handle is not None and not record.is_over and not record.due_ns
+        why = f"unhealthy: {event.problem}"
+        return (recover(state, config, event.key, event.at_ns, why) if is_there else None) or (state, ())
     if record is None or record.status != RUNNING:
         return state, ()
     health = UNHEALTHY if event.problem else HEALTHY
@@ -144,6 +150,7 @@ def on_restarts(state: DeploymentState, config: EnsembleConfig, event: RestartsD
     """What became of restarts; and the keys of those that stay down."""
     instructions: tuple[Instruction, ...] = ()
     down: list[str] = []
+    phase = state.phase
     for key, result in event.results.items():
         record = state.allocations.get(key)
         if record is None or not record.due_ns or (result.execution and result.execution < record.execution):
@@ -176,7 +183,7 @@ def on_restarts(state: DeploymentState, config: EnsembleConfig, event: RestartsD
             continue
         state, more = recovered
         instructions += more
-        if state.phase is not Phase.RUNNING:
+        if state.phase is not phase:
             break
     return (state, instructions), tuple(down)
 
@@ -253,10 +260,22 @@ def on_node_started(state: DeploymentState, config: EnsembleConfig, event: NodeS
     return recover_failed(state, config, [record.key for record in records_of(state, event.node)], event.at_ns)
 
 
-def _restarting(state: DeploymentState, rung: Rung, key: str, due_ns: int, why: str) -> Step:
-    """The allocations of the rung wait for their restart; the others of them than ``key`` only if they are there."""
+def _in_place(state: DeploymentState, config: EnsembleConfig, key: str, at_ns: int, why: str) -> Step | None:
+    """While others are still being started only restarts are possible, and only of the one that failed: what its strategy
+    would restart with it waits for it, or has begun a moment ago. What this does not mend, another place may.
+    """
+    rungs = [rung for rung in ladder(config, key) if rung.remedy is Remedy.RESTART]
+    rung = choose(rungs, state.tries, at_ns)
+    if rung is None:
+        return None
+    failures = sum(used(state.tries, each, at_ns) for each in rungs)
+    return _restarting(counted(state, rung, at_ns), (key,), key, at_ns + backoff_ns(failures), why)
+
+
+def _restarting(state: DeploymentState, keys: Iterable[str], key: str, due_ns: int, why: str) -> Step:
+    """These allocations wait for their restart; the others of them than ``key`` only if they are there."""
     records = []
-    for each in rung.keys:
+    for each in keys:
         record = state.allocations.get(each)
         if record is None or record.handle is None or record.node_id in state.placements:
             continue
