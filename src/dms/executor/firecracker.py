@@ -95,11 +95,13 @@ class FirecrackerExecutor(MachineExecutor):
 
     def _check(self, request: ExecutionRequest, params: MachineParams) -> None:
         super()._check(request, params)
-        if request.ports and member_of(request, is_possible=self._can_join(request, params)) is None:
+        if request.ports and member_of(request, self._obstacle(params)) is None:
             raise Unsupported("Firecracker cannot bind ports", hint="give tap_device: the machine has its own address")
 
-    def _can_join(self, request: ExecutionRequest, params: MachineParams) -> bool:
-        return not params.tap_device  # it opens its devices by their names, and so all in one namespace
+    def _obstacle(self, params: MachineParams) -> str:
+        if params.tap_device:
+            return "Firecracker opens its devices in one network namespace, and tap_device is in the host's"
+        return super()._obstacle(params)
 
     def _is_published(self, request: ExecutionRequest) -> bool:
         return False

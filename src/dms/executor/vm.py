@@ -49,7 +49,7 @@ from dms.executor.process import Record, RunDirectory, boot_id, dump, spawn
 from dms.executor.protocol import EndReason, ExecOutput, ExecutionRequest, ExecutionStatus, Member, NetInfo
 from dms.executor.qmp import Lines, short_path
 from dms.executor.supervision import SupervisedExecution, SupervisedTable, checked_mounts, delete
-from dms.executor.vm_member import card_of, mac_of, member_of, namespace_of, private_job
+from dms.executor.vm_member import card_of, mac_of, may_make_networks, member_of, namespace_of, private_job
 from dms.executor.vm_network import DEVICE
 from dms.executor.vm_params import MachineParams, allowed_path
 from dms.observe import get_logger
@@ -160,6 +160,9 @@ class MachineExecutor(SupervisedTable[MachineExecution]):
             return
         params = MachineParams.parse(request.engine, self.type)
         self._check(request, params)
+        obstacle = await trio.to_thread.run_sync(self._obstacle, params)
+        if request.join is not None and request.must_join and obstacle:
+            raise StartFailed(f"no private address: {obstacle}")
         memory_bytes = request.resources.ram.size or DEFAULT_MEMORY_BYTES
         if memory_bytes < MIN_MEMORY_MIB * MIB:
             raise InvalidEngineSpec(f"a machine needs at least {MIN_MEMORY_MIB} MiB of memory")
@@ -171,6 +174,8 @@ class MachineExecutor(SupervisedTable[MachineExecution]):
             return spawn(run_of(execution), RUNNER)
 
         await self._spawn(execution, prepare_and_spawn)
+        if request.join is not None and machines[0].member is None:
+            _tell_unjoined(request, obstacle)
         try:
             with trio.fail_after(BOOT_TIMEOUT_S):
                 await self._boot(execution, machines[0])
@@ -234,9 +239,9 @@ class MachineExecutor(SupervisedTable[MachineExecution]):
         """The command line of the machine's process, started in its folder."""
         raise AssertionError("every kind of machine has its own")
 
-    def _can_join(self, request: ExecutionRequest, params: MachineParams) -> bool:
-        """Whether such a machine can be a member of a private network."""
-        return True
+    def _obstacle(self, params: MachineParams) -> str:
+        """Why such a machine cannot be a member of a private network; empty when it can."""
+        return "" if may_make_networks() else "network namespaces cannot be made here"
 
     def _is_published(self, request: ExecutionRequest) -> bool:
         """Whether the machine's process binds the public ports itself."""
@@ -265,9 +270,9 @@ class MachineExecutor(SupervisedTable[MachineExecution]):
                 namespace_of(execution.process.pid), behind=DEVICE, is_published=self._is_published(request)
             )
         except DMSError as exc:
-            log.error("private_network_not_joined", execution=execution.execution_id, reason=exc.message)
-            if request.unjoined is not None:
-                request.unjoined(exc.message)
+            if request.must_join and not execution.has_booted:
+                raise StartFailed(f"no private address: {exc.message}") from exc
+            _tell_unjoined(request, exc.message)
 
     def _forget(self, run: RunDirectory) -> None:
         super()._forget(run)
@@ -375,7 +380,7 @@ class MachineExecutor(SupervisedTable[MachineExecution]):
                     pack(mount, directory / name)
                 else:
                     make_empty(directory / name, request.resources.disk.size or DEFAULT_OUTPUT_BYTES)
-            member = member_of(request, is_possible=self._can_join(request, params))
+            member = member_of(request, self._obstacle(params))
             if params.cmd:
                 self._write_initrd(request, params, member, paths, directory, root, drives, targets)
             elif "initrd_path" in paths:
@@ -509,6 +514,13 @@ class MachineExecutor(SupervisedTable[MachineExecution]):
 
     def _private_mac(self, execution_id: str) -> str:
         return mac_of(execution_id, self.MAC_PREFIX, "/private")
+
+
+def _tell_unjoined(request: ExecutionRequest, reason: str) -> None:
+    """Why a machine has no address in a private network."""
+    log.error("private_network_not_joined", execution=request.execution_id, reason=reason)
+    if request.unjoined is not None:
+        request.unjoined(reason)
 
 
 def run_of(execution: MachineExecution) -> RunDirectory:

@@ -4,27 +4,47 @@ from __future__ import annotations
 
 import os
 import zlib
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 from dms.executor.initrd import Card
 from dms.executor.protocol import ExecutionRequest, Member
+from dms.executor.vm_network import make_namespace
 
 _CAPABILITIES = (12, 21)
 """For devices, and for namespaces: CAP_NET_ADMIN and CAP_SYS_ADMIN, by their bits (capabilities(7))."""
 
 
+@cache
 def may_make_networks() -> bool:
-    """Whether a process that we start may make network namespaces and devices."""
+    """Whether a process that we start may make network namespaces and devices. Tried once, in a thread that ends with what it
+    made: rights say little where a service is fenced in besides."""
     held = "CapBnd:" if os.geteuid() == 0 else "CapAmb:"  # what a program that we start gets
     status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
     bits = next((int(line.split()[1], 16) for line in status.splitlines() if line.startswith(held)), 0)
-    return all(bits >> bit & 1 for bit in _CAPABILITIES)
+    if not all(bits >> bit & 1 for bit in _CAPABILITIES):
+        return False
+    could: list[bool] = []
+
+    def attempt() -> None:
+        try:
+            os.close(make_namespace())
+        except OSError:
+            return
+        could.append(True)
+
+    thread = Thread(target=attempt, name="network namespace")
+    thread.start()
+    thread.join()
+    return bool(could)
 
 
-def member_of(request: ExecutionRequest, *, is_possible: bool) -> Member | None:
+def member_of(request: ExecutionRequest, obstacle: str) -> Member | None:
     """What a machine is to be in a private network; ``None``: it is in none."""
-    return request.member if request.join is not None and is_possible and may_make_networks() else None
+    return request.member if request.join is not None and not obstacle else None
 
 
 def mac_of(execution_id: str, prefix: tuple[int, int], what: str = "") -> str:
@@ -33,18 +53,21 @@ def mac_of(execution_id: str, prefix: tuple[int, int], what: str = "") -> str:
     return ":".join(f"{byte:02x}" for byte in (*prefix, *number.to_bytes(4, "big")))
 
 
+def may_route_ipv6() -> bool:
+    """Whether a namespace of ours can pass IPv6 packets on, which takes files that may be read-only for a service."""
+    try:
+        return not os.statvfs("/proc/sys/net/ipv6").f_flag & os.ST_RDONLY
+    except OSError:
+        return False
+
+
 def card_of(member: Member, mac: str) -> Card:
     """What our agent gives to the guest's card."""
-    return Card(
-        mac,
-        str(member.address),
-        dns=str(member.gateway),
-        mtu=member.mtu,
-        ipv6=f"{member.ipv6.ip}/128",
-        network6=str(member.ipv6.network),
-        router6=str(member.router6),
-        host=str(member.host),
-    )
+    card = Card(mac, str(member.address), dns=str(member.gateway), mtu=member.mtu, host=str(member.host))
+    if not may_route_ipv6():
+        return card  # so that nobody inside waits for answers that cannot come
+    six = member.ipv6
+    return replace(card, ipv6=f"{six.ip}/128", network6=str(six.network), router6=str(member.router6))
 
 
 def namespace_of(runner: int) -> Path:

@@ -21,13 +21,12 @@ guest's way to others."""
 
 _OWN = (ip_interface(f"{HOST}/32"), ip_interface(f"{ROUTER6}/64"))
 _SYSCTL = Path("/proc/sys/net")
-_NEEDED = ("ipv4/ip_forward", "ipv4/conf/{guest}/proxy_arp")
 _WANTED = {
     "ipv6/conf/all/forwarding": "1",
     "ipv6/conf/{guest}/accept_ra": "0",
     "ipv4/neigh/{guest}/proxy_delay": "0",
-    "ipv4/conf/{guest}/send_redirects": "0",
 }
+"""Without the first there is no IPv6, without the last an answer takes up to a second; neither can be had in another way."""
 
 
 def lead_to_guest(index: int, guest: str, addresses: Sequence[IPv4Interface | IPv6Interface]) -> None:
@@ -38,15 +37,15 @@ def lead_to_guest(index: int, guest: str, addresses: Sequence[IPv4Interface | IP
     """
     try:
         guest_index = socket.if_nametoindex(guest)
-        for name in _NEEDED:
-            (_SYSCTL / name.format(guest=guest)).write_text("1")
     except OSError as error:
-        raise KernelRefused(f"no packets can be passed on to {guest}: {error.strerror}") from None
+        raise KernelRefused(f"there is no device {guest}: {error.strerror}") from None
     for name, value in _WANTED.items():
         with suppress(OSError):
             (_SYSCTL / name.format(guest=guest)).write_text(value)
     has_v6 = (_SYSCTL / "ipv6/conf" / guest).exists()
     with Netlink() as netlink:
+        netlink.pass_on(guest_index, answers_for_others=True)
+        netlink.pass_on(index, answers_for_others=False)
         for own in _OWN:
             if own.version == 4 or has_v6:
                 netlink.add_address(guest_index, own)

@@ -24,7 +24,8 @@ _ERROR, _DONE = 2, 3
 _NEWLINK, _DELLINK, _GETLINK, _NEWADDR, _GETADDR, _NEWROUTE = 16, 17, 18, 20, 22, 24
 _REQUEST, _ACK, _DUMP, _CREATE, _EXCL = 0x1, 0x4, 0x300, 0x400, 0x200
 _IFF_UP = 1
-_IFLA_NAME, _IFLA_MTU, _IFLA_TXQLEN, _IFLA_ALIAS = 3, 4, 13, 20
+_IFLA_NAME, _IFLA_MTU, _IFLA_TXQLEN, _IFLA_ALIAS, _IFLA_FAMILIES = 3, 4, 13, 20, 26
+_INET_SETTINGS, _FORWARDING, _PROXY_ARP, _SEND_REDIRECTS = 1, 1, 3, 6
 _IFA_ADDRESS, _IFA_LOCAL = 1, 2
 _RTA_DESTINATION, _RTA_DEVICE = 1, 4
 _MAIN_TABLE, _BY_ADMINISTRATOR, _ON_LINK, _UNICAST = 254, 4, 253, 1
@@ -81,6 +82,18 @@ class Netlink:
         body += _attribute(_IFLA_MTU, struct.pack("=L", mtu)) + _attribute(_IFLA_ALIAS, alias.encode())
         body += _attribute(_IFLA_TXQLEN, struct.pack("=L", queue_packets))
         self._call(_NEWLINK, 0, body, f"set up device {index}")
+
+    def pass_on(self, index: int, *, answers_for_others: bool) -> None:
+        """Let IPv4 packets that come in by a device go out by another; who asks on its link for an address that is reached by
+        another device is told this one. As the files below ``/proc/sys`` do, which services may not be able to write to.
+
+        :raises KernelRefused: the kernel does not.
+        """
+        settings = {_FORWARDING: 1, _PROXY_ARP: int(answers_for_others), _SEND_REDIRECTS: 0}
+        values = b"".join(_attribute(kind, struct.pack("=L", value)) for kind, value in settings.items())
+        family = _attribute(socket.AF_INET, _attribute(_INET_SETTINGS, values))
+        body = _LINK.pack(0, 0, index, 0, 0) + _attribute(_IFLA_FAMILIES, family)
+        self._call(_NEWLINK, 0, body, f"pass on packets from device {index}")
 
     def add_address(self, index: int, address: IPv4Interface | IPv6Interface) -> None:
         """Give a device an address, and with it the way to its network; one that it has is left.

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from dms.executor.errors import Unsupported
+from dms.executor.errors import StartFailed, Unsupported
 from dms.executor.firecracker import FirecrackerExecutor
 from dms.executor.protocol import ExecutionRequest, ExecutionStatus, Member, PortBinding
 from dms.executor.qemu import QemuExecutor
@@ -78,8 +78,9 @@ def test_cards_of_one_machine_differ_and_stay_the_same() -> None:
 
 def test_who_is_not_asked_to_join_or_cannot_is_no_member(tmp_path: Path) -> None:
     asked = request(tmp_path)
-    assert member_of(replace(asked, join=None), is_possible=True) is None
-    assert member_of(asked, is_possible=False) is None
+    assert member_of(asked, "") is MEMBER
+    assert member_of(replace(asked, join=None), "") is None
+    assert member_of(asked, "it has no arms") is None
 
 
 async def test_the_first_card_is_that_of_the_private_network_and_the_guest_waits_for_it(
@@ -188,8 +189,19 @@ async def test_a_machine_that_cannot_become_a_member_runs_all_the_same(bench: Be
         raise Conflict("no address is left")
 
     executor = bench.open()
-    await executor.start(replace(request(bench.path), join=refuse))
+    reasons: list[str] = []
+    asked = replace(request(bench.path), join=refuse, unjoined=reasons.append)
+    with pytest.raises(StartFailed, match="no private address: no address is left"):
+        await executor.start(replace(asked, must_join=True))
+    await executor.start(asked)
     assert await executor.status(ID) is ExecutionStatus.RUNNING
+    assert reasons == ["no address is left"]
+
+
+async def test_a_machine_that_cannot_be_a_member_says_why_before_it_begins(bench: Bench) -> None:
+    asked = request(bench.path, tap_device="tap0", ip_address="10.0.0.2/24")
+    with pytest.raises(StartFailed, match="no private address: Firecracker opens its devices in one network namespace"):
+        await bench.open().start(replace(asked, must_join=True))
 
 
 async def test_without_a_private_network_a_firecracker_binds_no_ports(bench: Bench) -> None:
