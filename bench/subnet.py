@@ -1,7 +1,10 @@
-"""TCP and UDP through the private network, beside the same veth pair without it and beside a bare libp2p stream.
+"""TCP and UDP through the private network, beside the same veth pair without it, a bare libp2p stream, and ``wireguard-go``.
 
 Two machines are two network namespaces on one bridge, each with two nodes of its own process: one carries packets on
-streams only, the other also as datagrams. Members are namespaces, as containers are. Needs root.
+streams only, the other also as datagrams. Members are namespaces, as containers are. Needs root; ``wireguard-go`` is
+installed, or comes from Debian's archive, or is left out.
+
+All take turns of a second, and a ratio is that of neighbours in time: so others on the same processors disturb it least.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ import subprocess
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +25,7 @@ from typing import Any
 
 import trio
 
+from bench import wireguard
 from bench.networks import Bench
 from bench.report import Report
 from dms.network import ByteStream
@@ -31,14 +35,18 @@ from dms.subnet.subnets import Subnets
 from dms.testing.netns import Namespace, namespaces
 from dms.types.ids import PeerID
 
-TURNS = 3
-TRANSFER_S, FLOOD_S, PINGS = 2.0, 1.0, 200
+TURNS = 8
+TRANSFER_S, FLOOD_S, PINGS = 1.0, 0.5, 200
+FLIGHT = 400
+"""Packets that are sent before it is asked how many arrived: as fast as they are carried, and no faster."""
 WRITE_BYTES = 64 * 1024
 BARE_GOAL, RTT_GOAL_MS = 0.7, 1.0
 BARE = "/nunet/bench/bare/1.0.0"
 SINK, ECHO, COUNT = 5001, 5002, 5003
 ADDRESSES = ("10.1.2.2", "10.1.2.3")
 WAYS = {"streams": None, "datagrams": 0}
+VETH, WIREGUARD = "veth", "wireguard-go"
+OURS = {way: f"private network, {way}" for way in WAYS}
 
 SERVE = f"""
 import select, socket, threading
@@ -78,82 +86,107 @@ print(statistics.median(took) * 1000)
 """
 FLOOD = f"""
 import socket, sys, time
-sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); sock.settimeout(3); sock.connect((sys.argv[1], {COUNT}))
-data = bytes(int(sys.argv[2])); begun = time.time()
+sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); sock.settimeout(0.3); sock.connect((sys.argv[1], {COUNT}))
+data = bytes(int(sys.argv[2])); begun = time.time(); seen = 0
 while time.time() - begun < float(sys.argv[3]):
-    for _ in range(10): sock.send(data)
-    time.sleep(0.0005)
-took = time.time() - begun; time.sleep(0.5); sock.send(b"how many"); print(int(sock.recv(100)) / took)
+    for _ in range({FLIGHT}): sock.send(data)
+    sock.send(b"how many")
+    try: seen += int(sock.recv(100))
+    except TimeoutError: pass
+print(seen / (time.time() - begun))
 """
 
 
-def measure(_bench: Bench) -> Report:
+def measure(bench: Bench) -> Report:
     """See the module."""
-    report = Report("subnet", "what does the private network cost, beside the network below it?")
+    report = Report("subnet", "what does the private network cost, beside the network below it and beside WireGuard?")
     if os.geteuid() != 0 or shutil.which("ip") is None:
         report.question = "not measured: needs root and iproute2"
         return report
     found: dict[str, list[float]] = defaultdict(list)
-    with namespaces(6) as (*machines, one, two, three, four), ExitStack() as stack:
+    with namespaces(6) as (first, second, one, two, three, four), ExitStack() as stack:
         pairs = {"streams": (one, two), "datagrams": (three, four)}
-        nodes = {way: stack.enter_context(_pair(way, machines, members)) for way, members in pairs.items()}
-        for namespace in (machines[1], two, four):
+        nodes = {way: stack.enter_context(_pair(way, [first, second], members)) for way, members in pairs.items()}
+        targets = {VETH: _Target(first, second.address)}
+        for way, (source, _) in pairs.items():
+            targets[OURS[way]] = _Target(source, ADDRESSES[1], nodes[way].cpu_s)
+        if program := wireguard.find(bench.scratch):
+            tunnel = stack.enter_context(wireguard.tunnel(program, (first, second)))
+            targets[WIREGUARD] = _Target(first, wireguard.ADDRESSES[1], tunnel.cpu_s)
+        for namespace in (second, two, four):
             stack.enter_context(namespace.process([sys.executable, "-c", SERVE]))
-        targets = {"veth": (machines[0], machines[1].address)}
-        targets |= {f"private network, {way}": (first, ADDRESSES[1]) for way, (first, _) in pairs.items()}
-        for source, target in targets.values():
-            _until_reached(source, target)
+        for target in targets.values():
+            _until_reached(target)
         for turn in range(TURNS + 1):
-            measured = _turn(targets, nodes)
+            measured = _turn(targets, nodes["streams"])
             if turn:
                 for name, value in measured.items():
                     found[name].append(value)
-    _tell(report, found)
+    _tell(report, found, [name for name in targets if name != VETH])
     return report
 
 
-def _turn(targets: Mapping[str, tuple[Namespace, str]], nodes: Mapping[str, _Node]) -> dict[str, float]:
-    measured = {"TCP, bare libp2p stream": nodes["streams"].ask(do="bare", seconds=TRANSFER_S)}
-    for name, (source, target) in targets.items():
-        node = nodes.get(name.rpartition(", ")[2])
-        before = node.ask(do="cpu") if node is not None else 0.0
-        speed = _run(source, TRANSFER, target, str(TRANSFER_S))
-        measured[f"TCP, {name}"] = speed
-        if node is not None:
-            measured[f"CPU of the sending node, {name}"] = (node.ask(do="cpu") - before) / (speed * TRANSFER_S * 8e-3)
-        measured[f"round trip, {name}"] = _run(source, PING, target, str(PINGS))
-        if node is not None:
-            for size in (1400, 64):
-                flood = _run(source, FLOOD, target, str(size), str(FLOOD_S))
-                measured[f"packets of {size} bytes, {name}"] = flood
+@dataclass(frozen=True)
+class _Target:
+    """Where to send from and to, and what both ends of the way have used of the processors."""
+
+    source: Namespace
+    address: str
+    cpu_s: Callable[[], tuple[float, float]] = lambda: (0.0, 0.0)
+
+
+def _turn(targets: Mapping[str, _Target], bare: _Nodes) -> dict[str, float]:
+    measured = {}
+    for name, target in targets.items():
+        if name != VETH:
+            measured[f"TCP, bare libp2p stream, before {name}"] = bare.bare(TRANSFER_S / 2)
+        before = target.cpu_s()
+        speed = measured[f"TCP, {name}"] = _run(target, TRANSFER, str(TRANSFER_S))
+        gbit = speed * TRANSFER_S * 8e-3
+        for end, was_s, is_s in zip(("sending", "receiving"), before, target.cpu_s(), strict=True):
+            if name != VETH:
+                measured[f"CPU of the {end} end, {name}"] = (is_s - was_s) / gbit
+    for name, target in targets.items():
+        measured[f"round trip, {name}"] = _run(target, PING, str(PINGS))
+    for size in (1400, 64):
+        for name, target in targets.items():
+            measured[f"packets of {size} bytes, {name}"] = _run(target, FLOOD, str(size), str(FLOOD_S))
     return measured
 
 
-def _tell(report: Report, found: Mapping[str, list[float]]) -> None:
-    units = {"TCP": "MB/s", "CPU of the sending node": "s/Gbit", "round trip": "ms"}
+def _tell(report: Report, found: Mapping[str, list[float]], ways: Sequence[str]) -> None:
+    units = {
+        "TCP": "MB/s",
+        "CPU of the sending end": "s/Gbit",
+        "CPU of the receiving end": "s/Gbit",
+        "round trip": "ms",
+    }
     for name, values in found.items():
         report.median(name, values, units.get(name.partition(",")[0], "/s"))
-    bare, raw = found["TCP, bare libp2p stream"], found["TCP, veth"]
-    for way in WAYS:
-        own = found[f"TCP, private network, {way}"]
-        report.ratio(f"private network, {way} / veth", own, raw)
-        ratio = report.ratio(f"private network, {way} / bare libp2p stream", own, bare)
-        report.goal_at_least(f"private network, {way} / bare libp2p stream", ratio, BARE_GOAL, "×")
-        trips = zip(found[f"round trip, private network, {way}"], found["round trip, veth"], strict=True)
-        added = report.median(f"round trip added, {way}", [through - without for through, without in trips], "ms")
-        report.goal(f"round trip added, {way}", added, RTT_GOAL_MS, "ms")
+    ratios, added = {}, {}
+    for way in ways:
+        own = found[f"TCP, {way}"]
+        report.ratio(f"{way} / veth", own, found[f"TCP, {VETH}"])
+        ratios[way] = report.ratio(f"{way} / bare libp2p stream", own, found[f"TCP, bare libp2p stream, before {way}"])
+        trips = zip(found[f"round trip, {way}"], found[f"round trip, {VETH}"], strict=True)
+        added[way] = report.median(f"round trip added, {way}", [through - without for through, without in trips], "ms")
+        if way != WIREGUARD and WIREGUARD in ways:
+            report.ratio(f"{way} / {WIREGUARD}", own, found[f"TCP, {WIREGUARD}"])
+    for way in OURS.values():
+        report.goal_at_least(f"{way} / bare libp2p stream", ratios[way], BARE_GOAL, "×")
+        report.goal(f"round trip added, {way}", added[way], RTT_GOAL_MS, "ms")
 
 
-def _run(namespace: Namespace, program: str, *arguments: str) -> float:
-    command = namespace.command([sys.executable, "-c", program, *arguments])
+def _run(target: _Target, program: str, *arguments: str) -> float:
+    command = target.source.command([sys.executable, "-c", program, target.address, *arguments])
     return float(subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout)
 
 
-def _until_reached(source: Namespace, target: str) -> None:
+def _until_reached(target: _Target) -> None:
     deadline = time.monotonic() + 20
     while True:
         try:
-            _run(source, PING, target, "20")
+            _run(target, PING, "20")
             return
         except subprocess.CalledProcessError:
             if time.monotonic() > deadline:
@@ -174,9 +207,24 @@ class _Node:
         return json.loads(self.process.stdout.readline())
 
 
+@dataclass
+class _Nodes:
+    """Two that are connected."""
+
+    near: _Node
+    far: _Node
+
+    def cpu_s(self) -> tuple[float, float]:
+        return self.near.ask(do="cpu"), self.far.ask(do="cpu")
+
+    def bare(self, seconds: float) -> float:
+        found: float = self.near.ask(do="bare", seconds=seconds)
+        return found
+
+
 @contextmanager
-def _pair(way: str, machines: list[Namespace], members: tuple[Namespace, Namespace]) -> Iterator[_Node]:
-    """Two nodes that are connected, each with a member; the first one."""
+def _pair(way: str, machines: list[Namespace], members: tuple[Namespace, Namespace]) -> Iterator[_Nodes]:
+    """Two nodes that are connected, each with a member."""
     with ExitStack() as stack:
         nodes = [
             _Node(stack.enter_context(machine.process([sys.executable, "-m", "bench.subnet", way, machine.address])))
@@ -187,7 +235,7 @@ def _pair(way: str, machines: list[Namespace], members: tuple[Namespace, Namespa
         nodes[0].ask(do="dial", address=address)
         for node, own, member in zip(nodes, ADDRESSES, members, strict=True):
             node.ask(do="join", table=table, own=own, namespace=f"/run/netns/{member.name}")
-        yield nodes[0]
+        yield _Nodes(*nodes)
 
 
 async def _node(way: str, address: str) -> None:

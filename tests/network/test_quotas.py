@@ -175,10 +175,11 @@ async def test_too_much_unread_memory_closes_the_connection_that_holds_most_of_i
 
 
 async def test_memory_that_is_used_up_lets_nobody_in_until_there_is_some() -> None:
-    victim = node(Limits(memory_bytes=CONNECTION_BYTES + 1))
+    victim = node(Limits(memory_bytes=CONNECTION_BYTES + CONNECTION_BYTES // 2))
     async with victim.run():
         async with stranger(victim) as (first, peer):
             await first.swarm.dial_peer(peer)
+            await until(lambda: victim._running().swarm.shedding.memory.used_bytes >= CONNECTION_BYTES)
             async with stranger(victim) as (second, _):
                 with pytest.raises(SwarmException):
                     await second.swarm.dial_peer(peer)

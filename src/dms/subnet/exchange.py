@@ -167,7 +167,6 @@ class Exchange:
         parcels = [frame.parcel for frame in got if frame.kind == frames.PACKET]
         if parcels:
             await receiver.receive(stream.peer, parcels)
-            await trio.lowlevel.checkpoint()  # a read of what is there already does not let others run
         for frame in got:
             if frame.kind == frames.PING and len(frame.body) == frames.PING_BYTES:
                 with trio.fail_after(PONG_S):
@@ -195,7 +194,6 @@ class Exchange:
                 while True:
                     if packets:
                         await receiver.receive(stream.peer, [Parcel(packet) for packet in packets])
-                        await trio.lowlevel.checkpoint()
                     data = await stream.read(READ_BYTES)
                     if not data:
                         return

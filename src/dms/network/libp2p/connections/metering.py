@@ -10,6 +10,7 @@ from libp2p.abc import ISecureConn
 from libp2p.connection_types import ConnectionType
 from libp2p.crypto.keys import PrivateKey, PublicKey
 from libp2p.peer.id import ID
+from libp2p.security.secure_session import SecureSession
 from multiaddr import Multiaddr
 
 from dms.network.libp2p.connections.limits import Share
@@ -27,6 +28,12 @@ class MeteredConn(ISecureConn):
         """How often the peer was made to wait."""
         self.secured = secured
         self._share = share
+
+    @property
+    def held_bytes(self) -> int:
+        """What was decrypted and not read yet."""
+        secured = self.secured
+        return secured.high_watermark - secured.low_watermark if isinstance(secured, SecureSession) else 0
 
     async def read(self, n: int | None = None) -> bytes:
         """As the connection does; then wait, if the peer has had more than its share."""

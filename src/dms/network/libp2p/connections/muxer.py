@@ -32,6 +32,7 @@ from libp2p.stream_muxer.yamux.yamux import (
 
 from dms.network.libp2p.connections.attention import LOCAL_IP
 from dms.network.libp2p.connections.limits import CONNECTION_BYTES, Memory, Share
+from dms.network.libp2p.connections.locks import QuickLock
 from dms.network.libp2p.connections.metering import MeteredConn
 from dms.network.libp2p.connections.muxed import MuxedStream
 
@@ -67,6 +68,8 @@ class KeepaliveYamux(Yamux):
         on_rtt: Callable[[float], None] = lambda _rtt_s: None,
     ) -> None:
         super().__init__(MeteredConn(secured, share), peer, is_initiator=secured.is_initiator)
+        self.streams_lock: QuickLock = QuickLock()  # type: ignore[assignment]  # used as a context only
+        self._write_lock: QuickLock = QuickLock()  # type: ignore[assignment]
         self.stream_buffers = self._buffers = _Buffers(share, memory, self._condemn)
         self.smoothed_rtt_s: float | None = None
         self.opened_s = self.last_used_s = trio.current_time()
@@ -166,6 +169,12 @@ class KeepaliveYamux(Yamux):
         before = self.smoothed_rtt_s
         self.smoothed_rtt_s = rtt_s if before is None else 0.75 * before + 0.25 * rtt_s
         self._on_rtt(rtt_s)
+
+    async def _read_data_body(self, length: int) -> bytes:
+        """As the library does; without its deadline where there is nothing to wait for."""
+        if self.secured_conn.held_bytes >= length:
+            return await self.secured_conn.read(length)
+        return await super()._read_data_body(length)
 
     async def _measure_rtt_loop(self) -> None:
         """Ping every few seconds; replaces the library's loop, which only measures.

@@ -11,6 +11,7 @@ from libp2p.exceptions import BaseLibp2pError
 from libp2p.stream_muxer.exceptions import MuxedStreamEOF
 
 from dms.network.errors import StreamEnded
+from dms.network.libp2p.connections.locks import QuickLock
 from dms.network.libp2p.connections.muxed import MuxedStream
 from dms.network.libp2p.connections.names import name_of
 from dms.network.libp2p.streams.opening import is_over, reset_shielded
@@ -27,7 +28,7 @@ class Libp2pByteStream:
         self._muxed = muxed
         self._peer = name_of(stream.muxed_conn.peer_id)
         self._protocol = str(stream.get_protocol())
-        self._writing = trio.Lock()
+        self._writing = QuickLock()
         self._is_closed = False
 
     @property
