@@ -55,7 +55,7 @@ class Breaking:
     def __init__(self, real: ByteStream, left: int | None) -> None:
         self._real = real
         self._left = left
-        self.peer, self.protocol, self.is_relayed = real.peer, real.protocol, real.is_relayed
+        self.peer, self.protocol, self.is_relayed, self.relay = real.peer, real.protocol, real.is_relayed, real.relay
 
     async def read(self, max_bytes: int) -> bytes:
         return await self._real.read(max_bytes)

@@ -34,6 +34,7 @@ from dms.hardware.machine import MachineProbe
 from dms.identity.files import make_private_directory
 from dms.network.libp2p import Libp2pNetwork
 from dms.network.swarm_key_file import read_swarm_key
+from dms.node import network_metrics
 from dms.node.capability_file import warn_of_problems
 from dms.node.live import LiveSettings
 from dms.node.node import Node
@@ -158,6 +159,7 @@ async def serve(
         )
         node = Node(root, store, usage, work.executors, options, who.capability_file)
         nodes.append(node)
+        node.metering.registry.add(lambda: network_metrics.samples(subnets.totals()))
         care = Care(node, live, store, work, machine, gate)
         care.tell(background)
         background.start_soon(replay.keep_compact)

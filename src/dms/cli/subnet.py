@@ -46,7 +46,7 @@ def status(
         print(f"\n{session.peer_name(peer)}: {clean(_summary(report))}")
         if report.members:
             rows = [_row(member, session.peer_name) for member in report.members]
-            print_table(("ADDRESS", "NAME", "MACHINE", "PATH", "RTT", "IN", "OUT", "DROPPED"), rows)
+            print_table(("ADDRESS", "NAME", "MACHINE", "PATH", "RTT", "MTU", "IN", "OUT", "DROPPED"), rows)
 
 
 def _summary(report: NetworkReport) -> str:
@@ -67,16 +67,24 @@ def _summed(report: NetworkReport) -> Iterator[str]:
 
 
 def _row(member: MemberReport, name_peer: Callable[[str], str]) -> tuple[str, ...]:
-    from dms.types.units import format_bytes
+    from dms.types.ids import PeerID
 
-    path = "here" if member.is_own else " ".join(part for part in (member.path, member.state, member.error) if part)
+    way = f"{member.path} by {name_peer(PeerID(member.relay))}" if member.path and member.relay else member.path
+    path = "here" if member.is_own else " ".join(part for part in (way, member.state, member.error) if part)
     return (
         " ".join(member.addresses),
         " ".join(member.names),
         name_peer(member.peer),
         path or "-",
         f"{member.rtt_us / 1000:.1f} ms" if member.rtt_us else "-",
-        format_bytes(member.bytes_in),
-        format_bytes(member.bytes_out),
+        str(member.mtu or "-"),
+        _passed(member.packets_in, member.bytes_in),
+        _passed(member.packets_out, member.bytes_out),
         ", ".join(f"{count} {reason}" for reason, count in member.drops.items()) or "-",
     )
+
+
+def _passed(packets: int, size_bytes: int) -> str:
+    from dms.types.units import format_bytes
+
+    return f"{format_bytes(size_bytes)} in {packets}" if packets else "-"

@@ -30,6 +30,11 @@ class ByteStream(Protocol):
         """Whether a third peer carries it, with a limit of bytes and time as a rule."""
         ...
 
+    @property
+    def relay(self) -> str:
+        """Which peer carries it; empty where none does."""
+        ...
+
     async def read(self, max_bytes: int) -> bytes:
         """At least one and at most so many bytes; empty once the other side ended its direction.
 

@@ -73,6 +73,23 @@ ALLOCATION_LIMIT: Final = Metric("dms.allocation.memory.limit", Gauge, "bytes", 
 ALLOCATION_RX: Final = Metric("dms.allocation.network.rx", Counter, "bytes", "What it received", _ALLOCATION)
 ALLOCATION_TX: Final = Metric("dms.allocation.network.tx", Counter, "bytes", "What it sent", _ALLOCATION)
 
+SUBNET_NETWORKS: Final = Metric(
+    "dms.subnet.networks", Gauge, "", "Private networks that this machine carries packets of"
+)
+SUBNET_ATTACHED: Final = Metric("dms.subnet.attached", Gauge, "", "Addresses whose devices are on this machine")
+SUBNET_WAYS: Final = Metric(
+    "dms.subnet.ways", Gauge, "", "Ways to other machines that are used now", {"path": "datagram, direct or relayed"}
+)
+SUBNET_RTT: Final = Metric("dms.subnet.rtt", Gauge, "ms", "Round trip of these ways, the one in the middle")
+_DIRECTION = {"direction": "in or out, as seen from this machine"}
+SUBNET_PACKETS: Final = Metric("dms.subnet.packets", Counter, "", "Packets from and to other machines", _DIRECTION)
+SUBNET_BYTES: Final = Metric("dms.subnet.bytes", Counter, "bytes", "Bytes of those", _DIRECTION)
+SUBNET_DROPS: Final = Metric("dms.subnet.drops", Counter, "", "Packets that went no further", {"reason": "why"})
+SUBNET_QUERIES: Final = Metric("dms.subnet.queries", Counter, "", "Names asked for", {"outcome": "what was answered"})
+SUBNET_REFUSED: Final = Metric(
+    "dms.subnet.refused", Counter, "", "Streams and datagrams of peers that were not let in", {"reason": "why"}
+)
+
 LOG_LOST: Final = Metric("dms.log.lost", Counter, "", "Log entries that could not be written to the file")
 
 METRICS: Final[Mapping[str, tuple[Metric, ...]]] = {
@@ -106,6 +123,17 @@ METRICS: Final[Mapping[str, tuple[Metric, ...]]] = {
         ALLOCATION_LIMIT,
         ALLOCATION_RX,
         ALLOCATION_TX,
+    ),
+    "Private networks": (
+        SUBNET_NETWORKS,
+        SUBNET_ATTACHED,
+        SUBNET_WAYS,
+        SUBNET_RTT,
+        SUBNET_PACKETS,
+        SUBNET_BYTES,
+        SUBNET_DROPS,
+        SUBNET_QUERIES,
+        SUBNET_REFUSED,
     ),
     "Logs and outputs": (LOG_LOST, *OUTPUT_METRICS),
 }

@@ -107,6 +107,8 @@ def _member(status: MemberStatus, *, is_own: bool) -> MemberReport:
         path=status.path,
         rtt_us=round((status.rtt_s or 0.0) * 1e6),
         error=status.error,
+        relay=status.relay,
+        mtu=status.mtu,
         packets_in=status.packets_in,
         bytes_in=status.bytes_in,
         packets_out=status.packets_out,

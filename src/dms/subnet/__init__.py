@@ -13,7 +13,7 @@ Pure:
 - :mod:`~dms.subnet.frames`: packets on a stream.
 - :mod:`~dms.subnet.forwarding`: where a packet goes, and whether its sender may send it; :mod:`~dms.subnet.tally`: counts.
 - :mod:`~dms.subnet.queues`, :mod:`~dms.subnet.budgets`: what waits for a peer, and what a relay carries;
-  :mod:`~dms.subnet.pace`: when waiting for more pays.
+  :mod:`~dms.subnet.pace`: when waiting for more pays; :mod:`~dms.subnet.totals`: for metrics.
 
 Between nodes:
 

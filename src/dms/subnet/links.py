@@ -22,6 +22,7 @@ import trio
 
 from dms.network import ByteStream, NetworkError
 from dms.network.byte_streams import ByteStreams
+from dms.observe.log import get_logger
 from dms.subnet import frames
 from dms.subnet.budgets import RelayBudget
 from dms.subnet.datagrams import Datagrams, Outgoing
@@ -33,6 +34,8 @@ from dms.subnet.sealing import decode_offer, encode_offer
 from dms.subnet.segments import Parcel, packets_of
 from dms.subnet.tally import Drop, Tally
 from dms.types.ids import PeerID
+
+log = get_logger(__name__)
 
 OPEN_S = 10.0
 BATCH_BYTES = 256 * 1024
@@ -70,6 +73,10 @@ class LinkStatus:
     protocol: str
     rtt_s: float | None
     error: str
+    relay: str = ""
+    """Who carries it, where it is relayed."""
+    mtu: int = 0
+    """The largest packet that this way takes whole; TCP is cut to it, other packets take the stream. 0: not known."""
 
 
 class _End(Exception):
@@ -97,7 +104,7 @@ class Link:
         self._outgoing: Outgoing | None = None
         self._queue = PacketQueue()
         self._state, self._error, self._protocol = LinkState.IDLE, "", ""
-        self._path = ""
+        self._path = self._relay = ""
         self._rtt_s: float | None = None
         self._asked: dict[bytes, float] = {}
         self._heard_s = self._used_s = 0.0
@@ -129,8 +136,10 @@ class Link:
         """How it stands."""
         way = self._outgoing.way() if self._outgoing is not None else None
         if self._outgoing is not None and way is not None:
-            return LinkStatus(self._state, "datagram", self._protocol, self._outgoing.rtt_s, self._error)
-        return LinkStatus(self._state, self._path, self._protocol, self._rtt_s, self._error)
+            rtt_s = self._outgoing.rtt_s
+            return LinkStatus(self._state, "datagram", self._protocol, rtt_s, self._error, mtu=way.size_bytes)
+        mtu = self._mtu if self._path else 0
+        return LinkStatus(self._state, self._path, self._protocol, self._rtt_s, self._error, self._relay, mtu)
 
     async def run(self) -> None:
         """Carry what is sent, until cancelled."""
@@ -147,11 +156,14 @@ class Link:
             else:
                 self._error = ""
             self._path, self._rtt_s, self._protocol = "", None, ""
+            if self._state is not LinkState.RELAY_LIMIT:
+                self._relay = ""
             if not self._error:
                 self._state = LinkState.IDLE
                 pause_s = FIRST_PAUSE_S
                 continue
             if self._state is LinkState.RELAY_LIMIT:
+                log.warning("subnet_relay_limit", subnet=self._subnet_id, peer=self._peer, relay=self._relay)
                 self._tally.drop(Drop.RELAY_LIMIT, self._queue.clear())
                 await self._refuse(min(RELAYED_RETRY_S, self._budget.free_in_s(trio.current_time())), Drop.RELAY_LIMIT)
                 continue
@@ -175,7 +187,7 @@ class Link:
         self._state = LinkState.OPENING
         stream = await self._streams.open(self._peer, frames.OWN, frames.ORIGINAL, timeout_s=OPEN_S)
         try:
-            self._path = "relayed" if stream.is_relayed else "direct"
+            self._path, self._relay = "relayed" if stream.is_relayed else "direct", stream.relay
             self._protocol = stream.protocol
             if stream.protocol == frames.OWN:
                 await self._carry_own(stream)
@@ -277,7 +289,7 @@ class Link:
         if stream.is_relayed and not self._budget.spend(len(data), trio.current_time()):
             self._state = LinkState.RELAY_LIMIT
             free_s = self._budget.free_in_s(trio.current_time())
-            raise _End(f"only a relay reaches the peer, and it carries no more for {free_s:.0f} s")
+            raise _End(f"relayed: limit of relay {stream.relay} reached, it carries no more for {free_s:.0f} s")
         await stream.write(data)
 
     async def _listen(self, stream: ByteStream, decoder: frames.FrameDecoder) -> None:

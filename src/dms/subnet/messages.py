@@ -69,6 +69,10 @@ class MemberReport(Wire):
     path: str = ""
     rtt_us: int = 0
     error: str = ""
+    relay: str = ""
+    """Who carries what passes, where the path is ``relayed``."""
+    mtu: int = 0
+    """The largest packet that the way takes whole; 0: not known."""
     packets_in: int = 0
     bytes_in: int = 0
     packets_out: int = 0

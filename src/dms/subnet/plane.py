@@ -5,6 +5,7 @@ The gateway's address exists on every node and never leaves it: it answers names
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 from random import Random
@@ -14,6 +15,7 @@ import trio
 
 from dms.network.byte_streams import ByteStreams
 from dms.subnet.addresses import private_prefix, to_ipv6
+from dms.subnet.budgets import RelayBudget
 from dms.subnet.datagrams import Datagrams
 from dms.subnet.dns import PORT as DNS_PORT
 from dms.subnet.dns import Outcome, Zone
@@ -65,6 +67,7 @@ class Plane:
         rng: Random,
         upstream: Upstream | None = None,
         datagrams: Datagrams | None = None,
+        budget_of: Callable[[PeerID], RelayBudget] = lambda _peer: RelayBudget(),
         mtu: int = MTU,
     ) -> None:
         self.table, self.mtu = table, mtu
@@ -75,7 +78,7 @@ class Plane:
         self._resolver = Resolver(self.zone, upstream)
         self.queries = self._resolver.queries
         self._subnet_id, self._own, self._streams = subnet_id, own, streams
-        self._rng, self._datagrams = rng, datagrams
+        self._rng, self._datagrams, self._budget_of = rng, datagrams, budget_of
         self._gateways = (self.gateway.packed, to_ipv6(self.prefix, self.gateway).packed)
         self._forwarder: Forwarder[Port] = Forwarder(own, table, self._gateways)
         self._links: dict[PeerID, tuple[Link, trio.CancelScope]] = {}
@@ -129,6 +132,14 @@ class Plane:
     def tally_of(self, peer: PeerID) -> Tally:
         """What went to and came from a peer."""
         return self._tallies.setdefault(peer, Tally())
+
+    def tallies(self) -> Iterable[Tally]:
+        """Of all peers, those that are no members any more included."""
+        return self._tallies.values()
+
+    def links(self) -> Iterator[LinkStatus]:
+        """How the ways to peers stand, those that were used."""
+        return (link.status() for link, _ in self._links.values())
 
     def link_status(self, peer: PeerID) -> LinkStatus:
         """How the way to a peer stands."""
@@ -210,6 +221,7 @@ class Plane:
                 self.tally_of(peer),
                 mtu=self.mtu,
                 rng=self._rng,
+                budget=self._budget_of(peer),
                 datagrams=self._datagrams,
             )
             found = self._links[peer] = (link, trio.CancelScope())

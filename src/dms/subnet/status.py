@@ -22,6 +22,8 @@ class MemberStatus:
     protocol: str = ""
     rtt_s: float | None = None
     error: str = ""
+    relay: str = ""
+    mtu: int = 0
     packets_in: int = 0
     bytes_in: int = 0
     packets_out: int = 0

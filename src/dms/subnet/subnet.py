@@ -27,6 +27,7 @@ from dms.subnet.kernel import Kernel, OpenDevice
 from dms.subnet.plane import Plane, Port
 from dms.subnet.ports import PortMapping, PortPlan
 from dms.subnet.status import MemberStatus, SubnetStatus
+from dms.subnet.totals import Totals
 from dms.types.ids import PeerID
 
 log = get_logger(__name__)
@@ -375,9 +376,6 @@ class Subnet:
         names: dict[str, list[str]] = {}
         for name, address in plane.zone.records().items():
             names.setdefault(address, []).append(name)
-        drops = Counter(plane.tally.drops)
-        for attachment in set(self._attached.values()):
-            drops.update(attachment.port.tally.drops)
         return SubnetStatus(
             id=self.id,
             network=str(plane.table.network),
@@ -387,8 +385,33 @@ class Subnet:
             members=tuple(self._member(peer, names) for peer in plane.table.peers()),
             ports=self._ports.mappings(self.id),
             queries={outcome.value: count for outcome, count in plane.queries.items() if count},
-            drops={reason.value: count for reason, count in drops.items()},
+            drops=self._drops(),
         )
+
+    def totals(self) -> Totals:
+        """What passed, and how packets get to other machines now."""
+        plane = self._plane
+        found = Totals(networks=1, attached=len(self._attached), drops=Counter(self._drops()))
+        found.queries.update({outcome.value: count for outcome, count in plane.queries.items()})
+        for tally in plane.tallies():
+            found.packets_in += tally.packets_in
+            found.packets_out += tally.packets_out
+            found.bytes_in += tally.bytes_in
+            found.bytes_out += tally.bytes_out
+            found.drops.update(tally.dropped())
+        for link in plane.links():
+            if link.path:
+                found.ways[link.path] += 1
+            if link.rtt_s is not None:
+                found.rtts_s.append(link.rtt_s)
+        return found
+
+    def _drops(self) -> dict[str, int]:
+        """Of packets from members here."""
+        drops = Counter(self._plane.tally.drops)
+        for attachment in set(self._attached.values()):
+            drops.update(attachment.port.tally.drops)
+        return {reason.value: count for reason, count in drops.items()}
 
     def _member(self, peer: PeerID, names: Mapping[str, list[str]]) -> MemberStatus:
         addresses = tuple(str(address) for address in self._plane.table.addresses_of(peer))
@@ -406,6 +429,8 @@ class Subnet:
             protocol=link.protocol,
             rtt_s=link.rtt_s,
             error=link.error,
+            relay=link.relay,
+            mtu=link.mtu,
             packets_in=tally.packets_in,
             bytes_in=tally.bytes_in,
             packets_out=tally.packets_out,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
@@ -13,6 +14,7 @@ import trio
 from dms.network import Network
 from dms.observe.log import get_logger
 from dms.subnet.addresses import network_of, parse_network, private_prefix
+from dms.subnet.budgets import RelayBudget
 from dms.subnet.datagrams import Datagrams, ips_of
 from dms.subnet.errors import FirewallRefused, InvalidIP, NotActive, SubnetExists, SubnetNotFound, TooManySubnets
 from dms.subnet.exchange import Exchange
@@ -23,6 +25,7 @@ from dms.subnet.ports import PortPlan
 from dms.subnet.resolver import Upstream
 from dms.subnet.routing import RoutingTable
 from dms.subnet.subnet import Subnet
+from dms.subnet.totals import Totals
 from dms.types.ids import PeerID
 
 log = get_logger(__name__)
@@ -56,6 +59,8 @@ class Subnets:
         self._exchange = Exchange(network.streams, self._datagrams)
         self._subnets: dict[str, tuple[Subnet, trio.CancelScope, IPv4Network]] = {}
         self._nursery: trio.Nursery | None = None
+        self._relay_budgets: dict[PeerID, RelayBudget] = {}
+        self._gone = Totals()
 
     @asynccontextmanager
     async def run(self) -> AsyncIterator[None]:
@@ -108,6 +113,7 @@ class Subnets:
             rng=self._rng,
             upstream=self._upstream,
             datagrams=self._datagrams,
+            budget_of=self._relay_budget,
         )
         subnet = Subnet(subnet_id, own, str(own), plane, self._exchange, self._kernel, self._ports, self._nursery)
         scope = trio.CancelScope()
@@ -134,6 +140,7 @@ class Subnets:
         subnet = self.get(subnet_id)
         _, scope, _ = self._subnets.pop(subnet_id)
         await subnet.destroy()
+        self._gone.add(subnet.totals(), is_over=True)
         scope.cancel()
 
     def ids(self) -> tuple[str, ...]:
@@ -161,9 +168,24 @@ class Subnets:
         inside = [network for _, _, network in self._subnets.values()]
         return tuple(ip for ip in ips if ":" in ip or not any(IPv4Address(ip) in network for network in inside))
 
+    def _relay_budget(self, peer: PeerID) -> RelayBudget:
+        """All networks that we share with a peer share one connection to it, and its relay."""
+        now_s = trio.current_time()
+        self._relay_budgets = {one: kept for one, kept in self._relay_budgets.items() if kept.free_in_s(now_s)}
+        return self._relay_budgets.setdefault(peer, RelayBudget())
+
     def refused(self) -> Mapping[str, int]:
-        """Streams that were reset, by reason."""
-        return dict(self._exchange.refused)
+        """Streams that were reset, and datagrams that were nobody's, by reason."""
+        return dict(self._exchange.refused + (self._datagrams.refused if self._datagrams is not None else Counter()))
+
+    def totals(self) -> Totals:
+        """Of all networks together, those that are over included."""
+        found = Totals()
+        found.add(self._gone)
+        for subnet, _, _ in self._subnets.values():
+            found.add(subnet.totals())
+        found.refused = Counter(self.refused())
+        return found
 
 
 async def _keep(plane: Plane, subnet: Subnet, scope: trio.CancelScope, *, task_status: trio.TaskStatus[None]) -> None:

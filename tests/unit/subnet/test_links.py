@@ -37,6 +37,7 @@ class HeldStream:
 
     def __init__(self, protocol: str, *, is_relayed: bool = False) -> None:
         self.peer, self.protocol, self.is_relayed = PEER, protocol, is_relayed
+        self.relay = "some-relay" if is_relayed else ""
         self.written = b""
         self.is_over = False
         self._send, self._receive = trio.open_memory_channel[bytes](100)
@@ -169,7 +170,8 @@ async def test_a_relay_that_carries_no_more_is_said_and_tried_again(autojump_clo
         assert b.link.status().path == "relayed"
         await b.send(5)
         assert b.is_(LinkState.RELAY_LIMIT)
-        assert b.link.status().error.startswith("only a relay reaches the peer, and it carries no more for")
+        assert b.link.status().error == "relayed: limit of relay some-relay reached, it carries no more for 100 s"
+        assert b.link.status().relay == "some-relay"
         assert b.tally.drops == {Drop.RELAY_LIMIT: 5}
         await trio.sleep(101)
         await b.send(1)

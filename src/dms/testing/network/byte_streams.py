@@ -157,6 +157,11 @@ class MemoryByteStream:
         """Whether a third node passes it on."""
         return self._link.is_relayed
 
+    @property
+    def relay(self) -> str:
+        """Which one."""
+        return self._link.relay
+
     async def read(self, max_bytes: int) -> bytes:
         """At least one and at most so many bytes; empty once the other side ended its direction.
 

@@ -52,6 +52,11 @@ class Path(Protocol):
         ...
 
     @property
+    def relay(self) -> str:
+        """Which one; empty where none does."""
+        ...
+
+    @property
     def healed(self) -> trio.Event:
         """Set when a cut ends."""
         ...
@@ -83,6 +88,7 @@ class Link:
     bandwidth_bps: float = math.inf
     free_at_s: dict[PeerID, float] = field(default_factory=lambda: defaultdict(float))
     is_relayed: bool = False
+    relay: str = ""
 
     @property
     def is_cut(self) -> bool:

@@ -5,6 +5,8 @@ Reads and writes go to the muxed stream itself: the library's stream around it t
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import trio
 from libp2p.abc import INetStream
 from libp2p.exceptions import BaseLibp2pError
@@ -30,6 +32,8 @@ class Libp2pByteStream:
         self._protocol = str(stream.get_protocol())
         self._writing = QuickLock()
         self._is_closed = False
+        self.relay = _relay_of(map(str, muxed.conn.get_transport_addresses()))
+        """Which peer carries it; the path of a connection does not change."""
 
     @property
     def peer(self) -> PeerID:
@@ -44,7 +48,7 @@ class Libp2pByteStream:
     @property
     def is_relayed(self) -> bool:
         """Whether a third peer carries it."""
-        return any("p2p-circuit" in str(address) for address in self._muxed.conn.get_transport_addresses())
+        return bool(self.relay)
 
     @property
     def is_over(self) -> bool:
@@ -93,3 +97,12 @@ class Libp2pByteStream:
         """End both directions at once."""
         self._is_closed = True
         await reset_shielded(self.net_stream)
+
+
+def _relay_of(addresses: Iterable[str]) -> str:
+    """The peer whose id stands before the mark of a relayed address."""
+    for address in addresses:
+        before, mark, _ = address.partition("/p2p-circuit")
+        if mark:
+            return before.rpartition("/p2p/")[2]
+    return ""
