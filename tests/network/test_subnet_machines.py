@@ -51,6 +51,8 @@ pytestmark = [pytest.mark.netns, pytest.mark.vm]
 MACHINE = "ensemble-one_left.machine-1"
 PUBLIC, PRIVATE = 18080, 80
 ADDRESS = "10.1.2.2"
+LARGE = 300_000
+"""Bytes: more than what passes a device at once."""
 MEMBER = member_at(EnsembleID(ID), IPv4Network(CIDR), IPv4Address(ADDRESS))
 
 
@@ -106,7 +108,10 @@ async def daemon(
 
 
 def request(directory: Path, public: int) -> ExecutionRequest:
-    serve = "mkdir /www; printf 'hello from the machine' >/www/index.html; httpd -f -p 80 -h /www"
+    pages = (
+        f"printf 'hello from the machine' >/www/index.html; yes . | busybox tr -d '\\n' | head -c {LARGE} >/www/large"
+    )
+    serve = f"mkdir /www; {pages}; httpd -f -p 80 -h /www"
     params: dict[str, object] = {
         "kernel_image": "vmlinuz",
         "root_file_system": "root",
@@ -172,6 +177,8 @@ async def test_a_machine_and_a_container_reach_each_other_by_name_also_after_the
                 answer = await machine.run(ask)
                 assert "200 OK" in answer
                 assert f"other {ADDRESS}" in answer
+                assert int(await machine.run(f"{ask.replace('/3', f'/{LARGE}')} | /bin/busybox wc -c")) > LARGE
+                assert await fetch(inside, f"http://machine:{PRIVATE}/large") == str(LARGE)
                 for place in (f"machine:{PRIVATE}", f"machine.internal:{PUBLIC}", f"[{MEMBER.ipv6.ip}]:{PRIVATE}"):
                     assert await fetch(inside, f"http://{place}/") == "hello from the machine 0"
                 assert "hello from the machine" in await page("127.0.0.1", port)
