@@ -98,7 +98,7 @@ def check_packet(data: bytes) -> str:
 def _zone() -> Zone:
     zone = Zone(IPv4Network("10.1.2.0/24"), private_prefix("id"), forwards=True)
     zone.add({"web": "10.1.2.3", "a.b": "10.1.2.4"} | {f"n{number}": "10.1.2.5" for number in range(100)})
-    zone.add_port("web", "tcp", 80)
+    zone.set_ports({"web": [("tcp", 80)]})
     return zone
 
 

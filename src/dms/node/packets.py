@@ -9,7 +9,7 @@ from pathlib import Path
 from dms.hardware.interfaces import read_interfaces
 from dms.node.private_networks import Membership
 from dms.subnet.errors import SubnetError, SubnetNotFound
-from dms.subnet.messages import MemberReport, NetworkReport
+from dms.subnet.messages import MemberReport, NetworkReport, parse_service
 from dms.subnet.status import MemberStatus
 from dms.subnet.subnet import Subnet
 from dms.subnet.subnets import Subnets
@@ -42,6 +42,7 @@ class PacketEngine:
         gone = tuple(name for name in (before.records if before else {}) if name not in membership.records)
         subnet.remove_names(gone)
         subnet.add_names(membership.records)
+        subnet.set_services({name: map(parse_service, told) for name, told in membership.services.items()})
         self._applied[membership.ensemble] = membership
         if not membership.own or subnet.is_attached(membership.own):
             return ""

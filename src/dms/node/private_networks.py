@@ -39,6 +39,7 @@ from dms.subnet.messages import (
     NetworkReport,
     SubnetRequest,
     of_ensemble,
+    parse_service,
 )
 from dms.subnet.plane import MTU
 from dms.types.errors import DMSError
@@ -46,6 +47,8 @@ from dms.types.gojson import Wire
 from dms.types.ids import AllocationID, Capability, EnsembleID, PeerID
 
 MAX_MEMBERS = 20_000
+MAX_SERVICES = 1000
+"""Of one name."""
 MAX_SUBNETS = 256
 """Of one machine."""
 
@@ -64,6 +67,8 @@ class Membership(Wire):
     """Addresses by name."""
     members: dict[AllocationID, str]
     """Addresses of the allocations that are here."""
+    services: dict[str, tuple[str, ...]] = msgspec.field(default_factory=dict)
+    """Where names serve, such as ``tcp/80``."""
     own: str = ""
     """An address of the machine itself, if it takes part."""
     revision: int = 0
@@ -479,6 +484,7 @@ def _checked(ensemble: EnsembleID, request: CreateRequest, sender: ActorID) -> M
         table=request.routing_table,
         records=request.records,
         members=request.members,
+        services=request.services,
         own=request.ip if request.revision else "",
         revision=request.revision,
     )
@@ -487,7 +493,7 @@ def _checked(ensemble: EnsembleID, request: CreateRequest, sender: ActorID) -> M
 
 
 def _check(wanted: Membership) -> None:
-    if max(len(wanted.table), len(wanted.records), len(wanted.members)) > MAX_MEMBERS:
+    if max(len(wanted.table), len(wanted.records), len(wanted.members), len(wanted.services)) > MAX_MEMBERS:
         raise InvalidRequest(f"a private network has at most {MAX_MEMBERS} members")
     network = IPv4Network(wanted.cidr)
     for address, peer in wanted.table.items():
@@ -496,6 +502,12 @@ def _check(wanted: Membership) -> None:
     for name, address in wanted.records.items():
         clean_name(name)
         host_of(network, address)
+    for name, services in wanted.services.items():
+        clean_name(name)
+        if len(services) > MAX_SERVICES:
+            raise InvalidRequest(f"{name[:80]} has more than {MAX_SERVICES} services")
+        for service in services:
+            parse_service(service)
     for id_, address in wanted.members.items():
         if not id_.startswith(f"{wanted.ensemble}_") or address not in wanted.table:
             raise InvalidRequest(f"{id_[:80]} cannot be at {address[:40]}")

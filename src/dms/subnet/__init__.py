@@ -22,7 +22,7 @@ Between nodes:
   :mod:`~dms.subnet.udp`.
 - :mod:`~dms.subnet.connecting`: a TCP connection as a stream, without packets; :mod:`~dms.subnet.pipes`: bytes both ways.
 - :mod:`~dms.subnet.plane`: one network on one node; :mod:`~dms.subnet.resolver`: its answers to questions for names, with
-  :mod:`~dms.subnet.upstream` for names outside.
+  :mod:`~dms.subnet.upstream` for names outside and :mod:`~dms.subnet.name_streams` for long answers.
 
 On this machine:
 

@@ -9,7 +9,7 @@ resolver asks its next server.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
@@ -109,12 +109,15 @@ class Zone:
             self._forget(name)
             self._ports.pop(name, None)
 
-    def add_port(self, name: str, protocol: str, port: int) -> None:
-        """A port at which a name serves: ``_<port>._tcp.<name>`` and ``_tcp.<name>`` lead to it.
+    def set_ports(self, ports: Mapping[str, Iterable[tuple[str, int]]]) -> None:
+        """The ports (protocol, number) at which names serve, all of them: ``_<port>._tcp.<name>`` and ``_tcp.<name>`` lead
+        there.
 
-        :raises InvalidName: DNS cannot carry it.
+        :raises InvalidName: DNS cannot carry one.
         """
-        self._ports.setdefault(clean_name(name), set()).add((protocol.lower(), port))
+        self._ports = {
+            clean_name(name): {(proto.lower(), port) for proto, port in each} for name, each in ports.items()
+        }
 
     def lookup(self, name: str) -> IPv4Address | None:
         """The address of a name."""

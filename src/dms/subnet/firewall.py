@@ -16,15 +16,19 @@ import shutil
 import subprocess
 from collections.abc import Iterable
 from dataclasses import dataclass
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 
+from dms.observe.log import get_logger
 from dms.subnet.errors import FirewallRefused
 from dms.subnet.namespaces import run_inside
 from dms.subnet.ports import ANY, PortMapping
 
+BothAddresses = tuple[IPv4Address, IPv6Address]
 LOCK_S = 10
 FAMILIES = ("iptables", "ip6tables")
+
+log = get_logger(__name__)
 
 _PREFIX = "NUNET-"
 _FORWARDING = Path("/proc/sys/net/ipv4/ip_forward")
@@ -166,24 +170,34 @@ class Firewall:
                 self._restore(tool, text)
 
     def redirect(
-        self, namespace: Path, device: str, ports: Iterable[tuple[str, int, int]], to: IPv4Address | None = None
+        self, namespace: Path, device: str, ports: Iterable[tuple[str, int, int]], to: BothAddresses | None = None
     ) -> None:
         """Inside the namespace of a member: its public ports lead to its private ones, for who comes through the device;
-        with ``to``, to those of the guest who has that address.
+        with ``to``, to those of the guest who has these addresses.
 
-        Goes with the namespace.
+        Goes with the namespace. Over IPv6 it is not so where the kernel cannot translate its addresses.
 
         :raises FirewallRefused: it is not to be had.
         """
+        wanted = tuple(ports)
+        self._redirect("iptables", namespace, device, wanted, str(to[0]) if to else "")
+        try:
+            self._redirect("ip6tables", namespace, device, wanted, f"[{to[1]}]" if to else "")
+        except FirewallRefused as error:
+            log.info("subnet_ports_ipv4_only", namespace=str(namespace), reason=error.message)
+
+    def _redirect(
+        self, tool: str, namespace: Path, device: str, ports: tuple[tuple[str, int, int], ...], to: str
+    ) -> None:
         lines = ["*nat", f":{_PREFIX}PORTS - [0:0]"]
         jump = f"-A PREROUTING -i {device} -j {_PREFIX}PORTS"
-        if jump not in self._run(["iptables-save", "-t", "nat"], "", namespace).splitlines():
+        if jump not in self._run([f"{tool}-save", "-t", "nat"], "", namespace).splitlines():
             lines.append(jump)
         for protocol, public, private in ports:
             if public != private:
-                target = f"REDIRECT --to-ports {private}" if to is None else f"DNAT --to-destination {to}:{private}"
+                target = f"DNAT --to-destination {to}:{private}" if to else f"REDIRECT --to-ports {private}"
                 lines.append(f"-A {_PREFIX}PORTS -p {protocol} --dport {public} -j {target}")
-        self._run(["iptables-restore", "-w", str(LOCK_S), "--noflush"], "\n".join([*lines, "COMMIT", ""]), namespace)
+        self._run([f"{tool}-restore", "-w", str(LOCK_S), "--noflush"], "\n".join([*lines, "COMMIT", ""]), namespace)
 
     def _saved(self, tool: str) -> str:
         return self._run([f"{tool}-save"], "", self._namespace)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from functools import partial
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Interface
+from ipaddress import IPv4Interface, IPv4Network, IPv6Interface
 from pathlib import Path
 from typing import Protocol
 
 import trio
 
-from dms.subnet.firewall import Firewall, Rules
+from dms.subnet.firewall import BothAddresses, Firewall, Rules
 from dms.subnet.namespaces import run_inside
 from dms.subnet.netlink import Netlink
 from dms.subnet.plane import Device
@@ -73,7 +73,7 @@ class Kernel(Protocol):
         ...
 
     async def redirect(
-        self, namespace: Path, device: str, ports: Iterable[tuple[str, int, int]], to: IPv4Address | None = None
+        self, namespace: Path, device: str, ports: Iterable[tuple[str, int, int]], to: BothAddresses | None = None
     ) -> None:
         """Let public ports (protocol, public, private) lead to private ones inside a namespace, or of a guest in it.
 
@@ -120,7 +120,7 @@ class LinuxKernel:
         await trio.to_thread.run_sync(self._firewall.remove, subnet_id)
 
     async def redirect(
-        self, namespace: Path, device: str, ports: Iterable[tuple[str, int, int]], to: IPv4Address | None = None
+        self, namespace: Path, device: str, ports: Iterable[tuple[str, int, int]], to: BothAddresses | None = None
     ) -> None:
         """With iptables."""
         await trio.to_thread.run_sync(self._firewall.redirect, namespace, device, tuple(ports), to)

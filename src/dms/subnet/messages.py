@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import msgspec
 
+from dms.subnet.ports import MAX_PORT, PROTOCOLS
+from dms.types.errors import BadInput
 from dms.types.gojson import Wire
 from dms.types.ids import AllocationID, EnsembleID, PeerID
 
@@ -41,8 +43,21 @@ class CreateRequest(Wire):
     """Ours: addresses by name."""
     members: dict[AllocationID, str] = msgspec.field(name="Members", default_factory=dict)
     """Ours: the addresses of those that are on this machine."""
+    services: dict[str, tuple[str, ...]] = msgspec.field(name="Services", default_factory=dict)
+    """Ours: where names serve, such as ``tcp/80``."""
     revision: int = msgspec.field(name="Revision", default=0)
     """Ours: what is told later has a greater one."""
+
+
+def parse_service(text: str) -> tuple[str, int]:
+    """Protocol and port of a service.
+
+    :raises BadInput: it is none.
+    """
+    protocol, _, number = text.partition("/")
+    if protocol in PROTOCOLS and number.isascii() and number.isdigit() and 0 < int(number[:6]) <= MAX_PORT:
+        return protocol, int(number)
+    raise BadInput(f"not a service: {text[:40]!r}", hint="write tcp/80")
 
 
 class CreateReply(Wire):

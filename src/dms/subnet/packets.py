@@ -83,6 +83,15 @@ def udp_packet(
     return _ip_header(header, length, ident) + head + _U16.pack(total) + payload
 
 
+def tcp_packet(source: bytes, destination: bytes, segment: bytes, *, is_partial: bool = False) -> bytes:
+    """A whole TCP packet around a segment whose checksum is zero. ``is_partial``: only the sum of addresses and length goes
+    there, as whoever cuts it does the rest."""
+    header = Header(4 if len(source) == 4 else 6, source, destination, TCP, 0)
+    pseudo = pseudo_sum(header, len(segment))
+    total = pseudo if is_partial else checksum(segment, pseudo)
+    return _ip_header(header, len(segment), 0) + segment[:16] + _U16.pack(total) + segment[18:]
+
+
 def udp_ports(packet: bytes, header: Header) -> tuple[int, int, bytes]:
     """Source port, destination port and payload of a UDP packet that is not fragmented.
 

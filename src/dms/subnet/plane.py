@@ -23,6 +23,7 @@ from dms.subnet.errors import BadPacket
 from dms.subnet.forwarding import Forwarder, ToPeer, ToPort
 from dms.subnet.joining import joined
 from dms.subnet.links import Link, LinkState, LinkStatus
+from dms.subnet.name_streams import Asker, NameStreams, Taken
 from dms.subnet.packets import Header, echo_reply, parse_header, udp_packet, udp_ports, unreachable
 from dms.subnet.resolver import Resolver, Upstream
 from dms.subnet.routing import RoutingTable
@@ -77,6 +78,7 @@ class Plane:
         self.tally = Tally()
         self._resolver = Resolver(self.zone, upstream)
         self.queries = self._resolver.queries
+        self._name_streams = NameStreams(mtu)
         self._subnet_id, self._own, self._streams = subnet_id, own, streams
         self._rng, self._datagrams, self._budget_of = rng, datagrams, budget_of
         self._gateways = (self.gateway.packed, to_ipv6(self.prefix, self.gateway).packed)
@@ -238,7 +240,11 @@ class Plane:
     def _at_gateway(self, parcel: Parcel, header: Header, port: Port) -> None:
         query = _query(parcel.data, header)
         if query is None:
-            self._at_host(parcel, header, port)
+            taken = self._name_streams.take(parcel.data, header)
+            if taken is None:
+                self._at_host(parcel, header, port)
+            else:
+                self._converse(taken, port)
             return
         source_port, question = query
         reply = self._resolver.answer(question)
@@ -246,6 +252,24 @@ class Plane:
             self._nursery.start_soon(self._ask_upstream, question, header, source_port, port)
         elif reply.data:
             self._tell(_answer(header, source_port, reply.data), port)
+
+    def _converse(self, taken: Taken, port: Port) -> None:
+        """A packet of somebody who asks for names by TCP."""
+        self._tell_all(taken.replies, port)
+        for query in taken.queries:
+            reply = self._resolver.answer(query, is_stream=True)
+            if reply.outcome is Outcome.FORWARD and self._nursery is not None:
+                self._nursery.start_soon(self._ask_upstream_at_length, query, taken.asker, port)
+            else:
+                self._tell_all(self._name_streams.answer(taken.asker, reply.data), port)
+
+    async def _ask_upstream_at_length(self, query: bytes, asker: Asker, port: Port) -> None:
+        data = await self._resolver.ask(query, is_stream=True)
+        self._tell_all(self._name_streams.answer(asker, data), port)
+
+    def _tell_all(self, parcels: list[Parcel], port: Port) -> None:
+        for parcel in parcels:
+            self._hand_over(parcel, parse_header(parcel.data), port)
 
     def _at_host(self, parcel: Parcel, header: Header, port: Port) -> None:
         """A ping, or an answer to what came in by a mapped port; the firewall lets nothing else into the host."""

@@ -148,7 +148,7 @@ class Subnet:
             redirected = tuple(ports)
             try:
                 if redirected:
-                    to = own if guest else None
+                    to = (own, to_ipv6(self._plane.prefix, own)) if guest else None
                     await self._kernel.redirect(namespace, INSIDE_DEVICE, redirected, to)
             except BaseException:
                 self._end(made)
@@ -279,6 +279,13 @@ class Subnet:
         """
         self._plane.zone.add(records)
 
+    def set_services(self, services: Mapping[str, Iterable[tuple[str, int]]]) -> None:
+        """At which ports (protocol, number) names serve: all that are known from now on.
+
+        :raises InvalidName: DNS cannot carry one.
+        """
+        self._plane.zone.set_ports(services)
+
     def remove_names(self, names: tuple[str, ...]) -> None:
         """Names that are no more.
 
@@ -302,10 +309,7 @@ class Subnet:
         if self._plane.table.peer_of(mapping.address) != self._own:
             raise InvalidIP(f"{mapping.address} is not an address of this node")
         async with self._changing:
-            taken = await self._map(mapping)
-        for name in [one for one, ip in self._plane.zone.records().items() if ip == str(mapping.address)]:
-            self._plane.zone.add_port(name, mapping.protocol, mapping.private)
-        return taken
+            return await self._map(mapping)
 
     async def unmap_port(self, mapping: PortMapping) -> None:
         """It leads nowhere any more.

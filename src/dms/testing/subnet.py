@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Network
 from pathlib import Path
 
 import trio
 
 from dms.subnet.errors import DeviceGone, KernelRefused
-from dms.subnet.firewall import Rules
+from dms.subnet.firewall import BothAddresses, Rules
 from dms.subnet.kernel import Interfaces
 from dms.subnet.segments import VNET_BYTES
 
@@ -71,7 +71,7 @@ class MemoryKernel:
         self.devices: list[MemoryDevice] = []
         self.rules: dict[str, Rules] = {}
         self.redirected: dict[Path, tuple[tuple[str, int, int], ...]] = {}
-        self.redirected_to: dict[Path, IPv4Address | None] = {}
+        self.redirected_to: dict[Path, BothAddresses | None] = {}
         self.removals: list[str] = []
         self.failing: dict[str, Exception] = {}
 
@@ -113,7 +113,7 @@ class MemoryKernel:
         await self._asked("remove_rules")
 
     async def redirect(
-        self, namespace: Path, device: str, ports: Iterable[tuple[str, int, int]], to: IPv4Address | None = None
+        self, namespace: Path, device: str, ports: Iterable[tuple[str, int, int]], to: BothAddresses | None = None
     ) -> None:
         """Remember it."""
         await self._asked("redirect")

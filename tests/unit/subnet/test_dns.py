@@ -21,9 +21,7 @@ NETWORK, PREFIX = IPv4Network("10.1.2.0/24"), private_prefix("id")
 def zone(*, forwards: bool = False) -> Zone:
     made = Zone(NETWORK, PREFIX, forwards=forwards)
     made.add({"web.internal": "10.1.2.3", "DB": "10.1.2.4", "a.b": "10.1.2.5", "orchestrator": "10.1.2.6"})
-    made.add_port("web", "tcp", 80)
-    made.add_port("web", "tcp", 8080)
-    made.add_port("web", "udp", 53)
+    made.set_ports({"web": [("tcp", 80), ("TCP", 8080), ("udp", 53)]})
     return made
 
 

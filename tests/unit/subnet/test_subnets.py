@@ -13,6 +13,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from dms.network import Network
+from dms.subnet.addresses import private_prefix, to_ipv6
 from dms.subnet.errors import (
     FirewallRefused,
     InvalidIP,
@@ -208,7 +209,7 @@ async def test_the_address_of_a_guest_is_behind_its_device_and_its_ports_lead_to
         assert (device.namespace, device.guest) == (one, "guest0")
         assert (b.kernel.redirected[one], b.kernel.redirected_to[one]) == (
             (("tcp", 18080, 80),),
-            IPv4Address("10.1.2.2"),
+            (IPv4Address("10.1.2.2"), to_ipv6(private_prefix("id"), IPv4Address("10.1.2.2"))),
         )
         assert b.kernel.rules == {}, "its backend binds the ports of the machine"
 

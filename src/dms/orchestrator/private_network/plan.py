@@ -111,7 +111,13 @@ def views(
         records.setdefault(ORCHESTRATOR + DNS_SUFFIX, address)
         here.setdefault(own.addr.host, [])
         handles.setdefault(own.addr.host, own)
-    whole = CreateRequest(subnet_id=ensemble, cidr=network.cidr, routing_table=table, records=records)
+    whole = CreateRequest(
+        subnet_id=ensemble,
+        cidr=network.cidr,
+        routing_table=table,
+        records=records,
+        services=_services(config, members),
+    )
     return {
         peer: View(
             handles[peer],
@@ -129,6 +135,18 @@ def views(
 def _is_beside(state: DeploymentState, record: AllocationRecord) -> bool:
     """Whether it is about to replace another one, which has the name until then."""
     return state.update is not None and placed_names(state.update).get(record.node_id, record.node_id) != record.node_id
+
+
+def _services(config: EnsembleConfig, members: Iterable[AllocationRecord]) -> dict[str, tuple[str, ...]]:
+    """Where names serve: the ports inside that the ensemble opens, whichever node has them."""
+    found: dict[str, tuple[str, ...]] = {}
+    for record in members:
+        node = config.v1.nodes.get(record.standby_for or record.node_id)
+        ports = [port for port in node.ports if port.allocation == record.name] if node is not None else []
+        if ports:
+            told = {f"{port.protocol or 'tcp'}/{port.private}" for port in ports}
+            found[_name(config, record) + DNS_SUFFIX] = tuple(sorted(told))
+    return found
 
 
 def _name(config: EnsembleConfig, record: AllocationRecord) -> str:

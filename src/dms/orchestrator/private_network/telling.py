@@ -18,6 +18,7 @@ from dms.orchestrator.bidding.asking import Context
 from dms.orchestrator.insisting import insist
 from dms.orchestrator.lifecycle.state import AllocationRecord, DeploymentState
 from dms.orchestrator.private_network.plan import View, views
+from dms.orchestrator.udp_ports import udp_ports
 from dms.subnet import messages as m
 from dms.types.errors import DMSError
 from dms.types.ids import PeerID
@@ -178,7 +179,7 @@ class Teller:
             asked: list[tuple[str, object]] = [
                 (m.ADD_PEER, m.PeerRequest(subnet_id=ensemble, peer=record.peer, ip=address)),
                 (m.ADD_RECORDS, m.RecordsRequest(subnet_id=ensemble, records=request.records)),
-                *((m.MAP_PORT, each) for each in _port_requests(request.subnet_id, record, address)),
+                *((m.MAP_PORT, each) for each in self._port_requests(record, address)),
             ]
             if before is not None:
                 asked.append((m.ACCEPT_PEERS, m.PeersRequest(subnet_id=ensemble, table=request.routing_table)))
@@ -192,17 +193,24 @@ class Teller:
                     return problem
         return ""
 
+    def _port_requests(self, record: AllocationRecord, address: str) -> list[m.PortRequest]:
+        """Both ports are the public one: what runs there publishes it at its own address."""
+        ctx = self._context()
+        udp = udp_ports(ctx.whole or ctx.config, record)
+        return [
+            m.PortRequest(
+                subnet_id=ctx.ensemble,
+                protocol="UDP" if public in udp else "TCP",
+                source_port=public,
+                dest_ip=address,
+                dest_port=public,
+            )
+            for public in record.ports
+        ]
+
     async def _ask(self, record: AllocationRecord, behaviour: str, payload: object) -> str:
         if record.handle is None:
             return ""
         actor = self._context().actor
         reply = await actor.invoke(record.handle, behaviour, payload, messages.Reply, timeout_s=TELL_TIMEOUT_S)
         return "" if reply.ok or "already" in reply.error else f"{behaviour.removeprefix(_ALLOCATION)}: {reply.error}"
-
-
-def _port_requests(subnet: str, record: AllocationRecord, address: str) -> list[m.PortRequest]:
-    """Both ports are the public one: what runs there publishes it at its own address."""
-    return [
-        m.PortRequest(subnet_id=subnet, source_port=public, dest_ip=address, dest_port=public)
-        for public in record.ports
-    ]
