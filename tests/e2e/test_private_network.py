@@ -9,17 +9,21 @@ import re
 import signal
 import socket
 import subprocess
+import sys
 import time
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 import trio
 
 from dms.executor.docker.api import DockerApi
+from dms.subnet.firewall import chains_of
 from dms.testing.dockerd import TestEngine, busybox_image, docker_engine
 from dms.testing.localnet import LocalNet, nunet_command, run_nunet, start_nunet
 from dms.testing.vms import make_images
@@ -29,7 +33,9 @@ pytestmark = [pytest.mark.e2e, pytest.mark.docker, pytest.mark.netns, pytest.mar
 IMAGE = "dms-test/busybox:1"
 MEMBERS = ("first", "second", "third")
 HOMES = {"first": "left", "second": "left", "third": "right"}
-PORT = 8080
+PORT, UDP_PORT = 8080, 9000
+LOOK = Path(__file__).with_name("look.py")
+"""A program for the network of a container: it asks and fetches, with what this machine has."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +64,33 @@ class Job:
             check=False,
         )
 
+    def pid(self, member: str) -> str:
+        """Of a process in the network namespace of a member."""
+        told = subprocess.run(
+            ["docker", "-H", self.engine.host, "ps", "--format", '{{.ID}} {{.Label "nunet-executionID"}}'],
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        label = f"{self.id}_{HOMES[member]}.{member}-1"
+        (name,) = [line.split()[0] for line in told.splitlines() if line.endswith(label)]
+        command = ["docker", "-H", self.engine.host, "inspect", "--format", "{{.State.Pid}}", name]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    def look(self, member: str, *tasks: tuple[object, ...]) -> list[str]:
+        """What :data:`LOOK` finds in the network of a member; of this machine itself, if it is empty."""
+        enter = ["nsenter", "--net", "--target", self.pid(member)] if member else []
+        command = [*enter, sys.executable, str(LOOK), json.dumps([[str(word) for word in task] for task in tasks])]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == 0, done.stderr
+        found: list[str] = json.loads(done.stdout)
+        return found
+
+    def facts(self) -> dict[str, Any]:
+        """What ``nunet info`` tells of each member."""
+        told = json.loads(run_nunet("info", self.id, "--output", "json", env=self.net.environment).out)
+        return {member: told["allocations"][f"{HOMES[member]}.{member}"] for member in MEMBERS}
+
     def containers(self) -> list[str]:
         """Of all deployments, those that hold networks included."""
         return self._told("ps", "--all", "--format", "{{.Names}}")
@@ -79,8 +112,11 @@ class Job:
         return ""
 
 
-def ensemble(net: LocalNet, directory: Path, name: str = "pages") -> Path:
-    """Three web servers on two nodes; each begins by looking up another one, and ends at once if it is not found."""
+def ensemble(
+    net: LocalNet, directory: Path, name: str = "pages", *, ports: list[dict[str, object]] | None = None
+) -> Path:
+    """Three web servers on two nodes; each begins by looking up another one, and ends at once if it is not found. With
+    ``ports`` for the third, the orchestrator's machine joins, too."""
     neighbours = dict(zip(MEMBERS, (*MEMBERS[1:], MEMBERS[0]), strict=True))
     script = f"nslookup {{neighbour}} && mkdir /tmp/www && cd /tmp/www && echo {{page}} >index.html && exec httpd -f -p {PORT}"
     allocations = {
@@ -99,12 +135,15 @@ def ensemble(net: LocalNet, directory: Path, name: str = "pages") -> Path:
         }
         for member in neighbours
     }
-    nodes = {
+    nodes: dict[str, dict[str, object]] = {
         home: {"allocations": [m for m in MEMBERS if HOMES[m] == home], "peer": net.node(node).peer_id}
         for home, node in (("left", "node1"), ("right", "node2"))
     }
+    if ports:
+        nodes["right"]["ports"] = [{"allocation": "third", **port} for port in ports]
     path = directory / f"{name}.json"
-    path.write_text(json.dumps({"v1": {"allocations": allocations, "nodes": nodes}}))
+    document = {"allocations": allocations, "nodes": nodes, "subnet": {"join": bool(ports)}}
+    path.write_text(json.dumps({"v1": document}))
     return path
 
 
@@ -135,7 +174,13 @@ def net(tmp_path_factory: pytest.TempPathFactory, engine: TestEngine) -> Iterato
 
 @pytest.fixture(scope="module")
 def job(net: LocalNet, engine: TestEngine, tmp_path_factory: pytest.TempPathFactory) -> Job:
-    path = ensemble(net, tmp_path_factory.mktemp("ensemble"))
+    ports: list[dict[str, object]] = [
+        {"public": free_port(socket.SOCK_STREAM, 30000), "private": PORT},
+        {"public": 0, "private": PORT},
+        {"public": free_port(socket.SOCK_DGRAM, 31000), "private": UDP_PORT, "protocol": "udp"},
+        {"public": 0, "private": UDP_PORT, "protocol": "udp"},
+    ]
+    path = ensemble(net, tmp_path_factory.mktemp("ensemble"), ports=ports)
     done = run_nunet("deploy", "-f", path, "--wait", env=net.environment)
     assert done.code == 0, done
     return Job(net, done.out.strip(), engine)
@@ -156,13 +201,91 @@ def test_each_has_an_address_of_its_own_also_on_the_same_machine(job: Job, net: 
     assert len({match[1] for match in found.values() if match}) == len(MEMBERS)
 
 
+def printed(*command: str) -> str:
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+def free_port(kind: socket.SocketKind, first: int) -> int:
+    """Of those that a provider gives away, one that nobody has."""
+    for port in range(first, first + 1000):
+        with socket.socket(socket.AF_INET, kind) as sock:
+            try:
+                sock.bind(("0.0.0.0", port))
+            except OSError:
+                continue
+            return port
+    raise AssertionError("none is free")
+
+
+@contextmanager
+def echoing(job: Job, member: str) -> Iterator[None]:
+    """A server in the network of a member that sends back what comes by UDP."""
+    task = json.dumps([["echo", str(UDP_PORT)]])
+    command = ["nsenter", "--net", "--target", job.pid(member), sys.executable, str(LOOK), task]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as server:
+        assert server.stdout is not None
+        assert server.stdout.readline()
+        try:
+            yield
+        finally:
+            server.kill()
+
+
+def test_its_ports_are_reached_from_outside_and_by_name_from_inside(job: Job) -> None:
+    """By TCP and UDP, at ports that were chosen and that were given, public and private, over both families."""
+    told = job.facts()["third"]
+    ports = {"http": [port for port in told["ports"] if port not in told["udp_ports"]], "udp": told["udp_ports"]}
+    assert {kind: len(each) for kind, each in ports.items()} == {"http": 2, "udp": 2}
+    inside = {"http": [*ports["http"], PORT], "udp": [*ports["udp"], UDP_PORT]}
+    answers = {"http": "pages third", "udp": "ok"}
+    with echoing(job, "third"):
+        outside = [(kind, "127.0.0.1", public) for kind, each in ports.items() for public in each]
+        assert job.look("", *outside) == [answers[kind] for kind, *_ in outside]
+        for one in ("first", "second"):
+            addresses = job.look(one, ("ask", "third", "A"), ("ask", "third", "AAAA"))
+            tasks = [(kind, ip, port) for kind, each in inside.items() for port in each for ip in addresses]
+            assert dict(zip(tasks, job.look(one, *tasks), strict=True)) == {task: answers[task[0]] for task in tasks}
+
+
+def test_names_are_answered_in_all_their_forms(job: Job) -> None:
+    address = job.facts()["third"]["private_address"]
+    ((six,), (gateway,)) = job.look("first", ("ask", "third", "AAAA")), [address.rpartition(".")[0] + ".1"]
+    assert six.startswith("fd")
+    wanted: dict[tuple[str, ...], str] = {
+        ("third", "A"): address,
+        ("third.internal", "A"): address,
+        ("THIRD.Internal.", "A"): address,
+        ("third.", "A"): address,
+        (address, "PTR"): "third.internal.",
+        (six, "PTR"): "third.internal.",
+        ("_tcp.third", "SRV"): f"0 0 {PORT} third.internal.",
+        (f"_{PORT}._tcp.third.internal", "SRV"): f"0 0 {PORT} third.internal.",
+        ("_udp.third", "SRV"): f"0 0 {UDP_PORT} third.internal.",
+        ("nobody.internal", "A"): "NXDOMAIN",
+    }
+    for server in ((), (gateway,)):
+        found = job.look("first", *(("ask", *question, *server) for question in wanted))
+        assert dict(zip(wanted, found, strict=True)) == wanted
+
+
+def test_the_machine_of_the_orchestrator_is_a_member(job: Job, net: LocalNet) -> None:
+    resolved = run_nunet("subnet", "resolve", job.id, "third", env=net.environment)
+    address = resolved.out.strip()
+    assert address == job.facts()["third"]["private_address"]
+    gateway = address.rpartition(".")[0] + ".1"
+    found = job.look("", ("http", address, PORT), ("ask", "third", "A", gateway), ("ask", "orchestrator", "A", gateway))
+    assert found[:2] == ["pages third", address]
+    assert found[2] in printed("ip", "addr")
+
+
 def test_its_status_tells_who_is_where_and_what_passed(job: Job, net: LocalNet) -> None:
     job.page("first", "third")
     reply = json.loads(run_nunet("subnet", "status", job.id, "--output", "json", env=net.environment).out)
     assert {machine["mode"] for machine in reply["machines"].values()} == {"kernel"}
     others = [each for machine in reply["machines"].values() for each in machine["members"] if not each.get("is_own")]
-    assert len(others) == 2
-    assert all(each["packets_in"] and each["packets_out"] for each in others)
+    assert len(others) == 6
+    busy = {each["names"][0] for each in others if each.get("packets_in") and each.get("packets_out")}
+    assert {"first", "third"} <= busy
     told = run_nunet("subnet", "status", job.id, env=net.environment).out
     assert "third" in told
     assert "node2: addresses inside containers" in told
@@ -348,7 +471,14 @@ def namespace_of(process: psutil.Process) -> int:
 def test_nothing_of_it_stays(job: Job, net: LocalNet) -> None:
     assert len(job.containers()) == 2 * len(MEMBERS), "also of what ended when the daemon was killed"
     assert len(job.networks()) == len(set(HOMES.values()))
+    before = printed("ip", "link")
     done = run_nunet("shutdown", job.id, env=net.environment)
     assert done.code == 0, done
     assert job.containers() == []
+    assert job.id in before
+    deadline = time.monotonic() + 30
+    while job.id in printed("ip", "link"):
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    assert chains_of(net.node().peer_id) not in printed("iptables-save")
     assert job.networks() == []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -47,6 +47,37 @@ def status(
         if report.members:
             rows = [_row(member, session.peer_name) for member in report.members]
             print_table(("ADDRESS", "NAME", "MACHINE", "PATH", "RTT", "MTU", "IN", "OUT", "DROPPED"), rows)
+
+
+@app.command("resolve")
+def resolve(
+    ctx: typer.Context,
+    identifier: DeploymentID,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of an allocation, with or without .internal.")],
+    context: Context = None,
+) -> None:
+    """Print the address of a name in the private network of a deployment.
+
+    For machines that take part in it, as that of the orchestrator with subnet.join; others reach it by nunet port-forward.
+
+    Examples:
+      nunet subnet resolve 3f2a web
+      curl "http://$(nunet subnet resolve 3f2a web):8080"
+    """
+    from dms.cli.errors import RefusedUnknown
+    from dms.cli.following import Deployment
+    from dms.cli.output import clean
+    from dms.cli.session import Session
+
+    session = Session.of(ctx)
+    found = Deployment(session.client(context), identifier).network()
+    wanted = name.lower().removesuffix(".").removesuffix(".internal")
+    addresses = {known.removesuffix(".internal"): address for known, address in found.names.items()}
+    if wanted not in addresses:
+        raise RefusedUnknown(
+            f"there is no {clean(name)} in this network", hint=f"it has {', '.join(sorted(addresses))}"
+        )
+    print(addresses[wanted])
 
 
 def _summary(report: NetworkReport) -> str:

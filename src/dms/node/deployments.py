@@ -182,7 +182,9 @@ class DeploymentBehaviours:
         live = self._deployments.live(record.id)
         if live.state.network is None:
             return p.NetworkReply(error="this deployment has no private network, or not yet")
-        return p.NetworkReply(cidr=live.state.network.cidr, machines=await live.network_reports())
+        return p.NetworkReply(
+            cidr=live.state.network.cidr, names=live.private_names(), machines=await live.network_reports()
+        )
 
     def _manifest_of(self, record: DeploymentRecord) -> object:
         state, address = record.state, self._deployments.private_address

@@ -161,6 +161,8 @@ class NetworkReply(Wire):
     """The private network of a deployment as each of its machines sees it, by peer."""
 
     cidr: str = ""
+    names: dict[str, str] = msgspec.field(default_factory=dict)
+    """Addresses by name, as planned now."""
     machines: dict[PeerID, NetworkReport] = msgspec.field(default_factory=dict)
     error: str = ""
 

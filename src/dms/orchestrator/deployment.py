@@ -203,6 +203,10 @@ class Deployment:
         subnet = self.config.v1.subnet
         return subnet is not None and subnet.join
 
+    def private_names(self) -> dict[str, str]:
+        """The addresses of all names in the private network, as planned now."""
+        return self._network.names()
+
     async def network_reports(self) -> dict[PeerID, NetworkReport]:
         """What each machine knows of the private network, and what passed there."""
         return await self._network.reports()

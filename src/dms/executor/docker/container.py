@@ -47,8 +47,9 @@ DEFAULT_DISK_BYTES = 10 * 1024**3
 ENGINE_LOG_SIZE, ENGINE_LOG_FILES = "48m", "2"
 """What the engine itself keeps of the output; after a restart of ours the log is completed from it."""
 MAX_RESTARTS = 10
-DNS_SEARCH, DNS_OPTIONS = "internal", ("ndots:1", "timeout:3", "attempts:2")
-"""The gateway is the only resolver: another one beside it would be told the ensemble's names whenever the first is late."""
+DNS_SEARCH, DNS_OPTIONS = "internal", ("timeout:3", "attempts:2")
+"""The gateway is the only resolver: another one beside it would be told the ensemble's names whenever the first is late. Not
+``ndots``: with it Docker's own resolver, which stands in between, does not pass on names without a dot."""
 READ_ONLY_TMPFS = ("/tmp", "/run", "/var/tmp")  # noqa: S108  paths in the container
 MAX_NAME_CHARS = 180
 TMPFS_BYTES = 64 * 1024 * 1024

@@ -113,6 +113,10 @@ class Teller:
         view = self._views().get(peer)
         return view is None or self._told.get(peer) == view.request
 
+    def names(self) -> dict[str, str]:
+        """The addresses of all names, as planned now."""
+        return next((dict(view.request.records) for view in self._views().values()), {})
+
     async def reports(self) -> dict[PeerID, m.NetworkReport]:
         """What each machine knows of the network, and what passed there."""
         ctx, found = self._context(), dict[PeerID, m.NetworkReport]()
