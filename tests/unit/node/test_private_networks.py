@@ -162,6 +162,10 @@ async def test_nobody_else_is_believed(autojump_clock: MockClock, cluster: Clust
         ({"records": {"web": "1.1.1.1"}}, InvalidIP),
         ({"members": {AllocationID("other_n1.web"): "10.9.8.2"}}, BadInput),
         ({"ip": "10.9.8.7"}, BadInput),
+        ({"services": {"web.internal": ("sctp/1",)}}, BadInput),
+        ({"services": {"web.internal": ("tcp/65536",)}}, BadInput),
+        ({"services": {"a..b": ("tcp/1",)}}, InvalidName),
+        ({"services": {"web.internal": ("tcp/1",) * 1001}}, BadInput),
     ],
 )
 async def test_what_makes_no_sense_changes_nothing(

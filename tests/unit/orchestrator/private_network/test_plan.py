@@ -122,3 +122,14 @@ def test_a_network_has_room_to_grow_and_avoids_what_is_in_use() -> None:
     many = {f"n.a{n}": state.allocations["n1.web"] for n in range(300)}
     large = choose(Random(1), msgspec.structs.replace(state, allocations=many))
     assert parse_network(large).num_addresses >= 600
+
+
+def test_the_ports_that_the_ensemble_opens_are_told_with_the_names() -> None:
+    ports: list[dict[str, object]] = [
+        {"public": 0, "private": 80, "allocation": "web"},
+        {"public": 20000, "private": 80, "allocation": "web"},
+        {"public": 0, "private": 53, "allocation": "db", "protocol": "udp"},
+    ]
+    config = ensemble({"n1": {"web": "service", "db": "service"}, "n2": {"cache": "service"}}, ports={"n1": ports})
+    for view in views(ENSEMBLE, placed({"n1": PEERS[0], "n2": PEERS[1]}, config), config).values():
+        assert view.request.services == {"web.internal": ("tcp/80",), "db.internal": ("udp/53",)}
