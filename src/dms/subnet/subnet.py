@@ -140,6 +140,7 @@ class Subnet:
         if self._plane.table.peer_of(own) != self._own:
             raise InvalidIP(f"{own} is not an address of this node", hint="add it with this node as its peer first")
         async with self._changing:
+            self._end_gone()  # what they held may be wanted now
             await self._detach(own)
             if namespace is None:
                 await self._attach_to_host(own)
@@ -238,24 +239,33 @@ class Subnet:
                 self._host = None
             attachment.device.close()
             self._plane.tally.drops.update(attachment.port.tally.drops)
-            if attachment.published and not self._is_over:
-                for mapping in attachment.published:
-                    self._ports.unmap(self.id, mapping)
-                self._nursery.start_soon(self._settle_rules)
+            self._give_back(attachment)
 
     async def watch(self) -> None:
         """End the devices whose namespaces have ended, until cancelled."""
         while True:
             await trio.sleep(CHECK_EVERY_S)
-            for attachment in set(self._attached.values()):
-                if attachment.namespace is not None and _inode(attachment.namespace) != attachment.inode:
-                    log.info("subnet_member_gone", subnet=self.id, namespace=str(attachment.namespace))
-                    self._end(attachment)
+            self._end_gone()
+
+    def _end_gone(self) -> None:
+        for attachment in set(self._attached.values()):
+            if attachment.namespace is not None and _inode(attachment.namespace) != attachment.inode:
+                log.info("subnet_member_gone", subnet=self.id, namespace=str(attachment.namespace))
+                self._end(attachment)
 
     def _end(self, attachment: _Attachment) -> None:
-        """At once: whoever asks the kernel next does not find it."""
+        """At once: whoever asks the kernel next does not find it, and its ports are free."""
         attachment.scope.cancel()
         attachment.device.close()
+        self._give_back(attachment)
+
+    def _give_back(self, attachment: _Attachment) -> None:
+        published, attachment.published = attachment.published, []
+        if not published or self._is_over:
+            return
+        for mapping in published:
+            self._ports.unmap(self.id, mapping)
+        self._nursery.start_soon(self._settle_rules)
 
     @property
     def _host_device(self) -> str:

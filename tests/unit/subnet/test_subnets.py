@@ -237,6 +237,18 @@ async def test_ports_that_nobody_else_binds_lead_in_for_as_long_as_the_member_is
         assert not b.kernel.open_devices(), "nothing leads to the machine's own device any more"
 
 
+async def test_the_port_of_a_member_that_has_just_ended_is_free_for_the_next(tmp_path: Path) -> None:
+    async with bench() as b:
+        subnet = await b.subnets.create("id", CIDR, b.table())
+        one, two = namespace(tmp_path, "one"), namespace(tmp_path, "two")
+        await subnet.attach("10.1.2.2", one, ports=[("tcp", 18080, 80)], guest="guest0", is_published=False)
+        one.unlink()
+        await subnet.attach("10.1.2.3", two, ports=[("tcp", 18080, 80)], guest="guest0", is_published=False)
+        await wait_all_tasks_blocked()
+        assert b.kernel.rules["id"].mappings == (WEB,)
+        assert subnet.status().attached == ("10.1.2.3",)
+
+
 async def test_a_port_that_is_taken_does_not_keep_a_member_from_its_network(tmp_path: Path) -> None:
     async with bench() as b:
         subnet = await b.subnets.create("id", CIDR, b.table())
