@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.fuzz import network_targets, seeds, subnet_targets
+from tests.fuzz import guest_targets, network_targets, seeds, subnet_targets
 
 from dms.actor.envelope import Envelope, decode_envelope
 from dms.actor.errors import ActorError
@@ -340,5 +340,6 @@ TARGETS = {
         Target("subnet-datagram", subnet_targets.datagrams, subnet_targets.check_datagram),
         Target("subnet-pieces", subnet_targets.rows_of_pieces, subnet_targets.check_pieces),
         Target("subnet-stream", subnet_targets.streams, subnet_targets.check_stream),
+        Target("dhcp", guest_targets.questions, guest_targets.check_question),
     )
 }
