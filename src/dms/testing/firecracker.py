@@ -174,6 +174,7 @@ class Guest:
         self._lock = threading.Lock()
         self._home = Path("guest").resolve()
         self._program: subprocess.Popen[bytes] | None = None
+        self._deaths: list[subprocess.Popen[bytes]] = []
         self._has_begun = threading.Event()
 
     def run(self, may_begin: threading.Event) -> None:
@@ -204,13 +205,24 @@ class Guest:
             os.killpg(self._program.pid, signal.SIGSTOP if is_frozen else signal.SIGCONT)
 
     def _spawn(self, argv: list[str]) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(
+        process = subprocess.Popen(
             ["/bin/sh", *argv],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             start_new_session=True,
         )
+        # A guest dies with its machine: this one hears that by the end of its input, which nobody else holds.
+        self._deaths.append(
+            subprocess.Popen(
+                ["/bin/sh", "-c", f"read -r _; kill -9 -{process.pid}"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+        )
+        return process
 
     def _follow(self, process: subprocess.Popen[bytes], out: str, err: str) -> int:
         def pump(tag: str, fd: int) -> None:
