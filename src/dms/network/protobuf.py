@@ -6,7 +6,7 @@ later versions) is skipped, as the format asks; what is malformed or too much is
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from dms.network.errors import BadFrame
 
@@ -16,7 +16,8 @@ MAX_FIELDS = 1024
 Field = tuple[int, int | bytes]
 
 _MAX_VARINT_BYTES = 10
-_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
+"""Kinds of fields."""
 
 
 def encode_varint(value: int) -> bytes:
@@ -53,9 +54,9 @@ def encode(fields: Iterable[Field]) -> bytes:
     out = bytearray()
     for number, value in fields:
         if isinstance(value, int):
-            out += encode_varint(number << 3 | _VARINT) + encode_varint(value & (1 << 64) - 1)
+            out += encode_varint(number << 3 | VARINT) + encode_varint(value & (1 << 64) - 1)
         else:
-            out += encode_varint(number << 3 | _BYTES) + encode_varint(len(value)) + value
+            out += encode_varint(number << 3 | BYTES) + encode_varint(len(value)) + value
     return bytes(out)
 
 
@@ -64,33 +65,39 @@ def decode(data: bytes, *, max_fields: int = MAX_FIELDS) -> list[Field]:
 
     :raises BadFrame: it is malformed, or has too many fields.
     """
-    fields: list[Field] = []
+    return [(number, value) for number, kind, value in walk(data, max_fields) if kind in (VARINT, BYTES)]
+
+
+def walk(data: bytes, max_fields: int) -> Iterator[tuple[int, int, int | bytes]]:
+    """All fields of a message, in order, with their kinds; of a fixed width: the unsigned number.
+
+    :raises BadFrame: it is malformed, or has too many fields.
+    """
     at = 0
     for _ in range(max_fields):
         if at == len(data):
-            return fields
+            return
         tag, at = decode_varint(data, at)
         kind, number = tag & 7, tag >> 3
         if number == 0:
             raise BadFrame("a field has the number 0")
-        if kind == _VARINT:
+        if kind == VARINT:
             value, at = decode_varint(data, at)
-            fields.append((number, value))
+            yield number, kind, value
             continue
-        if kind == _BYTES:
+        if kind == BYTES:
             length, at = decode_varint(data, at)
-        elif kind in (_FIXED32, _FIXED64):
-            length = 4 if kind == _FIXED32 else 8
+        elif kind in (FIXED64, FIXED32):
+            length = 8 if kind == FIXED64 else 4
         else:
             raise BadFrame(f"a field has the unknown kind {kind}")
         if length > len(data) - at:
             raise BadFrame("a field is longer than its message")
-        if kind == _BYTES:
-            fields.append((number, data[at : at + length]))
+        raw = data[at : at + length]
         at += length
-    if at == len(data):
-        return fields
-    raise BadFrame(f"a message has more than {max_fields} fields")
+        yield number, kind, raw if kind == BYTES else int.from_bytes(raw, "little")
+    if at != len(data):
+        raise BadFrame(f"a message has more than {max_fields} fields")
 
 
 def number(fields: Iterable[Field], wanted: int, default: int = 0) -> int:

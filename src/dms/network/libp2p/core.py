@@ -11,21 +11,22 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
 import trio
-from libp2p.abc import INetConn, INetStream, INetwork, INotifee
+from libp2p.abc import INetConn, INetStream, INetwork
 from libp2p.custom_types import StreamHandlerFn, TProtocol
 from libp2p.host.basic_host import BasicHost
 from libp2p.host.defaults import get_default_protocols
 from libp2p.host.ping import ID as PING
 from libp2p.identity.identify_push.identify_push import ID_PUSH, push_identify_to_peer
-from libp2p.io.exceptions import IOException
 from libp2p.network.exceptions import SwarmException
 from libp2p.peer.id import ID
 from libp2p.peer.peerinfo import PeerInfo
 from libp2p.peer.peerstore import PeerStoreError
 from multiaddr import Multiaddr
 
+from dms.network.libp2p.connections.notifee import ConnectionNotifee
 from dms.network.libp2p.connections.swarm import GuardedSwarm
 from dms.network.libp2p.negotiation import EagerClient
+from dms.network.libp2p.resetting import reset
 from dms.network.libp2p.services import running
 
 log = logging.getLogger(__name__)
@@ -145,7 +146,7 @@ class GuardedHost(BasicHost):
         is_full = theirs > limits.inbound_streams or ours + theirs > limits.streams  # this one is counted already
         if self._streams[peer] >= limits.streams_per_peer or is_full:
             self.counters["streams refused"] += 1
-            await _reset(net_stream)
+            await reset(net_stream)
             return
         self._streams[peer] += 1
         try:
@@ -153,7 +154,7 @@ class GuardedHost(BasicHost):
         except Exception as error:  # noqa: BLE001  a handler must not end the host
             self.counters["stream handlers failed"] += 1
             log.debug("handler of %s for %s failed: %r", net_stream.get_protocol(), peer, error)
-            await _reset(net_stream)
+            await reset(net_stream)
         finally:
             self._streams[peer] -= 1
             if not self._streams[peer]:
@@ -213,8 +214,8 @@ class GuardedHost(BasicHost):
             log.exception("what %s says of itself could not be taken up", peer)
 
 
-class _Notifee(INotifee):
-    """What the swarm tells; of all that only connections matter here."""
+class _Notifee(ConnectionNotifee):
+    """What the swarm tells."""
 
     def __init__(self, host: GuardedHost) -> None:
         self._host = host
@@ -227,23 +228,3 @@ class _Notifee(INotifee):
         if not self._host.swarm.get_connections(conn.muxed_conn.peer_id):
             self._host._on_notifee_disconnected(conn)  # noqa: SLF001
         self._host.on_disconnected(conn)
-
-    async def opened_stream(self, _network: INetwork, _stream: INetStream) -> None:
-        return
-
-    async def closed_stream(self, _network: INetwork, _stream: INetStream) -> None:
-        return
-
-    async def listen(self, _network: INetwork, _address: Multiaddr) -> None:
-        return
-
-    async def listen_close(self, _network: INetwork, _address: Multiaddr) -> None:
-        return
-
-
-async def _reset(stream: INetStream) -> None:
-    with trio.move_on_after(5.0):
-        try:
-            await stream.reset()
-        except (IOException, OSError):
-            return

@@ -14,6 +14,7 @@ from libp2p.peer.id import ID
 from dms.network.gossip import Packet
 from dms.network.libp2p.core import GuardedHost
 from dms.network.libp2p.gossip.wire import RecordOf, encode
+from dms.network.libp2p.resetting import reset
 
 log = logging.getLogger(__name__)
 
@@ -120,7 +121,7 @@ class Neighbour:
             self._failed = pieces if not again else []
         finally:
             with trio.CancelScope(shield=True, deadline=trio.current_time() + CLOSE_S):
-                await _reset(stream)
+                await reset(stream)
 
     def _take(self) -> list[bytes]:
         """Frames of what waits, as many as go at once."""
@@ -133,10 +134,3 @@ class Neighbour:
             size += sum(map(len, frames))
             pieces += frames
         return pieces
-
-
-async def _reset(stream: INetStream) -> None:
-    try:
-        await stream.reset()
-    except Exception as error:  # noqa: BLE001  it is gone already
-        log.debug("a gossip stream could not be reset: %r", error)

@@ -16,21 +16,22 @@ from contextlib import asynccontextmanager
 from functools import partial
 
 import trio
-from libp2p.abc import INetConn, INetStream, INetwork, INotifee
+from libp2p.abc import INetConn, INetStream, INetwork
 from libp2p.custom_types import TProtocol
 from libp2p.peer.id import ID
 from libp2p.rcmgr import Direction
-from multiaddr import Multiaddr
 
 from dms.network.addresses import ip_of
 from dms.network.errors import BadFrame
 from dms.network.gossip import Mesh, MeshParameters, Packet, ScoreParameters, Scores
 from dms.network.libp2p.connections.limits import Bucket
+from dms.network.libp2p.connections.notifee import ConnectionNotifee
 from dms.network.libp2p.core import GuardedHost
 from dms.network.libp2p.gossip.neighbours import DONT_WANT_PROTOCOL, PROTOCOLS, QUEUE_MESSAGES, Neighbour
 from dms.network.libp2p.gossip.offers import Introductions
 from dms.network.libp2p.gossip.signing import Signer, is_genuine
 from dms.network.libp2p.gossip.wire import FrameReader, decode, peer_name
+from dms.network.libp2p.resetting import reset
 from dms.network.protocol import PeerScore, Verdict
 from dms.types.ids import PeerID
 
@@ -177,7 +178,7 @@ class Gossip:
         peer = peer_name(stream.muxed_conn.peer_id.to_bytes())
         before, self._inbound[peer] = self._inbound.get(peer), stream
         if before is not None:
-            await _reset(before)
+            await reset(before)
         reader = FrameReader(stream.read)
         try:
             while self._nursery is not None:
@@ -187,10 +188,10 @@ class Gossip:
         except BadFrame as error:
             self._counters["gossip frames malformed"] += 1
             log.debug("malformed gossip frame of %s: %s", peer, error)
-            await _reset(stream)
+            await reset(stream)
         except Exception as error:  # noqa: BLE001  whatever ends a stream in the library, and its end
             log.debug("the gossip stream of %s ended: %r", peer, error)
-            await _reset(stream)
+            await reset(stream)
         finally:
             if self._inbound.get(peer) is stream:
                 del self._inbound[peer]
@@ -245,8 +246,8 @@ class Gossip:
             log.exception("a task of gossip failed")
 
 
-class _Notifee(INotifee):
-    """What the swarm tells; of all that only connections matter here."""
+class _Notifee(ConnectionNotifee):
+    """What the swarm tells."""
 
     def __init__(self, gossip: Gossip) -> None:
         self._gossip = gossip
@@ -258,18 +259,6 @@ class _Notifee(INotifee):
         peer = conn.muxed_conn.peer_id
         if not self._gossip._host.swarm.get_connections(peer):  # noqa: SLF001  two halves of one thing
             self._gossip.disconnected(peer)
-
-    async def opened_stream(self, _network: INetwork, _stream: INetStream) -> None:
-        return
-
-    async def closed_stream(self, _network: INetwork, _stream: INetStream) -> None:
-        return
-
-    async def listen(self, _network: INetwork, _address: Multiaddr) -> None:
-        return
-
-    async def listen_close(self, _network: INetwork, _address: Multiaddr) -> None:
-        return
 
 
 def _is_outbound(conn: INetConn) -> bool:
@@ -285,10 +274,3 @@ def _ip_of(conn: INetConn) -> str:
         if ip is not None:
             return str(ip)
     return ""
-
-
-async def _reset(stream: INetStream) -> None:
-    try:
-        await stream.reset()
-    except Exception as error:  # noqa: BLE001  it is gone already
-        log.debug("a gossip stream could not be reset: %r", error)

@@ -1,7 +1,7 @@
-"""Protocol buffers as far as the small protocols of this package need them, and length-prefixed messages on streams.
+"""The fields of the small protocols of this package by their numbers, and length-prefixed messages on streams.
 
-Decoding is bounded by the caller's limit on the message and by :data:`MAX_FIELDS`; unknown fields are skipped, as every
-reader of protocol buffers does. Written by hand because what the library generated lacks AutoNAT 2.
+On top of :mod:`dms.network.protobuf`. Decoding is bounded by the caller's limit on the message and by :data:`MAX_FIELDS`.
+Written by hand because what the library generated lacks AutoNAT 2.
 """
 
 from __future__ import annotations
@@ -13,13 +13,11 @@ from libp2p.abc import INetStream
 
 from dms.network.errors import BadFrame, MessageTooLarge
 from dms.network.framing import Receive, read_exactly
+from dms.network.protobuf import BYTES, FIXED64, VARINT, encode_varint, walk
 
 MAX_FIELDS = 512
 MAX_MESSAGE_BYTES = 4096
 """Of one message of these protocols, its length not counted (``DCUtR``, ``circuit-v2``)."""
-
-_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
-_MAX_NUMBER = (1 << 64) - 1
 
 
 class Fixed64(int):
@@ -65,11 +63,11 @@ def encode(fields: Iterable[tuple[int, Value]]) -> bytes:
         if value is None:
             continue
         if isinstance(value, bytes):
-            out += encode_varint(number << 3 | _BYTES) + encode_varint(len(value)) + value
+            out += encode_varint(number << 3 | BYTES) + encode_varint(len(value)) + value
         elif isinstance(value, Fixed64):
-            out += encode_varint(number << 3 | _FIXED64) + value.to_bytes(8, "little")
+            out += encode_varint(number << 3 | FIXED64) + value.to_bytes(8, "little")
         else:
-            out += encode_varint(number << 3 | _VARINT) + encode_varint(value)
+            out += encode_varint(number << 3 | VARINT) + encode_varint(value)
     return bytes(out)
 
 
@@ -80,41 +78,12 @@ def decode(data: bytes) -> Fields:
     """
     numbers: dict[int, int] = {}
     found: dict[int, list[bytes]] = defaultdict(list)
-    place, count = 0, 0
-    while place < len(data):
-        count += 1
-        if count > MAX_FIELDS:
-            raise BadFrame(f"a message with more than {MAX_FIELDS} fields")
-        tag, place = _varint_at(data, place)
-        field, kind = tag >> 3, tag & 7
-        if kind == _VARINT:
-            numbers[field], place = _varint_at(data, place)
-            continue
-        if kind == _BYTES:
-            length, place = _varint_at(data, place)
-        elif kind in (_FIXED64, _FIXED32):
-            length = 8 if kind == _FIXED64 else 4
-        else:
-            raise BadFrame(f"a field of the unknown kind {kind}")
-        value = data[place : place + length]
-        if len(value) != length:
-            raise BadFrame("a field ends after its message")
-        place += length
-        if kind == _BYTES:
+    for field, _kind, value in walk(data, MAX_FIELDS):
+        if isinstance(value, bytes):
             found[field].append(value)
         else:
-            numbers[field] = int.from_bytes(value, "little")
+            numbers[field] = value
     return Fields(numbers, found)
-
-
-def encode_varint(number: int) -> bytes:
-    """Seven bits a byte, the lowest first."""
-    out = bytearray()
-    while number > 0x7F:
-        out.append(number & 0x7F | 0x80)
-        number >>= 7
-    out.append(number)
-    return bytes(out)
 
 
 async def read_message(receive: Receive, *, limit_bytes: int = MAX_MESSAGE_BYTES) -> Fields:
@@ -140,18 +109,3 @@ async def read_message(receive: Receive, *, limit_bytes: int = MAX_MESSAGE_BYTES
 async def write_message(stream: INetStream, message: bytes) -> None:
     """One message behind its length, in one write."""
     await stream.write(encode_varint(len(message)) + message)
-
-
-def _varint_at(data: bytes, place: int) -> tuple[int, int]:
-    number, shift = 0, 0
-    while True:
-        if place >= len(data):
-            raise BadFrame("a number that does not end")
-        byte = data[place]
-        place += 1
-        number |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return number & _MAX_NUMBER, place
-        shift += 7
-        if shift > 63:
-            raise BadFrame("a number of more than ten bytes")

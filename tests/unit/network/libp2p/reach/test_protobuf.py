@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 import dms.network.libp2p  # noqa: F401  first: a placeholder that the library needs
 from dms.network.errors import BadFrame, MessageTooLarge
-from dms.network.libp2p.reach.protobuf import MAX_FIELDS, Fixed64, decode, encode, encode_varint, read_message
+from dms.network.libp2p.reach.protobuf import MAX_FIELDS, Fixed64, decode, encode, read_message
+from dms.network.protobuf import encode_varint
 
 NUMBERS = st.integers(0, (1 << 64) - 1)
 VALUES = st.one_of(NUMBERS, st.binary(max_size=60), NUMBERS.map(Fixed64))
