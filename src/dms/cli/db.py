@@ -115,6 +115,8 @@ def restore(
     if (file is None) != is_empty:
         raise BadInput("say what to restore: a backup, or --empty", hint="nunet db restore FILE")
     target = _file(ctx, to="restore")
+    if file is not None:
+        backups.require(file)
     if not yes:
         confirm(f"Replace the database {target} by {file or 'an empty one'}?")
     aside = backups.restore(file, target)

@@ -39,10 +39,14 @@ def new(ctx: typer.Context, file: File = None, output: Output = Format.TABLE) ->
       nunet network key new
       nunet network key new ~/consortium.key
     """
+    from dms.cli.session import Session
+    from dms.identity.files import make_private_directory
     from dms.network.swarm_key import new_swarm_key
     from dms.network.swarm_key_file import write_swarm_key
 
     path, key = _where(ctx, file), new_swarm_key()
+    if path.parent == (home := Session.of(ctx).user_dir):
+        make_private_directory(home)
     write_swarm_key(path, key)
     _show(path, key, output)
 

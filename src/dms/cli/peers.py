@@ -178,8 +178,10 @@ def connect(
     """
     from dms.cli.client import refused
     from dms.cli.session import Session
+    from dms.network.addresses import parse_peer_id, split_address
     from dms.node.peer_payloads import ConnectReply, ConnectRequest
 
+    (split_address if peer.startswith("/") else parse_peer_id)(peer)  # what is none is bad input, whoever is asked
     session = Session.of(ctx)
     request = ConnectRequest(address=peer)
     reply = session.client(context).call("/dms/node/peers/connect", request, ConnectReply, timeout_s=CONNECT_S)

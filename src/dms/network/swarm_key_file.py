@@ -6,10 +6,10 @@ import os
 import stat
 from pathlib import Path
 
-from dms.identity.files import make_private_directory, write_private
+from dms.identity.files import write_private
 from dms.network.errors import InvalidSwarmKey
 from dms.network.swarm_key import MAX_FILE_BYTES, SwarmKey, decode_swarm_key, encode_swarm_key
-from dms.types.errors import Conflict
+from dms.types.errors import Conflict, NotFound
 
 
 def read_swarm_key(path: Path) -> SwarmKey:
@@ -37,12 +37,14 @@ def write_swarm_key(path: Path, key: SwarmKey) -> None:
     """Write a new file, mode 0600.
 
     :raises Conflict: there is a file; the network behind it would be lost.
+    :raises NotFound: its directory is missing.
     :raises InvalidSwarmKey: it cannot be written.
     """
     if path.is_symlink() or path.exists():
         raise Conflict(f"there is a file {path} already", hint="name another one, or move it away")
+    if not path.parent.exists():
+        raise NotFound(f"there is no directory {path.parent}", hint=f"mkdir -p -m 700 {path.parent}")
     try:
-        make_private_directory(path.parent)
         write_private(path, encode_swarm_key(key))
     except OSError as error:
         raise InvalidSwarmKey(f"cannot write {path}: {error.strerror}", hint="name another file") from None

@@ -96,8 +96,7 @@ def restore(backup: Path | None, target: Path, *, now_s: float | None = None) ->
     :raises StoreError: no room, or no right to write there.
     """
     if backup is not None:
-        if not backup.exists():
-            raise NoBackup(f"there is no backup {backup}")
+        require(backup)
         found = verify(backup)
         if found.problems:
             raise BadBackup(f"{backup} is not a sound backup: {found.problems[0]}")
@@ -123,6 +122,15 @@ def restore(backup: Path | None, target: Path, *, now_s: float | None = None) ->
         raise of_system(exc, target) from None
     finally:
         os.close(lock)
+
+
+def require(backup: Path) -> None:
+    """See that there is something.
+
+    :raises NoBackup: there is not.
+    """
+    if not backup.exists():
+        raise NoBackup(f"there is no backup {backup}")
 
 
 def default_name(source: Path, now_s: float) -> str:

@@ -80,6 +80,7 @@ def test_a_backup_is_taken_checked_and_restored(nunet: Nunet, database: Path) ->
     add(database, "b")
     missing = nunet("db", "restore", f"{copy}.no", "--yes")
     assert (missing.code, missing.err.splitlines()[0]) == (4, f"Error: there is no backup {copy}.no")
+    assert nunet("db", "restore", f"{copy}.no").err == missing.err, "before anything is asked"
     done = nunet("db", "restore", copy, "--yes")
     assert (done.code, done.out) == (0, f"{database}\n")
     aside = Path(done.err.removeprefix("the old one is kept as ").strip())

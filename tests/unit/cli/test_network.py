@@ -44,6 +44,15 @@ def test_a_key_that_is_there_is_kept(nunet: Nunet, home: Path) -> None:
     assert (home / "a.key").read_bytes() == before
 
 
+def test_no_directory_is_made_but_the_own_one(nunet: Nunet, home: Path) -> None:
+    done = nunet("network", "key", "new", "missing/a.key")
+    assert (done.code, done.err.splitlines()) == (
+        4,
+        [f"Error: there is no directory {home}/missing", f"Hint: mkdir -p -m 700 {home}/missing"],
+    )
+    assert not (home / "missing").exists()
+
+
 def test_a_file_without_a_key_ends_with_two(nunet: Nunet, home: Path) -> None:
     missing = nunet("network", "key", "show")
     assert missing.code == 2

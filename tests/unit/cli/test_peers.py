@@ -2,10 +2,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
+from dms.identity.ids import peer_id_of
+from dms.testing.actors import key_of
 from dms.testing.commandline import Nunet
 from dms.testing.daemon import ScriptedDaemon
 
 NEAR, FAR, SILENT = "12D3KooWn", "12D3KooWf", "12D3KooWsilent"
+REAL = peer_id_of(key_of("somebody").public)
 
 
 def connection(peer: str, **more: object) -> dict[str, Any]:
@@ -119,11 +124,17 @@ def test_a_peer_is_connected_to_by_its_id_or_address(node: ScriptedDaemon, nunet
 
     node.answers["/dms/node/peers/connect"] = answer
 
-    assert nunet("peers", "connect", f"/ip4/192.0.2.1/tcp/9000/p2p/{NEAR}").out == f"connected to {NEAR}\n"
-    failed = nunet("peers", "connect", FAR)
+    assert nunet("peers", "connect", f"/ip4/192.0.2.1/tcp/9000/p2p/{REAL}").out == f"connected to {REAL}\n"
+    failed = nunet("peers", "connect", REAL)
     assert failed.code == 1
     assert "nobody knows it" in failed.err
-    assert asked == [f"/ip4/192.0.2.1/tcp/9000/p2p/{NEAR}", FAR]
+    assert asked == [f"/ip4/192.0.2.1/tcp/9000/p2p/{REAL}", REAL]
+
+
+@pytest.mark.parametrize("wrong", ["nonsense", "", f"/ip4/192.0.2.1/tcp/9000/p2p/{NEAR}", "/ip4/192.0.2.1/tcp/9000"])
+def test_what_is_no_peer_is_bad_input_and_not_sent(node: ScriptedDaemon, nunet: Nunet, wrong: str) -> None:
+    done = nunet("peers", "connect", wrong)
+    assert (done.code, len(done.err.splitlines())) == (2, 2)
 
 
 def test_how_near_peers_are_is_told_and_the_options_reach_the_node(node: ScriptedDaemon, nunet: Nunet) -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from dms.network.errors import InvalidSwarmKey
 from dms.network.swarm_key import SwarmKey, decode_swarm_key, encode_swarm_key, new_swarm_key
 from dms.network.swarm_key_file import read_swarm_key, write_swarm_key
-from dms.types.errors import Conflict
+from dms.types.errors import Conflict, NotFound
 
 SECRET = bytes(range(100, 132))
 HEADER = b"/key/swarm/psk/1.0.0/\n"
@@ -91,7 +91,7 @@ def test_the_fingerprint_is_that_of_other_implementations() -> None:
 
 
 def test_a_file_is_written_for_its_owner_only_and_read_back(tmp_path: Path) -> None:
-    path, key = tmp_path / "new" / "swarm.key", new_swarm_key()
+    path, key = tmp_path / "swarm.key", new_swarm_key()
     write_swarm_key(path, key)
     assert path.stat().st_mode & 0o777 == 0o600
     assert read_swarm_key(path) == key
@@ -125,6 +125,12 @@ def test_a_file_that_cannot_be_used_is_named(tmp_path: Path) -> None:
     path.chmod(0o600)
     with pytest.raises(InvalidSwarmKey, match=f"{path}: a network key has 32 bytes"):
         read_swarm_key(path)
+
+
+def test_a_directory_that_is_missing_is_not_made(tmp_path: Path) -> None:
+    with pytest.raises(NotFound, match=f"there is no directory {tmp_path}/new"):
+        write_swarm_key(tmp_path / "new" / "swarm.key", new_swarm_key())
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
