@@ -10,6 +10,7 @@ import functools
 import gc
 import inspect
 import logging
+import math
 import os
 import shutil
 import signal
@@ -35,9 +36,15 @@ RUN_VARIABLE = "NUNET_TEST_RUN"
 TEST_LIMIT_S = 7200.0 if os.environ.get("DMS_TEST_HEAVY") else 120.0
 TEST_GRACE_S = 20.0
 
+# Everything is tried by CI, and by whoever asks for it. Otherwise one of so many: of the random examples of a property test,
+# which are others each time, and of the cases of a test that is marked as a matrix.
+IS_THOROUGH = bool(os.environ.get("CI") or os.environ.get("DMS_TEST_HEAVY"))
+ONE_OF = 4
+
 _JAVASCRIPT = Path(__file__).parent / "interop" / "node_modules"
 _JAVASCRIPT_HINT = "npm ci --prefix tests/interop --ignore-scripts, then DMS_TEST_INTEROP=1 make test"
 
+_shortened: list[object] = []
 _LEAKED = pytest.StashKey[list[str]]()
 _HOMES = pytest.StashKey[Path]()
 
@@ -67,6 +74,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skips what is not enabled, and keeps what shares one engine or one set of namespaces in one process."""
     all_missing = _missing()
     for item in items:
+        if not IS_THOROUGH:
+            _try_fewer(item)
         for marker, missing in all_missing.items():
             if item.get_closest_marker(marker) is None:
                 continue
@@ -139,6 +148,21 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     """Names the processes that were left behind."""
     for line in config.stash.get(_LEAKED, []):
         terminalreporter.write_line(f"LEAKED process, ended now: {line}", red=True)
+
+
+def _try_fewer(item: pytest.Item) -> None:
+    """Shortens a property test, and skips most cases of a matrix."""
+    test = getattr(getattr(item, "obj", None), "__func__", getattr(item, "obj", None))
+    place: object = getattr(item, "cls", None) if hasattr(getattr(item, "cls", None), "settings") else test
+    name = "settings" if place is not test else "_hypothesis_internal_use_settings"  # where the library looks them up
+    if hypothesis.is_hypothesis_test(test) and place not in _shortened:
+        settings: hypothesis.settings = getattr(place, name, None) or hypothesis.settings()
+        setattr(place, name, hypothesis.settings(settings, max_examples=math.ceil(settings.max_examples / ONE_OF)))
+        _shortened.append(place)
+    if item.get_closest_marker("matrix") and isinstance(item, pytest.Function) and hasattr(item, "callspec"):
+        index = sum(item.callspec.indices.values())
+        if index % ONE_OF:
+            item.add_marker(pytest.mark.skip(reason="one of many like it; all of them: DMS_TEST_HEAVY=1 make test"))
 
 
 def _cancellable(test: Callable[..., Awaitable[None]], scope: trio.CancelScope) -> Callable[..., Awaitable[None]]:

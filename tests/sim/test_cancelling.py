@@ -82,6 +82,7 @@ async def test_while_edges_are_measured(autojump_clock: MockClock, cluster: Clus
     await cancelled(cluster, alice, job)
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("behaviour", [messages.COMMIT, messages.ALLOCATE], ids=["commit", "allocate"])
 @pytest.mark.parametrize("lost", ["request", "reply"])
 async def test_while_a_reservation_is_on_its_way(
@@ -134,6 +135,7 @@ async def test_while_it_waits_for_the_moment_of_a_restart(autojump_clock: MockCl
     assert host.starts(job) == {"n1.web": 1}
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("stage", [stage for stage in Stage if stage is not Stage.CHECKING], ids=lambda s: s.value)
 async def test_while_a_node_is_placed_anew(autojump_clock: MockClock, cluster: Cluster, stage: Stage) -> None:
     alice = await machines(cluster, "bob", "carol", "dave")

@@ -59,6 +59,7 @@ def hosts(cluster: Cluster) -> list[SimulatedNode]:
     return [node for node in cluster.nodes.values() if node.name != "alice"]
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("seed", range(4))
 async def test_messages_that_vanish(autojump_clock: MockClock, tmp_path: Path, seed: int) -> None:
     async with trio.open_nursery() as nursery:
@@ -75,6 +76,7 @@ async def test_messages_that_take_their_time(autojump_clock: MockClock, tmp_path
         nursery.cancel_scope.cancel()
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("seed", range(3))
 async def test_cables_pulled_and_nodes_killed(autojump_clock: MockClock, tmp_path: Path, seed: int) -> None:
     rng = random.Random(seed)

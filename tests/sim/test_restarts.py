@@ -32,6 +32,7 @@ def all_starts(cluster: Cluster, job: EnsembleID) -> dict[str, int]:
     return found
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize(
     ("phase", "down_s"),
     [
@@ -134,6 +135,7 @@ async def test_a_failed_deployment_still_gives_back_what_it_had_when_it_is_kille
     cluster.assert_nothing_is_held()
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("transactions", [1, 2, 5, 8, 9, 10, 11, 12])
 async def test_an_orchestrator_killed_after_any_write_ends_well(
     autojump_clock: MockClock, cluster: Cluster, transactions: int
@@ -155,6 +157,7 @@ async def test_an_orchestrator_killed_after_any_write_ends_well(
     cluster.assert_nothing_is_held()
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("transactions", range(1, 11))
 async def test_a_provider_killed_after_any_write_leaves_nothing_behind(
     autojump_clock: MockClock, cluster: Cluster, transactions: int

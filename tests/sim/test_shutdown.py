@@ -16,6 +16,7 @@ from dms.testing.nodes import FOUR_CORES, Cluster, ensemble, until
 CREATING = [Phase.PREPARING, Phase.COMMITTING, Phase.PROVISIONING, Phase.RUNNING]
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("phase", CREATING, ids=lambda phase: phase.value)
 async def test_a_shutdown_in_any_phase_leaves_nothing_behind(
     autojump_clock: MockClock, cluster: Cluster, phase: Phase

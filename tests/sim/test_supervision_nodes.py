@@ -131,6 +131,7 @@ async def test_a_machine_that_fails_its_node_three_times_loses_it(autojump_clock
     await ended(cluster, alice, job)
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("moment", ["bidding", "committing", "allocating", "starting"])
 async def test_the_orchestrator_may_die_in_every_stage_of_a_placement(
     autojump_clock: MockClock, cluster: Cluster, moment: str
@@ -217,6 +218,7 @@ async def test_a_standby_whose_machine_dies_is_placed_again(autojump_clock: Mock
     await ended(cluster, alice, job)
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("seconds", [0.0, 0.3, 1.0])
 async def test_the_orchestrator_may_die_around_a_promotion(
     autojump_clock: MockClock, cluster: Cluster, seconds: float

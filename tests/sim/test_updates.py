@@ -358,6 +358,7 @@ async def test_a_machine_that_dies_during_an_update_costs_a_try(autojump_clock: 
     await ended(cluster, alice, job)
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("steps", [1, 3, 6, 8])
 @pytest.mark.parametrize("fails", [False, True])
 async def test_an_orchestrator_that_dies_at_any_step_goes_on_or_takes_it_back(

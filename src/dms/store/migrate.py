@@ -8,7 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sqlalchemy import Column, Connection, MetaData, String, Table, insert, inspect, select
+from sqlalchemy import Column, Connection, Dialect, MetaData, String, Table, insert, inspect, select
+from sqlalchemy.schema import CreateIndex, CreateTable
 
 from dms.store.errors import InvalidData, StoreCorrupt, StoreTooNew
 from dms.store.schema import HEAD, metadata
@@ -22,6 +23,9 @@ VERSION_TABLE = "alembic_version"
 
 _versions = Table(VERSION_TABLE, MetaData(), Column("version_num", String(32), primary_key=True, nullable=False))
 
+_compiled: dict[str, tuple[str, ...]] = {}
+"""The tables as they are now, by dialect: to put them into words takes longer than to make them."""
+
 
 def bring_to_head(session: Connection, where: object) -> None:
     """Make or upgrade the tables of the database ``where``, within the caller's transaction.
@@ -31,8 +35,8 @@ def bring_to_head(session: Connection, where: object) -> None:
     """
     tables = set(inspect(session).get_table_names())
     if not tables:
-        metadata.create_all(session, checkfirst=False)
-        _versions.create(session)
+        for statement in _definitions(session.dialect):
+            session.exec_driver_sql(statement)
         session.execute(insert(_versions).values(version_num=HEAD))
         return
     if VERSION_TABLE not in tables:
@@ -79,6 +83,17 @@ def check_downgrade(session: Connection, target: str) -> None:
     stored = revision(session)
     if target not in _known(_config(session)) or stored is None or target > stored:
         raise InvalidData(f"invalid data given: no revision {target} below {stored}")
+
+
+def _definitions(dialect: Dialect) -> tuple[str, ...]:
+    """What makes all tables, in the words of a dialect."""
+    if dialect.name not in _compiled:
+        tables = (*metadata.sorted_tables, _versions)
+        made = [str(CreateTable(table).compile(dialect=dialect)) for table in tables]
+        indexes = sorted((index for table in tables for index in table.indexes), key=lambda index: str(index.name))
+        made += [str(CreateIndex(index).compile(dialect=dialect)) for index in indexes]
+        _compiled[dialect.name] = tuple(made)
+    return _compiled[dialect.name]
 
 
 def _config(session: Connection) -> Config:
