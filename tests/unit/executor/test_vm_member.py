@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import socket
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
@@ -27,6 +29,7 @@ from dms.types.errors import Conflict
 from dms.types.resources import RAM, Resources, SpecConfig
 
 DESCRIPTION = Path(__file__).parents[2] / "data" / "firecracker-openapi.yaml"
+SOURCES = Path(__file__).parents[3] / "src"
 ID = "job_node.machine"
 MEMBER = Member(
     IPv4Interface("10.1.2.5/24"),
@@ -214,8 +217,13 @@ async def test_without_a_private_network_a_firecracker_binds_no_ports(bench: Ben
 
 
 @pytest.mark.netns
-def test_root_may_make_networks() -> None:
+def test_who_lacks_a_right_makes_no_networks() -> None:
     assert may_make_networks()
+    ask = "from dms.executor.vm_member import may_make_networks; print(may_make_networks())"
+    for right in ("net_admin", "sys_admin"):
+        command = ["setpriv", "--bounding-set", f"-{right}", sys.executable, "-c", ask]
+        done = subprocess.run(command, env={"PYTHONPATH": str(SOURCES)}, capture_output=True, text=True, check=True)
+        assert done.stdout == "False\n"
 
 
 @pytest.fixture(autouse=True)
