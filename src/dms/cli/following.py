@@ -139,7 +139,21 @@ class Deployment:
             if progress.is_final and not progress.events:
                 return
 
-    def log_piece(self, allocation: str, stream: str, offset: int, *, since_ms: int = 0) -> p.LogsReply:
+    def allocations_of(self, version: int) -> list[str]:
+        """Those that have logs: now, with 0, or of that version.
+
+        :raises Refused: none are kept of it.
+        """
+        if not version:
+            return sorted(self.info().allocations)
+        reply = self._call("logs", p.LogsRequest(ensemble_id=self.id, allocation="", version=version), p.LogsReply)
+        if reply.error:
+            raise refused(reply.error)
+        return sorted(reply.allocations)
+
+    def log_piece(
+        self, allocation: str, stream: str, offset: int, *, since_ms: int = 0, version: int = 0
+    ) -> p.LogsReply:
         """A piece of a log; a negative ``offset`` counts from its end, and what is older than ``since_ms`` is skipped.
 
         :raises Refused: there is no such allocation, or its log is nowhere to be had.
@@ -151,6 +165,7 @@ class Deployment:
             offset=offset,
             max_bytes=LOG_PIECE_BYTES,
             since_ms=since_ms,
+            version=version,
         )
         reply = self._call("logs", request, p.LogsReply)
         if reply.error:

@@ -48,6 +48,12 @@ def logs(
     since: Annotated[
         str | None, typer.Option("--since", metavar="TIME", help="Only what is newer, roughly: 10m, 2h, or a time.")
     ] = None,
+    version: Annotated[
+        int,
+        typer.Option(
+            "--version", min=0, metavar="N", help="What an update took away, of that version (nunet versions ID)."
+        ),
+    ] = 0,
     raw: Annotated[bool, typer.Option("--raw", help="Let control characters reach the terminal.")] = False,
     context: Context = None,
 ) -> None:
@@ -61,16 +67,18 @@ def logs(
       nunet logs 3f2a count --follow
       nunet logs 3f2a text.count --stderr --tail 20
       nunet logs 3f2a count --since 10m
+      nunet logs 3f2a --version 4 --stderr
     """
     from dms.cli.following import Deployment
     from dms.cli.session import Session
     from dms.cli.times import parse_since_ns
 
     deployment = Deployment(Session.of(ctx).client(context), identifier)
-    names = [allocation] if allocation else sorted(deployment.info().allocations)
+    names = [allocation] if allocation else deployment.allocations_of(version)
     since_ms = parse_since_ns(since, time.time_ns()) // 1_000_000 if since else 0
     start = 0 if tail is None else -TAIL_WINDOW_BYTES
-    reader = LogReader(deployment, names, "stderr" if stderr else stream.value, start=start, since_ms=since_ms)
+    which = "stderr" if stderr else stream.value
+    reader = LogReader(deployment, names, which, start=start, since_ms=since_ms, version=version)
     try:
         print_logs(reader, follow=follow, tail=tail, write=_to_stdout if raw else None)
     except KeyboardInterrupt:
@@ -81,8 +89,16 @@ class LogReader:
     """Reads one stream of several allocations, piece by piece, side by side; below 0, ``start`` counts from the end."""
 
     def __init__(
-        self, deployment: Deployment, names: Iterable[str], stream: str, *, start: int = 0, since_ms: int = 0
+        self,
+        deployment: Deployment,
+        names: Iterable[str],
+        stream: str,
+        *,
+        start: int = 0,
+        since_ms: int = 0,
+        version: int = 0,
     ) -> None:
+        self._version = version
         self.deployment = deployment
         self.offsets = dict.fromkeys(names, start)
         self.stream = stream
@@ -115,7 +131,9 @@ class LogReader:
         for name in tuple(self._open):
             try:
                 since_ms = 0 if name in self._begun else self._since_ms
-                piece = self.deployment.log_piece(name, self.stream, self.offsets[name], since_ms=since_ms)
+                piece = self.deployment.log_piece(
+                    name, self.stream, self.offsets[name], since_ms=since_ms, version=self._version
+                )
             except NotFound as exc:
                 if len(self.offsets) == 1:
                     raise

@@ -12,16 +12,16 @@ from dms.actor.behaviour import Message
 from dms.ensemble.arrival import decode_ensemble
 from dms.ensemble.manifest import AllocationPlacement, NodePlacement, build_manifest
 from dms.node import payloads as p
-from dms.node.finding import find_allocation, find_deployment
+from dms.node.finding import find_allocation, find_deployment, find_key
 from dms.node.inspection import Detail, describe, describe_all
 from dms.node.listing import listing, parse_before, rfc3339
 from dms.node.nearness import filter_of
 from dms.node.usage import usage_of
 from dms.orchestrator.deployments import Deployments
 from dms.orchestrator.journal import DeploymentRecord
-from dms.orchestrator.messages import Reply
+from dms.orchestrator.messages import AllocationLogsReply, Reply
 from dms.orchestrator.scheduling.queueing import is_queued
-from dms.types.errors import BadInput, DMSError
+from dms.types.errors import BadInput, DMSError, NotFound
 
 NAMESPACE = "/dms/node/deployment"
 MAX_WAIT_S = 30.0
@@ -129,21 +129,35 @@ class DeploymentBehaviours:
     async def _logs(self, message: Message[p.LogsRequest]) -> p.LogsReply:
         request = message.payload
         record = self._find(request.ensemble_id)
-        key = find_allocation(record, request.allocation).key
         if request.stream and request.stream not in STREAMS:
             raise BadInput(f"unknown stream {request.stream}", hint="it is stdout or stderr")
+        if request.version and request.version != record.state.version:
+            return await self._kept_logs(record, request)
+        if request.version and not request.allocation:
+            return p.LogsReply(allocations=tuple(sorted(record.state.allocations)))
+        key = find_allocation(record, request.allocation).key
         if not request.stream:
             return p.LogsReply(written_to=str(await self._deployments.fetch_logs(record.id, key)))
         size = request.max_bytes if request.max_bytes > 0 else LOG_PIECE_BYTES
         piece = await self._deployments.read_log(
             record.id, key, request.stream, request.offset, size, since_ms=request.since_ms
         )
-        return p.LogsReply(
-            data=piece.data,
-            next_offset=piece.next_offset,
-            eof=piece.eof,
-            offset=piece.offset,
-            total_size=piece.total_size,
+        return _reply_of(piece)
+
+    async def _kept_logs(self, record: DeploymentRecord, request: p.LogsRequest) -> p.LogsReply:
+        """Of what an update took away."""
+        keys = await self._deployments.kept_logs(record.id, request.version)
+        if not keys:
+            hint = "kept are those of what an update, or its way back, took away: nunet versions ID"
+            raise NotFound(f"no logs of version {request.version} are kept", hint=hint)
+        if not request.allocation:
+            return p.LogsReply(allocations=keys)
+        key = find_key(keys, request.allocation)
+        if not request.stream:
+            return p.LogsReply(written_to=str(self._deployments.kept_folder(record.id, request.version, key)))
+        size = request.max_bytes if request.max_bytes > 0 else LOG_PIECE_BYTES
+        return _reply_of(
+            await self._deployments.read_kept_log(record.id, request.version, key, request.stream, request.offset, size)
         )
 
     async def _restart(self, message: Message[p.RestartRequest]) -> p.RestartReply:
@@ -212,3 +226,13 @@ def _list_error(error: str) -> p.ListReply:
 
 def _info_error(error: str) -> p.InfoReply:
     return p.InfoReply(id="", status="", error=error, manifest=None, allocations={})
+
+
+def _reply_of(piece: AllocationLogsReply) -> p.LogsReply:
+    return p.LogsReply(
+        data=piece.data,
+        next_offset=piece.next_offset,
+        eof=piece.eof,
+        offset=piece.offset,
+        total_size=piece.total_size,
+    )

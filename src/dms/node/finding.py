@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from dms.orchestrator.deployments import Deployments
 from dms.orchestrator.errors import DeploymentNotFound
 from dms.orchestrator.journal import DeploymentRecord
@@ -24,6 +26,20 @@ def find_deployment(deployments: Deployments, text: str) -> DeploymentRecord:
         if len(found) > 1:
             raise BadInput(f"{len(found)} deployments begin with {text}", hint="write more of the id")
     raise DeploymentNotFound(f"deployment not found: {text}")
+
+
+def find_key(keys: Sequence[str], name: str) -> str:
+    """One of ``<node>.<allocation>``, by that or by the name of its allocation.
+
+    :raises NotFound: there is none; the hint lists those that there are.
+    :raises BadInput: several nodes have one of this name.
+    """
+    found = [key for key in keys if name == key] or [key for key in keys if name == key.rpartition(".")[2]]
+    if not found:
+        raise NotFound(f"allocation not found: {name}", hint=f"there are {', '.join(keys)[:500]}")
+    if len(found) > 1:
+        raise BadInput(f"{len(found)} allocations are called {name}", hint=f"write one of {', '.join(found)[:500]}")
+    return found[0]
 
 
 def find_allocation(record: DeploymentRecord, name: str) -> AllocationRecord:

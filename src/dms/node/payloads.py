@@ -246,7 +246,8 @@ class EventsReply(Wire):
 class LogsRequest(Wire):
     """Logs of one allocation. With ``stream`` (ours) a piece comes back; without, files are written on this node.
 
-    An ``offset`` below 0 counts from the end; ``since_ms`` (UNIX) skips what is older, roughly.
+    An ``offset`` below 0 counts from the end; ``since_ms`` (UNIX) skips what is older, roughly. ``version`` (ours) above 0:
+    of what an update took away, of that version; without an allocation the names of all come back.
     """
 
     ensemble_id: str = msgspec.field(name="EnsembleID")
@@ -255,6 +256,7 @@ class LogsRequest(Wire):
     offset: int = 0
     max_bytes: int = 0
     since_ms: int = 0
+    version: int = 0
 
 
 class LogsReply(Wire):
@@ -270,6 +272,7 @@ class LogsReply(Wire):
     eof: bool = False
     offset: int = 0
     total_size: int = 0
+    allocations: tuple[str, ...] = ()
 
 
 class LogJobRequest(Wire):

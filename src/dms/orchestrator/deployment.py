@@ -148,6 +148,7 @@ class Deployment:
             self._live,
             self._inbox.post,
             self._providers.renew,
+            keep_logs=self.logs.keep,
             watch=watch,
         )
         self._reports = Reports(

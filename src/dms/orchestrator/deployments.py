@@ -225,6 +225,22 @@ class Deployments:
         self._check_kept(ensemble, key)
         return await self._logs.read(ensemble, key, stream, offset, max_bytes)
 
+    async def kept_logs(self, ensemble: EnsembleID, version: int) -> tuple[str, ...]:
+        """The allocations of an earlier version of a deployment of which logs are kept; ``<node>.<allocation>``."""
+        return await self._logs.kept(ensemble, version)
+
+    async def read_kept_log(
+        self, ensemble: EnsembleID, version: int, key: str, stream: str, offset: int, max_bytes: int
+    ) -> AllocationLogsReply:
+        """A piece of such a log."""
+        shelf, number = self._logs.of_version(ensemble, version)
+        return await shelf.read(number, key, stream, offset, max_bytes)
+
+    def kept_folder(self, ensemble: EnsembleID, version: int, key: str) -> Path:
+        """Where such a log is on this node."""
+        shelf, number = self._logs.of_version(ensemble, version)
+        return shelf.folder(number, key)
+
     async def fetch_logs(self, ensemble: EnsembleID, key: str) -> Path:
         """Have the logs of an allocation on this node; the folder.
 

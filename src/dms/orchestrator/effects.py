@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
+import msgspec
 import trio
 
 from dms.actor.handle import Handle
@@ -21,13 +22,13 @@ from dms.orchestrator.bidding.bid import Bid
 from dms.orchestrator.errors import NothingToRead
 from dms.orchestrator.insisting import insist
 from dms.orchestrator.lifecycle.events import Allocated, Committed
-from dms.orchestrator.lifecycle.state import AllocationRecord, DeploymentState
+from dms.orchestrator.lifecycle.state import AllocationRecord, DeploymentState, Left
 from dms.orchestrator.lifecycle.strategies import is_restartable
-from dms.orchestrator.logs.finding import LogCopy, piece_bytes
+from dms.orchestrator.logs.finding import MAX_KEPT_BYTES, LogCopy, piece_bytes
 from dms.orchestrator.udp_ports import udp_ports
 from dms.types import gojson
 from dms.types.errors import DMSError
-from dms.types.ids import PeerID
+from dms.types.ids import AllocationID, PeerID
 from dms.types.resources import GPU
 
 MAX_REASON_CHARS = 500
@@ -220,9 +221,15 @@ async def read_log(
     bid = state.assignment.get(record.node_id) if record is not None else None
     if record is None or bid is None:
         raise NothingToRead(f"{key} is nowhere now", hint="it is being placed, or was a standby that is gone")
+    return await _read_piece(ctx, bid, record.id, stream, offset, max_bytes, since_ms)
+
+
+async def _read_piece(
+    ctx: Context, bid: Bid, id_: AllocationID, stream: str, offset: int, max_bytes: int = 0, since_ms: int = 0
+) -> messages.AllocationLogsReply:
     most = piece_bytes(ctx.actor.network.message_limit_bytes(bid.handle.addr.host))
     request = messages.AllocationLogsRequest(
-        allocation=record.id,
+        allocation=id_,
         stream=stream,
         offset=offset,
         max_bytes=min(max_bytes or most, most),
@@ -247,6 +254,31 @@ async def fetch_logs(ctx: Context, state: DeploymentState, key: str, directory: 
         while copy.add(await read_log(ctx, state, key, stream, copy.offset)):
             continue
         await trio.to_thread.run_sync(copy.finish)
+
+
+async def keep_logs(ctx: Context, left: Left, directory: Path) -> None:
+    """Copy the end of both logs of what is about to end on a machine.
+
+    :raises DMSError: it cannot be reached, or has none.
+    """
+    pieces = {stream: await _last_pieces(ctx, left, stream) for stream in ("stdout", "stderr")}
+    await trio.Path(directory).mkdir(mode=0o700, parents=True, exist_ok=True)
+    for stream, found in pieces.items():
+        copy = LogCopy(directory, stream)
+        for piece in found:
+            copy.add(piece)
+        await trio.to_thread.run_sync(copy.finish)
+
+
+async def _last_pieces(ctx: Context, left: Left, stream: str) -> list[messages.AllocationLogsReply]:
+    """The end of a log, as if it had begun there."""
+    piece = await _read_piece(ctx, left.bid, left.id, stream, -MAX_KEPT_BYTES)
+    begun, found = piece.offset, list[messages.AllocationLogsReply]()
+    while True:
+        found.append(msgspec.structs.replace(piece, offset=max(0, piece.offset - begun)))
+        if not piece.data or piece.offset - begun >= MAX_KEPT_BYTES:  # it is being written to
+            return found
+        piece = await _read_piece(ctx, left.bid, left.id, stream, piece.offset + len(piece.data))
 
 
 async def _each(items: Mapping[K, V], task: Callable[[K, V], Awaitable[T]]) -> dict[K, T]:

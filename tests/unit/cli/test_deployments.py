@@ -102,7 +102,11 @@ class Script:
     def _logs(self, payload: Any) -> object:
         import base64
 
+        if payload.get("version") and not payload["AllocationName"]:
+            return {"allocations": ["text.count"]}
         pieces = self.logs.get((payload["AllocationName"], payload["stream"]), [])
+        if payload.get("version"):
+            pieces = [b"as it was\n"]
         end, offset = sum(len(piece) for piece in pieces), payload.get("offset", 0)
         start = max(0, end + offset) if offset < 0 else min(offset, end)
         if payload.get("since_ms"):
@@ -339,6 +343,8 @@ def logged(node: ScriptedDaemon) -> Script:
         (["--stderr"], "text.count | oops\n"),
         (["text.count", "--since", "10m"], "o\nthree\n"),
         (["text.count", "--since", "2020-01-01"], "o\nthree\n"),
+        (["--version", "2"], "as it was\n"),
+        (["text.count", "--version", "2"], "as it was\n"),
     ],
 )
 def test_logs_are_put_together_from_pieces(logged: Script, nunet: Nunet, words: list[str], out: str) -> None:

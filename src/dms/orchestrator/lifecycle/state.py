@@ -144,6 +144,10 @@ class Left(Wire):
 
     id: AllocationID
     bid: Bid
+    version: int = 0
+    """Above 0: an update of the deployment took it away, it was of that version, and its logs are kept."""
+    key: str = ""
+    """What it was called then."""
 
 
 class Tries(Wire):

@@ -1,6 +1,7 @@
 """The logs of ended allocations on the orchestrator's own node: ``<work_dir>/deployments/<id>/<node>.<allocation>/``.
 
-Copied when an allocation ends, so that they outlive the provider (``spec/orchestration.md`` 2.4, 6.6).
+Copied when an allocation ends, so that they outlive the provider (``spec/orchestration.md`` 2.4, 6.6). What an update took
+away is in ``.versions/<number>/`` below the deployment's: the end of each log, of so many versions as are remembered.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from dms.executor.logs import offset_at, read_log
 from dms.orchestrator.errors import NothingToRead
 from dms.orchestrator.lifecycle.state import AllocationRecord
 from dms.orchestrator.messages import AllocationLogsReply
+from dms.orchestrator.updating.state import MAX_VERSIONS
 from dms.types.ids import EnsembleID
 
 COMPLETE = ".complete"
@@ -26,6 +28,10 @@ LARGE_PIECE_BYTES = 4 * 1024 * 1024
 """Of a log, in one message: to whoever takes a mebibyte, and to nodes of this program."""
 MAX_COPY_BYTES = 96 * 1024 * 1024
 """Of one log; executors keep less (:mod:`dms.executor.detached`)."""
+VERSIONS = ".versions"
+"""The folder with those of earlier versions of the ensemble."""
+MAX_KEPT_BYTES = 1024 * 1024
+"""Of the end of each log of an earlier version."""
 MAX_OFFSET = 1 << 62
 MAX_GAPS = 16
 """In one copy. While it is made, what is read next may be dropped by the provider now and then."""
@@ -66,6 +72,22 @@ class LogShelf:
         """A piece of a complete log; places in it are those on the provider."""
         path = self.folder(ensemble, key) / f"{stream}.log"
         return await trio.to_thread.run_sync(lambda: read_piece(path, offset, max_bytes, is_over=True))
+
+    def of_version(self, ensemble: EnsembleID, number: int) -> tuple[LogShelf, EnsembleID]:
+        """Where the logs of what an update took away are kept, and the name of that version there."""
+        return LogShelf(self.folder(ensemble, VERSIONS)), EnsembleID(str(number))
+
+    async def kept(self, ensemble: EnsembleID, number: int) -> tuple[str, ...]:
+        """The allocations of an earlier version of which there are logs; ``<node>.<allocation>``."""
+        shelf, version = self.of_version(ensemble, number)
+        return await trio.to_thread.run_sync(_names_in, shelf.directory / version)
+
+    async def forget_versions(self, ensemble: EnsembleID) -> None:
+        """Drop the logs of the oldest versions."""
+        shelf = self.folder(ensemble, VERSIONS)
+        numbers = sorted(int(name) for name in await trio.to_thread.run_sync(_names_in, shelf) if name.isdecimal())
+        for number in numbers[:-MAX_VERSIONS]:
+            await trio.to_thread.run_sync(shutil.rmtree, shelf / str(number), True)
 
     async def remove(self, ensemble: EnsembleID) -> None:
         """Drop everything of one deployment."""
@@ -127,6 +149,13 @@ def _mark(folder: Path, top: Path, text: str) -> None:
     partial.replace(folder / COMPLETE)
     for directory in (folder, folder.parent, top):
         _sync(directory)
+
+
+def _names_in(directory: Path) -> tuple[str, ...]:
+    try:
+        return tuple(sorted(entry.name for entry in directory.iterdir()))
+    except FileNotFoundError:
+        return ()
 
 
 def _sync(path: Path) -> None:

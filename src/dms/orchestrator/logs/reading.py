@@ -10,9 +10,11 @@ import trio
 from dms.orchestrator import effects, messages
 from dms.orchestrator.bidding.asking import Context
 from dms.orchestrator.errors import NothingToRead
-from dms.orchestrator.lifecycle.state import DeploymentState
+from dms.orchestrator.lifecycle.state import DeploymentState, Left
 from dms.orchestrator.logs.finding import LogShelf
 from dms.types.errors import DMSError
+
+KEEP_TIMEOUT_S = 10.0
 
 
 class LogReader:
@@ -56,6 +58,20 @@ class LogReader:
             if record.is_over:
                 await self._shelf.mark_complete(context.ensemble, record)
         return folder
+
+    async def keep(self, left: Left) -> str:
+        """Copy the end of the logs of what an update took away, before its machine forgets them; what is in the way, if
+        anything is: it must end all the same.
+        """
+        context = self._context()
+        shelf, version = self._shelf.of_version(context.ensemble, left.version)
+        try:
+            with trio.fail_after(KEEP_TIMEOUT_S):
+                await effects.keep_logs(context, left, shelf.folder(version, left.key))
+                await self._shelf.forget_versions(context.ensemble)
+        except (DMSError, OSError, trio.TooSlowError) as exc:
+            return str(exc) or "its machine does not answer"
+        return ""
 
     async def fetch_quietly(self, key: str) -> None:
         """The same; what is in the way is noted."""

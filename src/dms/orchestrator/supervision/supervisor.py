@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import secrets
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 import msgspec
@@ -37,7 +37,7 @@ from dms.orchestrator.lifecycle.events import (
     RestartsDone,
 )
 from dms.orchestrator.lifecycle.placing import asked_of, pairs_to_measure, wanted_of
-from dms.orchestrator.lifecycle.state import LOST, AllocationRecord, DeploymentState, Placement, Stage
+from dms.orchestrator.lifecycle.state import LOST, AllocationRecord, DeploymentState, Left, Placement, Stage
 from dms.orchestrator.starting import START_TIMEOUT_S, Live, start_all
 from dms.orchestrator.supervision.health import HealthChecks
 from dms.orchestrator.supervision.peer_watch import PeerWatch
@@ -50,6 +50,8 @@ LIVENESS_TIMEOUT_S = 100.0
 TELL_TIMEOUT_S = 15.0
 TELL_AGAIN_S, MAX_TELL_AGAIN_S = 1.0, 30.0
 """Between two attempts, doubled with each: a provider that is being started again is back in a moment."""
+KEEPING_S = 10.0
+"""So long the logs of what ends on a machine may hold up its end."""
 NS_PER_S = 10**9
 GONE = frozenset({"already_ended"})
 """Error codes of a restart that no other try can mend: the provider has nothing to restart."""
@@ -65,8 +67,10 @@ class Supervision:
         post: Callable[[Event], object],
         grant: Callable[[], None],
         *,
+        keep_logs: Callable[[Left], Awaitable[str]],
         watch: PeerWatch | None = None,
     ) -> None:
+        self._keep_logs = keep_logs
         self.bidding = trio.Lock()
         """One round of bids at a time: they all come under the same name."""
         self._context, self._live, self._post, self._grant = context, live, post, grant
@@ -281,12 +285,15 @@ class Supervision:
     async def end_left(self) -> None:
         """Tell every peer with remains, once; those that answer have none any more."""
         left: dict[PeerID, list[AllocationID]] = {}
-        handles = {}
+        handles, kept = {}, dict[PeerID, list[Left]]()
         for one in self._state().left:
+            if one.version:
+                kept.setdefault(one.bid.peer, []).append(one)
             left.setdefault(one.bid.peer, []).append(one.id)
             handles[one.bid.peer] = one.bid.handle
 
         async def tell(peer: PeerID) -> None:
+            unread = await self._keep_all(kept.get(peer, []))
             request = messages.RevertRequest(ensemble_id=self._context.ensemble, allocation_ids=tuple(left[peer]))
             try:
                 reply = await self._context.actor.invoke(
@@ -294,12 +301,26 @@ class Supervision:
                 )
             except DMSError:
                 return  # it is told again
-            if reply.ok:
-                self._post(LeftEnded(at_ns=self._now(), peer=peer, ids=tuple(left[peer])))
+            if not reply.ok:
+                return
+            for one, why in unread:
+                detail = {"allocation": one.key, "reason": f"of version {one.version}: {why}"}
+                await self._context.note("logs_not_fetched", detail)
+            self._post(LeftEnded(at_ns=self._now(), peer=peer, ids=tuple(left[peer])))
 
         async with trio.open_nursery() as nursery:
             for peer in left:
                 nursery.start_soon(tell, peer)
+
+    async def _keep_all(self, ending: list[Left]) -> list[tuple[Left, str]]:
+        """Copy the logs of these; of which that was not possible, and why. Where one takes long the others do, too."""
+        unread = []
+        began = trio.current_time()
+        for one in ending:
+            why = await self._keep_logs(one) if trio.current_time() - began < KEEPING_S else "it takes too long"
+            if why:
+                unread.append((one, why))
+        return unread
 
     async def _tell_again(self) -> None:
         while True:

@@ -31,6 +31,14 @@ def alias(name: str, serial: int) -> str:
     return _fitting(name, f"-g{serial}", 0)
 
 
+def plain(name: str, serial: int) -> str:
+    """What it is called once it has taken over; but for very long names, of which the end was lost."""
+    member = split_member(name)
+    if member is not None:
+        return member_name(member[0].removesuffix(f"-g{serial}"), member[1])
+    return name.removesuffix(f"-g{serial}")
+
+
 def placed_names(update: Update) -> dict[str, str]:
     """The nodes of the batch, by the names under which they are placed."""
     replaced = set(update.moves.replaced)

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from dms.allocation.machine import AllocationState
 from dms.ensemble.config import EnsembleConfig
-from dms.ensemble.ids import allocation_id
+from dms.ensemble.ids import allocation_id, allocation_key
 from dms.orchestrator.lifecycle.changes import (
     Step,
     end_left,
@@ -36,8 +36,8 @@ from dms.orchestrator.lifecycle.events import (
     UpdateRequested,
 )
 from dms.orchestrator.lifecycle.standby import all_standbys
-from dms.orchestrator.lifecycle.state import LOST, AllocationRecord, DeploymentState, Left, Phase, Placement
-from dms.orchestrator.updating.merging import alias, placed_names
+from dms.orchestrator.lifecycle.state import AllocationRecord, DeploymentState, Left, Phase, Placement
+from dms.orchestrator.updating.merging import alias, placed_names, plain
 from dms.orchestrator.updating.moves import has_data
 from dms.orchestrator.updating.state import Outcome, Stage, Update
 from dms.orchestrator.updating.versions import decided, requested, succeeded
@@ -114,7 +114,7 @@ def stop(state: DeploymentState, nodes: Iterable[str], at_ns: int) -> Step:
         open_records = [record for record in records_of(state, node) if not record.is_over]
         ending += [record.id for record in open_records if bid is not None]
         waiting = [_waiting(fresh(record), f"ended before its successor starts: {why}") for record in open_records]
-        state = with_records(_unplaced(leaving(state, node), node), *waiting)
+        state = with_records(_unplaced(_leaving(state, node), node), *waiting)
     update = replace(
         update,
         stopped=homes,
@@ -294,13 +294,29 @@ def _placed_again(
 
 def _ended(state: DeploymentState, node: str) -> DeploymentState:
     """There shall be nothing of a node any more; what was given up as lost may be there all the same."""
-    bid = state.assignment.get(node)
-    lost = [record.id for record in records_of(state, node) if record.is_over and record.reason == LOST]
-    if bid is not None and lost:
-        state = with_changes(state, left=(*state.left, *(Left(id=id_, bid=bid) for id_ in lost)))
-    state = _unplaced(leaving(state, node), node)
+    state = _unplaced(_leaving(state, node), node)
     kept = {key: record for key, record in state.allocations.items() if record.node_id != node}
     return with_changes(state, allocations=kept)
+
+
+def _leaving(state: DeploymentState, node: str) -> DeploymentState:
+    """Its machine shall have nothing of a node any more, and what it wrote is kept here: also of what has ended there."""
+    update, bid = current(state), state.assignment.get(node)
+    if bid is None:
+        return state
+    batch = placed_names(update)
+    is_latest = not update.is_back if node in batch else node in update.switched
+    version = update.version if is_latest else state.version
+    home, serial = batch.get(node, node), update.serial if batch.get(node, node) != node else 0
+    known = {(one.id, one.bid.peer) for one in state.left}
+    new = [
+        Left(id=record.id, bid=bid, version=version, key=allocation_key(home, plain(record.name, serial)))
+        for record in records_of(state, node)
+        if record.handle is not None and (record.id, bid.peer) not in known
+    ]
+    told = {(one.id, one.bid.peer) for one in new}
+    left = [one for one in leaving(state, node).left if (one.id, one.bid.peer) not in told]
+    return with_changes(leaving(state, node), left=(*left, *new))
 
 
 def _unplaced(state: DeploymentState, node: str) -> DeploymentState:

@@ -28,6 +28,7 @@ from dms.orchestrator.logs.finding import (
     read_piece,
 )
 from dms.orchestrator.messages import AllocationLogsReply
+from dms.orchestrator.updating.state import MAX_VERSIONS
 from dms.types.ids import AllocationID, EnsembleID, PeerID
 
 ENSEMBLE = EnsembleID("e" * 64)
@@ -173,3 +174,17 @@ def test_whoever_reads_on_sees_that_something_is_missing(tmp_path: Path) -> None
         offset = piece.next_offset
     assert told.count(LOST) == 1
     assert told.startswith(b"0000\n0001\n")
+
+
+async def test_of_so_many_versions_logs_are_kept(tmp_path: Path) -> None:
+    shelf = LogShelf(tmp_path)
+    for number in range(1, MAX_VERSIONS + 4):
+        versions, name = shelf.of_version(ENSEMBLE, number)
+        folder = versions.folder(name, "n1.a")
+        folder.mkdir(parents=True)
+        (folder / "stdout.log").write_bytes(b"%d" % number)
+    await shelf.forget_versions(ENSEMBLE)
+    assert await shelf.kept(ENSEMBLE, 3) == ()
+    assert await shelf.kept(ENSEMBLE, 4) == ("n1.a",)
+    versions, name = shelf.of_version(ENSEMBLE, MAX_VERSIONS + 3)
+    assert (await versions.read(name, "n1.a", "stdout", 0, 100)).data == b"23"
