@@ -17,6 +17,7 @@ Pure:
 
 Between nodes:
 
+- :mod:`~dms.subnet.sharing`: what all networks that we share with a peer have in common.
 - :mod:`~dms.subnet.links`: our sending side towards one peer; :mod:`~dms.subnet.exchange`: what peers send.
 - :mod:`~dms.subnet.datagrams`: packets past the stream, with :mod:`~dms.subnet.sealing`, :mod:`~dms.subnet.probing` and
   :mod:`~dms.subnet.udp`.

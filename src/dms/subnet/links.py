@@ -24,7 +24,6 @@ from dms.network import ByteStream, NetworkError
 from dms.network.byte_streams import ByteStreams
 from dms.observe.log import get_logger
 from dms.subnet import frames
-from dms.subnet.budgets import RelayBudget
 from dms.subnet.datagrams import Datagrams, Outgoing
 from dms.subnet.errors import BadPacket
 from dms.subnet.pace import Pace
@@ -32,6 +31,7 @@ from dms.subnet.packets import parse_header
 from dms.subnet.queues import PacketQueue
 from dms.subnet.sealing import decode_offer, encode_offer
 from dms.subnet.segments import Parcel, packets_of
+from dms.subnet.sharing import Shared
 from dms.subnet.tally import Drop, Tally
 from dms.types.ids import PeerID
 
@@ -95,11 +95,11 @@ class Link:
         *,
         mtu: int,
         rng: Random,
-        budget: RelayBudget | None = None,
+        shared: Shared | None = None,
         datagrams: Datagrams | None = None,
     ) -> None:
         self._streams, self._subnet_id, self._peer, self._tally = streams, subnet_id, peer, tally
-        self._mtu, self._rng, self._budget = mtu, rng, budget or RelayBudget()
+        self._mtu, self._rng, self._shared = mtu, rng, shared or Shared()
         self._datagrams = datagrams
         self._outgoing: Outgoing | None = None
         self._queue = PacketQueue()
@@ -107,7 +107,8 @@ class Link:
         self._path = self._relay = ""
         self._rtt_s: float | None = None
         self._asked: dict[bytes, float] = {}
-        self._heard_s = self._used_s = 0.0
+        self._heard_s = self.used_s = 0.0
+        self._holding = trio.CancelScope()
 
     def send(self, parcel: Parcel) -> None:
         """Send it when there is a way; never waits."""
@@ -122,7 +123,7 @@ class Link:
         """Send what was put; never waits."""
         outgoing = self._outgoing
         while outgoing is not None and len(self._queue) and not outgoing.is_blocked and outgoing.way() is not None:
-            self._used_s = trio.current_time()
+            self.used_s = trio.current_time()
             batch = self._queue.take(BATCH_BYTES)
             rest = outgoing.send(batch)
             self._tally.gave(len(batch) - len(rest), size_of(batch) - size_of(rest))
@@ -131,6 +132,10 @@ class Link:
             if rest:
                 break
         self._queue.announce()
+
+    def give_way(self) -> None:
+        """Close the stream, for another network; what is sent from now on waits for a new one."""
+        self._holding.cancel()
 
     def status(self) -> LinkStatus:
         """How it stands."""
@@ -148,7 +153,10 @@ class Link:
             await self._queue.wait()
             opened_s = trio.current_time()
             try:
-                await self._carry()
+                self._state = LinkState.OPENING
+                async with self._shared.berths.held(self):
+                    with trio.CancelScope() as self._holding:
+                        await self._carry()
             except _End as end:
                 self._error = str(end)
             except NetworkError as error:
@@ -165,7 +173,9 @@ class Link:
             if self._state is LinkState.RELAY_LIMIT:
                 log.warning("subnet_relay_limit", subnet=self._subnet_id, peer=self._peer, relay=self._relay)
                 self._tally.drop(Drop.RELAY_LIMIT, self._queue.clear())
-                await self._refuse(min(RELAYED_RETRY_S, self._budget.free_in_s(trio.current_time())), Drop.RELAY_LIMIT)
+                await self._refuse(
+                    min(RELAYED_RETRY_S, self._shared.budget.free_in_s(trio.current_time())), Drop.RELAY_LIMIT
+                )
                 continue
             if trio.current_time() - opened_s > LONGEST_PAUSE_S:
                 pause_s = FIRST_PAUSE_S
@@ -184,7 +194,6 @@ class Link:
 
         :raises NetworkError: there is none, or it ended.
         """
-        self._state = LinkState.OPENING
         stream = await self._streams.open(self._peer, frames.OWN, frames.ORIGINAL, timeout_s=OPEN_S)
         try:
             self._path, self._relay = "relayed" if stream.is_relayed else "direct", stream.relay
@@ -267,11 +276,11 @@ class Link:
                 await trio.sleep(soon_s)
             batch = self._queue.take(BATCH_BYTES)
             if not batch:
-                if trio.current_time() - self._used_s < IDLE_S:
+                if trio.current_time() - self.used_s < IDLE_S:
                     continue
                 return
             self._tally.gave(len(batch), size_of(batch))
-            self._used_s = trio.current_time()
+            self.used_s = trio.current_time()
             if self._outgoing is not None:
                 await self._outgoing.unblock()
                 batch = self._outgoing.send(batch)
@@ -286,9 +295,9 @@ class Link:
             wrote_s = trio.current_time()
 
     async def _write(self, stream: ByteStream, data: bytes) -> None:
-        if stream.is_relayed and not self._budget.spend(len(data), trio.current_time()):
+        if stream.is_relayed and not self._shared.budget.spend(len(data), trio.current_time()):
             self._state = LinkState.RELAY_LIMIT
-            free_s = self._budget.free_in_s(trio.current_time())
+            free_s = self._shared.budget.free_in_s(trio.current_time())
             raise _End(f"relayed: limit of relay {stream.relay} reached, it carries no more for {free_s:.0f} s")
         await stream.write(data)
 

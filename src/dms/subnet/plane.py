@@ -15,7 +15,6 @@ import trio
 
 from dms.network.byte_streams import ByteStreams
 from dms.subnet.addresses import private_prefix, to_ipv6
-from dms.subnet.budgets import RelayBudget
 from dms.subnet.datagrams import Datagrams
 from dms.subnet.dns import PORT as DNS_PORT
 from dms.subnet.dns import Outcome, Zone
@@ -28,6 +27,7 @@ from dms.subnet.packets import Header, echo_reply, parse_header, udp_packet, udp
 from dms.subnet.resolver import Resolver, Upstream
 from dms.subnet.routing import RoutingTable
 from dms.subnet.segments import Parcel, check, from_device, to_device
+from dms.subnet.sharing import Shared
 from dms.subnet.tally import Drop, Tally
 from dms.types.ids import PeerID
 
@@ -68,7 +68,7 @@ class Plane:
         rng: Random,
         upstream: Upstream | None = None,
         datagrams: Datagrams | None = None,
-        budget_of: Callable[[PeerID], RelayBudget] = lambda _peer: RelayBudget(),
+        shared_with: Callable[[PeerID], Shared] = lambda _peer: Shared(),
         mtu: int = MTU,
     ) -> None:
         self.table, self.mtu = table, mtu
@@ -80,7 +80,7 @@ class Plane:
         self.queries = self._resolver.queries
         self._name_streams = NameStreams(mtu)
         self._subnet_id, self._own, self._streams = subnet_id, own, streams
-        self._rng, self._datagrams, self._budget_of = rng, datagrams, budget_of
+        self._rng, self._datagrams, self._shared_with = rng, datagrams, shared_with
         self._gateways = (self.gateway.packed, to_ipv6(self.prefix, self.gateway).packed)
         self._forwarder: Forwarder[Port] = Forwarder(own, table, self._gateways)
         self._links: dict[PeerID, tuple[Link, trio.CancelScope]] = {}
@@ -223,7 +223,7 @@ class Plane:
                 self.tally_of(peer),
                 mtu=self.mtu,
                 rng=self._rng,
-                budget=self._budget_of(peer),
+                shared=self._shared_with(peer),
                 datagrams=self._datagrams,
             )
             found = self._links[peer] = (link, trio.CancelScope())

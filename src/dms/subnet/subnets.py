@@ -14,7 +14,6 @@ import trio
 from dms.network import Network
 from dms.observe.log import get_logger
 from dms.subnet.addresses import network_of, parse_network, private_prefix
-from dms.subnet.budgets import RelayBudget
 from dms.subnet.datagrams import Datagrams, ips_of
 from dms.subnet.errors import FirewallRefused, InvalidIP, NotActive, SubnetExists, SubnetNotFound, TooManySubnets
 from dms.subnet.exchange import Exchange
@@ -24,6 +23,7 @@ from dms.subnet.plane import Plane
 from dms.subnet.ports import PortPlan
 from dms.subnet.resolver import Upstream
 from dms.subnet.routing import RoutingTable
+from dms.subnet.sharing import Shared
 from dms.subnet.subnet import Subnet
 from dms.subnet.totals import Totals
 from dms.types.ids import PeerID
@@ -59,7 +59,7 @@ class Subnets:
         self._exchange = Exchange(network.streams, self._datagrams)
         self._subnets: dict[str, tuple[Subnet, trio.CancelScope, IPv4Network]] = {}
         self._nursery: trio.Nursery | None = None
-        self._relay_budgets: dict[PeerID, RelayBudget] = {}
+        self._shared: dict[PeerID, Shared] = {}
         self._gone = Totals()
 
     @asynccontextmanager
@@ -113,7 +113,7 @@ class Subnets:
             rng=self._rng,
             upstream=self._upstream,
             datagrams=self._datagrams,
-            budget_of=self._relay_budget,
+            shared_with=self._shared_with,
         )
         subnet = Subnet(subnet_id, own, str(own), plane, self._exchange, self._kernel, self._ports, self._nursery)
         scope = trio.CancelScope()
@@ -168,11 +168,10 @@ class Subnets:
         inside = [network for _, _, network in self._subnets.values()]
         return tuple(ip for ip in ips if ":" in ip or not any(IPv4Address(ip) in network for network in inside))
 
-    def _relay_budget(self, peer: PeerID) -> RelayBudget:
-        """All networks that we share with a peer share one connection to it, and its relay."""
+    def _shared_with(self, peer: PeerID) -> Shared:
         now_s = trio.current_time()
-        self._relay_budgets = {one: kept for one, kept in self._relay_budgets.items() if kept.free_in_s(now_s)}
-        return self._relay_budgets.setdefault(peer, RelayBudget())
+        self._shared = {one: kept for one, kept in self._shared.items() if one == peer or not kept.is_unused(now_s)}
+        return self._shared.setdefault(peer, Shared())
 
     def refused(self) -> Mapping[str, int]:
         """Streams that were reset, and datagrams that were nobody's, by reason."""

@@ -25,6 +25,7 @@ from dms.subnet.links import (
 )
 from dms.subnet.packets import udp_packet
 from dms.subnet.segments import Parcel
+from dms.subnet.sharing import MIN_HOLD_S, Berths, Shared
 from dms.subnet.tally import Drop, Tally
 from dms.types.ids import PeerID
 
@@ -165,7 +166,7 @@ async def test_a_peer_that_is_away_is_asked_less_and_less_often(autojump_clock: 
 
 
 async def test_a_relay_that_carries_no_more_is_said_and_tried_again(autojump_clock: trio.testing.MockClock) -> None:
-    async with bench(relayed, budget=RelayBudget(limit_bytes=500, window_s=100)) as b:
+    async with bench(relayed, shared=Shared(RelayBudget(limit_bytes=500, window_s=100))) as b:
         await b.send(2)
         assert b.link.status().path == "relayed"
         await b.send(5)
@@ -253,3 +254,34 @@ async def test_a_stream_that_ends_is_opened_anew(autojump_clock: trio.testing.Mo
         await b.send()
         assert b.is_(LinkState.OPEN)
         assert len(b.streams.opened) == 2
+
+
+async def test_more_networks_than_streams_take_turns_and_the_one_that_is_silent_for_longest_gives_way(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    shared = Shared(berths=Berths(most=2))
+    async with bench(original, shared=shared) as one, bench(original, shared=shared) as two:
+        await one.send()
+        await trio.sleep(1)
+        await two.send()
+        await one.send()
+        async with bench(original, shared=shared) as three:
+            three.link.send(PACKET)
+            await trio.sleep(0.1)
+            assert three.is_(LinkState.OPENING), "a stream is not taken away at once"
+            await trio.sleep(MIN_HOLD_S)
+            assert three.is_(LinkState.OPEN)
+            assert (one.is_(LinkState.IDLE), two.is_(LinkState.OPEN)) == (True, True), "it had it for long enough"
+            assert len(shared.berths) == 2
+            await trio.sleep(MIN_HOLD_S)
+            await three.send()
+            await one.send()
+            assert one.is_(LinkState.OPEN)
+            assert two.is_(LinkState.IDLE), "the silent one"
+            await two.send()
+            await trio.sleep(2 * MIN_HOLD_S)
+            assert two.is_(LinkState.OPEN)
+            written = b"".join(stream.written for each in (one, two, three) for stream in each.streams.opened)
+            assert written.count(PACKET.data) == 7, "nothing is lost"
+            assert not any(each.tally.drops for each in (one, two, three))
+    assert not len(shared.berths)

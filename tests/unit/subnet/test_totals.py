@@ -83,13 +83,13 @@ async def test_networks_that_we_share_with_a_peer_share_what_its_relay_carries(a
     network = VirtualNetwork(seed=1).node(1)
     subnets = Subnets(network, MemoryKernel(), rng=Random(1))
     peer, other = (VirtualNetwork(seed=2).node(number).peer_id for number in (1, 2))
-    budget = subnets._relay_budget(peer)
-    assert budget.spend(1000, trio.current_time())
-    assert subnets._relay_budget(peer) is budget
-    assert subnets._relay_budget(other) is not budget
+    shared = subnets._shared_with(peer)
+    assert shared.budget.spend(1000, trio.current_time())
+    assert subnets._shared_with(peer) is shared
+    assert subnets._shared_with(other) is not shared
     await trio.sleep(301)
-    subnets._relay_budget(other)
-    assert peer not in subnets._relay_budgets, "one that is whole again is not kept"
+    subnets._shared_with(other)
+    assert peer not in subnets._shared, "what is whole again is not kept"
 
 
 def test_the_one_in_the_middle() -> None:

@@ -2,8 +2,9 @@
 
 ``nunet/coordinates/0.0.1``: one question, one answer, both frames with JSON ``{"v": [ms, …], "h": ms, "e": share}``: the
 coordinate of whoever speaks, so that one exchange serves both. Who was just met is asked first; otherwise one connected
-peer at a time, drawn at random: soon after one another at first, later every :data:`EVERY_S`. So the cost does not depend
-on how many are connected.
+peer at a time, drawn at random: soon after one another at first, later every :data:`EVERY_S`, and less and less often while that
+changes nothing. So the cost does not depend on how many are connected. And no two peers do it more often than every
+:data:`PAIR_GAP_S`, whoever asks: with few neighbours there is little to learn.
 
 What is told is a claim (:mod:`dms.network.coordinates` says what it can do); the round trips are ours alone.
 """
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import random
 from collections import Counter, OrderedDict, deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -22,7 +24,7 @@ from libp2p.abc import INetStream
 from dms.network.coordinates import DIMENSIONS, Coordinate
 from dms.network.errors import BadFrame, NetworkError
 from dms.network.framing import encode_frame, read_frame
-from dms.network.latency import LatencyTable, RoundTrip
+from dms.network.latency import KEPT_S, LatencyTable, RoundTrip
 from dms.network.libp2p.messages.streams import receiver
 from dms.types.ids import PeerID
 
@@ -33,6 +35,11 @@ EVERY_S = 10.0
 EARLY_S = 1.0
 EARLY_ROUNDS = 40
 """So many exchanges come quickly: a node that just joined knows where it is within a minute."""
+LONGEST_S = 60.0
+"""Less, where peers are so many that what they told would be forgotten before their turn comes again."""
+PAIR_GAP_S = 5.0
+STEADY_MS, STEADY_SHARE = 1.0, 0.05
+"""An exchange that moves us less, or by less of the distance to the other one, has changed nothing."""
 ASK_TIMEOUT_S = 5.0
 MAX_BYTES = 512
 MIN_GAP_S = 0.25
@@ -89,6 +96,7 @@ class PeerLatency:
         self._speaking = speaking
         self._ask = ask
         self._answered_s: OrderedDict[PeerID, float] = OrderedDict()
+        self._exchanged_s: dict[PeerID, float] = {}
         self._fresh: deque[PeerID] = deque(maxlen=MAX_FRESH)
         self._wake = trio.Event()
 
@@ -130,6 +138,7 @@ class PeerLatency:
         """The last connection to a peer ended."""
         self._table.gone(peer)
         self._answered_s.pop(peer, None)
+        self._exchanged_s.pop(peer, None)
 
     async def answer(self, stream: INetStream) -> None:
         """Handle one question; whoever asks nonsense, too often or too slowly has his stream reset by the guard around us."""
@@ -146,27 +155,38 @@ class PeerLatency:
             await stream.write(encode_frame(encode_coordinate(self.coordinate)))
             await stream.close()
         self._hear(asker, theirs)
+        if asker in self._connected():
+            self._exchanged_s[asker] = now_s
 
     async def exchange(self) -> None:
         """Ask one peer after the other, until cancelled."""
-        rounds = 0
+        rounds, every_s = 0, EVERY_S
         while True:
             self._wake = trio.Event()
             if not self._fresh:
-                wait_s = (EARLY_S if rounds < EARLY_ROUNDS else EVERY_S) * self._rng.uniform(0.8, 1.2)
+                wait_s = (EARLY_S if rounds < EARLY_ROUNDS else every_s) * self._rng.uniform(0.8, 1.2)
                 with trio.move_on_after(wait_s):
                     await self._wake.wait()
             speaking = set(self._speaking())
-            peers = sorted(peer for peer in speaking if self._table.of(peer) is not None)
-            if self._fresh:
-                peers = sorted({self._fresh.popleft()} & speaking)
-            if peers:
+            known = sorted(peer for peer in speaking if self._table.of(peer) is not None)
+            peers = sorted({self._fresh.popleft()} & speaking) if self._fresh else self._due(known)
+            if known or peers:
                 rounds += 1
+            before = self.coordinate
+            if peers:
                 await self._ask_one(self._rng.choice(peers))
             else:
                 await trio.lowlevel.checkpoint()
+            longest_s = max(EVERY_S, min(LONGEST_S, KEPT_S / 2 / max(1, len(known))))
+            every_s = min(longest_s, 2 * every_s) if _is_steady(before, self.coordinate) else EVERY_S
+
+    def _due(self, peers: Sequence[PeerID]) -> list[PeerID]:
+        """Those that we told nothing for a while, nor they us."""
+        since_s = trio.current_time() - PAIR_GAP_S
+        return [peer for peer in peers if self._exchanged_s.get(peer, -math.inf) <= since_s]
 
     async def _ask_one(self, peer: PeerID) -> None:
+        self._exchanged_s[peer] = trio.current_time()
         try:
             answer = await self._ask(peer, encode_coordinate(self.coordinate), MAX_BYTES, ASK_TIMEOUT_S)
             self._hear(peer, decode_coordinate(answer))
@@ -177,3 +197,8 @@ class PeerLatency:
     def _hear(self, peer: PeerID, where: Coordinate) -> None:
         is_believed = self._table.told(peer, where, trio.current_time())
         self._counters["coordinates " + ("taken" if is_believed else "left out")] += 1
+
+
+def _is_steady(before: Coordinate, after: Coordinate) -> bool:
+    moved_ms = math.dist(before.vector, after.vector) + abs(before.height_ms - after.height_ms)
+    return moved_ms <= max(STEADY_MS, STEADY_SHARE * math.hypot(*after.vector))
