@@ -304,7 +304,7 @@ class Supervision:
             if not reply.ok:
                 return
             for one, why in unread:
-                detail = {"allocation": one.key, "reason": f"of version {one.version}: {why}"}
+                detail: dict[str, object] = {"allocation": one.key, "reason": f"of version {one.version}: {why}"}
                 await self._context.note("logs_not_fetched", detail)
             self._post(LeftEnded(at_ns=self._now(), peer=peer, ids=tuple(left[peer])))
 
