@@ -92,6 +92,8 @@ async def test_a_slow_registry_is_given_up_and_its_pull_can_be_cancelled(docker:
         with pytest.raises(EngineRefused, match=r"nothing came for 0\.2 s"):
             await api.pull(f"{address}/team/app:1", stall_s=0.2)
         await executor.start(request(tmp_path, "true", image=f"{address}/team/app:1"))
-        assert await executor.status("e") is ExecutionStatus.PENDING
+        told = await executor.info("e")
+        assert told.status is ExecutionStatus.PENDING
+        assert told.doing == f"pulling {address}/team/app:1: asking the registry"
         await executor.cancel("e")
         assert (await executor.wait("e")).reason is EndReason.CANCELLED

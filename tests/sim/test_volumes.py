@@ -8,13 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trio
 from trio.testing import MockClock
 
 from dms.node.hosting import HostingOptions
+from dms.node.payloads import DeploymentRequest, InfoReply
 from dms.orchestrator.lifecycle.state import Phase
 from dms.storage.errors import TransferFailed
 from dms.storage.prepare import VolumeRequest, Volumes
 from dms.storage.service import StorageOptions, open_volumes
+from dms.storage.transfer import OnProgress, Progress
 from dms.store import Store
 from dms.testing.executor import Script
 from dms.testing.nodes import FOUR_CORES, Cluster, ensemble
@@ -85,7 +88,7 @@ class Stalled:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._volumes, name)
 
-    async def upload(self, owner: str, requests: Sequence[VolumeRequest]) -> None:
+    async def upload(self, owner: str, requests: Sequence[VolumeRequest], *, on_progress: OnProgress) -> None:
         raise TransferFailed("the bucket does not answer")
 
 
@@ -130,5 +133,101 @@ async def test_a_workload_that_writes_more_than_its_disk_into_a_volume_is_ended_
         assert state.error == "n1.web: it takes more than its 1048576 bytes of disk"
         (record,) = state.allocations.values()
         assert record.reason == "disk_limit"
+        await alice.wait_until_settled(job)
+        cluster.assert_nothing_is_held()
+
+
+class Slow:
+    """Volumes whose contents come and go slowly; all else is theirs."""
+
+    def __init__(self, volumes: Volumes, seconds: int) -> None:
+        self._volumes, self._seconds = volumes, seconds
+        self.uploads = 0
+        self.problem: TransferFailed | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._volumes, name)
+
+    async def prepare(self, *args: Any, on_progress: OnProgress, **more: Any) -> Any:
+        await self._move(on_progress)
+        if self.problem is not None:
+            raise self.problem
+        return await self._volumes.prepare(*args, **more)
+
+    async def upload(self, owner: str, requests: Sequence[VolumeRequest], *, on_progress: OnProgress) -> None:
+        self.uploads += 1
+        await self._move(on_progress)
+
+    async def _move(self, on_progress: OnProgress) -> None:
+        for second in range(self._seconds):
+            on_progress(Progress(second << 20, self._seconds << 20))
+            await trio.sleep(1)
+
+
+async def test_what_takes_long_to_come_or_go_is_told_of_and_not_taken_for_a_death(
+    autojump_clock: MockClock, cluster: Cluster, tmp_path: Path
+) -> None:
+    """Twice as long as a silence may be: signs of life ended with the program once, so that results were lost."""
+    async with await Store.open(None) as store, open_volumes(store, tmp_path / "bob", StorageOptions()) as volumes:
+        slow: Any = Slow(volumes, 200)
+        alice = await cluster.start("alice")
+        bob = await cluster.start("bob", offers=FOUR_CORES, hosting=HostingOptions(volumes=slow))
+        bob.executor.on("count-1", Script(duration_s=300, pending_s=200))
+        own = {"volume": [{"type": "local", "src": "results", "mount_destination": "/results"}]}
+        job = await alice.user.deploy(ensemble({"n1": {"count": "task"}}, allocation=own))
+        state = await alice.wait_for(job, Phase.COMPLETED)
+        assert (slow.uploads, len(bob.executor.started)) == (1, 1)
+        (record,) = state.allocations.values()
+        assert (record.restarts, record.error) == (0, "")
+        told = [e.detail["progress"] for e in await alice.user.events(job) if e.kind == "allocation_progress"]
+        assert len(told) >= 3 * 6
+        for first_words in ("fetching its volumes: ", "pulling its image: ", "uploading its results: "):
+            assert sum(text.startswith(first_words) for text in told) >= 6
+        assert "fetching its volumes: 30.0 MiB of 200.0 MiB" in told
+        await alice.wait_until_settled(job)
+        cluster.assert_nothing_is_held()
+
+
+CHECK = {"type": "command", "exec": ["well"], "interval": 10 * 10**9, "failures": 2}
+
+
+async def test_a_health_check_waits_for_volumes_and_image(
+    autojump_clock: MockClock, cluster: Cluster, tmp_path: Path
+) -> None:
+    async with await Store.open(None) as store, open_volumes(store, tmp_path / "bob", StorageOptions()) as volumes:
+        slow: Any = Slow(volumes, 200)
+        alice = await cluster.start("alice")
+        bob = await cluster.start("bob", offers=FOUR_CORES, hosting=HostingOptions(volumes=slow))
+        bob.executor.on("web-1", Script(duration_s=None, pending_s=200))
+        own = {
+            "volume": [{"type": "local", "src": "results", "mount_destination": "/results"}],
+            "healthcheck": CHECK,
+            "failure_recovery": "one_for_one",
+        }
+        job = await alice.user.deploy(ensemble({"n1": {"web": "service"}}, allocation=own))
+        await trio.sleep(600)
+        info = await alice.user.call("info", DeploymentRequest(id=job), InfoReply)
+        (web,) = info.allocations.values()
+        assert (web.status, web.restarts, web.progress, len(bob.executor.started)) == ("running", 0, "", 1)
+        assert web.health is not None
+        assert web.health.healthy
+        told = [event.detail["health"] for event in await alice.user.events(job) if event.kind == "health_changed"]
+        assert told == ["healthy"]
+        await alice.user.shutdown(job)
+        await alice.wait_until_settled(job)
+
+
+async def test_volumes_that_cannot_be_had_after_all_fail_the_allocation_with_the_reason(
+    autojump_clock: MockClock, cluster: Cluster, tmp_path: Path
+) -> None:
+    async with await Store.open(None) as store, open_volumes(store, tmp_path / "bob", StorageOptions()) as volumes:
+        slow: Any = Slow(volumes, 90)
+        slow.problem = TransferFailed("the bucket does not answer")
+        alice = await cluster.start("alice")
+        await cluster.start("bob", offers=FOUR_CORES, hosting=HostingOptions(volumes=slow))
+        own = {"volume": [{"type": "local", "src": "results", "mount_destination": "/results"}]}
+        job = await alice.user.deploy(ensemble({"n1": {"count": "task"}}, allocation=own))
+        state = await alice.wait_for(job, Phase.FAILED)
+        assert "the bucket does not answer" in state.error
         await alice.wait_until_settled(job)
         cluster.assert_nothing_is_held()

@@ -25,16 +25,23 @@ GRANT_LIFETIME_S: Final = 7200.0
 CHECK_TIMEOUT_S: Final = 10.0
 
 Check = Callable[[], Awaitable[str]]
-"""What is wrong, in one line; empty: nothing."""
+"""What is wrong, in one line; empty: nothing. See also :class:`NotYet`."""
 MakeCheck = Callable[[dict[str, Any]], Awaitable[Check]]
 """A check out of the manifest that a supervisor registers; raises a :class:`DMSError` for what cannot be checked."""
 
 
+class NotYet(str):
+    """The answer of a check: it is not well yet, because of something that is still being done for it. No failure."""
+
+    __slots__ = ()
+
+
 class HealthReply(Wire):
-    """The answer to both behaviours."""
+    """The answer to both behaviours. Ours: ``waits``, see :class:`NotYet`."""
 
     ok: bool = msgspec.field(name="OK")
     error: str = msgspec.field(name="Error")
+    waits: bool = msgspec.field(name="Waits", default=False)
 
 
 class Registration(Wire):
@@ -82,7 +89,8 @@ class Health:
         self._asked = asked = _Asked(self._check)
         try:
             asked.problem = await self._ask(self._check)
-            self.last = asked.problem, trio.current_time()
+            if not isinstance(asked.problem, NotYet):
+                self.last = asked.problem, trio.current_time()
         finally:
             asked.over.set()
             if self._asked is asked:
@@ -101,7 +109,7 @@ class Health:
     async def on_check(self, _message: Message[Any]) -> HealthReply:
         """``/dms/actor/healthcheck``."""
         problem = await self.problem()
-        return HealthReply(ok=not problem, error=problem)
+        return HealthReply(ok=not problem, error=str(problem), waits=isinstance(problem, NotYet))
 
     async def on_register(self, message: Message[Registration]) -> HealthReply:
         """``/dms/actor/healthcheck/register``; the last one counts."""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 import trio
@@ -13,8 +13,9 @@ import trio
 from dms.actor.actor import Actor
 from dms.actor.behaviour import Message
 from dms.actor.handle import Handle
-from dms.actor.health import Check
+from dms.actor.health import Check, NotYet
 from dms.allocation import messages
+from dms.allocation.answering import try_start
 from dms.allocation.errors import AlreadyEnded, ExecRefused, HookFailed, NotRunning
 from dms.allocation.exec import ExecSessions
 from dms.allocation.health import find_problem, read_check
@@ -32,6 +33,7 @@ from dms.allocation.machine import (
     step,
     with_lost,
 )
+from dms.allocation.networks import Networks
 from dms.ensemble.config import HealthCheckManifest, VolumeConfig
 from dms.executor.errors import ExecutionNotFound, ExecutorUnavailable
 from dms.executor.protocol import (
@@ -41,7 +43,6 @@ from dms.executor.protocol import (
     ExecutionStatus,
     Executor,
     ExecutorStats,
-    Member,
     NetInfo,
     PortBinding,
 )
@@ -82,44 +83,6 @@ class AllocationSpec(Wire):
     standby: bool = False
     needs_network: bool = False
     """It must not run without an address of its own."""
-
-
-class Networks(Protocol):
-    """The private networks of this machine."""
-
-    def gateway_for(self, ensemble: EnsembleID, allocation: AllocationID) -> str:
-        """Who resolves names for an allocation; empty where it has no address of its own."""
-        ...
-
-    def member_for(self, ensemble: EnsembleID, allocation: AllocationID) -> Member | None:
-        """What it is in its network; ``None`` where it has no address of its own."""
-        ...
-
-    async def join(
-        self,
-        ensemble: EnsembleID,
-        allocation: AllocationID,
-        namespace: Path,
-        ports: Iterable[tuple[str, int, int]],
-        *,
-        behind: str = "",
-        is_published: bool = True,
-    ) -> None:
-        """Give it its address in a network namespace, or to the guest ``behind`` a device there; its private ports are reached
-        at the public ones, too, also from outside unless its backend sees to that (``is_published``).
-
-        :raises DMSError: that cannot be done.
-        """
-        ...
-
-    @property
-    def lacks(self) -> str:
-        """Why nobody here has an address of his own; empty where that can be."""
-        ...
-
-    def not_joined(self, allocation: AllocationID, reason: str) -> None:
-        """It should have one, and has none."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +129,10 @@ class Allocation:
         """When this process started or adopted the workload, UNIX nanoseconds; 0 before."""
         self.lost = ""
         """Why what it wrote could not be saved, once that has failed."""
+        self.progress = ""
+        """What a hook does for it before it runs or after it has, and how far that is; empty otherwise."""
+        self.is_busy = False
+        """Whether :meth:`doing` had something to tell when it was asked last."""
         self.over = trio.Event()
         """Set once the state is final and everything is released."""
         self._surroundings = surroundings
@@ -178,6 +145,7 @@ class Allocation:
         self._awaited = ""
         self._begun = trio.Event()
         self._was_attended = self._is_join_known = False
+        self._seen_running = ""
         self._register()
 
     @property
@@ -297,14 +265,32 @@ class Allocation:
         state = self.view.state
         if state is not AllocationState.RUNNING:
             return f"the allocation is {state.value}"
-        if self._starting is not None:
-            return "the allocation is being started"
+        if self._starting is not None or self.progress:
+            return NotYet(self.progress or "the allocation is being started")
         status = await self._executor.status(self.execution_id)
+        if status is ExecutionStatus.PENDING:
+            return NotYet("the workload is pending")
         if status is not ExecutionStatus.RUNNING:
             return f"the workload is {status.value}"
         if self.health_check is None:
             return ""
         return await find_problem(self.health_check, self._executor, self.execution_id, self.spec.ports)
+
+    async def doing(self) -> str:
+        """What is done that the workload waits for, or that waits for it, in words; empty while it simply runs.
+
+        :raises DMSError: the executor cannot say.
+        """
+        told = self.progress
+        is_started = self.view.state is AllocationState.RUNNING and self._starting is None
+        if not told and is_started and self._seen_running != self.execution_id:
+            info = await self._executor.info(self.execution_id)
+            if info.status is ExecutionStatus.PENDING:
+                told = info.doing or "getting ready"
+            else:
+                self._seen_running = self.execution_id
+        self.is_busy = bool(told)
+        return told
 
     async def stats(self) -> ExecutorStats:
         """What it uses now."""
@@ -354,6 +340,7 @@ class Allocation:
                         await self._hooks("prekill")
                         await self._remove()
                         self.lost = await self._hooks("postrun")
+                        await self._hooks("stop")
                         if self.lost and self.view.state.is_final:
                             self.view = with_lost(self.view, self.lost)
                             await self._surroundings.save(self)
@@ -369,6 +356,12 @@ class Allocation:
 
     async def _execute(self, request: ExecutionRequest) -> DMSError | None:
         """Start the workload, or adopt the one that runs already under this id; the error if that failed."""
+        failure = await self._begin(request)
+        if failure is not None:
+            await self._hooks("stop")
+        return failure
+
+    async def _begin(self, request: ExecutionRequest) -> DMSError | None:
         with trio.CancelScope() as self._starting:
             try:
                 for hook in self._surroundings.hooks:
@@ -402,7 +395,7 @@ class Allocation:
             except DMSError:
                 await self.resume()  # it was not started yet, or its backend is in trouble
                 return
-            for phase in ("postrun", "poststart"):  # the tasks of hooks ended with the actor's
+            for phase in ("stop", "poststart"):  # the tasks of hooks ended with the actor's
                 await self._hooks(phase)
             self._awaited = self.execution_id
             self._begun.set()
@@ -422,6 +415,7 @@ class Allocation:
         if self._verdict is not None and result.killed:
             result = self._verdict
         self.lost = await self._hooks("postrun")
+        await self._hooks("stop")
         await self._apply(Ended(result, self.lost, hold=self.spec.recoverable))
 
     async def _release(self) -> None:
@@ -552,10 +546,9 @@ class Allocation:
         return self.find_problem
 
     async def _on_start(self, message: Message[messages.StartRequest]) -> messages.StartReply:
-        try:
-            await self.start()
-        except DMSError as exc:
-            return messages.StartReply(ok=False, error=exc.message, code=exc.code)
+        failure = await try_start(self.start, self.actor.start_soon, lambda: bool(self.progress) and self.number == 1)
+        if failure is not None:
+            return messages.StartReply(ok=False, error=failure.message, code=failure.code)
         return messages.StartReply(ok=True, execution=self.number)
 
     async def _on_restart(self, message: Message[messages.RestartRequest | None]) -> messages.StartReply:

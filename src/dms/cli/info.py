@@ -71,6 +71,8 @@ def _facts(a: AllocationInfo, name_peer: Callable[[str], str]) -> Iterator[tuple
 
     state = a.status if a.exit_code is None else f"{a.status}, exit code {a.exit_code}"
     yield "State", f"{state}: {a.error}" if a.error else state
+    if a.progress:
+        yield "Doing", a.progress
     yield "Type", a.type
     if a.peer:
         yield "Machine", name_peer(a.peer)

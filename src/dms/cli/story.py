@@ -132,6 +132,10 @@ def _allocation_status(detail: Detail, _name: Namer) -> str:
     return f"{text} ({detail['reason']})" if detail.get("reason") else text
 
 
+def _allocation_progress(detail: Detail, _name: Namer) -> str:
+    return f"{detail['allocation']}: {detail['progress']}"
+
+
 def _allocation_ended(detail: Detail, _name: Namer) -> str:
     text = f"{detail['allocation']} ended: {detail['state']}"
     if detail.get("exit_code") is not None:
@@ -275,6 +279,7 @@ _TELLERS: dict[str, Callable[[Detail, Namer], str]] = UPDATE_TELLERS | {
     "allocates_done": _allocates_done,
     "starts_done": _starts_done,
     "allocation_status": _allocation_status,
+    "allocation_progress": _allocation_progress,
     "allocation_ended": _allocation_ended,
     "shutdown_requested": _shutdown_requested,
     "shutdown_done": _shutdown_done,

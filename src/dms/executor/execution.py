@@ -155,13 +155,15 @@ class ExecutionTable(Generic[ExecutionT]):
         return tuple([await self._info(execution) for execution in list(self._executions.values())])
 
     async def _info(self, execution: ExecutionT) -> ExecutionInfo:
+        status = execution.final_status or await self._live_status(execution)
         return ExecutionInfo(
             execution.execution_id,
             execution.job_id,
-            execution.final_status or await self._live_status(execution),
+            status,
             self.type,
             self._detail(execution),
             await self._net(execution),
+            self._doing(execution) if status is ExecutionStatus.PENDING else "",
         )
 
     async def _ready(self) -> None:
@@ -174,6 +176,10 @@ class ExecutionTable(Generic[ExecutionT]):
     def _detail(self, execution: ExecutionT) -> dict[str, str]:
         """The backend's own facts about an execution."""
         return {}
+
+    def _doing(self, execution: ExecutionT) -> str:
+        """What one that is pending waits for."""
+        return ""
 
     async def _net(self, execution: ExecutionT) -> NetInfo | None:
         """Its network; ``None`` where it has none of its own."""

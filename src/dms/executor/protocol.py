@@ -193,6 +193,8 @@ class ExecutionInfo:
     detail: dict[str, str] = field(default_factory=dict)
     """Backend's own facts: container id, image, process id."""
     net: NetInfo | None = None
+    doing: str = ""
+    """While it is pending: what it waits for and how far that is."""
 
 
 @dataclass(frozen=True, slots=True)

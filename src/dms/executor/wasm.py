@@ -161,6 +161,9 @@ class WasmExecutor(SupervisedTable[WasmExecution]):
                 hint="send the program itself in module",
             )
 
+    def _doing(self, execution: WasmExecution) -> str:
+        return "fetching its program"
+
     async def _fetch_and_spawn(
         self, execution: WasmExecution, request: ExecutionRequest, params: WasmParams, source: SpecConfig
     ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 import trio
 
@@ -26,6 +27,7 @@ than the silence after which an orchestrator gives an allocation up, so that one
 DISOWNED_TIMES = 3
 """Signs of life in a row that the orchestrator's node could take, and the orchestrator is not there for: it may be about to
 be started again once or twice."""
+MAX_PROGRESS_CHARS = 300
 NS_PER_S = 10**9
 
 log = get_logger(__name__)
@@ -90,6 +92,9 @@ class HostingReports:
         except DMSError as exc:
             log.info("stats_failed", allocation=allocation.spec.id, error=exc.message)
             stats = ExecutorStats()  # a backend that cannot count now is no reason to be silent
+        progress = ""
+        with suppress(DMSError):
+            progress = await allocation.doing()
         sign = messages.Liveness(
             allocation_id=allocation.spec.id,
             status=allocation.view.state.value,
@@ -105,6 +110,7 @@ class HostingReports:
                 network_tx_bytes=stats.network_tx_bytes,
             ),
             network_problem=self._network_problem(allocation.spec.ensemble_id, allocation.spec.id),
+            progress=progress[:MAX_PROGRESS_CHARS],
         )
         self.signs[allocation.spec.id] = sign
         behaviour = messages.allocation_liveness(allocation.spec.ensemble_id)

@@ -130,6 +130,7 @@ def _described(record: DeploymentRecord, allocation: AllocationRecord, live: Dep
         has_health_check=sign.health_check_enabled or info.has_health_check,
         health=info.health or sign.health,
         resource_usage=sign.resource_usage,
+        progress=sign.progress,
     )
 
 

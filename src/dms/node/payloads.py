@@ -155,6 +155,8 @@ class AllocationInfo(Wire):
     logs: LogPlace | None = None
     udp_ports: tuple[str, ...] = ()
     """Those of ``ports`` that are for UDP, by their public number."""
+    progress: str = ""
+    """What is done that it waits for, or that waits for it, and how far that is; as it was told last."""
 
 
 class NetworkReply(Wire):

@@ -115,6 +115,12 @@ _KINDS = (
         reason=_WHY,
     ),
     _kind(
+        "allocation_progress",
+        "An allocation waits for an image, its volumes, or its results to be uploaded; told every half minute at most",
+        allocation=_KEY,
+        progress="what is done, and how far it is",
+    ),
+    _kind(
         "allocation_ended",
         "An allocation has ended",
         allocation=_KEY,

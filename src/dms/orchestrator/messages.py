@@ -299,6 +299,8 @@ class Liveness(Wire):
     version: str = "0.1"
     network_problem: str = ""
     """Ours: why it has no address of its own in the private network, where it should have one."""
+    progress: str = ""
+    """Ours: what is done that it waits for, such as an image that is pulled, and how far that is."""
 
 
 class StatusChange(Wire):

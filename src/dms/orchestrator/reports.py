@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -19,6 +20,9 @@ from dms.orchestrator.updating import rollout
 from dms.orchestrator.updating.state import Stage
 from dms.types.ids import EnsembleID
 
+MAX_PROGRESS_CHARS = 300
+PROGRESS_EVERY_S = 30.0
+"""So often at most it goes into the events how far something is."""
 MAX_CHANGES_TOLD = 10_000
 """Changes reported by providers that go into the events: they must not fill our disk."""
 
@@ -38,6 +42,7 @@ class Reports:
         self._ensemble, self._actor, self._state = ensemble, actor, state
         self._post, self._note, self._heard = post, note, heard
         self._changes_told = 0
+        self._progress_told: dict[str, float] = {}
         self.signs: dict[str, messages.Liveness] = {}
         """The last sign of life of each allocation that was heard in this life of the process."""
 
@@ -82,6 +87,7 @@ class Reports:
             if self._changes_told <= MAX_CHANGES_TOLD:
                 told: dict[str, object] = {"allocation": record.key, "peer": record.peer, "reason": problem}
                 await self._note("no_private_address", told)
+        await self._note_progress(record.key, message.payload.progress[:MAX_PROGRESS_CHARS])
         return messages.Reply(ok=True)
 
     async def _on_status(self, message: Message[messages.StatusChange]) -> messages.Reply:
@@ -98,6 +104,16 @@ class Reports:
             {"allocation": record.key, "from": change.old_status, "to": change.new_status, "reason": change.reason},
         )
         return messages.Reply(ok=True)
+
+    async def _note_progress(self, key: str, progress: str) -> None:
+        """Whoever follows the events reads what an allocation waits for, now and then."""
+        now_s = trio.current_time()
+        if not progress or now_s - self._progress_told.get(key, -math.inf) < PROGRESS_EVERY_S:
+            return
+        self._progress_told[key] = now_s
+        self._changes_told += 1
+        if self._changes_told <= MAX_CHANGES_TOLD:
+            await self._note("allocation_progress", {"allocation": key, "progress": progress})
 
     def _is_being_placed(self, allocation_id: str) -> bool:
         """Whether its handle is still on its way to us."""

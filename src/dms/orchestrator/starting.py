@@ -30,7 +30,8 @@ from dms.types.errors import DMSError
 from dms.types.ids import PeerID
 
 START_TIMEOUT_S = 300.0
-"""Pulling an image happens inside the start. It ends with the deployment's own deadline, too."""
+"""Machines of this program pull images and fetch volumes after they have answered; others do it before. It ends with the
+deployment's own deadline, too."""
 LEAST_START_TIMEOUT_S = 15.0
 """So that what runs already can say so, also after the deadline."""
 CHECK_EVERY_S = 2.0
@@ -215,7 +216,7 @@ class _Starting:
         patience_s = check.start_delay / NS_PER_S + (check.failures or MAX_FAILURES) * interval_s
         ends_s, began_s = min(self._ends_s, trio.current_time() + patience_s), trio.current_time()
         is_registered, problem = False, "its machine does not answer"
-        with trio.move_on_at(ends_s):
+        with trio.move_on_at(ends_s) as scope:
             while True:
                 now = self._now(key)
                 if now.is_over:
@@ -231,6 +232,8 @@ class _Starting:
                 reply = await ask(self._ctx, handle, check) if is_registered else None
                 if reply is not None and reply.ok:
                     return "", False
+                if reply is not None and reply.waits:  # for its image, say: the patience begins when it does
+                    scope.deadline = ends_s = min(self._ends_s, trio.current_time() + patience_s)
                 problem = problem if reply is None else reply.error or "it is not well"
                 await trio.sleep(min(interval_s, CHECK_EVERY_S))
         return f"it was not healthy within {ends_s - began_s:.0f} s: {problem}", True

@@ -1,7 +1,8 @@
 """Volumes of GlusterFS, mounted with the system's client (``spec/execution.md`` 5, type ``glusterfs``).
 
 The client is a program that runs as root and speaks to hosts that the job names, so the owner must allow it. TLS
-material goes into files of mode 0600 and never into arguments or the environment.
+material goes into files of mode 0600 and never into arguments or the environment. Where these lie takes three options of the same
+name, of which ``mount.glusterfs`` keeps the last only: with TLS the client itself is started, and looked at as that does.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ PORT = 24007
 MOUNT_TIMEOUT_S = 60.0
 MAX_SERVERS = 16
 MAX_PEM_CHARS = 64 << 10
-HELPER = "mount.glusterfs"
+HELPER, CLIENT = "mount.glusterfs", "glusterfs"
+ROOT_INODE = "1"
+"""Of a volume that is truly mounted: the client returns before it has spoken to the servers."""
 _HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,252}[A-Za-z0-9])?|\[?[0-9A-Fa-f:]{2,45}\]?")
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,127}")
 
@@ -88,7 +91,7 @@ class GlusterClient:
             raise ProviderMissing(
                 "glusterfs is not allowed here", hint="the owner allows it with storage.allow_glusterfs"
             )
-        if self._helper() is None:
+        if self._find(HELPER) is None:
             raise ProviderMissing(f"the glusterfs client is not installed: there is no {HELPER}")
         if not can_mount():
             raise ProviderMissing("this program may not mount", hint="it needs the capability CAP_SYS_ADMIN")
@@ -109,30 +112,55 @@ class GlusterClient:
         if params.has_tls:
             with room_watched(secrets_dir):
                 await trio.to_thread.run_sync(_write_secrets, params, secrets_dir)
-        command = self.command(params, target, secrets_dir, read_only=read_only)
-        result = None
+        said = "it did not end in time"
         with trio.move_on_after(MOUNT_TIMEOUT_S):
-            result = await trio.run_process(
-                command, stdin=b"", capture_stdout=True, stderr=subprocess.STDOUT, check=False, env={"PATH": self._path}
-            )
-        if result is None or result.returncode != 0:
-            await trio.to_thread.run_sync(remove_tree, secrets_dir)
-            said = "it did not end in time" if result is None else _last_line(result.stdout)
+            said = await self._mount(params, target, secrets_dir, read_only=read_only)
+        if said:
+            with trio.move_on_after(MOUNT_TIMEOUT_S, shield=True):
+                if params.has_tls:
+                    await self._run(["umount", "-l", str(target)])
+                await trio.to_thread.run_sync(remove_tree, secrets_dir)
             raise TransferFailed(f"glusterfs cannot mount {params.name}: {said}")
+
+    async def _mount(self, params: GlusterParams, target: Path, secrets_dir: Path, *, read_only: bool) -> str:
+        """What is wrong; empty: nothing."""
+        result = await self._run(self.command(params, target, secrets_dir, read_only=read_only))
+        if result.returncode != 0:
+            return _last_line(result.stdout)
+        if not params.has_tls:
+            return ""  # the helper has looked
+        seen = await self._run(["stat", "-c", "%i", str(target)])
+        if seen.returncode == 0 and seen.stdout.strip() == ROOT_INODE.encode():
+            return ""
+        return "the servers do not answer, or the certificates do not fit; the log of the client says more"
+
+    async def _run(self, command: list[str]) -> subprocess.CompletedProcess[bytes]:
+        return await trio.run_process(
+            command, stdin=b"", capture_stdout=True, stderr=subprocess.STDOUT, check=False, env={"PATH": self._path}
+        )
 
     def command(self, params: GlusterParams, target: Path, secrets_dir: Path, *, read_only: bool) -> list[str]:
         """What is run."""
+        if params.has_tls:
+            command = [self._find(CLIENT) or CLIENT, "--process-name", "fuse", "--fuse-mountopts=nosuid,nodev"]
+            command += ["--read-only"] if read_only else []
+            command += [f"--volfile-server={server}" for server in params.servers]
+            for option, name in (("own-cert", "pem"), ("private-key", "key"), ("ca-list", "ca")):
+                command.append(f"--xlator-option=*.transport.socket.ssl-{option}={secrets_dir}/glusterfs.{name}")
+            return [*command, f"--volfile-id=/{params.name}", str(target)]
         options = ["nosuid", "nodev", "ro" if read_only else "rw"]
         if len(params.servers) > 1:
             options.append(f"backup-volfile-servers={':'.join(params.servers[1:])}")
-        if params.has_tls:
-            for option, name in (("own-cert", "pem"), ("private-key", "key"), ("ca-list", "ca")):
-                options.append(f"xlator-option=*.transport.socket.ssl-{option}={secrets_dir}/glusterfs.{name}")
-            options.append("xlator-option=*.client.ssl=on")
-        return [self._helper() or HELPER, f"{params.servers[0]}:/{params.name}", str(target), "-o", ",".join(options)]
+        return [
+            self._find(HELPER) or HELPER,
+            f"{params.servers[0]}:/{params.name}",
+            str(target),
+            "-o",
+            ",".join(options),
+        ]
 
-    def _helper(self) -> str | None:
-        return shutil.which(HELPER, path=self._path)
+    def _find(self, program: str) -> str | None:
+        return shutil.which(program, path=self._path)
 
 
 def _write_secrets(params: GlusterParams, directory: Path) -> None:

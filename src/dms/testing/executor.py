@@ -50,6 +50,8 @@ class Script:
     cancel_takes_s: float = 0.0
     """How long it takes to stop when asked; longer than the grace period, it is killed at its end."""
     start_takes_s: float = 0.0
+    pending_s: float = 0.0
+    """How long after its start it says that its image is pulled."""
     start_error: DMSError | None = None
     invalid: DMSError | None = None
     """Raised when its engine parameters are validated or it is started."""
@@ -228,7 +230,13 @@ class ScriptedExecutor(ExecutionTable[ScriptedExecution]):
             await self.remove(execution_id, grace_s=0)
 
     async def _live_status(self, execution: ScriptedExecution) -> ExecutionStatus:
+        if trio.current_time() < execution.started_at + execution.script.pending_s:
+            return ExecutionStatus.PENDING
         return ExecutionStatus.PAUSED if execution.is_paused else ExecutionStatus.RUNNING
+
+    def _doing(self, execution: ScriptedExecution) -> str:
+        left_s = execution.started_at + execution.script.pending_s - trio.current_time()
+        return f"pulling its image: {left_s:.0f} s left"
 
     async def _play(self, execution: ScriptedExecution) -> None:
         """Write the output at its times, then end."""

@@ -111,6 +111,11 @@ def tell(kind: str, **detail: object) -> str:
             "n.a is running",
         ),
         (
+            "allocation_progress",
+            {"allocation": "n.a", "progress": "fetching its volumes: 1.0 GiB of 4.0 GiB"},
+            "n.a: fetching its volumes: 1.0 GiB of 4.0 GiB",
+        ),
+        (
             "allocation_ended",
             {"allocation": "n.a", "state": "completed", "exit_code": 0},
             "n.a ended: completed, exit code 0",

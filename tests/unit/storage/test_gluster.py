@@ -22,12 +22,18 @@ def programs(tmp_path: Path) -> Path:
     """A client that writes down what it was told, in place of the system's."""
     directory = tmp_path / "programs"
     directory.mkdir()
-    program = directory / "mount.glusterfs"
-    program.write_text(
-        f'#!/bin/sh\nprintf "%s\\n" "$@" > {tmp_path}/told\nenv > {tmp_path}/environment\n'
-        'case "$1" in *broken*) echo "Mount failed. Check the log" >&2; exit 1;; esac\n'
+    for name in ("mount.glusterfs", "glusterfs"):
+        script = (
+            f'#!/bin/sh\nprintf "%s\\n" {name} "$@" > {tmp_path}/told\nenv > {tmp_path}/environment\n'
+            'case "$*" in *broken*) echo "Mount failed. Check the log" >&2; exit 1;; esac\n'
+        )
+        (directory / name).write_text(script)
+    (directory / "stat").write_text(
+        '#!/bin/sh\ncase "$3" in *away) echo "not connected" >&2; exit 1;; *) echo 1;; esac\n'
     )
-    program.chmod(0o755)
+    (directory / "umount").write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/unmounted\n')
+    for program in directory.iterdir():
+        program.chmod(0o755)
     return directory
 
 
@@ -35,18 +41,39 @@ needs_capability = pytest.mark.skipif(not can_mount(), reason="needs CAP_SYS_ADM
 
 
 @needs_capability
-async def test_the_systems_client_is_told_servers_and_options_and_no_secrets(programs: Path, tmp_path: Path) -> None:
+async def test_the_systems_client_is_told_servers_and_options(programs: Path, tmp_path: Path) -> None:
+    params = GlusterParams("data", ("public.example", "public.example"))
+    await client(programs, Egress()).mount(params, tmp_path / "target", tmp_path / "secrets", read_only=True)
+    told = (tmp_path / "told").read_text().splitlines()
+    assert told[:4] == ["mount.glusterfs", "public.example:/data", str(tmp_path / "target"), "-o"]
+    assert set(told[4].split(",")) == {"ro", "nosuid", "nodev", "backup-volfile-servers=public.example"}
+
+
+@needs_capability
+async def test_with_tls_the_client_is_told_where_each_file_lies_and_no_secret(programs: Path, tmp_path: Path) -> None:
+    """The helper that mounts keeps the last of several translator options only, so no certificate was ever shown."""
     params = GlusterParams("data", ("public.example", "public.example"), PEM, PEM, PEM)
     secrets = tmp_path / "secrets"
     await client(programs, Egress()).mount(params, tmp_path / "target", secrets, read_only=True)
     told = (tmp_path / "told").read_text().splitlines()
-    assert told[:3] == ["public.example:/data", str(tmp_path / "target"), "-o"]
-    options = told[3].split(",")
-    assert {"ro", "nosuid", "nodev", "backup-volfile-servers=public.example"} < set(options)
-    assert f"xlator-option=*.transport.socket.ssl-private-key={secrets}/glusterfs.key" in options
+    assert told[0] == "glusterfs"
+    assert told.count("--volfile-server=public.example") == 2
+    assert {"--read-only", "--fuse-mountopts=nosuid,nodev", "--volfile-id=/data"} < set(told)
+    for option, name in (("own-cert", "pem"), ("private-key", "key"), ("ca-list", "ca")):
+        assert f"--xlator-option=*.transport.socket.ssl-{option}={secrets}/glusterfs.{name}" in told
+    assert told[-1] == str(tmp_path / "target")
     assert "BEGIN" not in (tmp_path / "told").read_text() + (tmp_path / "environment").read_text()
     assert [oct(path.stat().st_mode & 0o777) for path in sorted(secrets.iterdir())] == ["0o600"] * 3
     assert "BEGIN" not in repr(params)
+
+
+@needs_capability
+async def test_a_client_that_goes_on_without_its_servers_is_ended(programs: Path, tmp_path: Path) -> None:
+    params = GlusterParams("data", ("public.example",), PEM, PEM, PEM)
+    with pytest.raises(TransferFailed, match="certificates do not fit"):
+        await client(programs).mount(params, tmp_path / "away", tmp_path / "secrets", read_only=False)
+    assert (tmp_path / "unmounted").read_text() == f"-l {tmp_path / 'away'}\n"
+    assert not (tmp_path / "secrets").exists()
 
 
 @needs_capability

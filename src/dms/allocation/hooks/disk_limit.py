@@ -45,6 +45,10 @@ class DiskLimitHook(Hook):
             allocation.actor.start_soon(self._watch, allocation, self._scope)
 
     async def postrun(self, allocation: Allocation) -> None:
+        """What it leaves is not judged any more."""
+        await self.stop(allocation)
+
+    async def stop(self, allocation: Allocation) -> None:
         """Stop."""
         if self._scope is not None:
             self._scope.cancel()

@@ -13,7 +13,8 @@ class Hook:
     """Does nothing at any point; a hook overrides what it needs.
 
     Every method may be called twice (``prerun`` and ``poststart`` again for a workload that is adopted after a restart)
-    or without its counterpart, and must cope. ``prerun`` refuses by raising a :class:`~dms.types.errors.DMSError`; when
+    or without its counterpart, and must cope. What a hook has running beside the workload it begins in ``prerun`` or
+    ``poststart`` and ends in ``stop``, at the latest. ``prerun`` refuses by raising a :class:`~dms.types.errors.DMSError`; when
     ``postrun`` raises one, what the workload wrote is lost, and the end of the allocation says so.
     """
 
@@ -32,6 +33,9 @@ class Hook:
 
     async def postrun(self, allocation: Allocation) -> None:
         """It has ended, whichever way."""
+
+    async def stop(self, allocation: Allocation) -> None:
+        """All of its end is done, or it could not be started: nothing of the hook goes on."""
 
     async def destroy(self, allocation: Allocation) -> None:
         """The allocation will never run again; leave nothing behind."""

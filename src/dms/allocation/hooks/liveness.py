@@ -1,4 +1,8 @@
-"""Signs of life: the allocation tells its orchestrator that it runs and what it uses (``spec/orchestration.md`` 3.7, 9)."""
+"""Signs of life: the allocation tells its orchestrator that it runs and what it uses (``spec/orchestration.md`` 3.7, 9).
+
+They begin before the workload, whose content may have to be fetched first, and go on until its results are where they belong:
+either may take longer than an orchestrator waits in silence.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +17,8 @@ if TYPE_CHECKING:
     from dms.allocation.allocation import Allocation
 
 INTERVAL_S = 30.0
+BUSY_INTERVAL_S = 5.0
+"""While something is done that people wait for, and want to know how far it is."""
 ORPHAN_GRACE_S = 3 * 3600.0
 """How long work goes on while its orchestrator cannot be reached, before it is ended."""
 
@@ -21,7 +27,7 @@ Push = Callable[["Allocation", int], Awaitable[bool | None]]
 
 
 class LivenessHook(Hook):
-    """Pushes while the workload runs; ends what nobody owns any more."""
+    """Pushes from the start of the allocation to its end; ends what nobody owns any more."""
 
     def __init__(self, push: Push, *, interval_s: float = INTERVAL_S, orphan_grace_s: float = ORPHAN_GRACE_S) -> None:
         self._push = push
@@ -29,13 +35,17 @@ class LivenessHook(Hook):
         self._orphan_grace_s = orphan_grace_s
         self._scope: trio.CancelScope | None = None
 
-    async def poststart(self, allocation: Allocation) -> None:
+    async def prerun(self, allocation: Allocation) -> None:
         """Begin."""
         if self._scope is None:
             self._scope = trio.CancelScope()
             allocation.actor.start_soon(self._run, allocation, self._scope)
 
-    async def postrun(self, allocation: Allocation) -> None:
+    async def poststart(self, allocation: Allocation) -> None:
+        """Begin, if that was not before."""
+        await self.prerun(allocation)
+
+    async def stop(self, allocation: Allocation) -> None:
         """Stop."""
         if self._scope is not None:
             self._scope.cancel()
@@ -57,4 +67,4 @@ class LivenessHook(Hook):
                 if trio.current_time() - last_heard > self._orphan_grace_s:
                     allocation.shutdown_soon("the orchestrator cannot be reached")
                     return
-                await trio.sleep(self._interval_s)
+                await trio.sleep(min(self._interval_s, BUSY_INTERVAL_S) if allocation.is_busy else self._interval_s)

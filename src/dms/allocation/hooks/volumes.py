@@ -15,6 +15,8 @@ from dms.ensemble.config import VolumeConfig
 from dms.executor.protocol import Mount
 from dms.storage.errors import TransferFailed
 from dms.storage.prepare import VolumeRequest, Volumes
+from dms.storage.transfer import OnProgress, Progress
+from dms.types.units import format_bytes
 
 if TYPE_CHECKING:
     from dms.allocation.allocation import Allocation
@@ -36,9 +38,16 @@ class VolumesHook(Hook):
         """Mount and download; what is downloaded counts against the allocation's disk."""
         spec = allocation.spec
         self._is_ended_by_us = False
-        binds = await self._volumes.prepare(
-            spec.id, str(spec.orchestrator.did), requests_of(spec.volumes), max_bytes=spec.resources.disk.size or None
-        )
+        try:
+            binds = await self._volumes.prepare(
+                spec.id,
+                str(spec.orchestrator.did),
+                requests_of(spec.volumes),
+                max_bytes=spec.resources.disk.size or None,
+                on_progress=_telling(allocation, "fetching its volumes"),
+            )
+        finally:
+            allocation.progress = ""
         self._mounts = tuple(Mount(bind.source, bind.target, bind.read_only) for bind in binds)
 
     def mounts(self) -> tuple[Mount, ...]:
@@ -55,10 +64,25 @@ class VolumesHook(Hook):
         :raises StorageError: it is not where it should be.
         """
         timeout_s = KILLED_UPLOAD_TIMEOUT_S if self._is_ended_by_us else UPLOAD_TIMEOUT_S
-        with trio.move_on_after(timeout_s) as scope:
-            await self._volumes.upload(allocation.spec.id, requests_of(allocation.spec.volumes))
+        try:
+            with trio.move_on_after(timeout_s) as scope:
+                await self._volumes.upload(
+                    allocation.spec.id,
+                    requests_of(allocation.spec.volumes),
+                    on_progress=_telling(allocation, "uploading its results"),
+                )
+        finally:
+            allocation.progress = ""
         if scope.cancelled_caught:
             raise TransferFailed(f"the upload took longer than {timeout_s:g} s")
+
+
+def _telling(allocation: Allocation, what: str) -> OnProgress:
+    def tell(progress: Progress) -> None:
+        done, total = format_bytes(progress.done_bytes), progress.total_bytes
+        allocation.progress = f"{what}: {done} of {format_bytes(total)}" if total else f"{what}: {done}"
+
+    return tell
 
 
 def requests_of(volumes: Sequence[VolumeConfig]) -> tuple[VolumeRequest, ...]:

@@ -313,10 +313,10 @@ class DockerExecutor(ExecutionTable[DockerExecution]):
         return ExecutionStatus.PAUSED if state.get("Paused") else ExecutionStatus.RUNNING
 
     def _detail(self, execution: DockerExecution) -> dict[str, str]:
-        detail = {"container": execution.container_id, "image": execution.image}
-        if execution.progress and not execution.settled.is_set():
-            detail["pull"] = execution.progress
-        return detail
+        return {"container": execution.container_id, "image": execution.image}
+
+    def _doing(self, execution: DockerExecution) -> str:
+        return f"pulling {execution.image}: {execution.progress or 'asking the registry'}"
 
     async def _net(self, execution: DockerExecution) -> NetInfo | None:
         networked = execution.holder_id or execution.container_id

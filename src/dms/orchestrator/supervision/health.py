@@ -146,13 +146,17 @@ class HealthChecks:
         check = self._checks[record.name]
         interval_s = interval_of(check)
         tally = Tally(check, trio.current_time())
+        began = False
         with scope:
             if not await self._register(key, subject, check, interval_s):
                 return
             while True:
                 asked_s = trio.current_time()
                 reply = await ask(self._context, subject.handle, check)
-                if reply is not None:
+                if reply is not None and reply.waits and not began:
+                    tally = Tally(check, trio.current_time())  # the patience after the start counts from when it begins
+                elif reply is not None and not reply.waits:
+                    began = True
                     self._take(record, tally, "" if reply.ok else reply.error or "it is not well")
                 await trio.sleep_until(max(asked_s + interval_s, trio.current_time()))
 

@@ -11,6 +11,7 @@ from dms.ensemble.config import VolumeConfig
 from dms.executor.protocol import Mount
 from dms.storage.errors import TransferFailed
 from dms.storage.prepare import Bind, VolumeRequest
+from dms.storage.transfer import OnProgress, Progress
 from dms.types.resources import Disk, Resources, SpecConfig
 
 UPLOAD = SpecConfig(type="http", params={"url": "https://example.org/"})
@@ -24,12 +25,19 @@ class Slow:
         self.prepared: list[tuple[str, str, int | None]] = []
 
     async def prepare(
-        self, owner: str, tenant: str, requests: tuple[VolumeRequest, ...], *, max_bytes: int | None
+        self,
+        owner: str,
+        tenant: str,
+        requests: tuple[VolumeRequest, ...],
+        *,
+        max_bytes: int | None,
+        on_progress: OnProgress,
     ) -> tuple[Bind, ...]:
         self.prepared.append((owner, tenant, max_bytes))
         return tuple(Bind(Path("/here"), request.target, request.read_only) for request in requests)
 
-    async def upload(self, owner: str, requests: tuple[VolumeRequest, ...]) -> None:
+    async def upload(self, owner: str, requests: tuple[VolumeRequest, ...], *, on_progress: OnProgress) -> None:
+        on_progress(Progress(5 << 20, 10 << 20))
         assert (owner, requests[0].upload) == ("job-1", UPLOAD)
         await trio.sleep_forever()
 
