@@ -241,8 +241,12 @@ class Allocation:
         """It has got an address in a private network although it runs already, as with the original's first orchestrators."""
         async with self._lock:
             request = self._request()
-            if self.view.state is AllocationState.RUNNING and request.join is not None and not self._is_join_known:
-                await self._executor.start(self._with_mounts(request))
+            if self.view.state is not AllocationState.RUNNING or request.join is None or self._is_join_known:
+                return
+            try:
+                await self._executor.connect(request)
+            except DMSError as exc:
+                self._not_joined(exc.message)
 
     async def attend(self, _actor: Actor) -> None:
         """The body of its actor: take note of the end of each execution. Whatever fails here unforeseen ends all tasks of the

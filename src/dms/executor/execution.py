@@ -78,6 +78,10 @@ class ExecutionTable(Generic[ExecutionT]):
         """See :meth:`dms.executor.protocol.Executor.start`."""
         raise Unsupported(f"the {self.type} executor starts nothing")
 
+    async def connect(self, request: ExecutionRequest) -> None:
+        """See :meth:`dms.executor.protocol.Executor.connect`."""
+        raise Unsupported(f"the {self.type} executor connects nothing that runs already")
+
     async def cancel(self, execution_id: str, *, grace_s: float = 10.0) -> None:
         """See :meth:`dms.executor.protocol.Executor.cancel`."""
         await self._get(execution_id)

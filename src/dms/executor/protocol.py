@@ -262,6 +262,14 @@ class Executor(Protocol):
         """
         ...
 
+    async def connect(self, request: ExecutionRequest) -> None:
+        """Make what runs already a member of a private network, by :attr:`ExecutionRequest.join`.
+
+        :raises Unsupported: the backend cannot.
+        :raises DMSError: as ``join`` does.
+        """
+        ...
+
     async def run(self, request: ExecutionRequest) -> ExecutionResult:
         """Start, and wait for the end. Whoever is cancelled here cancels the execution.
 

@@ -30,5 +30,6 @@ On this machine:
 - :mod:`~dms.subnet.subnets`: all networks of a node; :mod:`~dms.subnet.subnet`: one of them, its members, names and ports.
 - :mod:`~dms.subnet.messages`: what orchestrators tell machines; :mod:`~dms.subnet.status`: what is told of one.
 - :mod:`~dms.subnet.kernel`: the seam to the kernel, with :mod:`~dms.subnet.tun`, :mod:`~dms.subnet.netlink`,
-  :mod:`~dms.subnet.namespaces`, :mod:`~dms.subnet.guests` and :mod:`~dms.subnet.firewall` behind it.
+  :mod:`~dms.subnet.namespaces`, :mod:`~dms.subnet.guests`, :mod:`~dms.subnet.names_here` and
+  :mod:`~dms.subnet.firewall` behind it.
 """

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from functools import partial
-from ipaddress import IPv4Interface, IPv4Network, IPv6Interface
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Interface
 from pathlib import Path
 from typing import Protocol
 
 import trio
 
 from dms.subnet.firewall import BothAddresses, Firewall, Rules
+from dms.subnet.names_here import offer_names
 from dms.subnet.namespaces import run_inside
 from dms.subnet.netlink import Netlink
 from dms.subnet.plane import Device
@@ -81,6 +82,11 @@ class Kernel(Protocol):
         """
         ...
 
+    async def offer_names(self, device: str, server: IPv4Address) -> None:
+        """Have this machine ask a server behind a device for the names of private networks, where that can be done without
+        changing anything else; it is so no more when the device is gone."""
+        ...
+
 
 class LinuxKernel:
     """The real one. ``owner`` tells several nodes on one machine apart; ``namespace`` is where the machine's own devices
@@ -124,3 +130,8 @@ class LinuxKernel:
     ) -> None:
         """With iptables."""
         await trio.to_thread.run_sync(self._firewall.redirect, namespace, device, tuple(ports), to)
+
+    async def offer_names(self, device: str, server: IPv4Address) -> None:
+        """With systemd-resolved."""
+        if self._namespace is None:
+            await trio.to_thread.run_sync(offer_names, device, server)

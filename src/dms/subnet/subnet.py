@@ -171,6 +171,7 @@ class Subnet:
         host = await self._ensure_host([address])
         await trio.to_thread.run_sync(host.device.add_addresses, self._interfaces([address]))
         self._join(host, address)
+        await self._kernel.offer_names(host.device.name, self._plane.gateway)
 
     async def _ensure_host(self, addresses: list[IPv4Address]) -> _Attachment:
         """The device of the machine; the firewall closes the host to it before it carries anything."""

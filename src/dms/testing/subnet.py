@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from ipaddress import IPv4Network
+from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
 import trio
@@ -73,6 +73,7 @@ class MemoryKernel:
         self.redirected: dict[Path, tuple[tuple[str, int, int], ...]] = {}
         self.redirected_to: dict[Path, BothAddresses | None] = {}
         self.removals: list[str] = []
+        self.offered: dict[str, IPv4Address] = {}
         self.failing: dict[str, Exception] = {}
 
     def missing(self) -> str:
@@ -119,6 +120,11 @@ class MemoryKernel:
         await self._asked("redirect")
         self.redirected[namespace] = tuple(ports)
         self.redirected_to[namespace] = to
+
+    async def offer_names(self, device: str, server: IPv4Address) -> None:
+        """Remember it."""
+        await self._asked("offer_names")
+        self.offered[device] = server
 
     async def _asked(self, call: str) -> None:
         await trio.lowlevel.checkpoint()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -159,3 +160,36 @@ def test_a_network_has_the_name_of_its_tenant_on_this_node_only() -> None:
     assert name("exe", "") == "", "who names no tenant is in the engine's default network"
     assert name("exe", "a", Engine(kind="podman", is_rootless=True)) == "", "each container has its own there"
     assert name("exe", "a", Engine(kind="podman")) != ""
+
+
+@pytest.mark.docker
+async def test_one_that_runs_already_joins_a_private_network_and_learns_who_resolves_names(bench: Bench) -> None:
+    """As with orchestrators that tell of the network after the start."""
+    joined: list[Path] = []
+
+    async def join(namespace: Path, **_how: object) -> None:
+        joined.append(namespace)
+
+    await bench.executor.start(bench.request("a1", "a"))
+    before = (await bench.executor.exec("a1", ("cat", "/etc/resolv.conf"))).stdout
+    assert b"10.1.2.1" not in before
+    await bench.executor.connect(bench.request("a1", "a", join=join, gateway_ip="10.1.2.1"))
+    (namespace,) = joined
+    assert namespace.exists()
+    own = (await bench.executor.exec("a1", ("cat", "/etc/resolv.conf"))).stdout.decode()
+    assert [line for line in own.splitlines() if line.startswith("nameserver")] == ["nameserver 10.1.2.1"]
+
+
+@pytest.mark.docker
+async def test_that_and_why_it_begins_without_a_private_network_is_told(bench: Bench) -> None:
+    told: list[str] = []
+
+    async def join(_namespace: Path, **_how: object) -> None:
+        raise StartFailed("the kernel refuses")
+
+    asked: dict[str, Any] = {"join": join, "gateway_ip": "10.1.2.1", "unjoined": told.append}
+    await bench.executor.start(bench.request("a1", "a", **asked))
+    assert told == ["the kernel refuses"]
+    assert await bench.executor.status("a1") is ExecutionStatus.RUNNING
+    with pytest.raises(StartFailed, match="no private address: the kernel refuses"):
+        await bench.executor.start(bench.request("a2", "a", **asked, must_join=True))

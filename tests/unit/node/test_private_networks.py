@@ -244,3 +244,19 @@ async def test_an_orchestrator_of_the_original_tells_one_thing_after_another(
     assert "invalid IP" in (await ask(actor, m.ADD_RECORDS, wrong)).error
     assert "does not exist" in (await ask(actor, m.ADD_PEER, m.PeerRequest(subnet_id="x", peer=other, ip="1"))).error
     assert s.find() == known
+
+
+async def test_what_ran_before_the_original_told_of_a_network_is_connected_then_or_it_is_told_why_not(
+    autojump_clock: MockClock, cluster: Cluster
+) -> None:
+    s = await start(cluster)
+    networks, (allocation,) = s.bob.node.networks, s.bob.node.hosting
+    await networks.destroy(s.id, s.orchestrator.security.id)
+    s.engine.mode, s.engine.lacks = "kernel", ""
+    create = CreateRequest(subnet_id=s.id, routing_table={"10.9.8.2": s.bob.peer})
+    await networks.create(s.id, create, s.orchestrator.security.id)
+    assert networks.problem_of(s.id, s.member) == ""
+    peer = m.PeerRequest(subnet_id=s.id, peer=PeerID(s.bob.peer), ip="10.9.8.2")
+    reply = await s.orchestrator.invoke(allocation.actor.handle, m.ADD_PEER, peer, Reply, timeout_s=5)
+    assert reply.ok
+    assert networks.problem_of(s.id, s.member) == "the null executor connects nothing that runs already"

@@ -175,6 +175,7 @@ async def test_members_without_a_namespace_share_the_device_of_the_machine_and_t
     async with bench() as b:
         subnet = await b.subnets.create("id", CIDR, b.table())
         await subnet.attach("10.1.2.2")
+        assert list(b.kernel.offered.values()) == [IPv4Address("10.1.2.1")]
         await subnet.attach("10.1.2.3")
         device = b.kernel.open_devices()[0]
         assert [str(each) for each in device.addresses[::2]] == ["10.1.2.2/24", "10.1.2.3/24"]

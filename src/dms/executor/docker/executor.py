@@ -158,6 +158,12 @@ class DockerExecutor(ExecutionTable[DockerExecution]):
         elif execution.result is None:
             self._nursery.start_soon(self._watcher.watch, execution)
 
+    async def connect(self, request: ExecutionRequest) -> None:
+        """See :meth:`dms.executor.protocol.Executor.connect`."""
+        execution = await self._get(request.execution_id)
+        await execution.settled.wait()
+        await self._launcher.rejoin(execution, request)
+
     async def cancel(self, execution_id: str, *, grace_s: float = 10.0) -> None:
         """See :meth:`dms.executor.protocol.Executor.cancel`. A pull is given up; a container gets ``SIGTERM`` first."""
         execution = await self._get(execution_id)
