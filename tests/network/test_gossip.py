@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 
+from tests.network.waiting import until
+
 from dms.network.libp2p import Libp2pNetwork  # isort: skip  # before anything of the library
 
 import trio
@@ -20,7 +22,6 @@ from dms.types.ids import PeerID
 
 TOPIC = "/nunet/hello"
 ROOT = "actor/root/messages/0.0.1"
-WAIT_S = 10.0
 
 _seeds = itertools.count(1200)
 
@@ -33,12 +34,6 @@ def node(app_score: Callable[[PeerID], float] = lambda _: 0.0, limits: Limits | 
         explore=False,
         limits=limits,
     )
-
-
-async def until(condition: Callable[[], object]) -> None:
-    with trio.fail_after(WAIT_S):
-        while not condition():  # noqa: ASYNC110
-            await trio.sleep(0.002)
 
 
 class Ear:

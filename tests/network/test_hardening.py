@@ -8,10 +8,11 @@ import os
 import socket
 import struct
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 
 import pytest
 import trio
+from tests.network.waiting import until
 from trio.testing import MockClock
 
 from dms.network import MAX_MESSAGE_BYTES, PeerChange, PeerEvent, PeerUnreachable
@@ -53,12 +54,6 @@ def node(limits: Limits | None = None, **more: object) -> Libp2pNetwork:
 
 def port_of(network: Libp2pNetwork) -> int:
     return int(network.listen_addresses[0].split("/")[4])
-
-
-async def until(condition: Callable[[], object], timeout_s: float = 10.0) -> None:
-    with trio.fail_after(timeout_s):
-        while not condition():  # noqa: ASYNC110
-            await trio.sleep(0.002)
 
 
 @contextlib.asynccontextmanager

@@ -11,7 +11,7 @@ import itertools
 import logging
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import psutil
 import pytest
@@ -19,6 +19,7 @@ import trio
 from google.protobuf.message import DecodeError
 from tests.fuzz.live.attack import Attack, intrude
 from tests.fuzz.live.seeds import ADDRESS, SUBNET, TOPIC, VICTIM_INBOX, varint
+from tests.network.waiting import until
 
 from dms.network import PeerChange, PeerUnreachable
 from dms.network.errors import NetworkError
@@ -164,12 +165,6 @@ class Bystander:
     def _lose(self, change: PeerChange, peer: PeerID) -> None:
         if change is PeerChange.DISCONNECTED and peer == self._victim.peer_id:
             self.losses.append("disconnected")
-
-
-async def until(condition: Callable[[], object]) -> None:
-    with trio.fail_after(ANSWER_S):
-        while not condition():  # noqa: ASYNC110
-            await trio.sleep(0.002)
 
 
 @pytest.mark.parametrize("part", range(PARTS))

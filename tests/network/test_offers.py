@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+
+from tests.network.waiting import until
 
 from dms.network.libp2p import Libp2pNetwork  # isort: skip  # before anything of the library
 
-import trio
 
 from dms.network.gossip import Offer
 from dms.types.ids import PeerID
@@ -17,12 +17,6 @@ _seeds = itertools.count(1500)
 
 def node() -> Libp2pNetwork:
     return Libp2pNetwork(seed=next(_seeds).to_bytes(32, "big"), listen=["/ip4/127.0.0.1/tcp/0"], explore=False)
-
-
-async def until(condition: Callable[[], object]) -> None:
-    with trio.fail_after(10):
-        while not condition():  # noqa: ASYNC110
-            await trio.sleep(0.002)
 
 
 async def test_a_peer_that_is_offered_with_its_own_record_is_dialled_and_no_other() -> None:

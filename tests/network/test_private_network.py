@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Callable
 
 import pytest
 import trio
+from tests.network.waiting import until
 from trio.testing import MockClock
 
 from dms.network import PeerUnreachable
@@ -25,12 +25,6 @@ _seeds = itertools.count(1 << 65)
 def node(key: SwarmKey | None) -> Libp2pNetwork:
     seed = next(_seeds).to_bytes(32, "big")
     return Libp2pNetwork(seed=seed, listen=["/ip4/127.0.0.1/tcp/0"], explore=False, swarm_key=key)
-
-
-async def until(condition: Callable[[], object]) -> None:
-    with trio.fail_after(10):
-        while not condition():  # noqa: ASYNC110
-            await trio.sleep(0.002)
 
 
 async def test_nodes_with_the_same_key_talk() -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import itertools
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Iterable
 from ipaddress import ip_address
 
 import pytest
 import trio
+from tests.network.waiting import until
 
 from dms.network import PeerUnreachable
 from dms.network.framing import encode_frame
@@ -41,12 +42,6 @@ def node(limits: Limits | None = None, *, gate: Gate | None = None) -> Libp2pNet
         gate=gate,
         explore=False,
     )
-
-
-async def until(condition: Callable[[], object], timeout_s: float = 10.0) -> None:
-    with trio.fail_after(timeout_s):
-        while not condition():  # noqa: ASYNC110
-            await trio.sleep(0.002)
 
 
 @contextlib.asynccontextmanager

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
 
 import pytest
-import trio
+from tests.network.waiting import until
 
 from dms.network.errors import PeerUnreachable
 from dms.network.libp2p import Libp2pNetwork
@@ -41,12 +40,6 @@ def node(
     )
     seed = (number + (1 << 120)).to_bytes(32, "big")
     return Libp2pNetwork(seed=seed, listen=listen, bootstrap=bootstrap, explore=False, reach=options)
-
-
-async def until(condition: Callable[[], object]) -> None:
-    with trio.fail_after(20):
-        while not condition():  # noqa: ASYNC110  what happens on the other side has no event here
-            await trio.sleep(0.005)
 
 
 def relayed(one: Libp2pNetwork) -> list[str]:

@@ -15,6 +15,7 @@ from dataclasses import replace
 
 import psutil
 import trio
+from tests.network.waiting import until
 
 from dms.network import PeerUnreachable
 from dms.network.libp2p import Libp2pNetwork, Limits
@@ -53,12 +54,6 @@ _seeds = itertools.count(1 << 78)
 def node(limits: Limits | None = None) -> Libp2pNetwork:
     seed = next(_seeds).to_bytes(32, "big")
     return Libp2pNetwork(seed=seed, listen=("/ip4/127.0.0.1/tcp/0",), limits=limits, explore=False)
-
-
-async def until(condition: Callable[[], object], timeout_s: float = GRACE_S) -> None:
-    with trio.fail_after(timeout_s):
-        while not condition():  # noqa: ASYNC110
-            await trio.sleep(0.005)
 
 
 @contextlib.asynccontextmanager

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import signal
 import socket
-from collections.abc import Callable
 
 import pytest
-import trio
 from tests.network.processes import Child, child
+from tests.network.waiting import until
 
 from dms.network import PeerUnreachable
 from dms.network.libp2p import Libp2pNetwork, Limits
@@ -23,12 +22,6 @@ DAY_S = 86_400
 def node(number: int, *bootstrap: str, limits: Limits | None = None) -> Libp2pNetwork:
     seed = (number + (1 << 104)).to_bytes(32, "big")
     return Libp2pNetwork(seed=seed, listen=LOOPBACK, bootstrap=bootstrap, limits=limits, explore=False)
-
-
-async def until(condition: Callable[[], object], timeout_s: float = 20.0) -> None:
-    with trio.fail_after(timeout_s):
-        while not condition():  # noqa: ASYNC110
-            await trio.sleep(0.005)
 
 
 async def talks(here: Libp2pNetwork, there: Child, text: str) -> None:

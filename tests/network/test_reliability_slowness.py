@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import trio
+from tests.network.waiting import until
 
 from dms.network.framing import encode_frame
 from dms.network.libp2p import Libp2pNetwork, Limits
@@ -32,12 +33,6 @@ _seeds = itertools.count(1 << 74)
 def node(limits: Limits = LIMITS) -> Libp2pNetwork:
     seed = next(_seeds).to_bytes(32, "big")
     return Libp2pNetwork(seed=seed, listen=("/ip4/127.0.0.1/tcp/0",), limits=limits, explore=False)
-
-
-async def until(condition: Callable[[], object], timeout_s: float = 15.0) -> None:
-    with trio.fail_after(timeout_s):
-        while not condition():  # noqa: ASYNC110
-            await trio.sleep(0.005)
 
 
 async def drip(write: Callable[[bytes], Awaitable[object]], data: bytes) -> None:

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable
 
 import trio
+from tests.network.waiting import until
 
 from dms.network import MessageHandler
 from dms.network.libp2p import Libp2pNetwork
@@ -18,7 +18,6 @@ from dms.types.ids import PeerID
 TOPIC = "/nunet/deployment"
 COUNT = 10
 ENOUGH, IN_MESH = 5, 3
-WAIT_S = 60.0
 
 
 class Node:
@@ -91,12 +90,6 @@ class Crowd:
         return all(len(some) >= ENOUGH and some <= ids for some in peers) and all(
             sum(TOPIC in score.topics for score in node.network.scores().values()) >= IN_MESH for node in self.up
         )
-
-
-async def until(condition: Callable[[], object]) -> None:
-    with trio.fail_after(WAIT_S):
-        while not condition():  # noqa: ASYNC110
-            await trio.sleep(0.02)
 
 
 async def test_ten_nodes_grow_together_lose_a_third_and_heal() -> None:

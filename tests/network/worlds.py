@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 
 import trio
+from tests.network.waiting import until as until
 
 from dms.network import MAX_LARGE_MESSAGE_BYTES, Network
 from dms.network.libp2p import Libp2pNetwork
@@ -97,10 +98,3 @@ class World:
 def any_size(_peer: PeerID) -> int:
     """An inbox that takes the largest messages of everybody."""
     return MAX_LARGE_MESSAGE_BYTES
-
-
-async def until(condition: Callable[[], object]) -> None:
-    """Wait for something that other tasks bring about and that tells nobody."""
-    with trio.fail_after(WAIT_S):
-        while not condition():  # noqa: ASYNC110
-            await trio.sleep(0.002)
