@@ -38,7 +38,7 @@ ELSEWHERE = "45.77.9.9"
 HOMES = {"one": "public", "two": "public", "three": "left", "four": "right", "five": "relay"}
 SERVE = f'mkdir /tmp/www && cd /tmp/www && echo "$HOSTNAME {{page}}" >index.html && exec httpd -f -p {PORT}'
 """The name of the container, too: a page tells which one it is from."""
-FIND = "nslookup {name} 2>/dev/null | busybox sed -n '/^Name:/,$ s/^Address[^:]*:.* *\\(10\\.[0-9.]*\\)$/\\1/p' | head -n 1"
+FIND = "nslookup {name} 2>/dev/null | busybox sed -n '/^Name:/,$ s/^Address[ 0-9]*: *\\(10\\.[0-9.]*\\)$/\\1/p' | head -n 1"
 GET = f"printf 'GET / HTTP/1.0\\r\\n\\r\\n' | nc -w 5 $a {PORT}"
 
 
@@ -50,6 +50,7 @@ class Ensemble:
         self, world: Lab, directory: Path, title: str, homes: dict[str, str], redundant: tuple[str, ...] = ()
     ) -> None:
         self.world, self.title, self.homes = world, title, homes
+        self._containers: dict[str, str] = {}
         allocations = {
             member: {
                 "type": "service",
@@ -87,9 +88,10 @@ class Ensemble:
         return self.world.hosts[self.homes[member]]
 
     def container(self, member: str) -> str:
-        found = self.host(member).container(self.id, self.key(member))
-        assert found, f"no container of {member}"
-        return found
+        if member not in self._containers:
+            self._containers[member] = self.host(member).container(self.id, self.key(member))
+        assert self._containers[member], f"no container of {member}"
+        return self._containers[member]
 
     def inside(self, member: str, script: str) -> str:
         return self.host(member).docker("exec", self.container(member), "sh", "-c", script)
@@ -162,9 +164,7 @@ def web(world: Lab, before: dict[str, object], tmp_path_factory: pytest.TempPath
 def test_every_member_gets_the_page_of_every_other_by_name(web: Ensemble, source: str) -> None:
     others = [member for member in HOMES if member != source]
     pages = web.pages(source, *others)
-    assert {name: page.splitlines()[0].strip() for name, page in pages.items()} == dict.fromkeys(
-        others, "HTTP/1.1 200 OK"
-    )
+    assert [name for name in others if not pages[name].startswith("HTTP/1.1 200 OK")] == [], web.world.words()
     assert all(page.endswith(f" web {name}\n") for name, page in pages.items())
 
 
@@ -239,9 +239,8 @@ def test_a_second_ensemble_on_the_same_machines_is_apart(web: Ensemble, shop: En
 
 def test_two_behind_routers_are_relayed_until_the_direct_path_opens(world: Lab, web: Ensemble) -> None:
     until(lambda: web.page("three", "four").endswith(" web four\n"))
-    assert web.between("left", "right").path == "relayed"
-    told = world.orchestrator.nunet("subnet", "status", web.id)
-    assert re.search(r"\n.*four +\S+ +relayed ", told.out), told
+    assert web.between("left", "right").path in ("relayed", ""), "none while a connection takes the place of another"
+    until(lambda: re.search(r"\n.*four +\S+ +relayed open ", world.orchestrator.nunet("subnet", "status", web.id).out))
     assert web.between("left", "public").path == web.between("right", "public").path == "datagram"
 
     world.routers["left"].unblock()

@@ -109,6 +109,7 @@ class Link:
         self._asked: dict[bytes, float] = {}
         self._heard_s = self.used_s = 0.0
         self._holding = trio.CancelScope()
+        self._has_come = trio.Event()
 
     def send(self, parcel: Parcel) -> None:
         """Send it when there is a way; never waits."""
@@ -184,9 +185,16 @@ class Link:
             await self._refuse(pause_s * (0.5 + self._rng.random()), Drop.UNREACHABLE)
             pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
 
+    def came(self) -> None:
+        """The peer is connected again: do not wait any longer to try."""
+        self._has_come.set()
+
     async def _refuse(self, for_s: float, reason: Drop) -> None:
-        """Nothing can be sent for a while: what is given meanwhile would be stale."""
-        await trio.sleep(for_s)
+        """Nothing can be sent for a while: what is given meanwhile would be stale, unless the peer comes back before that."""
+        self._has_come = trio.Event()
+        with trio.move_on_after(for_s):
+            await self._has_come.wait()
+            return
         self._tally.drop(reason, self._queue.clear())
 
     async def _carry(self) -> None:
@@ -257,12 +265,11 @@ class Link:
 
     async def _carry_original(self, stream: ByteStream) -> None:
         await self._write(stream, frames.encode_opening(self._subnet_id))
-        self._state = LinkState.OPEN
         await self._pump(stream, _original_batch)
 
     async def _pump(self, stream: ByteStream, encode: Callable[[list[Parcel]], bytes]) -> None:
         """Write batches until there is nothing for a while, or a relayed stream is to be opened anew."""
-        self._state = LinkState.OPEN
+        self._state, self._error = LinkState.OPEN, ""
         renew_s = trio.current_time() + RELAYED_RETRY_S if stream.is_relayed else float("inf")
         wrote_s = float("-inf")
         pace, tally = Pace(), self._tally

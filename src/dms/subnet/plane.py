@@ -131,6 +131,12 @@ class Plane:
         if link is not None:
             link[1].cancel()
 
+    def peer_came(self, peer: PeerID) -> None:
+        """A peer is connected again, perhaps a member that could not be reached before."""
+        link = self._links.get(peer)
+        if link is not None:
+            link[0].came()
+
     def tally_of(self, peer: PeerID) -> Tally:
         """What went to and came from a peer."""
         return self._tallies.setdefault(peer, Tally())

@@ -105,6 +105,10 @@ class Subnet:
         for one in gone:
             await self._lost(peer, one)
 
+    def peer_came(self, peer: PeerID) -> None:
+        """A peer is connected again: whoever is a member and could not be reached is tried at once."""
+        self._plane.peer_came(peer)
+
     async def _lost(self, peer: PeerID, address: IPv4Address) -> None:
         if peer == self._own:
             await self.detach(str(address))

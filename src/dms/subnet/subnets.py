@@ -11,7 +11,7 @@ from random import Random
 
 import trio
 
-from dms.network import Network
+from dms.network import Network, PeerChange, PeerEvent
 from dms.observe.log import get_logger
 from dms.subnet.addresses import network_of, parse_network, private_prefix
 from dms.subnet.datagrams import Datagrams, ips_of
@@ -75,9 +75,11 @@ class Subnets:
             if self._datagrams is not None:
                 await nursery.start(self._datagrams.run)
             self._exchange.open()
+            stop_listening = self._network.listen(self._on_peer)
             try:
                 yield
             finally:
+                stop_listening()
                 self._exchange.close()
                 for subnet_id in tuple(self._subnets):
                     with trio.CancelScope(shield=True):
@@ -154,6 +156,11 @@ class Subnets:
     async def networks_in_use(self) -> tuple[IPv4Network, ...]:
         """What a new network must not overlap: the machine's, and the private ones that are here."""
         return (*await self._kernel.networks_in_use(), *(network for _, _, network in self._subnets.values()))
+
+    def _on_peer(self, event: PeerEvent) -> None:
+        if event.change is not PeerChange.DISCONNECTED:
+            for subnet, _, _ in self._subnets.values():
+                subnet.peer_came(event.peer)
 
     def _own_ips(self) -> tuple[str, ...]:
         """Where this node listens, but for the private networks themselves."""

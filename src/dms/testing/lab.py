@@ -26,12 +26,14 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
 
 import psutil
 import trio
 
+from dms.capability.context import CapabilityContext
 from dms.capability.store import context_path, load_context
 from dms.cli.client import Client
 from dms.cli.rest import Rest
@@ -52,7 +54,7 @@ INTERNET = "45.77"
 NAMES = ("relay", "public", "left", "right")
 IMAGE = "dms-test/busybox:1"
 P2P_PORT, REST_PORT = 9000, 9999
-RELAY_LIMIT_S = 10
+RELAY_LIMIT_S = 8
 """How long a relayed connection lasts; with the next one the two at its ends try to do without."""
 
 _COUNTED = re.compile(r"counter packets \d+ bytes \d+| \[\d+:\d+\]$")
@@ -124,12 +126,14 @@ class Host:
 
     def ask(self, question: Callable[[Client], T]) -> T:
         """Something of the node, for the person whom all nodes obey."""
-        key = Keystore(self._user_dir / "key").get(prepare.USER_CONTEXT, self._passphrase)
-        context = load_context(
-            context_path(self._user_dir / "cap", prepare.USER_CONTEXT), TrustContext(Provider.of_key(key))
-        )
-        client = Client(Rest("127.0.0.1", REST_PORT), lambda: context)
+        client = Client(Rest("127.0.0.1", REST_PORT), lambda: self._context)
         return run_inside(self.namespace.path, lambda: question(client))
+
+    @cached_property
+    def _context(self) -> CapabilityContext:
+        key = Keystore(self._user_dir / "key").get(prepare.USER_CONTEXT, self._passphrase)
+        path = context_path(self._user_dir / "cap", prepare.USER_CONTEXT)
+        return load_context(path, TrustContext(Provider.of_key(key)))
 
     def nunet(self, *args: object) -> Done:
         """A command line, on this machine."""

@@ -165,6 +165,27 @@ async def test_a_peer_that_is_away_is_asked_less_and_less_often(autojump_clock: 
         assert b.tally.drops[Drop.UNREACHABLE] > 100, "what waited would come too late"
 
 
+async def test_a_peer_that_comes_back_is_tried_at_once_with_what_waited(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with bench(lambda: None) as b:
+        for _ in range(100):
+            await b.send()
+            await trio.sleep(1)
+        while trio.current_time() - b.streams.asked_s[-1] > 0.5:  # until just after an attempt
+            await trio.sleep(0.1)
+            await b.send()
+        asked = len(b.streams.asked_s)
+        await b.send()
+        assert len(b.streams.asked_s) == asked, "it would be tried much later"
+        b.streams.next = original
+        b.link.came()
+        await trio.sleep(0.01)
+        assert b.is_(LinkState.OPEN)
+        assert b.link.status().error == "", "what was wrong is no more"
+        assert PACKET.data in b.streams.opened[0].written
+
+
 async def test_a_relay_that_carries_no_more_is_said_and_tried_again(autojump_clock: trio.testing.MockClock) -> None:
     async with bench(relayed, shared=Shared(RelayBudget(limit_bytes=500, window_s=100))) as b:
         await b.send(2)

@@ -322,3 +322,25 @@ async def test_the_end_of_the_node_leaves_nothing_even_when_it_is_cancelled(tmp_
                 await trio.sleep_forever()
     assert not kernel.open_devices()
     assert not kernel.rules
+
+
+async def test_a_member_that_is_connected_again_gets_packets_at_once(autojump_clock: MockClock, tmp_path: Path) -> None:
+    world = VirtualNetwork(seed=1)
+    here, there = world.node(1), world.node(2)
+    table = {"10.1.2.2": here.peer_id, "10.1.2.3": there.peer_id}
+    packet = udp_packet(ip_address("10.1.2.2").packed, 1, ip_address("10.1.2.3").packed, 2, b"hello")
+    kernels = MemoryKernel(), MemoryKernel()
+    ours, theirs = (Subnets(one, k, rng=Random(1)) for one, k in zip((here, there), kernels, strict=True))
+    async with here.run(), ours.run():
+        subnet = await ours.create("id", CIDR, table)
+        await subnet.attach("10.1.2.2", namespace(tmp_path, "here"))
+        for _ in range(200):  # until attempts are rare
+            kernels[0].devices[0].come(packet)
+            await trio.sleep(1)
+        assert subnet.status().members[1].state == "broken"
+        async with there.run(), theirs.run():
+            await (await theirs.create("id", CIDR, table)).attach("10.1.2.3", namespace(tmp_path, "there"))
+            await there.connect(here.listen_addresses[0])
+            kernels[0].devices[0].come(packet)
+            await trio.sleep(1)
+            assert packet in kernels[1].devices[0].written
