@@ -113,13 +113,18 @@ class Job:
 
 
 def ensemble(
-    net: LocalNet, directory: Path, name: str = "pages", *, ports: list[dict[str, object]] | None = None
+    net: LocalNet,
+    directory: Path,
+    name: str = "pages",
+    *,
+    ports: list[dict[str, object]] | None = None,
+    third: str = "third",
 ) -> Path:
     """Three web servers on two nodes; each begins by looking up another one, and ends at once if it is not found. With
-    ``ports`` for the third, the orchestrator's machine joins, too."""
+    ``ports`` for the third, the orchestrator's machine joins, too; that one may have another name."""
     neighbours = dict(zip(MEMBERS, (*MEMBERS[1:], MEMBERS[0]), strict=True))
     script = f"nslookup {{neighbour}} && mkdir /tmp/www && cd /tmp/www && echo {{page}} >index.html && exec httpd -f -p {PORT}"
-    allocations = {
+    allocations: dict[str, dict[str, Any]] = {
         member: {
             "type": "service",
             "executor": "docker",
@@ -139,6 +144,7 @@ def ensemble(
         home: {"allocations": [m for m in MEMBERS if HOMES[m] == home], "peer": net.node(node).peer_id}
         for home, node in (("left", "node1"), ("right", "node2"))
     }
+    allocations["third"]["dns_name"] = third
     if ports:
         nodes["right"]["ports"] = [{"allocation": "third", **port} for port in ports]
     path = directory / f"{name}.json"
@@ -301,6 +307,13 @@ def test_another_ensemble_on_the_same_machines_is_not_there(job: Job, net: Local
         (address,) = re.findall(r"inet (10\.[0-9.]+)/", others.inside("third", "ip", "addr").stdout)
         assert job.inside("third", "nc", "-w", "2", address, str(PORT)).returncode != 0
         assert job.inside("first", "nc", "-w", "2", address, str(PORT)).returncode != 0
+        assert others.look("first", ("ask", "renamed", "A")) == ["NXDOMAIN"]
+        renamed = ensemble(net, tmp_path, "others", third="renamed")
+        done = run_nunet("update", others.id, renamed, "--healthy-for", "1s", env=net.environment)
+        assert done.code == 0, done
+        (address, gone) = others.look("first", ("ask", "renamed", "A"), ("ask", "third", "A"))
+        assert gone == "NXDOMAIN"
+        assert others.look("first", ("http", address, PORT)) == ["others third"]
     finally:
         net.deployment(others.id).shutdown()
 
