@@ -35,6 +35,14 @@ def on_loopback(node: Network) -> Datagrams:
     return Datagrams(node.peer_id, port=0, own_ips=lambda: LOOPBACK, known_ips=lambda _peer: LOOPBACK)
 
 
+class Kept(list[Datagrams]):
+    """Those on the loopback, in the order in which the nodes were made."""
+
+    def __call__(self, node: Network) -> Datagrams:
+        self.append(on_loopback(node))
+        return self[-1]
+
+
 def nowhere(node: Network) -> Datagrams:
     """A node whose datagrams lead to an address where nobody is."""
     return Datagrams(node.peer_id, port=0, own_ips=lambda: ("192.0.2.1",), known_ips=lambda _peer: ())
@@ -93,13 +101,7 @@ async def test_without_a_way_for_datagrams_packets_take_the_stream(world: World)
 
 
 async def test_a_node_that_has_no_datagrams_is_spoken_to_on_its_stream(world: World) -> None:
-    made: list[Datagrams] = []
-
-    def only_first(node: Network) -> Datagrams:
-        made.append(on_loopback(node))
-        return made[-1]
-
-    a, b = await members(world, 2, datagrams=only_first)
+    a, b = await members(world, 2, datagrams=on_loopback)
     b.exchange._datagrams = None
     a.send(b.address, b"one")
     a.send(b.address, b"two")
@@ -108,13 +110,8 @@ async def test_a_node_that_has_no_datagrams_is_spoken_to_on_its_stream(world: Wo
 
 
 async def test_what_is_forged_replayed_or_of_nobody_is_dropped_and_counted(world: World) -> None:
-    made: list[Datagrams] = []
-
-    def kept(node: Network) -> Datagrams:
-        made.append(on_loopback(node))
-        return made[-1]
-
-    a, b = await members(world, 2, datagrams=kept)
+    made = Kept()
+    a, b = await members(world, 2, datagrams=made)
     await datagram_path(a, b)
     target = ("127.0.0.1", made[1].port)
     session = next(iter(made[1]._sessions))
@@ -136,13 +133,8 @@ async def test_what_is_forged_replayed_or_of_nobody_is_dropped_and_counted(world
 
 
 async def test_when_datagrams_stop_coming_through_packets_take_the_stream_again(world: World) -> None:
-    made: list[Datagrams] = []
-
-    def kept(node: Network) -> Datagrams:
-        made.append(on_loopback(node))
-        return made[-1]
-
-    a, b = await members(world, 2, datagrams=kept)
+    made = Kept()
+    a, b = await members(world, 2, datagrams=made)
     await datagram_path(a, b)
     made[1]._sessions.clear()  # as if a firewall dropped them all
     outgoing = next(one for one in made[0]._sessions.values() if isinstance(one, Outgoing))

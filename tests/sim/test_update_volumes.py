@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from tests.sim.storing import alice_and_bob
 from trio.testing import MockClock
 
 from dms.ensemble.config import EnsembleConfig
 from dms.node import updating_payloads as u
-from dms.node.hosting import HostingOptions
 from dms.orchestrator.lifecycle.state import Phase
-from dms.storage.service import StorageOptions, open_volumes
-from dms.store import Store
 from dms.testing.executor import Script
 from dms.testing.nodes import FOUR_CORES, Cluster, SimulatedNode, ensemble, until
 from dms.types.ids import EnsembleID
@@ -33,9 +31,7 @@ async def update(alice: SimulatedNode, job: EnsembleID, config: EnsembleConfig) 
 async def test_the_new_version_finds_the_data_of_the_old_one_which_ended_before(
     autojump_clock: MockClock, cluster: Cluster, tmp_path: Path
 ) -> None:
-    async with await Store.open(None) as store, open_volumes(store, tmp_path / "bob", StorageOptions()) as volumes:
-        alice = await cluster.start("alice")
-        bob = await cluster.start("bob", offers=FOUR_CORES, hosting=HostingOptions(volumes=volumes))
+    async with alice_and_bob(cluster, tmp_path) as (alice, bob):
         carol = await cluster.start("carol", offers=FOUR_CORES)
         bob.executor.choose = lambda _execution: Script(duration_s=None)
         happened: list[str] = []
@@ -65,9 +61,7 @@ async def test_the_new_version_finds_the_data_of_the_old_one_which_ended_before(
 async def test_a_new_version_that_fails_gives_the_data_back_to_the_old_one(
     autojump_clock: MockClock, cluster: Cluster, tmp_path: Path
 ) -> None:
-    async with await Store.open(None) as store, open_volumes(store, tmp_path / "bob", StorageOptions()) as volumes:
-        alice = await cluster.start("alice")
-        bob = await cluster.start("bob", offers=FOUR_CORES, hosting=HostingOptions(volumes=volumes))
+    async with alice_and_bob(cluster, tmp_path) as (alice, bob):
         bob.executor.choose = lambda execution: (
             Script(1.0, exit_code=3) if "-g" in execution else Script(duration_s=None)
         )

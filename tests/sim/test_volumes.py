@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import trio
+from tests.sim.storing import alice_and_bob
 from trio.testing import MockClock
 
 from dms.node.hosting import HostingOptions
@@ -34,9 +35,7 @@ def opened(tmp_path: Path) -> Path:
 async def test_a_workload_sees_its_volumes_and_they_are_let_go_with_it(
     autojump_clock: MockClock, cluster: Cluster, tmp_path: Path
 ) -> None:
-    async with await Store.open(None) as store, open_volumes(store, tmp_path / "bob", StorageOptions()) as volumes:
-        alice = await cluster.start("alice")
-        bob = await cluster.start("bob", offers=FOUR_CORES, hosting=HostingOptions(volumes=volumes))
+    async with alice_and_bob(cluster, tmp_path) as (alice, bob):
         bob.executor.on("web-1", Script(duration_s=None))
         own = {"volume": [{"type": "local", "src": "results", "mount_destination": "/results"}]}
         job = await alice.user.deploy(ensemble({"n1": {"web": "service"}}, allocation=own))
@@ -119,9 +118,7 @@ async def test_outputs_that_could_not_be_uploaded_are_told_to_the_user(
 async def test_a_workload_that_writes_more_than_its_disk_into_a_volume_is_ended_and_the_user_told(
     autojump_clock: MockClock, cluster: Cluster, tmp_path: Path
 ) -> None:
-    async with await Store.open(None) as store, open_volumes(store, tmp_path / "bob", StorageOptions()) as volumes:
-        alice = await cluster.start("alice")
-        bob = await cluster.start("bob", offers=FOUR_CORES, hosting=HostingOptions(volumes=volumes))
+    async with alice_and_bob(cluster, tmp_path) as (alice, bob):
         bob.executor.on("web-1", Script(duration_s=None))
         own = {"volume": [{"type": "local", "src": "results", "mount_destination": "/results"}]}
         small = {"resources": {"cpu": {"cores": 1}, "ram": {"size": 64 << 20}, "disk": {"size": 1 << 20}}}
