@@ -23,6 +23,7 @@ from dms.subnet.connecting import (
 )
 from dms.subnet.dns import MAX_ANSWER_BYTES, Zone
 from dms.subnet.errors import BadPacket
+from dms.subnet.name_streams import NameStreams
 from dms.subnet.packets import (
     MAX_PACKET_BYTES,
     TCP,
@@ -91,6 +92,12 @@ def check_packet(data: bytes) -> str:
             words.append("udp" if len(udp_ports(parcel.data, header)[2]) <= len(parcel.data) else "")
         except BadPacket:
             words.append("no udp")
+    taken = NameStreams(MTU).take(parcel.data, header)
+    if taken is not None:
+        words.append("name stream")
+        for reply in taken.replies:
+            check(reply, parse_header(reply.data))
+            assert parse_header(reply.data).destination == header.source, "an answer goes to who asked"
     return " ".join([*words, "cut" if len(pieces) > 1 else ""])
 
 
