@@ -10,6 +10,8 @@ from ipaddress import IPv4Network, ip_address
 
 import dns.flags
 import dns.message
+import trio
+from trio.testing import memory_stream_pair
 
 from dms.subnet import frames
 from dms.subnet.addresses import private_prefix
@@ -36,6 +38,7 @@ from dms.subnet.packets import (
     unreachable,
 )
 from dms.subnet.pieces import cut, join
+from dms.subnet.pipes import TrioPipe
 from dms.subnet.sealing import (
     ANSWER,
     PACKET,
@@ -50,6 +53,7 @@ from dms.subnet.sealing import (
     session_of,
 )
 from dms.subnet.segments import VNET_BYTES, Parcel, check, from_device, packets_of, to_device
+from dms.subnet.socks import Asked, read_request
 
 MTU = 1400
 _KEY, _SESSION = bytes(range(32)), 0x0102030405060708
@@ -243,6 +247,37 @@ def check_pieces(data: bytes) -> str:
 
 def _row(pieces: Sequence[bytes]) -> bytes:
     return b"".join(len(piece).to_bytes(2, "little") + piece for piece in pieces)
+
+
+def proxied() -> Sequence[bytes]:
+    """What a proxy is asked for."""
+    login = b"\x05\x01\x02\x01\x01a\x01b"
+    basic = b"Proxy-Authorization: Basic YTpi\r\n\r\n"
+    return [
+        login + b"\x05\x01\x00\x01\x0a\x01\x02\x03\x00\x50more",
+        login + b"\x05\x01\x00\x03\x03web\x00\x50",
+        login + b"\x05\x01\x00\x04" + bytes(16) + b"\x00\x50",
+        b"CONNECT web:443 HTTP/1.1\r\n" + basic,
+        b"GET http://web/x?y HTTP/1.1\r\nHost: web\r\n" + basic,
+    ]
+
+
+def check_proxied(data: bytes) -> str:
+    """Whatever is asked, it is by somebody known, and for a host and a port."""
+
+    async def ask() -> Asked | None:
+        ours, theirs = memory_stream_pair()
+        await theirs.send_all(data)
+        await theirs.send_eof()
+        return await read_request(TrioPipe(ours), lambda user, password: (user, password) == ("a", "b"))
+
+    asked = trio.run(ask)
+    if asked is None:
+        return "refused"
+    assert asked.user == "a", "somebody known"
+    assert asked.host, "a host"
+    assert 0 < asked.port < 1 << 16, "a port"
+    return f"{asked.is_http} {asked.is_tunnel} {bool(asked.first)}"
 
 
 def _told(frame: frames.Frame) -> str:

@@ -339,6 +339,7 @@ TARGETS = {
         Target("connection", subnet_targets.connections, subnet_targets.check_connection),
         Target("subnet-datagram", subnet_targets.datagrams, subnet_targets.check_datagram),
         Target("subnet-pieces", subnet_targets.rows_of_pieces, subnet_targets.check_pieces),
+        Target("proxy", subnet_targets.proxied, subnet_targets.check_proxied),
         Target("subnet-stream", subnet_targets.streams, subnet_targets.check_stream),
         Target("dhcp", guest_targets.questions, guest_targets.check_question),
     )

@@ -463,6 +463,9 @@ class Allocation:
             member=networks.member_for(self.spec.ensemble_id, self.spec.id) if networks is not None else None,
             unjoined=self._not_joined if gateway else None,
             must_join=self.spec.needs_network,
+            proxy=self._proxy
+            if networks is not None and networks.has_proxy(self.spec.ensemble_id, self.spec.id)
+            else None,
             job_id=self.spec.id,
             execution_id=self.execution_id,
             engine=self.spec.execution,
@@ -487,6 +490,10 @@ class Allocation:
             is_published=is_published,
         )
         self._is_join_known = True
+
+    async def _proxy(self, address: str, port: int) -> tuple[str, ...]:
+        assert self._surroundings.networks is not None
+        return await self._surroundings.networks.open_proxy(self.spec.ensemble_id, self.spec.id, address, port)
 
     def _check_can_join(self, request: ExecutionRequest) -> None:
         if request.must_join and request.join is None:

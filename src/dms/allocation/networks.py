@@ -43,6 +43,19 @@ class Networks(Protocol):
         """Why nobody here has an address of his own; empty where that can be."""
         ...
 
+    def has_proxy(self, ensemble: EnsembleID, allocation: AllocationID) -> bool:
+        """Whether an allocation reaches the other members through a proxy."""
+        ...
+
+    async def open_proxy(
+        self, ensemble: EnsembleID, allocation: AllocationID, address: str, port: int = 0
+    ) -> tuple[str, ...]:
+        """The environment that tells it of that; ``address``: where it reaches this machine, ``port``: where that was before.
+
+        :raises DMSError: there is none.
+        """
+        ...
+
     def not_joined(self, allocation: AllocationID, reason: str) -> None:
         """It should have one, and has none."""
         ...

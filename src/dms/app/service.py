@@ -154,7 +154,7 @@ async def serve(
             node_options(settings, volumes),
             missing_executors=work.missing,
             log=log_ring.ring,
-            engine=UserSpace(lacks) if lacks else PacketEngine(subnets),
+            engine=UserSpace(lacks, takes_part=settings.job.private_network) if lacks else PacketEngine(subnets),
             networks_here=networks_here,
         )
         node = Node(root, store, usage, work.executors, options, who.capability_file)

@@ -14,6 +14,11 @@ if TYPE_CHECKING:
     from dms.subnet.messages import MemberReport, NetworkReport
 
 app = typer.Typer(name="subnet", help="Show the private network of a deployment.", no_args_is_help=True)
+MODES = {
+    "kernel": "addresses inside containers",
+    "user": "streams only, as its machine makes no devices",
+    "off": "public ports only, as its owner wants it",
+}
 
 
 @app.callback()
@@ -88,7 +93,7 @@ def _summed(report: NetworkReport) -> Iterator[str]:
     if report.error:
         yield f"not known: {report.error}"
         return
-    yield "addresses inside containers" if report.mode == "kernel" else "names only, as its machine makes no devices"
+    yield MODES.get(report.mode, report.mode)
     if report.queries:
         yield f"{sum(report.queries.values())} names asked for"
     for address, reason in report.lacking.items():

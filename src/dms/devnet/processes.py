@@ -33,15 +33,18 @@ POLL_S = 0.05
 HEALTH_TIMEOUT_S = 2.0
 
 
-def start(plan: NodePlan, passphrase: str, modules: Sequence[str] = (MODULE,)) -> subprocess.Popen[bytes]:
+def start(
+    plan: NodePlan, passphrase: str, modules: Sequence[str] = (MODULE,), *, through: Sequence[str] = ()
+) -> subprocess.Popen[bytes]:
     """Start a node in a session of its own; the passphrase travels in its environment.
 
-    ``modules``: what is run, where something else shall run :data:`MODULE`, which is the last then.
+    ``modules``: what is run, where something else shall run :data:`MODULE`, which is the last then. ``through``: a program
+    with its arguments that becomes the node, such as one that takes rights away from it.
     """
     inherited = {k: v for k, v in os.environ.items() if not k.startswith("DMS_") and k != "BOOTSTRAP_PEERS"}
     with plan.output_file.open("ab") as output:
         return subprocess.Popen(
-            [sys.executable, "-m", *modules, "--config", str(plan.config_file), "run", "--context", "dms"],
+            [*through, sys.executable, "-m", *modules, "--config", str(plan.config_file), "run", "--context", "dms"],
             env=inherited | {"DMS_PASSPHRASE": passphrase},
             stdin=subprocess.DEVNULL,
             stdout=output,

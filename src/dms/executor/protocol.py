@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from enum import Enum
 from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
@@ -96,6 +96,14 @@ class Join(Protocol):
         ...
 
 
+Proxy = Callable[[str, int], Awaitable[tuple[str, ...]]]
+"""Called with the address at which the workload reaches this machine, and the port that it was told before, or 0; gives the
+variables that tell it of its proxy.
+
+:raises DMSError: there is none.
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class ExecutionRequest:
     """Everything needed to run one workload once. Limits come from ``resources``; zero means the backend's default."""
@@ -122,6 +130,10 @@ class ExecutionRequest:
     """Told why it begins without, where that is for another reason than that :attr:`join` failed."""
     must_join: bool = False
     """Rather fail than begin without."""
+    proxy: Proxy | None = None
+    """Where no device can be had: a way to the other members. Backends without variables or a network ignore it."""
+    environment: tuple[str, ...] = ()
+    """Variables that the workload has unless it was given some of the same name."""
     tenant: str = ""
     """For whom it runs: where the backend can, those of one tenant reach each other over the network, others do not."""
 

@@ -140,6 +140,11 @@ class Hosting:
                 return allocation
         return None
 
+    def executor_of(self, allocation: AllocationID) -> str:
+        """What runs an allocation, or is to; empty where it is not here."""
+        found = self._hosted.get(allocation)
+        return found.spec.executor if found is not None else ""
+
     def of(self, ensemble: EnsembleID, orchestrator: ActorID) -> tuple[Allocation, ...]:
         """The allocations of one ensemble of one orchestrator."""
         return tuple(

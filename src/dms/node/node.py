@@ -41,6 +41,7 @@ from dms.node.payloads import Hello
 from dms.node.peers import PeerBehaviours
 from dms.node.private_networks import Engine, PrivateNetworks, UserSpace
 from dms.node.provider import SWEEP_INTERVAL_S, Provider, ProviderOptions
+from dms.node.proxies import Proxies
 from dms.node.public import HELLO_TOPIC, PublicBehaviours
 from dms.node.reservations import Reservations
 from dms.node.revocation_spread import RevocationSpread, SpreadOptions
@@ -75,6 +76,9 @@ from dms.types.places import Place
 from dms.types.resources import Location, Resources
 
 CHILD_KEY_LABEL = b"dms-actor-key:"
+PROXY_SECRET_LABEL = b"dms-proxy-passwords"
+WITHOUT_NAMESPACE = ("wasm",)
+"""Executors whose workloads have no network of their own."""
 GREETING_DELAY_S = (10.0, 20.0)
 GREETING_TIMEOUT_S = 3.0
 GREETING_TRIES = 3
@@ -159,7 +163,11 @@ class Node:
         self.ports = PortAllocator(*options.port_range, rng=options.port_rng, in_use=options.port_in_use)
         reservations = Reservations(store, self.resources, self.ports, clock_ns=root.security.now_ns)
         self.networks = PrivateNetworks(
-            root, store, options.engine, lambda ensemble, orchestrator: self.hosting.has_work(ensemble, orchestrator)
+            root,
+            store,
+            options.engine,
+            lambda ensemble, orchestrator: self.hosting.has_work(ensemble, orchestrator),
+            lambda allocation: self.hosting.executor_of(allocation) not in WITHOUT_NAMESPACE,
         )
         self.hosting = Hosting(
             root,
@@ -175,6 +183,10 @@ class Node:
             allow_privileged=options.allow_privileged,
         )
         self.connections = Connections(root.network, self.hosting, self.networks, options.connect)
+        options.engine.reach_with(self.connections.open)
+        self.networks.proxies = Proxies(
+            self._secret(PROXY_SECRET_LABEL), self.networks.find, self.connections.open, root.start_soon
+        )
         self.hosting.on_release = self.networks.sweep
         self.provider = Provider(
             root,
@@ -220,6 +232,9 @@ class Node:
         """The key of a child actor: derived from the node's own, so that it is the same after a restart and is never stored."""
         seed = hmac.digest(self.root.security.key.ed25519_seed(), CHILD_KEY_LABEL + inbox.encode(), hashlib.sha256)
         return PrivateKey(KeyType.ED25519, seed)
+
+    def _secret(self, label: bytes) -> bytes:
+        return hmac.digest(self.root.security.key.ed25519_seed(), label, hashlib.sha256)
 
     def follow(self, options: NodeOptions) -> None:
         """Take up what may change while the node runs: where it is, what it offers and tells, what jobs may do, and how long

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from dms.hardware.interfaces import read_interfaces
 from dms.node.private_networks import Membership
+from dms.subnet.connecting import Reach
 from dms.subnet.errors import SubnetError, SubnetNotFound
 from dms.subnet.messages import MemberReport, NetworkReport, parse_service
 from dms.subnet.status import MemberStatus
@@ -43,6 +44,7 @@ class PacketEngine:
         subnet.remove_names(gone)
         subnet.add_names(membership.records)
         subnet.set_services({name: map(parse_service, told) for name, told in membership.services.items()})
+        await subnet.lead_by_stream(one for one in membership.by_stream if one in membership.table)
         self._applied[membership.ensemble] = membership
         if not membership.own or subnet.is_attached(membership.own):
             return ""
@@ -51,6 +53,10 @@ class PacketEngine:
         except SubnetError as exc:  # the members here do not suffer from that
             return exc.message
         return ""
+
+    def reach_with(self, reach: Reach) -> None:
+        """See :class:`~dms.node.private_networks.Engine`."""
+        self._subnets.reach = reach
 
     async def remove(self, ensemble: EnsembleID) -> None:
         """See :class:`~dms.node.private_networks.Engine`."""

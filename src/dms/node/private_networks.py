@@ -29,6 +29,7 @@ from dms.store import Documents, Session, Store
 from dms.store.errors import RecordNotFound
 from dms.store.schema import private_networks as table
 from dms.subnet.addresses import host_of, network_of, parse_network, private_prefix, to_ipv6
+from dms.subnet.connecting import Reach
 from dms.subnet.dns import clean_name
 from dms.subnet.errors import NetworkTaken, SubnetExists, SubnetNotFound
 from dms.subnet.guests import HOST, ROUTER6
@@ -72,6 +73,8 @@ class Membership(Wire):
     own: str = ""
     """An address of the machine itself, if it takes part."""
     revision: int = 0
+    by_stream: tuple[str, ...] = ()
+    """Addresses to which no packets go, only streams."""
 
 
 class Engine(Protocol):
@@ -79,7 +82,7 @@ class Engine(Protocol):
 
     @property
     def mode(self) -> str:
-        """``kernel``: packets reach the members; ``user``: programs forward streams to them."""
+        """``kernel``: packets reach the members; ``user``: programs forward streams to them; ``off``: neither."""
         ...
 
     @property
@@ -116,18 +119,36 @@ class Engine(Protocol):
         """
         ...
 
+    def reach_with(self, reach: Reach) -> None:
+        """How connections are made with members that no packets reach."""
+        ...
+
     def report(self, membership: Membership, own: PeerID) -> NetworkReport:
         """What is known and what passed; ``own`` is this machine."""
+        ...
+
+
+class Proxying(Protocol):
+    """Ways to the members for allocations without a device (:mod:`dms.node.proxies`)."""
+
+    async def open(
+        self, ensemble: EnsembleID, allocation: AllocationID, address: str, port: int = 0
+    ) -> tuple[str, ...]:
+        """The environment that tells an allocation of its proxy."""
+        ...
+
+    def close(self, allocation: AllocationID) -> None:
+        """It runs no more."""
         ...
 
 
 class UserSpace:
     """No packets: names and addresses are known, and streams are forwarded to whoever asks for them."""
 
-    mode = "user"
-
-    def __init__(self, lacks: str = "this machine makes no devices") -> None:
+    def __init__(self, lacks: str = "this machine makes no devices", *, takes_part: bool = True) -> None:
+        """``takes_part``: whether streams lead to its allocations and from them; else these have their public ports only."""
         self.lacks = lacks
+        self.mode = "user" if takes_part else "off"
 
     async def apply(self, membership: Membership) -> str:
         """Nothing has to be made."""
@@ -148,6 +169,9 @@ class UserSpace:
     ) -> None:
         """Nobody is asked to."""
         raise SubnetNotFound(self.lacks)
+
+    def reach_with(self, reach: Reach) -> None:
+        """Nothing is diverted here: allocations are told of a proxy."""
 
     def report(self, membership: Membership, own: PeerID) -> NetworkReport:
         """What was told."""
@@ -172,11 +196,20 @@ class PrivateNetworks:
     """All of them.
 
     :param is_hosted: whether that orchestrator has an allocation of the ensemble here.
+    :param has_namespace: whether an allocation runs in a network namespace, where it can have a device.
     """
 
     def __init__(
-        self, root: Actor, store: Store, engine: Engine, is_hosted: Callable[[EnsembleID, ActorID], bool]
+        self,
+        root: Actor,
+        store: Store,
+        engine: Engine,
+        is_hosted: Callable[[EnsembleID, ActorID], bool],
+        has_namespace: Callable[[AllocationID], bool] = lambda _allocation: True,
     ) -> None:
+        self._has_namespace = has_namespace
+        self.proxies: Proxying | None = None
+        """For the allocations of a machine that makes no devices."""
         self._root, self._store, self._engine, self._is_hosted = root, store, engine, is_hosted
         self._known: dict[EnsembleID, Membership] = {}
         self._lacking: dict[str, str] = {}
@@ -211,6 +244,21 @@ class PrivateNetworks:
         if membership is None or allocation not in membership.members or self.mode != "kernel":
             return ""
         return str(IPv4Network(membership.cidr).network_address + 1)
+
+    def has_proxy(self, ensemble: EnsembleID, allocation: AllocationID) -> bool:
+        """Whether an allocation reaches the others through a proxy."""
+        membership = self._known.get(ensemble)
+        has_part = membership is not None and allocation in membership.members
+        return has_part and self.proxies is not None and self.mode == "user"
+
+    async def open_proxy(
+        self, ensemble: EnsembleID, allocation: AllocationID, address: str, port: int = 0
+    ) -> tuple[str, ...]:
+        """The environment that tells it of that; ``address``: where it reaches this machine, ``port``: where that was before.
+
+        :raises DMSError: there is none.
+        """
+        return await self.proxies.open(ensemble, allocation, address, port) if self.proxies is not None else ()
 
     def member_for(self, ensemble: EnsembleID, allocation: AllocationID) -> Member | None:
         """What an allocation is in its private network, for guests; ``None`` where it has no address of its own."""
@@ -248,6 +296,8 @@ class PrivateNetworks:
     def forget(self, allocation: AllocationID) -> None:
         """It runs no more."""
         self._lacking.pop(allocation, None)
+        if self.proxies is not None:
+            self.proxies.close(allocation)
 
     # this machine itself ---------------------------------------------------------------------------------------------
 
@@ -361,6 +411,13 @@ class PrivateNetworks:
             revision=known.revision,
             mode=self.mode,
             reason=self.lacks or self._lacking.get(_own_key(known.ensemble), ""),
+            by_stream=tuple(ip for id_, ip in sorted(known.members.items()) if self._is_by_stream(id_)),
+        )
+
+    def _is_by_stream(self, allocation: AllocationID) -> bool:
+        """Whether streams lead to it and no packets: it has no namespace, or could not be given its device."""
+        return self.mode != "off" and (
+            self.mode == "user" or allocation in self._lacking or not self._has_namespace(allocation)
         )
 
     def _has_part(self, ensemble: EnsembleID, orchestrator: ActorID) -> bool:
@@ -487,18 +544,22 @@ def _checked(ensemble: EnsembleID, request: CreateRequest, sender: ActorID) -> M
         services=request.services,
         own=request.ip if request.revision else "",
         revision=request.revision,
+        by_stream=request.by_stream,
     )
     _check(wanted)
     return wanted
 
 
 def _check(wanted: Membership) -> None:
-    if max(len(wanted.table), len(wanted.records), len(wanted.members), len(wanted.services)) > MAX_MEMBERS:
+    sizes = (wanted.table, wanted.records, wanted.members, wanted.services, wanted.by_stream)
+    if max(len(part) for part in sizes) > MAX_MEMBERS:
         raise InvalidRequest(f"a private network has at most {MAX_MEMBERS} members")
     network = IPv4Network(wanted.cidr)
     for address, peer in wanted.table.items():
         host_of(network, address)
         parse_peer_id(peer)
+    for address in wanted.by_stream:
+        host_of(network, address)
     for name, address in wanted.records.items():
         clean_name(name)
         host_of(network, address)

@@ -12,6 +12,7 @@ It needs no device and no rights of either side, and is the way to members that 
 from __future__ import annotations
 
 import struct
+from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 import msgspec
@@ -21,6 +22,7 @@ from dms.network import ByteStream
 from dms.network.byte_streams import ByteStreams
 from dms.subnet.errors import BadPacket, NotConnected
 from dms.subnet.frames import MAX_ID_BYTES
+from dms.subnet.pipes import Pipe
 from dms.types.ids import PeerID
 
 PROTOCOL = "nunet/subnet/connect/1.0.0"
@@ -32,6 +34,12 @@ HEAD_S = 10.0
 OPEN_S = 10.0
 ANSWER_S = 20.0
 """Longer than the other side may take to connect."""
+
+Reach = Callable[[PeerID, "Wanted"], Awaitable[Pipe]]
+"""A connection with somebody on a machine, which may be this one.
+
+:raises DMSError: there is none.
+"""
 
 _LENGTH = struct.Struct("<H")
 T = TypeVar("T")

@@ -85,6 +85,8 @@ class Zone:
         self._addresses: dict[str, IPv4Address] = {}
         self._names: dict[IPv4Address, dict[str, None]] = {}
         self._ports: dict[str, set[tuple[str, int]]] = {}
+        self.by_stream: frozenset[IPv4Address] = frozenset()
+        """Reached at their IPv4 addresses only."""
 
     def add(self, records: Mapping[str, str]) -> None:
         """Add or replace names; none, if one is wrong.
@@ -184,7 +186,7 @@ class Zone:
         self, owner: dns.name.Name, kind: dns.rdatatype.RdataType, address: IPv4Address
     ) -> list[dns.rrset.RRset]:
         found = _rrset(owner, kind, dns.rdatatype.A, [str(address)])
-        if address in self._network:
+        if address in self._network and address not in self.by_stream:
             found += _rrset(owner, kind, dns.rdatatype.AAAA, [str(to_ipv6(self._prefix, address))])
         return found
 

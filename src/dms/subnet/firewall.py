@@ -199,6 +199,20 @@ class Firewall:
                 lines.append(f"-A {_PREFIX}PORTS -p {protocol} --dport {public} -j {target}")
         self._run([f"{tool}-restore", "-w", str(LOCK_S), "--noflush"], "\n".join([*lines, "COMMIT", ""]), namespace)
 
+    def divert(self, namespace: Path, addresses: Iterable[IPv4Address], port: int) -> None:
+        """Inside the namespace of a member: what programs there send by TCP to these addresses goes to that port of its loopback.
+
+        Goes with the namespace.
+
+        :raises FirewallRefused: it is not to be had.
+        """
+        chain, jump = f"{_PREFIX}STREAMS", f"-A OUTPUT -p tcp -j {_PREFIX}STREAMS"
+        lines = ["*nat", f":{chain} - [0:0]"]  # empties it
+        if jump not in self._run(["iptables-save", "-t", "nat"], "", namespace).splitlines():
+            lines.append(jump)
+        lines += [f"-A {chain} -d {one}/32 -p tcp -j REDIRECT --to-ports {port}" for one in sorted(addresses)]
+        self._run(["iptables-restore", "-w", str(LOCK_S), "--noflush"], "\n".join([*lines, "COMMIT", ""]), namespace)
+
     def _saved(self, tool: str) -> str:
         return self._run([f"{tool}-save"], "", self._namespace)
 

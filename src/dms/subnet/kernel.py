@@ -10,6 +10,7 @@ from typing import Protocol
 
 import trio
 
+from dms.subnet.diverting import Diverted, DivertedSocket
 from dms.subnet.firewall import BothAddresses, Firewall, Rules
 from dms.subnet.names_here import offer_names
 from dms.subnet.namespaces import run_inside
@@ -87,6 +88,20 @@ class Kernel(Protocol):
         changing anything else; it is so no more when the device is gone."""
         ...
 
+    async def listen(self, namespace: Path) -> Diverted:
+        """Where connections come out that are diverted inside a namespace.
+
+        :raises DMSError: the namespace is gone, or we may not enter it.
+        """
+        ...
+
+    async def divert(self, namespace: Path, addresses: Iterable[IPv4Address], port: int) -> None:
+        """Lead what programs inside a namespace send by TCP to these addresses to a port of its loopback, and nothing else.
+
+        :raises FirewallRefused: it is not to be had.
+        """
+        ...
+
 
 class LinuxKernel:
     """The real one. ``owner`` tells several nodes on one machine apart; ``namespace`` is where the machine's own devices
@@ -135,3 +150,11 @@ class LinuxKernel:
         """With systemd-resolved."""
         if self._namespace is None:
             await trio.to_thread.run_sync(offer_names, device, server)
+
+    async def listen(self, namespace: Path) -> DivertedSocket:
+        """A socket on the loopback of the namespace."""
+        return await DivertedSocket.open(namespace)
+
+    async def divert(self, namespace: Path, addresses: Iterable[IPv4Address], port: int) -> None:
+        """With iptables."""
+        await trio.to_thread.run_sync(self._firewall.divert, namespace, tuple(addresses), port)

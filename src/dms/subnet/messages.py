@@ -47,6 +47,8 @@ class CreateRequest(Wire):
     """Ours: where names serve, such as ``tcp/80``."""
     revision: int = msgspec.field(name="Revision", default=0)
     """Ours: what is told later has a greater one."""
+    by_stream: tuple[str, ...] = msgspec.field(name="ByStream", default=())
+    """Ours: the addresses to which no packets go, only streams (:mod:`dms.subnet.connecting`)."""
 
 
 def parse_service(text: str) -> tuple[str, int]:
@@ -70,6 +72,8 @@ class CreateReply(Wire):
     revision: int = msgspec.field(name="Revision", default=0)
     mode: str = msgspec.field(name="Mode", default="")
     reason: str = msgspec.field(name="Reason", default="")
+    by_stream: tuple[str, ...] = msgspec.field(name="ByStream", default=())
+    """Ours: the addresses here to which only streams lead."""
 
 
 class MemberReport(Wire):

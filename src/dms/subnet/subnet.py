@@ -20,10 +20,13 @@ import trio
 
 from dms.observe.log import get_logger
 from dms.subnet.addresses import host_of, to_ipv6
-from dms.subnet.errors import DeviceGone, FirewallRefused, InvalidIP, SubnetError
+from dms.subnet.connecting import Reach, Wanted
+from dms.subnet.diverting import Diverted, carry
+from dms.subnet.errors import DeviceGone, FirewallRefused, InvalidIP, NotConnected, SubnetError
 from dms.subnet.exchange import Exchange
 from dms.subnet.firewall import Rules
 from dms.subnet.kernel import Kernel, OpenDevice
+from dms.subnet.pipes import Pipe
 from dms.subnet.plane import Plane, Port
 from dms.subnet.ports import PortMapping, PortPlan
 from dms.subnet.status import MemberStatus, SubnetStatus
@@ -49,6 +52,10 @@ class _Attachment:
     published: list[PortMapping] = field(default_factory=list)
     """Ports of this machine that lead in for as long as it is there."""
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
+    guest: str = ""
+    diverted: Diverted | None = None
+    """Where connections come out that no packets can carry."""
+    streams: trio.CancelScope = field(default_factory=trio.CancelScope)
 
 
 class Subnet:
@@ -64,13 +71,16 @@ class Subnet:
         kernel: Kernel,
         ports: PortPlan,
         nursery: trio.Nursery,
+        reach: Reach,
     ) -> None:
+        self._reach = reach
         self.id, self._own, self._owner = subnet_id, own, owner
         self._plane, self._exchange, self._kernel, self._ports, self._nursery = plane, exchange, kernel, ports, nursery
         self._attached: dict[IPv4Address, _Attachment] = {}
         self._host: _Attachment | None = None
         self._changing = trio.Lock()
         self._has_rules = self._is_over = False
+        self._by_stream: frozenset[IPv4Address] = frozenset()
 
     # members -------------------------------------------------------------------------------------------------------
 
@@ -152,6 +162,7 @@ class Subnet:
             made = await self._open(INSIDE_DEVICE, [own], namespace, guest)
             redirected = tuple(ports)
             try:
+                await self._divert(made)
                 if redirected:
                     to = (own, to_ipv6(self._plane.prefix, own)) if guest else None
                     await self._kernel.redirect(namespace, INSIDE_DEVICE, redirected, to)
@@ -161,6 +172,42 @@ class Subnet:
             self._join(made, own)
             for protocol, public, private in () if is_published else redirected:
                 made.published.append(await self._map(PortMapping(protocol, public, own, private)))
+
+    async def lead_by_stream(self, addresses: Iterable[str]) -> None:
+        """To these addresses go no packets, only streams: connections of the members here to them are diverted from now on.
+
+        :raises InvalidIP: one is no address of the network.
+        """
+        wanted = frozenset(host_of(self._plane.table.network, address) for address in addresses)
+        async with self._changing:
+            if wanted == self._by_stream:
+                return
+            self._by_stream = self._plane.zone.by_stream = wanted
+            for attachment in set(self._attached.values()):
+                await self._divert(attachment)
+
+    async def _divert(self, attachment: _Attachment) -> None:
+        """Where that cannot be, such connections fail; the others do not."""
+        namespace, wanted = attachment.namespace, self._by_stream - attachment.addresses
+        if namespace is None or attachment.guest or not (wanted or attachment.diverted):
+            return
+        try:
+            if attachment.diverted is None:
+                attachment.diverted = await self._kernel.listen(namespace)
+                self._nursery.start_soon(self._carry, attachment, attachment.diverted)
+            await self._kernel.divert(namespace, wanted, attachment.diverted.port)
+        except (SubnetError, OSError) as error:
+            log.warning("subnet_streams_not_diverted", subnet=self.id, namespace=str(namespace), reason=str(error))
+
+    async def _carry(self, attachment: _Attachment, diverted: Diverted) -> None:
+        async def reach(address: IPv4Address, port: int) -> Pipe:
+            peer = self._plane.table.peer_of(address)
+            if peer is None or address not in self._by_stream:
+                raise NotConnected(f"{address} is nobody's")
+            return await self._reach(peer, Wanted(self.id, str(address), port))
+
+        with attachment.streams:
+            await carry(diverted, reach)
 
     def is_attached(self, address: str) -> bool:
         """Whether somebody here has it."""
@@ -201,7 +248,7 @@ class Subnet:
             namespace=namespace,
             guest=guest,
         )
-        attachment = _Attachment(device, Port(device), namespace, _inode(namespace))
+        attachment = _Attachment(device, Port(device), namespace, _inode(namespace), guest=guest)
         self._nursery.start_soon(self._serve, attachment)
         return attachment
 
@@ -243,6 +290,7 @@ class Subnet:
             if self._host is attachment:
                 self._host = None
             attachment.device.close()
+            attachment.streams.cancel()
             self._plane.tally.drops.update(attachment.port.tally.drops)
             self._give_back(attachment)
 
@@ -261,6 +309,7 @@ class Subnet:
     def _end(self, attachment: _Attachment) -> None:
         """At once: whoever asks the kernel next does not find it, and its ports are free."""
         attachment.scope.cancel()
+        attachment.streams.cancel()
         attachment.device.close()
         self._give_back(attachment)
 

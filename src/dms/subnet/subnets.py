@@ -14,11 +14,13 @@ import trio
 from dms.network import Network, PeerChange, PeerEvent
 from dms.observe.log import get_logger
 from dms.subnet.addresses import network_of, parse_network, private_prefix
+from dms.subnet.connecting import Reach, Wanted, dial
 from dms.subnet.datagrams import Datagrams, ips_of
 from dms.subnet.errors import FirewallRefused, InvalidIP, NotActive, SubnetExists, SubnetNotFound, TooManySubnets
 from dms.subnet.exchange import Exchange
 from dms.subnet.frames import MAX_ID_BYTES
 from dms.subnet.kernel import Kernel
+from dms.subnet.pipes import Pipe
 from dms.subnet.plane import Plane
 from dms.subnet.ports import PortPlan
 from dms.subnet.resolver import Upstream
@@ -61,6 +63,8 @@ class Subnets:
         self._nursery: trio.Nursery | None = None
         self._shared: dict[PeerID, Shared] = {}
         self._gone = Totals()
+        self.reach: Reach = partial(dial, network.streams)
+        """How connections are made that are diverted from members here."""
 
     @asynccontextmanager
     async def run(self) -> AsyncIterator[None]:
@@ -117,12 +121,17 @@ class Subnets:
             datagrams=self._datagrams,
             shared_with=self._shared_with,
         )
-        subnet = Subnet(subnet_id, own, str(own), plane, self._exchange, self._kernel, self._ports, self._nursery)
+        subnet = Subnet(
+            subnet_id, own, str(own), plane, self._exchange, self._kernel, self._ports, self._nursery, self._connect
+        )
         scope = trio.CancelScope()
         self._subnets[subnet_id] = (subnet, scope, network)
         self._exchange.add(subnet_id, plane)
         await self._nursery.start(partial(_keep, plane, subnet, scope))
         return subnet
+
+    async def _connect(self, peer: PeerID, wanted: Wanted) -> Pipe:
+        return await self.reach(peer, wanted)
 
     def get(self, subnet_id: str) -> Subnet:
         """A network that is here.

@@ -97,9 +97,13 @@ class LocalNet:
 
     def start(self, name: str) -> None:
         """Start a node again, with its configuration."""
+        self.start_through(name)
+
+    def start_through(self, name: str, *command: str) -> None:
+        """The same, by another program that becomes it."""
         node = self.node(name)
         plan = NodePlan(node.name, Path(node.config).parent, 0, node.rest_port, node.is_provider)
-        self._started.append(processes.start(plan, self.profile.passphrase()))
+        self._started.append(processes.start(plan, self.profile.passphrase(), through=command))
 
     def is_running(self, name: str) -> bool:
         """Whether there is a process of a node."""

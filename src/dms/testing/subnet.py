@@ -11,6 +11,7 @@ import trio
 from dms.subnet.errors import DeviceGone, KernelRefused
 from dms.subnet.firewall import BothAddresses, Rules
 from dms.subnet.kernel import Interfaces
+from dms.subnet.pipes import Pipe
 from dms.subnet.segments import VNET_BYTES
 
 CAPACITY = 1000
@@ -75,6 +76,7 @@ class MemoryKernel:
         self.removals: list[str] = []
         self.offered: dict[str, IPv4Address] = {}
         self.failing: dict[str, Exception] = {}
+        self.diverted: dict[Path, MemoryDiverted] = {}
 
     def missing(self) -> str:
         """Why there can be no private network."""
@@ -130,3 +132,36 @@ class MemoryKernel:
         await trio.lowlevel.checkpoint()
         if call in self.failing:
             raise self.failing[call]
+
+    async def listen(self, namespace: Path) -> MemoryDiverted:
+        """Where a test lets connections come out."""
+        await self._asked("listen")
+        self.diverted[namespace] = MemoryDiverted()
+        return self.diverted[namespace]
+
+    async def divert(self, namespace: Path, addresses: Iterable[IPv4Address], port: int) -> None:
+        """Remember it."""
+        await self._asked("divert")
+        self.diverted[namespace].addresses = frozenset(addresses)
+
+
+class MemoryDiverted:
+    """Connections that a test opens as a program in a namespace would."""
+
+    port = 1
+
+    def __init__(self) -> None:
+        self.addresses: frozenset[IPv4Address] = frozenset()
+        self._send, self._receive = trio.open_memory_channel[tuple[Pipe, IPv4Address, int]](CAPACITY)
+
+    def come(self, pipe: Pipe, address: str, port: int) -> None:
+        """A program opens one."""
+        self._send.send_nowait((pipe, IPv4Address(address), port))
+
+    async def accept(self) -> tuple[Pipe, IPv4Address, int]:
+        """See :class:`dms.subnet.diverting.Diverted`."""
+        return await self._receive.receive()
+
+    def close(self) -> None:
+        """It takes no more."""
+        self._receive.close()

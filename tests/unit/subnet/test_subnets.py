@@ -10,22 +10,25 @@ from random import Random
 
 import pytest
 import trio
-from trio.testing import MockClock, wait_all_tasks_blocked
+from trio.testing import MockClock, memory_stream_pair, wait_all_tasks_blocked
 
 from dms.network import Network
 from dms.subnet.addresses import private_prefix, to_ipv6
+from dms.subnet.connecting import Wanted
 from dms.subnet.errors import (
     FirewallRefused,
     InvalidIP,
     InvalidName,
     KernelRefused,
     NotActive,
+    NotConnected,
     PortMapped,
     PortNotMapped,
     SubnetExists,
     SubnetNotFound,
 )
 from dms.subnet.packets import udp_packet
+from dms.subnet.pipes import Pipe, TrioPipe
 from dms.subnet.ports import PortMapping
 from dms.subnet.subnet import CHECK_EVERY_S
 from dms.subnet.subnets import Subnets
@@ -137,6 +140,51 @@ async def test_each_member_has_a_device_where_it_runs(tmp_path: Path) -> None:
         for wrong in ("10.1.2.4", "10.1.2.9"):
             with pytest.raises(InvalidIP, match="not an address of this node"):
                 await subnet.attach(wrong, one)
+
+
+async def test_connections_with_members_without_packets_are_carried_as_streams(tmp_path: Path) -> None:
+    reached: list[tuple[PeerID, Wanted]] = []
+    async with bench() as b, trio.open_nursery() as nursery:
+        ours, theirs = memory_stream_pair()
+
+        async def reach(peer: PeerID, wanted: Wanted) -> Pipe:
+            reached.append((peer, wanted))
+            if wanted.port == 1:
+                raise NotConnected
+            return TrioPipe(ours)
+
+        b.subnets.reach = reach
+        subnet = await b.subnets.create("id", CIDR, b.table())
+        one, two = namespace(tmp_path, "one"), namespace(tmp_path, "two")
+        await subnet.attach("10.1.2.2", one)
+        assert b.kernel.diverted == {}, "nothing is diverted as long as nobody needs it"
+        await subnet.lead_by_stream(["10.1.2.4"])
+        await subnet.attach("10.1.2.3", two)
+        assert [diverted.addresses for diverted in b.kernel.diverted.values()] == [{IPv4Address("10.1.2.4")}] * 2
+        program, inner = memory_stream_pair()
+        b.kernel.diverted[one].come(TrioPipe(inner), "10.1.2.4", 80)
+        await program.send_all(b"hello")
+        assert await theirs.receive_some() == b"hello"
+        assert reached == [(OTHER, Wanted("id", "10.1.2.4", 80))]
+        for address, port in (("10.1.2.4", 1), ("10.1.2.3", 80), ("10.1.2.9", 80)):
+            program, inner = memory_stream_pair()
+            b.kernel.diverted[two].come(TrioPipe(inner), address, port)
+            assert await program.receive_some() == b"", "refused"
+        assert len(reached) == 2
+        await subnet.lead_by_stream([])
+        assert [diverted.addresses for diverted in b.kernel.diverted.values()] == [frozenset()] * 2
+        nursery.cancel_scope.cancel()
+
+
+async def test_where_nothing_can_be_diverted_members_have_their_packets_all_the_same(tmp_path: Path) -> None:
+    async with bench() as b:
+        b.kernel.failing["divert"] = FirewallRefused("no iptables")
+        subnet = await b.subnets.create("id", CIDR, b.table())
+        await subnet.lead_by_stream(["10.1.2.4"])
+        await subnet.attach("10.1.2.2", namespace(tmp_path, "one"))
+        assert subnet.is_attached("10.1.2.2")
+        with pytest.raises(InvalidIP):
+            await subnet.lead_by_stream(["10.9.9.9"])
 
 
 async def test_a_member_that_restarts_gets_a_new_device_and_one_that_failed_leaves_none(tmp_path: Path) -> None:

@@ -256,7 +256,8 @@ def _environment(params: DockerParams, request: ExecutionRequest, engine: Engine
     if engine.has_gpu_runtime:
         given = (NVIDIA_VARIABLE,) if has_nvidia(request.resources.gpus) else ()
         kept += [f"{name}=void" for name in GPU_VARIABLES if name not in given]
-    return kept
+    names = {item.partition("=")[0] for item in kept}
+    return kept + [item for item in request.environment if item.partition("=")[0] not in names]
 
 
 def _blank_labels(image: Mapping[str, Any]) -> dict[str, str]:

@@ -127,6 +127,10 @@ class DockerExecutor(ExecutionTable[DockerExecution]):
                 await self._launcher.rejoin(self._executions[request.execution_id], request)
             except DMSError as exc:  # it runs, and is reached at its public ports
                 tell(request, exc)
+            try:
+                await self._launcher.reproxy(self._executions[request.execution_id], request)
+            except DMSError as exc:
+                log.warning("proxy_not_opened", execution=request.execution_id, reason=exc.message)
             return
         params = DockerParams.parse(request.engine)
         self._permitted(params, allowed=self._allow_privileged and request.allow_privileged)

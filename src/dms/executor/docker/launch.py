@@ -12,11 +12,12 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import trio
 
@@ -52,6 +53,7 @@ from dms.types.errors import DMSError
 
 log = get_logger(__name__)
 
+PROXY_VARIABLE = "ALL_PROXY"
 MAX_PRIVATE_IMAGES = 10_000
 
 
@@ -131,6 +133,7 @@ class Launcher:
         execution.written = tuple(Path(mount["Source"]) for mount in mounts if not mount["ReadOnly"])
         try:
             request = await self._joined(execution, request, names, network_mode)
+            request = await self._proxied(execution, request)
             config = container_config(
                 request,
                 params,
@@ -192,6 +195,29 @@ class Launcher:
             tell(request, exc)
             return replace(request, join=None, gateway_ip="")
         return request
+
+    async def _proxied(self, execution: DockerExecution, request: ExecutionRequest) -> ExecutionRequest:
+        """Tell it of the proxy that leads to the other members; where there is none it runs without."""
+        if request.proxy is None:
+            return request
+        try:
+            variables = await request.proxy(await self._networks.gateway(execution.network), 0)
+        except DMSError as exc:
+            log.warning("proxy_not_opened", execution=execution.execution_id, reason=exc.message)
+            return request
+        return replace(request, environment=request.environment + variables)
+
+    async def reproxy(self, execution: DockerExecution, request: ExecutionRequest) -> None:
+        """What was adopted goes on to use the proxy that it was told of.
+
+        :raises DMSError: that cannot be had again.
+        """
+        if request.proxy is None or execution.result is not None:
+            return
+        container = await self._api.container(execution.container_id) or {}
+        port = told_port((container.get("Config") or {}).get("Env") or ())
+        if port:
+            await request.proxy(await self._networks.gateway(execution.network), port)
 
     async def rejoin(self, execution: DockerExecution, request: ExecutionRequest) -> None:
         """Devices of a private network end with the process that made them; one that was adopted gets another.
@@ -293,6 +319,18 @@ def tell(request: ExecutionRequest, problem: DMSError) -> None:
     log.error("private_network_not_joined", execution=request.execution_id, reason=problem.message)
     if request.unjoined is not None:
         request.unjoined(problem.message)
+
+
+def told_port(environment: Iterable[object]) -> int:
+    """Of the proxy that a container was told of; 0: none."""
+    for item in environment:
+        name, _, value = str(item).partition("=")
+        if name == PROXY_VARIABLE:
+            try:
+                return urlsplit(value).port or 0
+            except ValueError:
+                return 0
+    return 0
 
 
 def delete(directory: Path) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 
 import trio
 
@@ -64,6 +64,22 @@ class TenantNetworks:
                 else:
                     return
             raise StartFailed(f"a network for the ensemble cannot be made: {reason}")
+
+    async def gateway(self, name: str) -> str:
+        """Where the containers of a network reach this machine; empty where nobody knows."""
+        if not name:
+            return ""
+        try:
+            told = await self._api.call("GET", f"/networks/{name}", shape=NETWORK)
+        except EngineRefused:
+            return ""
+        for entry in (told.get("IPAM") or {}).get("Config") or ():
+            try:
+                subnet = ip_network(str(entry.get("Subnet") or ""))
+                return str(ip_address(entry.get("Gateway") or subnet.network_address + 1))
+            except ValueError:
+                continue
+        return ""
 
     async def drop(self, name: str) -> None:
         """Remove it, unless somebody wants it. A failure is no reason to stop anything: the next start tries again."""

@@ -6,9 +6,10 @@ replaces an allocation in an update, has an address of its own, to which the nam
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from random import Random
+from types import MappingProxyType
 
 import msgspec
 
@@ -79,11 +80,16 @@ class View:
 
 
 def views(
-    ensemble: EnsembleID, state: DeploymentState, config: EnsembleConfig, own: Handle | None = None
+    ensemble: EnsembleID,
+    state: DeploymentState,
+    config: EnsembleConfig,
+    own: Handle | None = None,
+    by_stream: Mapping[PeerID, Iterable[str]] = MappingProxyType({}),
 ) -> dict[PeerID, View]:
     """What every machine with a member must know, by peer.
 
     :param own: the orchestrator's own machine, for an ensemble whose network it joins.
+    :param by_stream: the addresses of each machine to which only streams lead, as it says.
     """
     network = state.network
     if network is None:
@@ -118,6 +124,7 @@ def views(
         records=records,
         services=_services(config, members),
     )
+    streams = sorted({ip for peer, addresses in by_stream.items() for ip in addresses if table.get(ip) == peer})
     return {
         peer: View(
             handles[peer],
@@ -125,6 +132,7 @@ def views(
                 whole,
                 ip=network.addresses.get(ORCHESTRATOR, "") if own is not None and peer == own.addr.host else "",
                 members={record.id: network.addresses[record.id] for record in local},
+                by_stream=tuple(ip for ip in streams if table[ip] != peer),  # its own it knows
             ),
             tuple(local),
         )

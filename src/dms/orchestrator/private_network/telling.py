@@ -25,6 +25,8 @@ from dms.types.ids import PeerID
 
 TELL_TIMEOUT_S = 15.0
 REPORT_TIMEOUT_S = 5.0
+ASK_S = 3.0
+"""How long the first of a deployment waits for machines that do not answer."""
 LULL_S = 0.2
 """Changes come in bursts; machines are told after the first of them, and then so much later of the others."""
 RETRY_FIRST_S = 2.0
@@ -52,9 +54,28 @@ class Teller:
         self._locks: dict[PeerID, trio.Lock] = {}
         self._limit = trio.CapacityLimiter(AT_ONCE)
         self._revision = 0
+        self._by_stream: dict[PeerID, tuple[str, ...]] = {}
+        self._asked: set[PeerID] = set()
+        self._heard = trio.Event()
+        """Set and replaced when a machine says what the others have to know."""
 
     async def tell(self, peer: PeerID) -> str:
-        """Until a machine knows what is planned now; what is wrong, if it does not take it."""
+        """Until a machine knows what is planned now, and how the others take part, as far as these say so soon; what is wrong,
+        if it does not take it."""
+        await self._ask_all()
+        return await self._tell_one(peer)
+
+    async def _ask_all(self) -> None:
+        """How each machine takes part: by packets or by streams only. What begins before that is known tries in vain."""
+        unasked = [peer for peer in self._views() if peer not in self._asked]
+        self._asked.update(unasked)
+        if len(self._views()) > 1:
+            with trio.move_on_after(ASK_S):
+                async with trio.open_nursery() as nursery:
+                    for peer in unasked:
+                        nursery.start_soon(self._tell_one, peer)
+
+    async def _tell_one(self, peer: PeerID) -> str:
         async with self._locks.setdefault(peer, trio.Lock()):
             view = self._views().get(peer)
             if view is None or self._told.get(peer) == view.request:
@@ -86,7 +107,7 @@ class Teller:
         """Keep every machine informed, until cancelled."""
         async with trio.open_nursery() as nursery:
             while True:
-                changed = self._changed()
+                changed, heard = self._changed(), self._heard
                 planned = self._views()
                 self._told = {peer: request for peer, request in self._told.items() if peer in planned}
                 for peer, view in planned.items():
@@ -94,14 +115,14 @@ class Teller:
                         self._busy.add(peer)
                         nursery.start_soon(self._keep_telling, peer)
                 await trio.sleep(LULL_S)
-                await changed.wait()
+                await _either(changed, heard)
 
     async def _keep_telling(self, peer: PeerID) -> None:
         """Until it takes it, or has no part any more."""
         wait_s = RETRY_FIRST_S
         try:
             while not self._is_told(peer):  # it may have changed while it was told
-                problem = await self.tell(peer)
+                problem = await self._tell_one(peer)
                 if problem:
                     await self._context().note("network_untold", {"peer": peer, "reason": problem})
                     await trio.sleep(wait_s)
@@ -138,7 +159,7 @@ class Teller:
 
     def _views(self) -> dict[PeerID, View]:
         ctx = self._context()
-        return views(ctx.ensemble, self._state(), ctx.whole or ctx.config, self._own())
+        return views(ctx.ensemble, self._state(), ctx.whole or ctx.config, self._own(), self._by_stream)
 
     async def _tell(self, view: View, before: m.CreateRequest | None) -> str:
         """What is wrong, if anything."""
@@ -165,6 +186,10 @@ class Teller:
         """How a machine takes part; once why it does so in part only."""
         peer = view.handle.addr.host
         self._modes[peer] = reply.mode
+        if self._by_stream.get(peer, ()) != reply.by_stream:
+            self._by_stream[peer] = reply.by_stream
+            self._heard.set()
+            self._heard = trio.Event()
         if reply.reason and self._problems.get(peer) != reply.reason:
             await self._context().note("no_private_address", {"peer": peer, "reason": reply.reason})
         self._problems[peer] = reply.reason
@@ -218,3 +243,14 @@ class Teller:
         actor = self._context().actor
         reply = await actor.invoke(record.handle, behaviour, payload, messages.Reply, timeout_s=TELL_TIMEOUT_S)
         return "" if reply.ok or "already" in reply.error else f"{behaviour.removeprefix(_ALLOCATION)}: {reply.error}"
+
+
+async def _either(one: trio.Event, other: trio.Event) -> None:
+    async with trio.open_nursery() as nursery:
+
+        async def wait(event: trio.Event) -> None:
+            await event.wait()
+            nursery.cancel_scope.cancel()
+
+        nursery.start_soon(wait, one)
+        nursery.start_soon(wait, other)

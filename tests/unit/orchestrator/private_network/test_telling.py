@@ -32,6 +32,7 @@ class Machine:
         self.told: list[m.CreateRequest] = []
         self.asked: list[tuple[str, object]] = []
         self.problem, self.ahead = "", 0
+        self.streams: tuple[str, ...] = ()
         caps = [Capability(f"/dms/ensemble/{ENSEMBLE}"), Capability("/dms/allocation")]
         actor.grant(orchestrator.handle.did, did_of(actor.security.id.public_key()), caps)
         actor.on(CREATE, self.on_create, payload=m.CreateRequest)
@@ -52,7 +53,9 @@ class Machine:
         if self.is_original:
             again = len(self.told) > 1
             return m.CreateReply(ok=not again, error="subnet with ID x already exists" if again else "")
-        return m.CreateReply(ok=True, revision=max(message.payload.revision, self.ahead), mode="user")
+        return m.CreateReply(
+            ok=True, revision=max(message.payload.revision, self.ahead), mode="user", by_stream=self.streams
+        )
 
     async def on_asked(self, message: Message[object]) -> Reply:
         self.asked.append((message.envelope.be, message.payload))
@@ -107,6 +110,38 @@ async def test_each_machine_is_told_the_whole_once(autojump_clock: MockClock) ->
             assert len(request.routing_table) == len(request.records) == 3
         assert len(s.machines[0].told[0].members) == 2
         assert not s.machines[2].told
+
+
+async def test_to_whom_only_streams_lead_is_known_everywhere_before_anything_begins(
+    autojump_clock: MockClock,
+) -> None:
+    async with scene() as s:
+        assert s.state.network is not None
+        streams = next(ip for id_, ip in s.state.network.addresses.items() if "n2" in id_)
+        s.machines[1].streams = (streams, "10.99.99.99")
+        assert await s.teller.tell(s.peers[0]) == ""
+        assert s.machines[0].told[-1].by_stream == (streams,)
+        assert len(s.machines[0].told) == 2
+        assert await s.teller.tell(s.peers[1]) == ""
+        (told,) = s.machines[1].told
+        assert told.by_stream == (), "its own it knows"
+
+
+async def test_what_a_machine_says_later_is_told_to_the_others(autojump_clock: MockClock) -> None:
+    async with scene() as s, trio.open_nursery() as nursery:
+        nursery.start_soon(s.teller.run)
+        await trio.sleep(1)
+        assert s.state.network is not None
+        streams = next(ip for id_, ip in s.state.network.addresses.items() if "n2" in id_)
+        s.machines[1].streams = (streams,)
+        s.show(placed({"n1": s.peers[0], "n2": s.peers[1]}))
+        s.place(0, 2)
+        s.place(0, 1)
+        s.machines[2].streams = (streams,)
+        s.place(0, 2)
+        await trio.sleep(2)
+        assert s.machines[0].told[-1].by_stream == (streams,)
+        nursery.cancel_scope.cancel()
 
 
 async def test_what_changes_is_told_to_everybody_whom_it_concerns(autojump_clock: MockClock) -> None:

@@ -1,0 +1,183 @@
+"""Machines whose daemon may make no devices take part in private networks by streams."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import SplitResult, urlsplit
+
+import pytest
+import trio
+
+from dms.executor.docker.api import DockerApi
+from dms.testing.dockerd import TestEngine, busybox_image, docker_engine
+from dms.testing.localnet import LocalNet, run_nunet
+
+pytestmark = [pytest.mark.e2e, pytest.mark.docker, pytest.mark.netns, pytest.mark.xdist_group("docker")]
+
+IMAGE = "dms-test/busybox:1"
+HOMES = {"packets": "node1", "streams": "node2"}
+PORT = 8080
+WITHOUT_RIGHTS = ("setpriv", "--bounding-set=-all", "--inh-caps=-all", "--ambient-caps=-all")
+
+
+@dataclass(frozen=True)
+class Job:
+    """A deployment of two web servers, and what they run on."""
+
+    net: LocalNet
+    id: str
+    engine: TestEngine
+
+    def inside(self, member: str, *command: str) -> subprocess.CompletedProcess[str]:
+        """Run a command in the container of a member, as the machine's owner could."""
+        listed = ["docker", "-H", self.engine.host, "ps", "--format", '{{.ID}} {{.Label "nunet-executionID"}}']
+        told = subprocess.run(listed, capture_output=True, text=True, check=True).stdout
+        label = f"{self.id}_{member}.{member}-1"
+        (name,) = [line.split()[0] for line in told.splitlines() if line.endswith(label)]
+        command = ("docker", "-H", self.engine.host, "exec", name, *command)
+        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+    def page(self, one: str, other: str) -> str:
+        """What one member fetches from another, which it finds by its name."""
+        found = self.inside(one, "nslookup", other).stdout.partition("Name:")[2]
+        for address in re.findall(r"^Address:?\s*(?:1:\s*)?(10\.[0-9.]+)$", found, re.MULTILINE):
+            return self.ask(one, address, PORT, "GET / HTTP/1.0")
+        return ""
+
+    def ask(self, one: str, host: str, port: int, *head: str) -> str:
+        """What a server answers to one member."""
+        request = "".join(f"{line}\\r\\n" for line in (*head, ""))
+        return self.inside(one, "sh", "-c", f"printf '{request}' | nc -w 10 {host} {port}").stdout
+
+    def proxy(self, one: str) -> SplitResult:
+        """What a member was told of its proxy."""
+        return urlsplit(self.inside(one, "sh", "-c", "echo $http_proxy").stdout.strip())
+
+    def proxied(self, one: str, url: str) -> str:
+        """What one member fetches through its proxy, as programs that know HTTP proxies do."""
+        proxy = self.proxy(one)
+        secret = base64.b64encode(f"{proxy.username}:{proxy.password}".encode()).decode()
+        head = (f"GET {url} HTTP/1.1", "Host: x", f"Proxy-Authorization: Basic {secret}")
+        return self.ask(one, proxy.hostname or "", proxy.port or 0, *head)
+
+
+@pytest.fixture(scope="module")
+def engine() -> Iterator[TestEngine]:
+    async def prepare(host: str) -> None:
+        api = DockerApi(host)
+        await api.negotiate()
+        await api.import_image(IMAGE, busybox_image())
+
+    with docker_engine() as engine:
+        trio.run(prepare, engine.host)
+        yield engine
+
+
+@pytest.fixture(scope="module")
+def net(tmp_path_factory: pytest.TempPathFactory, engine: TestEngine) -> Iterator[LocalNet]:
+    """Three nodes, two of which offer their machines; the second one may use the engine, but make no devices and enter no
+    namespaces."""
+    net = LocalNet(tmp_path_factory.mktemp("streams") / "net")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DOCKER_HOST", engine.host)
+        done = run_nunet("devnet", "up", "-n", 3, "--dir", net.directory)
+        assert done.code == 0, done
+        try:
+            net.end("node2")
+            net.start_through("node2", *WITHOUT_RIGHTS)
+            net.await_connected()
+            yield net
+        finally:
+            run_nunet("devnet", "down", "--dir", net.directory)
+            net.reap()
+
+
+@pytest.fixture(scope="module")
+def job(net: LocalNet, engine: TestEngine, tmp_path_factory: pytest.TempPathFactory) -> Job:
+    script = "mkdir /tmp/www && cd /tmp/www && echo {page} >index.html && exec httpd -f -p {port}"
+    allocations = {
+        member: {
+            "type": "service",
+            "executor": "docker",
+            "resources": {"cpu": {"cores": 0.2}, "ram": {"size": 1 << 26}, "disk": {"size": 1 << 26}},
+            "execution": {
+                "type": "docker",
+                "params": {
+                    "image": IMAGE,
+                    "entrypoint": ["/bin/sh", "-c"],
+                    "cmd": [script.format(page=member, port=PORT)],
+                },
+            },
+        }
+        for member in HOMES
+    }
+    nodes = {member: {"allocations": [member], "peer": net.node(node).peer_id} for member, node in HOMES.items()}
+    path = tmp_path_factory.mktemp("ensemble") / "job.json"
+    path.write_text(json.dumps({"v1": {"allocations": allocations, "nodes": nodes}}))
+    done = run_nunet("deploy", "-f", path, "--wait", env=net.environment)
+    assert done.code == 0, done
+    return Job(net, done.out.strip(), engine)
+
+
+def test_who_has_a_device_reaches_who_has_none_by_name_and_notices_nothing(job: Job) -> None:
+    page = job.page("packets", "streams")
+    assert "200 OK" in page
+    assert page.endswith("\nstreams\n")
+    assert "nunet0" in job.inside("packets", "ip", "addr").stdout
+
+
+@pytest.mark.parametrize("other", ["packets", "streams", "PACKETS.internal."])
+def test_who_has_no_device_reaches_the_others_through_its_proxy(job: Job, other: str) -> None:
+    assert "nunet0" not in job.inside("streams", "ip", "addr").stdout
+    page = job.proxied("streams", f"http://{other}:{PORT}/")
+    assert "200 OK" in page
+    assert page.endswith(f"\n{other.split('.')[0].lower()}\n")
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="no curl; enable with: apt-get install -y curl")
+def test_programs_that_know_socks_find_it_in_their_environment(job: Job) -> None:
+    told = job.inside("streams", "env").stdout.splitlines()
+    (proxy,) = [line.partition("=")[2] for line in told if line.startswith("ALL_PROXY=")]
+    command = ["curl", "-sS", "--noproxy", "", "--proxy", proxy, f"http://packets:{PORT}/"]
+    assert subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout == "packets\n"
+    wrong = proxy.replace("socks5h://", "socks5h://x")
+    assert (
+        subprocess.run([*command[:5], wrong, command[6]], capture_output=True, timeout=60, check=False).returncode == 97
+    )
+
+
+def test_the_proxy_is_for_those_who_were_told_of_it_and_no_way_around_walls(job: Job) -> None:
+    proxy = job.proxy("streams")
+    answer = job.ask("streams", proxy.hostname or "", proxy.port or 0, f"GET http://packets:{PORT}/ HTTP/1.0")
+    assert answer.startswith("HTTP/1.1 407 ")
+    for url in ("http://127.0.0.1:1/", f"http://{proxy.hostname}:1/", "http://169.254.169.254/"):
+        answer = job.proxied("streams", url)
+        assert answer.startswith("HTTP/1.1 502 ")
+        assert "its address is not public" in answer
+    assert "nobody in this ensemble is called nobody" in job.proxied("streams", "http://nobody/")
+
+
+def test_its_owner_reaches_it_and_files_go_there(job: Job, net: LocalNet, tmp_path: Path) -> None:
+    done = run_nunet("cp", job.id, "streams:/tmp/www/index.html", tmp_path / "page", env=net.environment)
+    assert done.code == 0, done
+    assert (tmp_path / "page").read_text() == "streams\n"
+    done = run_nunet("port-forward", "--stdio", job.id, "streams", "9", env=net.environment)
+    assert done.err.startswith("Error: port 9 is not reached: Connection refused")
+
+
+def test_all_that_is_there_again_after_a_kill(job: Job, net: LocalNet, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DOCKER_HOST", job.engine.host)
+    net.end("node2")
+    net.start_through("node2", *WITHOUT_RIGHTS)
+    net.await_connected()
+    deadline = time.monotonic() + 60
+    while not (job.page("packets", "streams") and "200 OK" in job.proxied("streams", f"http://packets:{PORT}/")):
+        assert time.monotonic() < deadline
