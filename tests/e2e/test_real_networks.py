@@ -240,7 +240,13 @@ def test_a_second_ensemble_on_the_same_machines_is_apart(web: Ensemble, shop: En
 def test_two_behind_routers_are_relayed_until_the_direct_path_opens(world: Lab, web: Ensemble) -> None:
     until(lambda: web.page("three", "four").endswith(" web four\n"))
     assert web.between("left", "right").path in ("relayed", ""), "none while a connection takes the place of another"
-    until(lambda: re.search(r"\n.*four +\S+ +relayed open ", world.orchestrator.nunet("subnet", "status", web.id).out))
+    relayed = re.compile(rf"^\S+ +four +\S+ +relayed by …{world.orchestrator.peer[-8:]} ", re.MULTILINE)
+
+    def is_told() -> object:
+        web.page("three", "four")
+        return relayed.search(world.orchestrator.nunet("subnet", "status", web.id).out)
+
+    until(is_told, lambda: web.between("left", "right"))
     assert web.between("left", "public").path == web.between("right", "public").path == "datagram"
 
     world.routers["left"].unblock()
