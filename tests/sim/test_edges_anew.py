@@ -204,3 +204,28 @@ async def test_two_nodes_that_are_placed_anew_together_keep_the_edge_between_the
     await until(is_up, timeout_s=900)
     assert {host(cluster, alice, job), host(cluster, alice, job, "n2")} in near
     await ended(cluster, alice, job)
+
+
+@pytest.mark.parametrize("lonely", ["dave", "erin", "frank"])
+async def test_the_first_of_two_that_lost_their_machines_does_not_go_where_the_second_cannot_follow(
+    autojump_clock: MockClock, cluster: Cluster, lonely: str
+) -> None:
+    alice = await cluster.start("alice")
+    first, second = await machines(cluster, "bob", "carol")
+    config = ensemble({"n1": {"web": "service"}, "n2": {"web1": "service"}}, cores=3.0)
+    again = {name: replace(node, failure_recovery="redeploy") for name, node in config.v1.nodes.items()}
+    edges = (EdgeConfig(s="n1", t="n2", rtt=50),)
+    job = await alice.user.deploy(EnsembleConfig(v1=replace(config.v1, nodes=again, edges=edges)))
+    await alice.wait_for(job, Phase.RUNNING)
+    fresh = await machines(cluster, "dave", "erin", "frank")
+    for one in fresh:
+        far(cluster, one, *(other for other in fresh if other is not one and lonely in (one.name, other.name)))
+    await first.kill()
+    await second.kill()
+
+    def is_up() -> bool:
+        return not alice.state(job).placements and all(r.restarts for r in alice.state(job).allocations.values())
+
+    await until(is_up, timeout_s=900)
+    assert {host(cluster, alice, job), host(cluster, alice, job, "n2")} == {"dave", "erin", "frank"} - {lonely}
+    await ended(cluster, alice, job)

@@ -57,21 +57,49 @@ def wanted_of(state: DeploymentState, config: EnsembleConfig, node: str) -> tupl
     return narrowed(config, node, names, excluded, only=placement.only or None), excluded
 
 
-def asked_of(state: DeploymentState, config: EnsembleConfig, node: str) -> EnsembleConfig:
+def asked_of(state: DeploymentState, config: EnsembleConfig, node: str, *, is_alone: bool = False) -> EnsembleConfig:
     """What bids are wanted for: the node and, where edges bind it to nodes that have a place, these, pinned to where they
     are and in need of nothing. So is a node that has its place already: only what lies between is in question then.
 
-    A node that is being placed, too, counts from when its place is chosen: whichever comes later keeps the edge.
+    Those bound to it that have no place either count, too, unless ``is_alone``: it does not go where they could not follow.
     """
     part = wanted_of(state, config, node)[0].v1
+    together = () if is_alone else _lost_together(state, config, node)
+    for other in together:
+        more = wanted_of(state, config, other)[0].v1
+        part = msgspec.structs.replace(
+            part, nodes=part.nodes | more.nodes, allocations=part.allocations | more.allocations
+        )
     primary, group = primary_of(config, node), set(group_of(config, node))
     homes = {name: bid.peer for name, bid in state.assignment.items()}
     edges = []
     for edge in config.v1.edges:
         other = edge.t if edge.s == primary else edge.s if edge.t == primary else ""
-        if other in homes and other not in group:
+        if other and (other in together or (other in homes and other not in group)):
             edges.append(msgspec.structs.replace(edge, s=node, t=other))
+        elif {edge.s, edge.t} <= {*together, *homes} and (edge.s in together or edge.t in together):
+            edges.append(edge)
     return with_neighbours(part, config.v1, edges, homes)
+
+
+def _lost_together(state: DeploymentState, config: EnsembleConfig, node: str) -> tuple[str, ...]:
+    """The nodes without a place that edges bind to this one, directly or through others of them."""
+    if node in state.assignment or is_standby(config, node):
+        return ()
+    homeless = {each for each in state.placements if each not in state.assignment and not is_standby(config, each)}
+    found = {node}
+    while (
+        more := {
+            each
+            for edge in config.v1.edges
+            if found & {edge.s, edge.t}
+            for each in (edge.s, edge.t)
+            if each in homeless
+        }
+        - found
+    ):
+        found |= more
+    return tuple(sorted(found - {node}))
 
 
 def on_node_bids(state: DeploymentState, config: EnsembleConfig, event: NodeBids) -> Step:
@@ -106,10 +134,15 @@ def pairs_to_measure(state: DeploymentState, config: EnsembleConfig, node: str) 
 
 
 def _assigned(state: DeploymentState, config: EnsembleConfig, node: str) -> Assignment:
-    placement, excluded = state.placements[node], set(wanted_of(state, config, node)[1])
-    has_place = node in state.assignment
-    bids = [bid for bid in placement.heard if has_place or bid.node_id != node or bid.peer not in excluded]
-    return assign(wishes_of(asked_of(state, config, node)), bids, placement.measured)
+    placement = state.placements[node]
+    together = (node, *_lost_together(state, config, node))
+    excluded = {each: set(wanted_of(state, config, each)[1]) for each in together if each not in state.assignment}
+    bids = [bid for bid in placement.heard if bid.peer not in excluded.get(bid.node_id, ())]
+    result = assign(wishes_of(asked_of(state, config, node)), bids, placement.measured)
+    if not isinstance(result, Unmatched) or len(together) == 1:
+        return result
+    alone = [bid for bid in bids if bid.node_id not in together[1:]]
+    return assign(wishes_of(asked_of(state, config, node, is_alone=True)), alone, placement.measured)
 
 
 def _chosen(state: DeploymentState, config: EnsembleConfig, node: str, at_ns: int) -> Step:
