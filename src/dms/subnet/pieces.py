@@ -22,6 +22,8 @@ FRONT_BYTES = 7
 _FRONT = struct.Struct("<LHB")
 _U16, _U32 = struct.Struct(">H"), struct.Struct(">L")
 _FIN_PSH, _CWR = 0x09, 0x80
+_NONE = b"\0" * (MAX_PACKET_BYTES + 1)
+"""No piece begins so: a run that is over."""
 
 
 class Cut(NamedTuple):
@@ -71,7 +73,7 @@ def join(pieces: list[bytes]) -> list[Parcel | None]:
 class _Run:
     """A piece, and those that continue it."""
 
-    __slots__ = ("_begin", "_body", "_end", "_head", "_number", "_payloads", "_size")
+    __slots__ = ("_begin", "_body", "_end", "_head", "_next", "_number", "_payloads", "_size")
 
     def __init__(self, piece: bytes) -> None:
         if len(piece) < FRONT_BYTES:
@@ -84,23 +86,25 @@ class _Run:
         self._size = len(piece) - self._body
         self._end = self._begin + self._size
         self._payloads = [memoryview(piece)[self._body :]]
+        self._next = self._front()
 
     def takes(self, piece: bytes) -> bool:
         """Whether this is the next one; then it is part of the run."""
+        if not piece.startswith(self._next):
+            return False
         size = len(piece) - self._body
-        if not 0 < size <= self._size or self._end - self._begin + len(self._head) + size > MAX_PACKET_BYTES:
-            return False
-        if len(self._payloads[-1]) < self._size or _FRONT.unpack_from(piece) != (
-            self._number,
-            self._end,
-            len(self._head),
-        ):
-            return False
-        if not piece.startswith(self._head, FRONT_BYTES):
+        if not 0 < size <= self._size or self._end - self._begin + self._body + size > MAX_PACKET_BYTES:
             return False
         self._payloads.append(memoryview(piece)[self._body :])
         self._end += size
+        self._next = self._front() if size == self._size else _NONE
         return True
+
+    def _front(self) -> bytes:
+        """What the next piece begins with."""
+        if self._end > MAX_PACKET_BYTES:
+            return _NONE
+        return _FRONT.pack(self._number, self._end, len(self._head)) + self._head
 
     def whole(self) -> Parcel:
         """The packet that they are."""
