@@ -120,7 +120,21 @@ class TestEngine:
         _stop_containerd(self._directory, signal.SIGKILL)
 
     def stop(self) -> None:
-        """End it and its containers."""
+        """End it and its containers, and the bridges of its networks, which engines leave behind."""
+        bridges = self._bridges()
+        self._end()
+        for bridge in bridges:
+            with suppress(subprocess.CalledProcessError):
+                _ip("link", "delete", bridge)
+
+    def _bridges(self) -> list[str]:
+        """Of networks that whoever used it has not removed, such as a test that failed."""
+        if self._namespace:
+            return []  # they go with it
+        command = ["docker", "-H", self.host, "network", "ls", "--filter", "type=custom", "--format", "br-{{.ID}}"]
+        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.split()
+
+    def _end(self) -> None:
         if self._process is not None:
             self._process.send_signal(signal.SIGTERM)
             try:
