@@ -63,7 +63,7 @@ def ssh(
 def ssh_command(program: str, proxy: list[str], alias: str, known: Path, user: str) -> list[str]:
     """The command line up to the name of the host. Pure."""
     options = {
-        "ProxyCommand": "exec " + shlex.join(proxy).replace("%", "%%"),
+        "ProxyCommand": shlex.join(proxy).replace("%", "%%"),  # ssh puts exec before it
         "HostKeyAlias": alias,
         "UserKnownHostsFile": f'"{known}"'.replace("%", "%%"),
         "StrictHostKeyChecking": "accept-new",

@@ -20,7 +20,7 @@ for word; do
   case $word in ProxyCommand=*) proxy=${word#ProxyCommand=};; esac
   echo "$word"
 done
-printf 'hello' | sh -c "$proxy"
+printf 'hello' | bash -c "exec $proxy"  # as OpenSSH does
 exit 7
 """
 
@@ -79,7 +79,7 @@ def test_ssh_understands_what_it_is_given(tmp_path: Path) -> None:
     assert "hostkeyalias n1.box.x.1" in told
     assert "user root" in told
     assert f"userknownhostsfile {known}" in told or f'userknownhostsfile "{known}"' in told
-    assert "proxycommand exec '/bin/nu net' --stdio 100%%" in told
+    assert "proxycommand '/bin/nu net' --stdio 100%%" in told
 
 
 def test_without_ssh_it_says_so(nunet: Nunet, node: ScriptedDaemon, monkeypatch: pytest.MonkeyPatch) -> None:
