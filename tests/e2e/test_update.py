@@ -104,7 +104,7 @@ def test_it_is_updated_scaled_and_reverted_and_what_stays_is_the_same_process(
 def test_a_version_that_does_not_stay_up_is_taken_back(net: LocalNet, nunet: Nunet, job: str, tmp_path: Path) -> None:
     before = await_programs(net, 3)
     file = written(tmp_path, program=PROGRAMS / "wordcount.wasm")
-    assert nunet("update", job, file, "--dry-run").code == 2
+    assert nunet("update", job, file, "--dry-run").code == 1
     done = nunet("update", job, file)
     assert done.code == 1, done
     assert "version 2 was reverted" in done.err

@@ -20,8 +20,6 @@ class Command(NamedTuple):
     target: str
     section: str = ""
     is_hidden: bool = False
-    usage_code: int = 2
-    """What wrong arguments end with; another one where 2 means something else."""
 
 
 _WORK = "Work"
@@ -32,7 +30,7 @@ _MORE = "More"
 
 COMMANDS: tuple[Command, ...] = (
     Command("deploy", "Deploy an ensemble and wait until it runs", "dms.cli.deploy:deploy", _WORK),
-    Command("plan", "Show what would become of an ensemble", "dms.cli.plan:plan", _WORK, usage_code=1),
+    Command("plan", "Show what would become of an ensemble", "dms.cli.plan:plan", _WORK),
     Command("validate", "Check an ensemble file", "dms.cli.validate:validate", _WORK),
     Command("ensemble", "Begin an ensemble, look at what it says", "dms.cli.ensemble:app", _WORK),
     Command(

@@ -75,6 +75,7 @@ class PlanFailed(CLIError):
     """The plan could not be made."""
 
     code = "plan_failed"
+    exit_code = 255
 
 
 class DeploymentFailed(CLIError):

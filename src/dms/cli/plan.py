@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from dms.node.explaining_payloads import PlanReply
     from dms.orchestrator.explaining.report import Report
 
-FAILED_EXIT_CODE = 1
-CHANGES_EXIT_CODE = 2
+CHANGES_EXIT_CODE = 1
+"""What a plan ends with that would change something. Nothing that went wrong ends with it."""
+IMPOSSIBLE_EXIT_CODE = 5
 PLAN_TIMEOUT_S = 60.0
 SHOWN = 50
 """Nodes of each kind of line on a terminal."""
@@ -43,9 +44,11 @@ def plan(
     moment later.
 
     Exit codes:
-      0 nothing would change
-      1 it cannot be, or the plan could not be made
-      2 it can be, and something would change
+      0    nothing would change
+      1    it can be, and something would change
+      5    it cannot be
+      2…6  there is no plan: what each code means stands below `nunet --help`
+      255  there is no plan, for a reason without a code of its own
 
     Examples:
       nunet plan job.yaml
@@ -62,6 +65,8 @@ def plan(
     try:
         reply = _ask(session.client(context), file, deployment or "")
     except DMSError as exc:
+        if exc.exit_code != CHANGES_EXIT_CODE:
+            raise
         raise PlanFailed(exc.message, hint=exc.hint) from None
     if output is Format.TABLE:
         for line in lines(reply, session.peer_name):
@@ -70,7 +75,7 @@ def plan(
     else:
         show(gojson.to_builtins(reply), output)
     if not reply.feasible:
-        raise typer.Exit(FAILED_EXIT_CODE)
+        raise typer.Exit(IMPOSSIBLE_EXIT_CODE)
     if is_changing(reply):
         raise typer.Exit(CHANGES_EXIT_CODE)
 

@@ -92,9 +92,7 @@ def wording(exc: Any) -> tuple[str, str, int]:  # a usage error of the framework
             message += f". Did you mean {' or '.join(close)}?"
     ctx = getattr(exc, "ctx", None)
     path = ctx.command_path if ctx is not None else PROGRAM
-    command = find(ctx.info_name or "") if ctx is not None and ctx.parent is not None else None
-    code = getattr(exc, "exit_code", 2) if command is None else command.usage_code
-    return message, f"{path} --help shows how it is used", code
+    return message, f"{path} --help shows how it is used", getattr(exc, "exit_code", 2)
 
 
 app = typer.Typer(cls=LazyGroup, add_completion=False, rich_markup_mode=None, no_args_is_help=True)

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 DEFAULT_TIMEOUT_S = 600.0
 REPLY_WAIT_S = 30.0
 """The node answers at once; the message lives longer because its expiry is the deadline of the update."""
-CHANGES_EXIT_CODE = 2
 CURRENT = "current"
 
 Batch = Annotated[
@@ -77,7 +76,7 @@ def update(
     told why.
 
     Ends with code 0 once the new version is in force, 1 when it was taken back. With --dry-run: 0 if nothing would change,
-    2 if something would. Ctrl-C leaves the update under way.
+    1 if something would, another if it cannot be. Ctrl-C leaves the update under way.
 
     Examples:
       nunet update 3f2a job.yaml
@@ -285,7 +284,7 @@ def _wait(session: Session, deployment: object, version: int, after: int, *, tel
 
 def _show_plan(session: Session, reply: UpdateReply, output: Format) -> None:
     from dms.cli.output import clean, show
-    from dms.cli.plan import FAILED_EXIT_CODE, is_changing, lines
+    from dms.cli.plan import CHANGES_EXIT_CODE, IMPOSSIBLE_EXIT_CODE, is_changing, lines
     from dms.cli.why import print_report
     from dms.types import gojson
 
@@ -300,7 +299,7 @@ def _show_plan(session: Session, reply: UpdateReply, output: Format) -> None:
         if plan.report is not None and not plan.report.is_placed:
             print_report(plan.report, session.peer_name)
     if plan is not None and not plan.feasible:
-        raise typer.Exit(FAILED_EXIT_CODE)
+        raise typer.Exit(IMPOSSIBLE_EXIT_CODE)
     if plan is not None and is_changing(plan):
         raise typer.Exit(CHANGES_EXIT_CODE)
 

@@ -82,10 +82,10 @@ def test_a_plan_tells_what_was_measured_and_how_prices_were_compared(
     assert f"Prices are compared in NTX; these ask in others, and count as the dearest: …{CAROL[-8:]}\n" in out
 
 
-def test_a_plan_shows_where_nodes_would_be_and_ends_with_2(node: ScriptedDaemon, nunet: Nunet, job: Path) -> None:
+def test_a_plan_shows_where_nodes_would_be_and_ends_with_1(node: ScriptedDaemon, nunet: Nunet, job: Path) -> None:
     planning(node, **NEW)
     done = nunet("plan", job)
-    assert (done.code, done.err) == (2, "")
+    assert (done.code, done.err) == (1, "")
     assert (
         done.out
         == f"+ text  on …{BOB[-8:]}\n\nPossible: 1 to add, 0 to change, 0 to remove, 0 stay. Nothing was reserved.\n"
@@ -118,14 +118,14 @@ def test_every_kind_of_difference_has_its_sign(node: ScriptedDaemon, nunet: Nune
     done = nunet("plan", job)
     signs = [line[:2] + line.split()[1] for line in done.out.splitlines() if line[:2] in ("+ ", "~ ", "- ")]
     assert signs == ["+ new", "~ other", "~ around", "- old", "~ allocation", "~ supervisor"]
-    assert done.code == 2
+    assert done.code == 1
     assert "1 to add, 2 to change, 1 to remove, 1 stay" in done.out
 
 
-def test_a_plan_that_cannot_be_says_who_refused_and_ends_with_1(node: ScriptedDaemon, nunet: Nunet, job: Path) -> None:
+def test_a_plan_that_cannot_be_says_who_refused_and_ends_with_5(node: ScriptedDaemon, nunet: Nunet, job: Path) -> None:
     planning(node, feasible=False, nodes={"added": ["text"]}, report=REFUSED)
     done = nunet("plan", job)
-    assert done.code == 1
+    assert done.code == 5
     assert "Not possible now: no bids for text" in done.out
     assert f"text (and 2 like it)  …{BOB[-8:]}  machine   5 cores wanted, 4 there" in done.out
     assert "text: ask for less (machine, 1 peer)" in done.out
@@ -136,20 +136,22 @@ def test_changes_that_what_runs_does_not_take_are_named(node: ScriptedDaemon, nu
     problem = {"path": "V1.nodes.text.peer", "reason": "the machine of a running node cannot change", "hint": "add one"}
     planning(node, feasible=False, deployment=ID, nodes={"changed": ["text"]}, problems=[problem])
     done = nunet("plan", job)
-    assert done.code == 1
+    assert done.code == 5
     assert "Not possible: V1.nodes.text.peer: the machine of a running node cannot change (add one)" in done.out
 
 
-def test_whatever_else_goes_wrong_with_a_plan_ends_with_1(node: ScriptedDaemon, nunet: Nunet, job: Path) -> None:
+def test_whatever_else_goes_wrong_with_a_plan_ends_with_neither(node: ScriptedDaemon, nunet: Nunet, job: Path) -> None:
     node.answers[f"{NS}/plan"] = lambda _payload: {
         "error": "deployment not found: 3f2a",
         "hint": "nunet get deployments",
     }
     done = nunet("plan", job)
-    assert (done.code, done.err) == (1, "Error: deployment not found: 3f2a\nHint: nunet get deployments\n")
-    assert nunet("plan", job.with_name("missing.yaml")).code == 1
-    assert nunet("plan").code == 1
-    assert nunet("plan", job, "--nonsense").code == 1, "2 means changes"
+    assert (done.code, done.err) == (4, "Error: deployment not found: 3f2a\nHint: nunet get deployments\n")
+    node.answers[f"{NS}/plan"] = lambda _payload: {"error": "the sky fell"}
+    assert nunet("plan", job).code == 255, "1 means changes"
+    assert nunet("plan", job.with_name("missing.yaml")).code == 4
+    assert nunet("plan").code == 2
+    assert nunet("plan", job, "--nonsense").code == 2
 
 
 def test_why_tells_the_sentence_the_rules_and_the_mends(node: ScriptedDaemon, nunet: Nunet) -> None:
