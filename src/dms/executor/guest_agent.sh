@@ -124,9 +124,10 @@ err=$!
 setsid chroot $ROOT $N/bin/busybox env -i $N/bin/busybox sh $N/launch >$N/out 2>$N/err </dev/null 3>&- &
 main=$!
 
+# Whoever reads has no child that may end meanwhile: "read" begins anew when SIGCHLD comes, without what it has read of a line.
 while read -r verb number words; do
   case $verb in
-  exec) command "$number" "$words" & ;;
+  exec) (command "$number" "$words" &) ;;
   term) kill -TERM -$main ;;
   esac
 done <"$TTY" &

@@ -104,6 +104,13 @@ async def executor(nursery: trio.Nursery, tmp_path: Path, images: Path) -> Async
             await made.cleanup()
 
 
+async def commands_one_upon_the_other(executor: QemuExecutor) -> None:
+    """None is lost that arrives just when another one ends."""
+    with trio.fail_after(60):
+        for number in range(24):
+            assert (await executor.exec(ID, ("echo", str(number)))).stdout == b"%d\n" % number
+
+
 @pytest.mark.vm
 async def test_a_machine_sees_its_volumes_answers_on_its_ports_and_leaves_its_results(
     executor: QemuExecutor, images: Path, tmp_path: Path
@@ -133,6 +140,7 @@ async def test_a_machine_sees_its_volumes_answers_on_its_ports_and_leaves_its_re
         await stream.send_all(b"GET /www HTTP/1.0\r\n\r\n")
         answer = b"".join([chunk async for chunk in stream])
     assert answer.endswith(b"hello\n")
+    await commands_one_upon_the_other(executor)
     assert (await executor.exec(ID, ("touch", "/done"))).exit_code == 0
     result = await executor.wait(ID)
     assert result.ok, result
