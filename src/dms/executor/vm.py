@@ -160,16 +160,18 @@ class MachineExecutor(SupervisedTable[MachineExecution]):
             return
         params = MachineParams.parse(request.engine, self.type)
         self._check(request, params)
-        obstacle = await trio.to_thread.run_sync(self._obstacle, params)
-        if request.join is not None and request.must_join and obstacle:
-            raise StartFailed(f"no private address: {obstacle}")
         memory_bytes = request.resources.ram.size or DEFAULT_MEMORY_BYTES
         if memory_bytes < MIN_MEMORY_MIB * MIB:
             raise InvalidEngineSpec(f"a machine needs at least {MIN_MEMORY_MIB} MiB of memory")
         execution = self._begin(request, memory_bytes)
         machines: list[Machine] = []
+        obstacle = ""
 
         def prepare_and_spawn() -> int:
+            nonlocal obstacle
+            obstacle = self._obstacle(params)
+            if request.join is not None and request.must_join and obstacle:
+                raise StartFailed(f"no private address: {obstacle}")
             machines.append(self._prepare(execution, request, params))
             return spawn(run_of(execution), RUNNER)
 
