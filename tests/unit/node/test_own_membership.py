@@ -127,10 +127,11 @@ async def test_a_part_without_an_address_is_told_of(autojump_clock: MockClock, c
     carol = await cluster.start("carol", offers=FOUR_CORES, born=with_engine(Kernel()))
     id_ = await alice.user.deploy(ensemble({"n1": {"web": "service"}, "n2": {"web2": "service"}}))
     await alice.wait_for(id_, Phase.RUNNING)
-    with trio.fail_after(60):  # a sign of life tells it
-        while not all(one.network_problem for one in (await info(alice, id_)).allocations.values()):
-            await trio.sleep(1)
-    allocations = (await info(alice, id_)).allocations
+    for _ in range(60):
+        allocations = (await info(alice, id_)).allocations
+        if all(one.network_problem for one in allocations.values()):
+            break
+        await trio.sleep(1)  # a sign of life tells it
     none_given = "the executor null gives none"
     problems = {one.peer: (one.private_address, one.network_problem) for one in allocations.values()}
     assert problems.pop(carol.peer) == ("", none_given)
