@@ -205,24 +205,22 @@ class Guest:
             os.killpg(self._program.pid, signal.SIGSTOP if is_frozen else signal.SIGCONT)
 
     def _spawn(self, argv: list[str]) -> subprocess.Popen[bytes]:
-        process = subprocess.Popen(
-            ["/bin/sh", *argv],
-            stdin=subprocess.DEVNULL,
+        # A guest dies with its machine: this one hears that by the end of its input, which nobody else holds.
+        death = subprocess.Popen(
+            ["/bin/sh", "-c", "read -r group && read -r _; [ $group ] && kill -9 -$group"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        self._deaths.append(death)
+        return subprocess.Popen(
+            ["/bin/sh", "-c", 'echo $$ >&0; exec /bin/sh "$@" </dev/null', "sh", *argv],
+            stdin=death.stdin,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             start_new_session=True,
         )
-        # A guest dies with its machine: this one hears that by the end of its input, which nobody else holds.
-        self._deaths.append(
-            subprocess.Popen(
-                ["/bin/sh", "-c", f"read -r _; kill -9 -{process.pid}"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                start_new_session=True,
-            )
-        )
-        return process
 
     def _follow(self, process: subprocess.Popen[bytes], out: str, err: str) -> int:
         def pump(tag: str, fd: int) -> None:
