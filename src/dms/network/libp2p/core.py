@@ -18,6 +18,7 @@ from libp2p.host.defaults import get_default_protocols
 from libp2p.host.ping import ID as PING
 from libp2p.identity.identify_push.identify_push import ID_PUSH, push_identify_to_peer
 from libp2p.network.exceptions import SwarmException
+from libp2p.network.stream.exceptions import StreamError
 from libp2p.peer.id import ID
 from libp2p.peer.peerinfo import PeerInfo
 from libp2p.peer.peerstore import PeerStoreError
@@ -151,6 +152,9 @@ class GuardedHost(BasicHost):
         self._streams[peer] += 1
         try:
             await super()._swarm_stream_handler(net_stream)
+        except StreamError:  # the other side reset it or is gone, which is no defect of a handler
+            self.counters["streams broken off"] += 1
+            await reset(net_stream)
         except Exception as error:  # noqa: BLE001  a handler must not end the host
             self.counters["stream handlers failed"] += 1
             log.debug("handler of %s for %s failed: %r", net_stream.get_protocol(), peer, error)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from typing import TYPE_CHECKING
+from weakref import WeakSet
 
 import trio
 from libp2p.abc import INetConn, INetStream
@@ -40,6 +41,8 @@ class Shedding:
         self._limits = limits
         self._counters = counters
         self._is_trimming = False
+        self._going: WeakSet[KeepaliveYamux] = WeakSet()
+        """Connections closed for memory that they may not have given back yet."""
 
     def trim_peer(self, peer: ID) -> None:
         """Keep a peer within its number of connections: the oldest go."""
@@ -92,12 +95,15 @@ class Shedding:
         )
 
     def _relieve(self) -> None:
-        """Too much memory is held: close the connection that holds most of it."""
+        """Too much memory is held: close the connection that holds most of it, unless what is about to go suffices."""
+        if self.memory.used_bytes - sum(muxer.buffered_bytes for muxer in self._going) <= self._limits.memory_bytes:
+            return
         living = [muxer for _, muxer in self._living() if not muxer.is_condemned]
         if not living:
             return
         greediest = max(living, key=lambda muxer: muxer.buffered_bytes)
         greediest.is_condemned = True
+        self._going.add(greediest)
         self._counters["connections closed: memory"] += 1
         self._swarm.manager.run_task(greediest.abandon)
 
