@@ -32,9 +32,9 @@ class Shedding:
         self.memory = Memory(limits.memory_bytes)
         self.memory.relieve = self._relieve
         self.protected: frozenset[ID] = frozenset()
+        """Peers whose connections are never trimmed."""
         self.is_relay: Callable[[ID], bool] = lambda _: False
         """Whether others come to us through a peer: its connection is worth that of all of them."""
-        """Peers whose connections are never trimmed."""
         self.score_of: Callable[[ID], float] = lambda _: 0.0
         """What is thought of a peer; the least liked are trimmed first."""
         self._swarm = swarm
