@@ -236,7 +236,7 @@ async def test_a_restart_of_all_keeps_the_order_over_machines(autojump_clock: Mo
     job = await alice.user.deploy(config)
     await alice.wait_for(job, Phase.RUNNING)
     order = Order(nodes)
-    await alice.node.deployments.live(job).request_restart(())
+    await alice.node.deployments.live(job).orders.restart(())
     await until(lambda: "web-2" in order.begun)
     assert list(order.begun) == ["db-2", "web-2"]
     await until(lambda: all(r.restarts == 1 for r in alice.state(job).allocations.values()))

@@ -147,7 +147,7 @@ async def test_ports_for_udp_are_for_udp_and_those_that_were_chosen_are_told_eve
     assert isinstance(manifest.manifest, dict)
     assert {key: each["ports"] for key, each in manifest.manifest["allocations"].items()} == known
     await bob.restart()
-    await alice.node.deployments.live(job).request_restart(("n1.web",))
+    await alice.node.deployments.live(job).orders.restart(("n1.web",))
     await until(lambda: len(bob.executor.started) == 1)
     assert set(bob.executor.started[0].ports) == set(bound["web"]), "a restart keeps them"
 

@@ -165,14 +165,14 @@ class DeploymentBehaviours:
         try:
             record = self._find(request.id)
             keys = [find_allocation(record, name).key for name in request.allocation_names or ()]
-            restarted = await self._deployments.live(record.id).request_restart(keys)
+            restarted = await self._deployments.live(record.id).orders.restart(keys)
         except DMSError as exc:
             return p.RestartReply(ok=False, error=exc.message, hint=exc.hint)
         return p.RestartReply(ok=True, allocations=restarted)
 
     async def _shutdown(self, message: Message[p.DeploymentRequest]) -> Reply:
         record = self._find(message.payload.any_id)
-        await self._deployments.live(record.id).request_shutdown()
+        await self._deployments.live(record.id).orders.shutdown()
         return Reply(ok=True)
 
     async def _prune(self, message: Message[p.PruneRequest]) -> p.PruneReply:

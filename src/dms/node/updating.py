@@ -116,7 +116,7 @@ class UpdatingBehaviours:
     async def _cancel(self, message: Message[VersionsRequest]) -> UpdateReply:
         try:
             record = self._find(message.payload.id)
-            version = await self._deployments.live(record.id).request_cancel(message.sender.did.uri)
+            version = await self._deployments.live(record.id).orders.cancel_update(message.sender.did.uri)
         except DMSError as exc:
             return UpdateReply(error=exc.message, hint=exc.hint)
         return UpdateReply(ok=True, version=version, changed=True)

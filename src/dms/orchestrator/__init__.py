@@ -1,7 +1,8 @@
 """Deployments: from a submitted ensemble to running allocations on other people's machines, and to their end.
 
 :mod:`~dms.orchestrator.deployments`  all deployments of this node
-:mod:`~dms.orchestrator.deployment`   one deployment alive; its :mod:`~dms.orchestrator.inbox`
+:mod:`~dms.orchestrator.deployment`   one deployment alive; its :mod:`~dms.orchestrator.inbox`,
+                                      its :mod:`~dms.orchestrator.orders`
 :mod:`~dms.orchestrator.lifecycle`    the decisions, pure: events in, state and instructions out
 :mod:`~dms.orchestrator.bidding`      who would host what
 :mod:`~dms.orchestrator.matching`     which peer hosts which node, pure

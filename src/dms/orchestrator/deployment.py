@@ -25,7 +25,7 @@ from dms.orchestrator.bidding.bid import Bid
 from dms.orchestrator.bidding.bids import BidBook, collect_bids
 from dms.orchestrator.bidding.edges import measure_edges
 from dms.orchestrator.bidding.heard import heard_from
-from dms.orchestrator.errors import DeploymentNotRunning, NotAllocated, NoUpdate, UpdateRefused
+from dms.orchestrator.errors import NotAllocated
 from dms.orchestrator.explaining.why import PLACING, Evidence, explain_state
 from dms.orchestrator.inbox import Inbox
 from dms.orchestrator.journal import DeploymentRecord, Journal, changes
@@ -51,7 +51,6 @@ from dms.orchestrator.lifecycle.events import (
     Place,
     PlaceStandbys,
     Restart,
-    RestartRequested,
     Revert,
     Reverted,
     Settled,
@@ -62,14 +61,13 @@ from dms.orchestrator.lifecycle.events import (
     StartAll,
     StartsDone,
     Supervise,
-    UpdateCancelled,
     UpdateRequested,
 )
 from dms.orchestrator.lifecycle.machine import resume, step
-from dms.orchestrator.lifecycle.recovery import can_restart
 from dms.orchestrator.lifecycle.state import DeploymentState, Phase
 from dms.orchestrator.logs.finding import LogShelf
 from dms.orchestrator.logs.reading import LogReader
+from dms.orchestrator.orders import Orders
 from dms.orchestrator.private_network.telling import Teller
 from dms.orchestrator.provider_grants import ProviderGrants
 from dms.orchestrator.reports import Reports
@@ -79,8 +77,6 @@ from dms.orchestrator.supervision.peer_watch import PeerWatch
 from dms.orchestrator.supervision.supervisor import LIVENESS_TIMEOUT_S, Supervision
 from dms.orchestrator.updating.carrying import Carrier
 from dms.orchestrator.updating.ensembles import Ensembles, is_same_mix
-from dms.orchestrator.updating.state import Version
-from dms.orchestrator.updating.versions import check_updatable
 from dms.subnet.messages import NetworkReport
 from dms.types import gojson
 from dms.types.ids import EnsembleID, PeerID
@@ -132,6 +128,8 @@ class Deployment:
         self.logs = LogReader(logs, lambda: self._context, lambda: self.state)
         self._book = BidBook()
         self._inbox = Inbox()
+        self.orders = Orders(lambda: self.state, self._inbox, self._now)
+        """What users and schedules demand of it."""
         self._own_machine = own_machine
         self._network = Teller(lambda: self._context, lambda: self.state, lambda: self.changed, self._joining)
         self._live = Live(
@@ -215,64 +213,6 @@ class Deployment:
     def last_sign(self, key: str) -> messages.Liveness | None:
         """The last sign of life of an allocation that was heard in this life of the process."""
         return self._reports.signs.get(key)
-
-    async def request_restart(self, keys: Iterable[str]) -> tuple[str, ...]:
-        """End allocations and run them again where they are; without ``keys`` all that run. Which, once that is on disk.
-
-        :raises DeploymentNotRunning: it does not run.
-        :raises NotAllocated: one of them does not, or all.
-        """
-        if self.state.phase is not Phase.RUNNING:
-            raise DeploymentNotRunning(f"deployment is not running: it is {self.state.phase.value}")
-        named = tuple(dict.fromkeys(keys))
-        for key in named:
-            if not can_restart(self.state, key):
-                status = self.state.allocations[key].status
-                raise NotAllocated(f"{key} is not running: it is {status}", hint="only what runs can be restarted")
-        wanted = named or tuple(key for key in self.state.allocations if can_restart(self.state, key))
-        if not wanted:
-            raise NotAllocated("no allocation of this deployment is running")
-        await self._inbox.post(RestartRequested(at_ns=self._now(), keys=wanted)).wait()
-        return wanted
-
-    async def request_shutdown(self, reason: str = "") -> None:
-        """End it in whatever phase it is; returns once that is on disk. ``reason``: where no user wants it.
-
-        :raises DeploymentNotRunning: it has ended already.
-        """
-        if self.state.phase.is_final:
-            raise DeploymentNotRunning(f"deployment is not running: it is {self.state.phase.value}")
-        await self._inbox.post(ShutdownRequested(at_ns=self._now(), reason=reason)).wait()
-        if self.state.phase is Phase.FAILED:
-            raise DeploymentNotRunning(f"deployment is not running: it has just failed: {self.state.error}")
-
-    async def request_update(self, event: UpdateRequested, written: EnsembleConfig) -> Version:
-        """Become the version of which ``written`` is the ensemble; returns once that is on disk.
-
-        The same request again is no second one.
-
-        :raises UpdateRefused: it does not run, or becomes another version already.
-        """
-        known = next((v for v in self.state.versions if event.request and v.request == event.request), None)
-        if known is None:
-            check_updatable(self.state)
-            await self._inbox.post(event, written).wait()
-            known = next((v for v in self.state.versions if v.request == event.request), None)
-        if known is None:
-            check_updatable(self.state)
-            raise UpdateRefused("the deployment is no longer what it was when the update was asked for")
-        return known
-
-    async def request_cancel(self, by: str) -> int:
-        """Undo the update that is under way; returns its version once that is on disk.
-
-        :raises NoUpdate: there is none.
-        """
-        update = self.state.update
-        if not self.state.is_updating or update is None:
-            raise NoUpdate
-        await self._inbox.post(UpdateCancelled(at_ns=self._now(), by=by)).wait()
-        return update.version
 
     @property
     def base(self) -> EnsembleConfig:

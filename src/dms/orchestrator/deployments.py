@@ -385,7 +385,7 @@ class Deployments:
         deployment = self._live.get(ensemble)
         if deployment is not None and deployment.state.phase is not Phase.SHUTTING_DOWN:
             with contextlib.suppress(DeploymentNotRunning):
-                await deployment.request_shutdown(f"it was to run for {format_duration(run_for_ns / NS_PER_S)}")
+                await deployment.orders.shutdown(f"it was to run for {format_duration(run_for_ns / NS_PER_S)}")
 
     def _forget(self, deployment: Deployment) -> None:
         self._queue.leave(deployment.id)

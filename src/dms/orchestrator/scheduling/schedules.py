@@ -206,7 +206,7 @@ class Schedules:
                 raise DeploymentNotRunning(f"left out: {previous[:12]} still goes on")
             if schedule.overlap is Overlap.REPLACE:
                 with contextlib.suppress(DMSError):
-                    await self._deployments.live(previous).request_shutdown("its schedule begins the next run")
+                    await self._deployments.live(previous).orders.shutdown("its schedule begins the next run")
         return await self._deployments.submit(
             schedule.ensemble,
             self._security.now_ns() + int(schedule.timeout_s * NS_PER_S),

@@ -95,7 +95,7 @@ class Updates:
             copy_of=copy_of,
             base=state.version,
         )
-        made = await deployment.request_update(event, written)
+        made = await deployment.orders.update(event, written)
         return Asked(made.number, made.what, moves)
 
     def changes(self, deployment: Deployment, written: EnsembleConfig, expected: int = 0) -> Moves:
