@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import msgspec
 
 from dms.allocation.machine import AllocationState
@@ -11,6 +13,7 @@ from dms.orchestrator.lifecycle.state import AllocationRecord, DeploymentState, 
 from dms.types.ids import EnsembleID
 
 Step = tuple[DeploymentState, tuple[Instruction, ...]]
+Told = TypeVar("Told", bound=msgspec.Struct)
 
 
 def with_changes(state: DeploymentState, **changes: object) -> DeploymentState:
@@ -18,14 +21,14 @@ def with_changes(state: DeploymentState, **changes: object) -> DeploymentState:
     return msgspec.structs.replace(state, **changes)
 
 
-def in_order(state: DeploymentState) -> DeploymentState:
-    """The same state as it comes from the disk, where names are sorted: what follows must not depend on who came first."""
+def in_order(told: Told) -> Told:
+    """The same as it comes from the disk, where names are sorted: what follows must not depend on who came first."""
     unordered = {
         member: {key: by_name[key] for key in sorted(by_name)}
-        for member in ("allocations", "assignment", "placements", "failures", "tries")
-        if (by_name := getattr(state, member)) and list(by_name) != sorted(by_name)
+        for member in told.__struct_fields__
+        if isinstance(by_name := getattr(told, member), dict) and list(by_name) != sorted(by_name)
     }
-    return with_changes(state, **unordered) if unordered else state
+    return msgspec.structs.replace(told, **unordered) if unordered else told
 
 
 def with_record(record: AllocationRecord, **changes: object) -> AllocationRecord:

@@ -141,7 +141,7 @@ def step(state: DeploymentState, config: EnsembleConfig, event: Event, both: Bot
         return state, ()
     both = both or Both(config, config)
     before = in_order(state)
-    after, instructions = _step(before, config, event, both)
+    after, instructions = _step(before, config, in_order(event), both)
     if before.is_updating and after.phase is not Phase.RUNNING and after.update is not None:
         after = abandon(after, both, event.at_ns)
     if after is before:

@@ -70,6 +70,12 @@ def bid(node: str, peer: PeerID) -> Bid:
     return Bid(node_id=node, peer=peer, handle=handle_of_peer(peer), free=ROOM)
 
 
+def other_way_round(event: Event) -> Event:
+    """The same event, its answers in another order."""
+    answers = {name: each for name in event.__struct_fields__ if isinstance(each := getattr(event, name), dict)}
+    return msgspec.structs.replace(event, **{name: dict(reversed(by_key.items())) for name, by_key in answers.items()})
+
+
 class AnyFailure(RuleBasedStateMachine):
     """Answers to what was asked, failures of everything, restarts of the orchestrator, and time."""
 
@@ -84,7 +90,8 @@ class AnyFailure(RuleBasedStateMachine):
         before = self.state
         self.state, self.asked = step(before, CONFIG, event)
         reread = gojson.decode(gojson.encode(before), DeploymentState)
-        assert step(reread, CONFIG, event)[0] == self.state, (
+        again = gojson.decode(gojson.encode(other_way_round(event)), type(event))
+        assert step(reread, CONFIG, again)[0] == step(reread, CONFIG, other_way_round(event))[0] == self.state, (
             "the order in a dict is lost on the disk, and must not matter"
         )
         self.past.append(event)
@@ -173,14 +180,19 @@ class AnyFailure(RuleBasedStateMachine):
                 offers = tuple(bid(node, peer) for peer in PEERS if peer not in without)
                 self.feed(NodeBids(at_ns=at_ns, node=node, round=number, bids=offers))
             case Stage.COMMITTING:
-                committed = {r.key: Committed(ok=ok, error="" if ok else "no room") for r in records}
+                committed = {
+                    r.key: Committed(ok=ok, error="" if ok else f"no room, {n}")
+                    for n, r in enumerate(reversed(records))
+                }
                 self.feed(NodeCommitted(at_ns=at_ns, node=node, round=number, results=committed))
             case Stage.ALLOCATING:
                 handles: dict[str, Handle] = {r.id: handle_of_peer(r.peer) for r in records}
                 result = Allocated(ok=ok, error="" if ok else "no executor", handles=handles if ok else {})
                 self.feed(NodeAllocated(at_ns=at_ns, node=node, round=number, result=result))
             case Stage.STARTING:
-                started = {r.key: Started(ok=ok, error="" if ok else "no image") for r in records}
+                started = {
+                    r.key: Started(ok=ok, error="" if ok else f"no image, {n}") for n, r in enumerate(reversed(records))
+                }
                 self.feed(NodeStarted(at_ns=at_ns, node=node, round=number, results=started))
 
     @precondition(lambda self: self.state.left)
