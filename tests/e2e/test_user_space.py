@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import time
+import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ import trio
 from dms.executor.docker.api import DockerApi
 from dms.testing.dockerd import TestEngine, busybox_image, docker_engine
 from dms.testing.localnet import LocalNet, run_nunet
+from dms.testing.vms import make_images
 
 pytestmark = [pytest.mark.e2e, pytest.mark.docker, pytest.mark.netns, pytest.mark.xdist_group("docker")]
 
@@ -100,31 +102,31 @@ def net(tmp_path_factory: pytest.TempPathFactory, engine: TestEngine) -> Iterato
             net.reap()
 
 
-@pytest.fixture(scope="module")
-def job(net: LocalNet, engine: TestEngine, tmp_path_factory: pytest.TempPathFactory) -> Job:
-    script = "mkdir /tmp/www && cd /tmp/www && echo {page} >index.html && exec httpd -f -p {port}"
-    allocations = {
-        member: {
-            "type": "service",
-            "executor": "docker",
-            "resources": {"cpu": {"cores": 0.2}, "ram": {"size": 1 << 26}, "disk": {"size": 1 << 26}},
-            "execution": {
-                "type": "docker",
-                "params": {
-                    "image": IMAGE,
-                    "entrypoint": ["/bin/sh", "-c"],
-                    "cmd": [script.format(page=member, port=PORT)],
-                },
-            },
-        }
-        for member in HOMES
+def server(member: str) -> dict[str, object]:
+    """A container that serves a page with its name."""
+    script = f"mkdir /tmp/www && cd /tmp/www && echo {member} >index.html && exec httpd -f -p {PORT}"
+    params = {"image": IMAGE, "entrypoint": ["/bin/sh", "-c"], "cmd": [script]}
+    return {
+        "type": "service",
+        "executor": "docker",
+        "resources": {"cpu": {"cores": 0.2}, "ram": {"size": 1 << 26}, "disk": {"size": 1 << 26}},
+        "execution": {"type": "docker", "params": params},
     }
-    nodes = {member: {"allocations": [member], "peer": net.node(node).peer_id} for member, node in HOMES.items()}
-    path = tmp_path_factory.mktemp("ensemble") / "job.json"
-    path.write_text(json.dumps({"v1": {"allocations": allocations, "nodes": nodes}}))
+
+
+def deploy(net: LocalNet, path: Path, allocations: dict[str, dict[str, object]], homes: dict[str, str]) -> str:
+    """The id of a deployment with these allocations on these nodes, that runs; the orchestrator's machine is a member, too."""
+    nodes = {member: {"allocations": [member], "peer": net.node(node).peer_id} for member, node in homes.items()}
+    path.write_text(json.dumps({"v1": {"allocations": allocations, "nodes": nodes, "subnet": {"join": True}}}))
     done = run_nunet("deploy", "-f", path, "--wait", env=net.environment)
     assert done.code == 0, done
-    return Job(net, done.out.strip(), engine)
+    return done.out.strip()
+
+
+@pytest.fixture(scope="module")
+def job(net: LocalNet, engine: TestEngine, tmp_path_factory: pytest.TempPathFactory) -> Job:
+    path = tmp_path_factory.mktemp("ensemble") / "job.json"
+    return Job(net, deploy(net, path, {member: server(member) for member in HOMES}, HOMES), engine)
 
 
 def test_who_has_a_device_reaches_who_has_none_by_name_and_notices_nothing(job: Job) -> None:
@@ -132,6 +134,16 @@ def test_who_has_a_device_reaches_who_has_none_by_name_and_notices_nothing(job: 
     assert "200 OK" in page
     assert page.endswith("\nstreams\n")
     assert "nunet0" in job.inside("packets", "ip", "addr").stdout
+
+
+def test_so_does_the_machine_of_the_orchestrator(job: Job, net: LocalNet) -> None:
+    for member in HOMES:
+        address = run_nunet("subnet", "resolve", job.id, member, env=net.environment).out.strip()
+        with urllib.request.urlopen(f"http://{address}:{PORT}/", timeout=30) as answer:
+            assert answer.read().decode() == f"{member}\n"
+    address = run_nunet("subnet", "resolve", job.id, "streams", env=net.environment).out.strip()
+    with pytest.raises(OSError, match="Connection re"):  # it is reset, not left open
+        urllib.request.urlopen(f"http://{address}:{PORT + 1}/", timeout=30)
 
 
 @pytest.mark.parametrize("other", ["packets", "streams", "PACKETS.internal."])
@@ -181,3 +193,33 @@ def test_all_that_is_there_again_after_a_kill(job: Job, net: LocalNet, monkeypat
     deadline = time.monotonic() + 60
     while not (job.page("packets", "streams") and "200 OK" in job.proxied("streams", f"http://packets:{PORT}/")):
         assert time.monotonic() < deadline
+
+
+@pytest.mark.vm
+def test_a_microvm_reaches_who_has_no_device_by_name(
+    net: LocalNet, engine: TestEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = Path(net.node("node1").config).parent / "work" / "images"
+    if not (make_images(images) / "modules").is_dir():
+        pytest.skip("needs the kernel's modules: DMS_TEST_VM_MODULES=lib/modules/VERSION")
+    monkeypatch.setenv("DOCKER_HOST", engine.host)
+    machine = {"kernel_image": "vmlinuz", "root_file_system": "root", "kernel_modules": "modules"}
+    waiting = machine | {"cmd": ["/bin/busybox", "sleep", "600"]}
+    resources = {"cpu": {"cores": 1}, "ram": {"size": 192 << 20}, "disk": {"size": 1 << 26}}
+    allocations = {
+        "machine": server("machine")
+        | {"executor": "qemu", "resources": resources, "execution": {"type": "qemu", "params": waiting}},
+        "streams": server("streams"),
+    }
+    homes = {"machine": "node1", "streams": "node2"}
+    job = Job(net, deploy(net, tmp_path / "machine.json", allocations, homes), engine)
+    try:
+        find = "/bin/busybox nslookup streams.internal | /bin/busybox sed -n 's/^Address[: 1]*\\(10[0-9.]*\\)$/\\1/p'"
+        ask = f"printf 'GET / HTTP/1.0\\r\\n\\r\\n' | /bin/busybox nc -w 10 $({find}) {PORT}"
+        command = ("exec", job.id, "machine", "--", "/bin/busybox", "sh", "-c", ask)
+        page = run_nunet(*command, env=net.environment).out.replace("\r", "")
+        assert "200 OK" in page
+        assert page.endswith("\nstreams\n")
+    finally:
+        done = run_nunet("shutdown", job.id, env=net.environment)
+    assert done.code == 0, done

@@ -1,6 +1,6 @@
-"""Connections that a program inside a namespace opens to members which no packets reach.
+"""Connections to members which no packets reach, opened by a program in a namespace, the guest of a microVM, or this machine.
 
-The firewall of the namespace leads them to a socket of ours in it, before they become packets; the kernel remembers whom they
+The firewall there leads them to a socket of ours in it, before they become packets; the kernel remembers whom they
 were meant for, and we carry them there as streams (:mod:`dms.subnet.connecting`). The program notices nothing.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 import socket
 import struct
 from collections.abc import Awaitable, Callable
+from functools import partial
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Protocol
@@ -23,6 +24,7 @@ from dms.types.errors import DMSError
 BACKLOG = 128
 MAX_AT_ONCE = 256
 """Of one namespace."""
+LOOPBACK = IPv4Address("127.0.0.1")
 PAUSE_S = 0.1
 _ORIGINAL_DST = 80  # linux/netfilter_ipv4.h
 _ADDRESS_BYTES = 16
@@ -58,19 +60,19 @@ class Diverted(Protocol):
 
 
 class DivertedSocket:
-    """A listening socket on the loopback of a namespace."""
+    """A listening socket of a namespace."""
 
     def __init__(self, listener: socket.socket) -> None:
         self._listener = trio.socket.from_stdlib_socket(listener)
         self.port = int(listener.getsockname()[1])
 
     @classmethod
-    async def open(cls, namespace: Path) -> DivertedSocket:
-        """Listen.
+    async def open(cls, namespace: Path | None, address: IPv4Address = LOOPBACK) -> DivertedSocket:
+        """Listen, in a namespace or where we are.
 
         :raises DMSError: the namespace is gone, or we may not enter it.
         """
-        return cls(await trio.to_thread.run_sync(run_inside, namespace, _listening))
+        return cls(await trio.to_thread.run_sync(run_inside, namespace, partial(_listening, address)))
 
     async def accept(self) -> tuple[Pipe, IPv4Address, int]:
         """See :class:`Diverted`."""
@@ -88,10 +90,14 @@ class DivertedSocket:
         self._listener.close()
 
 
-def _listening() -> socket.socket:
+def _listening(address: IPv4Address) -> socket.socket:
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    listener.bind(("127.0.0.1", 0))
-    listener.listen(BACKLOG)
+    try:
+        listener.bind((str(address), 0))
+        listener.listen(BACKLOG)
+    except OSError:
+        listener.close()
+        raise
     listener.setblocking(False)
     return listener
 

@@ -5,7 +5,8 @@ jumps to them and then the chains. The owner is the node: several nodes on one m
 
 What comes from the network's device into this machine is dropped, but for answers: members reach neither the services
 of the host nor anything behind it. Public ports lead in by DNAT, from outside and from the machine itself, and what
-goes in so has the gateway as its source, so that the answer finds its way back.
+goes in so has the gateway as its source, so that the answer finds its way back. TCP of this machine to members that only
+streams reach is led to a socket of ours before it gets to the device.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ _FORWARDING = Path("/proc/sys/net/ipv4/ip_forward")
 _TOOL_S = 30.0
 _HOOKS = {
     "filter": {"IN": "INPUT", "FWD": "FORWARD"},
-    "nat": {"DST": "PREROUTING", "OUT": "OUTPUT", "SRC": "POSTROUTING"},
+    "nat": {"DST": "PREROUTING", "OUT": "OUTPUT", "SRC": "POSTROUTING", "STR": "OUTPUT"},
 }
 _TABLES = {"iptables": ("filter", "nat"), "ip6tables": ("filter",)}
 _ANSWERS = "-m conntrack --ctstate RELATED,ESTABLISHED"
@@ -52,6 +53,10 @@ class Rules:
     device: str
     source: IPv4Address
     mappings: tuple[PortMapping, ...] = ()
+    by_stream: tuple[IPv4Address, ...] = ()
+    """Members that programs of this machine reach through our socket."""
+    streams_port: int = 0
+    """Of this socket, on the loopback."""
 
     @property
     def chains(self) -> str:
@@ -128,6 +133,7 @@ def _content(rules: Rules, table: str, mappings: tuple[PortMapping, ...]) -> lis
     return [
         *(f"{start}DST {lead}" for lead in leads),
         *(f"{start}OUT {lead}" for lead in leads),
+        *_to_socket(f"{rules.chains}STR", rules.by_stream, rules.streams_port),
         f"{start}SRC {_MAPPED} -j SNAT --to-source {rules.source}",
     ]
 
@@ -136,7 +142,12 @@ def _matches(end: str, device: str) -> tuple[str, ...]:
     """Which packets the jumps to a chain are for."""
     if end == "FWD":
         return (f" -i {device}", f" -o {device}")
-    return ({"IN": f" -i {device}", "SRC": f" -o {device}"}.get(end, " -m addrtype --dst-type LOCAL"),)
+    ends = {"IN": f" -i {device}", "SRC": f" -o {device}", "STR": f" -o {device} -p tcp"}
+    return (ends.get(end, " -m addrtype --dst-type LOCAL"),)
+
+
+def _to_socket(chain: str, addresses: Iterable[IPv4Address], port: int) -> list[str]:
+    return [f"-A {chain} -d {one}/32 -p tcp -j REDIRECT --to-ports {port}" for one in sorted(addresses)]
 
 
 def _short(text: str, digits: int) -> str:
@@ -199,19 +210,21 @@ class Firewall:
                 lines.append(f"-A {_PREFIX}PORTS -p {protocol} --dport {public} -j {target}")
         self._run([f"{tool}-restore", "-w", str(LOCK_S), "--noflush"], "\n".join([*lines, "COMMIT", ""]), namespace)
 
-    def divert(self, namespace: Path, addresses: Iterable[IPv4Address], port: int) -> None:
-        """Inside the namespace of a member: what programs there send by TCP to these addresses goes to that port of its loopback.
+    def divert(self, namespace: Path, addresses: Iterable[IPv4Address], port: int, guest: str = "") -> None:
+        """Inside the namespace of a member: what programs there send by TCP to these addresses goes to that port of its loopback;
+        with ``guest``, what comes in through the device of this name, to that port of the device's address.
 
         Goes with the namespace.
 
         :raises FirewallRefused: it is not to be had.
         """
-        chain, jump = f"{_PREFIX}STREAMS", f"-A OUTPUT -p tcp -j {_PREFIX}STREAMS"
+        chain = f"{_PREFIX}STREAMS"
+        jump = f"-A PREROUTING -i {guest} -p tcp -j {chain}" if guest else f"-A OUTPUT -p tcp -j {chain}"
         lines = ["*nat", f":{chain} - [0:0]"]  # empties it
         if jump not in self._run(["iptables-save", "-t", "nat"], "", namespace).splitlines():
             lines.append(jump)
-        lines += [f"-A {chain} -d {one}/32 -p tcp -j REDIRECT --to-ports {port}" for one in sorted(addresses)]
-        self._run(["iptables-restore", "-w", str(LOCK_S), "--noflush"], "\n".join([*lines, "COMMIT", ""]), namespace)
+        lines += [*_to_socket(chain, addresses, port), "COMMIT", ""]
+        self._run(["iptables-restore", "-w", str(LOCK_S), "--noflush"], "\n".join(lines), namespace)
 
     def _saved(self, tool: str) -> str:
         return self._run([f"{tool}-save"], "", self._namespace)

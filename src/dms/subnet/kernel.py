@@ -10,8 +10,9 @@ from typing import Protocol
 
 import trio
 
-from dms.subnet.diverting import Diverted, DivertedSocket
+from dms.subnet.diverting import LOOPBACK, Diverted, DivertedSocket
 from dms.subnet.firewall import BothAddresses, Firewall, Rules
+from dms.subnet.guests import HOST
 from dms.subnet.names_here import offer_names
 from dms.subnet.namespaces import run_inside
 from dms.subnet.netlink import Netlink
@@ -88,15 +89,17 @@ class Kernel(Protocol):
         changing anything else; it is so no more when the device is gone."""
         ...
 
-    async def listen(self, namespace: Path) -> Diverted:
-        """Where connections come out that are diverted inside a namespace.
+    async def listen(self, namespace: Path | None, guest: str = "") -> Diverted:
+        """Where connections come out that are diverted inside a namespace, on their way from the guest behind a device, or on
+        this machine itself.
 
         :raises DMSError: the namespace is gone, or we may not enter it.
         """
         ...
 
-    async def divert(self, namespace: Path, addresses: Iterable[IPv4Address], port: int) -> None:
-        """Lead what programs inside a namespace send by TCP to these addresses to a port of its loopback, and nothing else.
+    async def divert(self, namespace: Path, addresses: Iterable[IPv4Address], port: int, guest: str = "") -> None:
+        """Lead what programs inside a namespace send by TCP to these addresses, or the guest behind a device, to the port of
+        :meth:`listen`, and nothing else.
 
         :raises FirewallRefused: it is not to be had.
         """
@@ -151,10 +154,10 @@ class LinuxKernel:
         if self._namespace is None:
             await trio.to_thread.run_sync(offer_names, device, server)
 
-    async def listen(self, namespace: Path) -> DivertedSocket:
-        """A socket on the loopback of the namespace."""
-        return await DivertedSocket.open(namespace)
+    async def listen(self, namespace: Path | None, guest: str = "") -> DivertedSocket:
+        """A socket on the loopback of the namespace, or on the device of the guest."""
+        return await DivertedSocket.open(namespace or self._namespace, HOST if guest else LOOPBACK)
 
-    async def divert(self, namespace: Path, addresses: Iterable[IPv4Address], port: int) -> None:
+    async def divert(self, namespace: Path, addresses: Iterable[IPv4Address], port: int, guest: str = "") -> None:
         """With iptables."""
-        await trio.to_thread.run_sync(self._firewall.divert, namespace, tuple(addresses), port)
+        await trio.to_thread.run_sync(self._firewall.divert, namespace, tuple(addresses), port, guest)

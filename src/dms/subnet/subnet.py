@@ -12,7 +12,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv4Interface, IPv6Interface
 from pathlib import Path
 
@@ -188,16 +188,23 @@ class Subnet:
 
     async def _divert(self, attachment: _Attachment) -> None:
         """Where that cannot be, such connections fail; the others do not."""
-        namespace, wanted = attachment.namespace, self._by_stream - attachment.addresses
-        if namespace is None or attachment.guest or not (wanted or attachment.diverted):
+        namespace, guest, wanted = attachment.namespace, attachment.guest, self._wanted_by_stream(attachment)
+        if not (wanted or attachment.diverted):
             return
         try:
             if attachment.diverted is None:
-                attachment.diverted = await self._kernel.listen(namespace)
+                attachment.diverted = await self._kernel.listen(namespace, guest)
                 self._nursery.start_soon(self._carry, attachment, attachment.diverted)
-            await self._kernel.divert(namespace, wanted, attachment.diverted.port)
+            if namespace is None:
+                await self._set_rules()
+            else:
+                await self._kernel.divert(namespace, wanted, attachment.diverted.port, guest)
         except (SubnetError, OSError) as error:
             log.warning("subnet_streams_not_diverted", subnet=self.id, namespace=str(namespace), reason=str(error))
+
+    def _wanted_by_stream(self, attachment: _Attachment) -> frozenset[IPv4Address]:
+        is_idle = attachment is self._host and not attachment.addresses
+        return frozenset() if is_idle else self._by_stream - attachment.addresses
 
     async def _carry(self, attachment: _Attachment, diverted: Diverted) -> None:
         async def reach(address: IPv4Address, port: int) -> Pipe:
@@ -222,6 +229,7 @@ class Subnet:
         host = await self._ensure_host([address])
         await trio.to_thread.run_sync(host.device.add_addresses, self._interfaces([address]))
         self._join(host, address)
+        await self._divert(host)
         await self._kernel.offer_names(host.device.name, self._plane.gateway)
 
     async def _ensure_host(self, addresses: list[IPv4Address]) -> _Attachment:
@@ -265,8 +273,9 @@ class Subnet:
         self._plane.detach(attachment.port, address)
         if attachment is not self._host:
             self._end(attachment)
-        else:
-            await self._close_idle_host()
+            return
+        await self._divert(attachment)
+        await self._close_idle_host()
 
     async def _close_idle_host(self) -> None:
         """The device of the machine goes once it has neither an address nor a port to carry."""
@@ -408,8 +417,12 @@ class Subnet:
 
     def _rules(self) -> Rules:
         assert self._host is not None
-        own = next(iter(self._host.addresses), self._plane.gateway)
-        return Rules(self._owner, self.id, self._host_device, own, self._ports.mappings(self.id))
+        host, mappings = self._host, self._ports.mappings(self.id)
+        own = next(iter(host.addresses), self._plane.gateway)
+        rules = Rules(self._owner, self.id, self._host_device, own, mappings)
+        if host.diverted is None:
+            return rules
+        return replace(rules, by_stream=tuple(sorted(self._wanted_by_stream(host))), streams_port=host.diverted.port)
 
     async def _set_rules(self) -> None:
         self._has_rules = True  # perhaps in part, when it fails

@@ -76,7 +76,8 @@ class MemoryKernel:
         self.removals: list[str] = []
         self.offered: dict[str, IPv4Address] = {}
         self.failing: dict[str, Exception] = {}
-        self.diverted: dict[Path, MemoryDiverted] = {}
+        self.diverted: dict[Path | None, MemoryDiverted] = {}
+        """Where connections come out, by namespace."""
 
     def missing(self) -> str:
         """Why there can be no private network."""
@@ -133,13 +134,13 @@ class MemoryKernel:
         if call in self.failing:
             raise self.failing[call]
 
-    async def listen(self, namespace: Path) -> MemoryDiverted:
+    async def listen(self, namespace: Path | None, guest: str = "") -> MemoryDiverted:
         """Where a test lets connections come out."""
         await self._asked("listen")
-        self.diverted[namespace] = MemoryDiverted()
+        self.diverted[namespace] = MemoryDiverted(guest)
         return self.diverted[namespace]
 
-    async def divert(self, namespace: Path, addresses: Iterable[IPv4Address], port: int) -> None:
+    async def divert(self, namespace: Path, addresses: Iterable[IPv4Address], port: int, guest: str = "") -> None:
         """Remember it."""
         await self._asked("divert")
         self.diverted[namespace].addresses = frozenset(addresses)
@@ -150,8 +151,8 @@ class MemoryDiverted:
 
     port = 1
 
-    def __init__(self) -> None:
-        self.addresses: frozenset[IPv4Address] = frozenset()
+    def __init__(self, guest: str = "") -> None:
+        self.guest, self.addresses = guest, frozenset[IPv4Address]()
         self._send, self._receive = trio.open_memory_channel[tuple[Pipe, IPv4Address, int]](CAPACITY)
 
     def come(self, pipe: Pipe, address: str, port: int) -> None:

@@ -56,6 +56,16 @@ def test_the_host_is_closed_to_the_device_for_both_families() -> None:
     assert "*nat" not in restore_text(RULES, "ip6tables", "")
 
 
+def test_tcp_of_the_machine_to_members_that_only_streams_reach_is_led_to_a_socket() -> None:
+    rules = replace(RULES, by_stream=(IPv4Address("10.1.2.4"), IPv4Address("10.1.2.5")), streams_port=4711)
+    lines = restore_text(rules, "iptables", "").splitlines()
+    assert f"-I OUTPUT 1 -o dms-1234 -p tcp -j {RULES.chains}STR" in lines
+    assert [line for line in lines if line.startswith(f"-A {RULES.chains}STR ")] == [
+        f"-A {RULES.chains}STR -d 10.1.2.{host}/32 -p tcp -j REDIRECT --to-ports 4711" for host in (4, 5)
+    ]
+    assert f"-D OUTPUT -o dms-1234 -p tcp -j {RULES.chains}STR" in removal_text(saved("\n".join(lines)), "NUNET-")
+
+
 def test_doing_it_twice_adds_no_second_jump() -> None:
     first = restore_text(RULES, "iptables", "")
     again = restore_text(RULES, "iptables", saved(first))

@@ -176,6 +176,36 @@ async def test_connections_with_members_without_packets_are_carried_as_streams(t
         nursery.cancel_scope.cancel()
 
 
+async def test_so_are_those_of_a_guest_and_of_the_machine_itself(tmp_path: Path) -> None:
+    reached: list[Wanted] = []
+
+    async def reach(peer: PeerID, wanted: Wanted) -> Pipe:
+        reached.append(wanted)
+        raise NotConnected
+
+    async with bench() as b:
+        b.subnets.reach = reach
+        subnet = await b.subnets.create("id", CIDR, b.table())
+        guest = namespace(tmp_path, "guest")
+        await subnet.attach("10.1.2.2", guest, guest="guest0")
+        await subnet.attach("10.1.2.3")
+        assert b.kernel.rules["id"].by_stream == ()
+        await subnet.lead_by_stream(["10.1.2.4"])
+        diverted = b.kernel.diverted[guest]
+        assert diverted.guest == "guest0"
+        assert diverted.addresses == {IPv4Address("10.1.2.4")}
+        rules = b.kernel.rules["id"]
+        assert (rules.by_stream, rules.streams_port) == ((IPv4Address("10.1.2.4"),), b.kernel.diverted[None].port)
+        for one in (diverted, b.kernel.diverted[None]):
+            program, inner = memory_stream_pair()
+            one.come(TrioPipe(inner), "10.1.2.4", 80)
+            assert await program.receive_some() == b""
+        assert reached == [Wanted("id", "10.1.2.4", 80)] * 2
+        await subnet.map_port(WEB)
+        await subnet.detach("10.1.2.3")
+        assert b.kernel.rules["id"].by_stream == (), "it is no member any more, and only a port leads in"
+
+
 async def test_where_nothing_can_be_diverted_members_have_their_packets_all_the_same(tmp_path: Path) -> None:
     async with bench() as b:
         b.kernel.failing["divert"] = FirewallRefused("no iptables")
