@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import trio
 
 from dms.actor.actor import Actor
 from dms.actor.behaviour import Message
-from dms.actor.handle import Handle
 from dms.actor.health import Check, NotYet
 from dms.allocation import messages
 from dms.allocation.answering import try_start
 from dms.allocation.errors import AlreadyEnded, ExecRefused, HookFailed, NotRunning
 from dms.allocation.exec import ExecSessions
 from dms.allocation.health import find_problem, read_check
-from dms.allocation.hooks.hook import Hook
 from dms.allocation.machine import (
     Action,
     AllocationState,
@@ -33,8 +29,9 @@ from dms.allocation.machine import (
     step,
     with_lost,
 )
-from dms.allocation.networks import Networks
-from dms.ensemble.config import HealthCheckManifest, VolumeConfig
+from dms.allocation.membership import Membership
+from dms.allocation.spec import AllocationSpec, Surroundings
+from dms.ensemble.config import HealthCheckManifest
 from dms.executor.errors import ExecutionNotFound, ExecutorUnavailable
 from dms.executor.protocol import (
     EndReason,
@@ -49,61 +46,13 @@ from dms.executor.protocol import (
 from dms.executor.sessions import ExecRequest, ExecSession
 from dms.observe import get_logger
 from dms.observe.tracing import span
-from dms.subnet.errors import KernelRefused
 from dms.types.errors import DMSError
-from dms.types.gojson import Wire
-from dms.types.ids import AllocationID, EnsembleID
-from dms.types.resources import Resources, SpecConfig
 
 KILLED_EXIT_CODE = 137
 SHUTDOWN_GRACE_S = 5.0
 """How long a workload may take to stop when asked, before it is killed."""
 
 log = get_logger(__name__)
-
-
-class AllocationSpec(Wire):
-    """What must run, and for whom: everything a restart needs. ``ports`` are public → private."""
-
-    id: AllocationID
-    ensemble_id: EnsembleID
-    node_id: str
-    type: str
-    executor: str
-    resources: Resources
-    execution: SpecConfig
-    orchestrator: Handle
-    created_ns: int
-    provision: tuple[tuple[str, bytes], ...] = ()
-    ports: dict[str, int] = msgspec.field(default_factory=dict)
-    udp_ports: tuple[str, ...] = ()
-    """Of the public ones; the others are for TCP."""
-    volumes: tuple[VolumeConfig, ...] = ()
-    recoverable: bool = False
-    standby: bool = False
-    needs_network: bool = False
-    """It must not run without an address of its own."""
-
-
-@dataclass(frozen=True, slots=True)
-class Surroundings:
-    """What an allocation needs from its node."""
-
-    executor: Executor | None
-    """``None``: this machine had it when the allocation was made, and has it no more."""
-    results_dir: Path
-    hooks: Sequence[Hook]
-    save: Callable[[Allocation], Awaitable[None]]
-    """Puts spec and state on disk; returns once they are there."""
-    report: Callable[[Allocation, AllocationState], Awaitable[None]]
-    """Tells the orchestrator of a change from the given state."""
-    release: Callable[[Allocation], Awaitable[None]]
-    """Frees resources and ports."""
-    allow_privileged: bool = False
-    allow_exec: bool = True
-    """Commands inside, for its orchestrator."""
-    networks: Networks | None = None
-    """``None``: it has no address of its own."""
 
 
 class Allocation:
@@ -144,7 +93,8 @@ class Allocation:
         self._verdict: ExecutionResult | None = None
         self._awaited = ""
         self._begun = trio.Event()
-        self._was_attended = self._is_join_known = False
+        self._was_attended = False
+        self._membership = Membership(spec, surroundings.networks, self._unjoined)
         self._seen_running = ""
         self._register()
 
@@ -241,12 +191,12 @@ class Allocation:
         """It has got an address in a private network although it runs already, as with the original's first orchestrators."""
         async with self._lock:
             request = self._request()
-            if self.view.state is not AllocationState.RUNNING or request.join is None or self._is_join_known:
+            if self.view.state is not AllocationState.RUNNING or request.join is None or self._membership.is_known:
                 return
             try:
                 await self._executor.connect(request)
             except DMSError as exc:
-                self._not_joined(exc.message)
+                self._membership.tell(exc.message)
 
     async def attend(self, _actor: Actor) -> None:
         """The body of its actor: take note of the end of each execution. Whatever fails here unforeseen ends all tasks of the
@@ -372,10 +322,10 @@ class Allocation:
                     with span(f"prerun {type(hook).__name__}", allocation=self.spec.id):
                         await hook.prerun(self)
                 with span("execute", allocation=self.spec.id, executor=self.spec.executor):
-                    self._is_join_known = False
-                    self._check_can_join(request)
+                    self._membership.is_known = False
+                    self._membership.check_possible(request)
                     await self._executor.start(self._with_mounts(request))
-                await self._check_joined(request)
+                await self._membership.check_joined(request, self._executor)
             except DMSError as exc:
                 return exc
             except Exception as exc:
@@ -455,17 +405,7 @@ class Allocation:
         return "; ".join(problems)
 
     def _request(self) -> ExecutionRequest:
-        networks = self._surroundings.networks
-        gateway = networks.gateway_for(self.spec.ensemble_id, self.spec.id) if networks is not None else ""
-        return ExecutionRequest(
-            gateway_ip=gateway,
-            join=self._join if gateway else None,
-            member=networks.member_for(self.spec.ensemble_id, self.spec.id) if networks is not None else None,
-            unjoined=self._not_joined if gateway else None,
-            must_join=self.spec.needs_network,
-            proxy=self._proxy
-            if networks is not None and networks.has_proxy(self.spec.ensemble_id, self.spec.id)
-            else None,
+        request = ExecutionRequest(
             job_id=self.spec.id,
             execution_id=self.execution_id,
             engine=self.spec.execution,
@@ -473,61 +413,22 @@ class Allocation:
             results_dir=self._surroundings.results_dir,
             provision_scripts=self.spec.provision,
             ports=tuple(
-                PortBinding("0.0.0.0", public, private, protocol) for protocol, public, private in self._ports()
+                PortBinding("0.0.0.0", public, private, protocol)
+                for protocol, public, private in self.spec.port_pairs()
             ),
             allow_privileged=self._surroundings.allow_privileged,
             tenant=f"{self.spec.orchestrator.id}/{self.spec.ensemble_id}",
         )
+        return self._membership.offered(request)
 
-    async def _join(self, namespace: Path, *, behind: str = "", is_published: bool = True) -> None:
-        assert self._surroundings.networks is not None
-        await self._surroundings.networks.join(
-            self.spec.ensemble_id,
-            self.spec.id,
-            namespace,
-            self._ports(),
-            behind=behind,
-            is_published=is_published,
-        )
-        self._is_join_known = True
-
-    async def _proxy(self, address: str, port: int) -> tuple[str, ...]:
-        assert self._surroundings.networks is not None
-        return await self._surroundings.networks.open_proxy(self.spec.ensemble_id, self.spec.id, address, port)
-
-    def _check_can_join(self, request: ExecutionRequest) -> None:
-        if request.must_join and request.join is None:
-            networks = self._surroundings.networks
-            lacks = networks.lacks if networks is not None else ""
-            raise KernelRefused(f"no private address: {lacks or 'none was planned for it'}")
-
-    async def _check_joined(self, request: ExecutionRequest) -> None:
-        """Whatever the backend made of :attr:`~ExecutionRequest.join`; one that is still fetching an image has not asked yet."""
-        if request.join is None or self._is_join_known:
-            return
-        if await self._executor.status(self.execution_id) is not ExecutionStatus.RUNNING:
-            return
-        self._not_joined(f"the executor {self.spec.executor} gives none")
-
-    def _not_joined(self, reason: str) -> None:
-        assert self._surroundings.networks is not None
-        self._is_join_known = True
-        self._surroundings.networks.not_joined(self.spec.id, reason)
-        if self.spec.needs_network:
-            self.actor.start_soon(self._end_unjoined, reason)
+    def _unjoined(self, reason: str) -> None:
+        self.actor.start_soon(self._end_unjoined, reason)
 
     async def _end_unjoined(self, reason: str) -> None:
         try:
             await self.end(EndReason.INFRASTRUCTURE, f"no private address: {reason}")
         except DMSError as exc:
             log.error("unjoined_not_ended", allocation=self.spec.id, reason=exc.message)
-
-    def _ports(self) -> list[tuple[str, int, int]]:
-        """Protocol, public, private."""
-        return [
-            ("udp" if public in self.spec.udp_ports else "tcp", int(public), private)
-            for public, private in self.spec.ports.items()
-        ]
 
     def _with_mounts(self, request: ExecutionRequest) -> ExecutionRequest:
         mounts = [mount for hook in self._surroundings.hooks for mount in hook.mounts()]

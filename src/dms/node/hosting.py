@@ -11,7 +11,7 @@ import trio
 
 from dms.actor.actor import Actor
 from dms.actor.handle import Handle
-from dms.allocation.allocation import Allocation, AllocationSpec, Surroundings
+from dms.allocation.allocation import Allocation
 from dms.allocation.hooks.disk_limit import DiskLimitHook
 from dms.allocation.hooks.hook import Hook
 from dms.allocation.hooks.liveness import ORPHAN_GRACE_S, LivenessHook
@@ -19,6 +19,7 @@ from dms.allocation.hooks.results_dir import PERSIST_LOGS_S, ResultsDirHook
 from dms.allocation.hooks.volumes import VolumesHook, requests_of
 from dms.allocation.machine import AllocationState, AllocationView
 from dms.allocation.messages import NAMESPACE
+from dms.allocation.spec import AllocationSpec, Surroundings
 from dms.ensemble.config import HealthCheckManifest
 from dms.executor.protocol import Executor
 from dms.identity.ids import ActorID, did_of

@@ -13,7 +13,7 @@ import msgspec
 
 from dms.actor.actor import Actor
 from dms.actor.behaviour import Message
-from dms.allocation.allocation import AllocationSpec
+from dms.allocation.spec import AllocationSpec
 from dms.node.private_networks import Membership, PrivateNetworks
 from dms.orchestrator.messages import Reply
 from dms.subnet import messages as m

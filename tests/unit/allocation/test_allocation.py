@@ -12,12 +12,13 @@ from trio.testing import MockClock
 
 from dms.actor.actor import Actor
 from dms.allocation import messages
-from dms.allocation.allocation import Allocation, AllocationSpec, Surroundings
+from dms.allocation.allocation import Allocation
 from dms.allocation.errors import AlreadyEnded, HookFailed
 from dms.allocation.hooks.hook import Hook
 from dms.allocation.hooks.liveness import LivenessHook
 from dms.allocation.hooks.results_dir import ResultsDirHook
 from dms.allocation.machine import AllocationState, AllocationView
+from dms.allocation.spec import AllocationSpec, Surroundings
 from dms.executor.errors import ExecutorUnavailable, StartFailed
 from dms.executor.protocol import EndReason, ExecutionResult, ExecutorStats
 from dms.storage.errors import TransferFailed

@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 import trio
 
-from dms.allocation.allocation import Allocation, AllocationSpec, Surroundings
+from dms.allocation.allocation import Allocation
 from dms.allocation.hooks.disk_limit import DiskLimitHook
 from dms.allocation.hooks.results_dir import ResultsDirHook
 from dms.allocation.hooks.volumes import VolumesHook
 from dms.allocation.machine import AllocationState
+from dms.allocation.spec import AllocationSpec, Surroundings
 from dms.ensemble.config import VolumeConfig
 from dms.executor.docker import DockerExecutor
 from dms.executor.errors import InvalidEngineSpec
