@@ -180,34 +180,33 @@ class Firewall:
             if text:
                 self._restore(tool, text)
 
-    def redirect(
-        self, namespace: Path, device: str, ports: Iterable[tuple[str, int, int]], to: BothAddresses | None = None
-    ) -> None:
-        """Inside the namespace of a member: its public ports lead to its private ones, for who comes through the device;
-        with ``to``, to those of the guest who has these addresses.
+    def redirect(self, namespace: Path, device: str, ports: Iterable[tuple[str, int, int]], own: BothAddresses) -> None:
+        """Inside the namespace of a member that has these addresses, or beside the guest who has them: its public ports lead to
+        its private ones, for who comes through the device and for programs in the namespace.
 
         Goes with the namespace. Over IPv6 it is not so where the kernel cannot translate its addresses.
 
         :raises FirewallRefused: it is not to be had.
         """
         wanted = tuple(ports)
-        self._redirect("iptables", namespace, device, wanted, str(to[0]) if to else "")
+        self._redirect("iptables", namespace, device, wanted, f"{own[0]}/32", str(own[0]))
         try:
-            self._redirect("ip6tables", namespace, device, wanted, f"[{to[1]}]" if to else "")
+            self._redirect("ip6tables", namespace, device, wanted, f"{own[1]}/128", f"[{own[1]}]")
         except FirewallRefused as error:
             log.info("subnet_ports_ipv4_only", namespace=str(namespace), reason=error.message)
 
     def _redirect(
-        self, tool: str, namespace: Path, device: str, ports: tuple[tuple[str, int, int], ...], to: str
+        self, tool: str, namespace: Path, device: str, ports: tuple[tuple[str, int, int], ...], own: str, to: str
     ) -> None:
-        lines = ["*nat", f":{_PREFIX}PORTS - [0:0]"]
-        jump = f"-A PREROUTING -i {device} -j {_PREFIX}PORTS"
-        if jump not in self._run([f"{tool}-save", "-t", "nat"], "", namespace).splitlines():
-            lines.append(jump)
-        for protocol, public, private in ports:
-            if public != private:
-                target = f"DNAT --to-destination {to}:{private}" if to else f"REDIRECT --to-ports {private}"
-                lines.append(f"-A {_PREFIX}PORTS -p {protocol} --dport {public} -j {target}")
+        chain = f"{_PREFIX}PORTS"
+        there = self._run([f"{tool}-save", "-t", "nat"], "", namespace).splitlines()
+        jumps = (f"-A PREROUTING -i {device} -j {chain}", f"-A OUTPUT -d {own} -j {chain}")
+        lines = ["*nat", f":{chain} - [0:0]", *(jump for jump in jumps if jump not in there)]
+        lines += [
+            f"-A {chain} -p {protocol} --dport {public} -j DNAT --to-destination {to}:{private}"
+            for protocol, public, private in ports
+            if public != private
+        ]
         self._run([f"{tool}-restore", "-w", str(LOCK_S), "--noflush"], "\n".join([*lines, "COMMIT", ""]), namespace)
 
     def divert(self, namespace: Path, addresses: Iterable[IPv4Address], port: int, guest: str = "") -> None:

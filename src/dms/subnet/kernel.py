@@ -76,9 +76,10 @@ class Kernel(Protocol):
         ...
 
     async def redirect(
-        self, namespace: Path, device: str, ports: Iterable[tuple[str, int, int]], to: BothAddresses | None = None
+        self, namespace: Path, device: str, ports: Iterable[tuple[str, int, int]], own: BothAddresses
     ) -> None:
-        """Let public ports (protocol, public, private) lead to private ones inside a namespace, or of a guest in it.
+        """Let public ports (protocol, public, private) of a member inside a namespace, or of a guest in it, lead to its private
+        ones.
 
         :raises FirewallRefused: it is not to be had.
         """
@@ -144,10 +145,10 @@ class LinuxKernel:
         await trio.to_thread.run_sync(self._firewall.remove, subnet_id)
 
     async def redirect(
-        self, namespace: Path, device: str, ports: Iterable[tuple[str, int, int]], to: BothAddresses | None = None
+        self, namespace: Path, device: str, ports: Iterable[tuple[str, int, int]], own: BothAddresses
     ) -> None:
         """With iptables."""
-        await trio.to_thread.run_sync(self._firewall.redirect, namespace, device, tuple(ports), to)
+        await trio.to_thread.run_sync(self._firewall.redirect, namespace, device, tuple(ports), own)
 
     async def offer_names(self, device: str, server: IPv4Address) -> None:
         """With systemd-resolved."""

@@ -164,8 +164,8 @@ class Subnet:
             try:
                 await self._divert(made)
                 if redirected:
-                    to = (own, to_ipv6(self._plane.prefix, own)) if guest else None
-                    await self._kernel.redirect(namespace, INSIDE_DEVICE, redirected, to)
+                    both = own, to_ipv6(self._plane.prefix, own)
+                    await self._kernel.redirect(namespace, INSIDE_DEVICE, redirected, both)
             except BaseException:
                 self._end(made)
                 raise

@@ -155,6 +155,8 @@ def _open(
         fcntl.ioctl(fd, _SET_OFFLOAD, _OFFLOADS)
         index = socket.if_nametoindex(name)
         _prepare(name)
+        if namespace is not None:
+            _switch_on_loopback()
         with Netlink() as netlink:
             netlink.set_up(index, mtu=mtu, alias=alias, queue_packets=QUEUE_PACKETS)
         if guest:
@@ -180,6 +182,12 @@ def _prepare(name: str) -> None:
             (_SYSCTL_V6 / name / file).write_text(value)
     with suppress(OSError):  # so that a mapped port answers on the loopback address, too
         (_SYSCTL_V4 / name / "route_localnet").write_text("1")
+
+
+def _switch_on_loopback() -> None:
+    """What a member sends to itself goes there, over IPv6 too; engines switch that off for containers."""
+    with suppress(OSError):
+        (_SYSCTL_V6 / "lo/disable_ipv6").write_text("0")
 
 
 def _give(name: str, index: int, addresses: Sequence[IPv4Interface | IPv6Interface]) -> None:

@@ -72,7 +72,7 @@ class MemoryKernel:
         self.devices: list[MemoryDevice] = []
         self.rules: dict[str, Rules] = {}
         self.redirected: dict[Path, tuple[tuple[str, int, int], ...]] = {}
-        self.redirected_to: dict[Path, BothAddresses | None] = {}
+        self.redirected_to: dict[Path, BothAddresses] = {}
         self.removals: list[str] = []
         self.offered: dict[str, IPv4Address] = {}
         self.failing: dict[str, Exception] = {}
@@ -117,12 +117,12 @@ class MemoryKernel:
         await self._asked("remove_rules")
 
     async def redirect(
-        self, namespace: Path, device: str, ports: Iterable[tuple[str, int, int]], to: BothAddresses | None = None
+        self, namespace: Path, device: str, ports: Iterable[tuple[str, int, int]], own: BothAddresses
     ) -> None:
         """Remember it."""
         await self._asked("redirect")
         self.redirected[namespace] = tuple(ports)
-        self.redirected_to[namespace] = to
+        self.redirected_to[namespace] = own
 
     async def offer_names(self, device: str, server: IPv4Address) -> None:
         """Remember it."""
