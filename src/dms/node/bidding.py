@@ -65,6 +65,8 @@ class Offerings:
     ports: Callable[[Sequence[int], int], None] = lambda _static, _dynamic: None
     """Raises when these static ports, and so many dynamic ones, cannot be had."""
     allow_privileged: bool = False
+    lacks_network: str = ""
+    """Why no addresses of private networks are given here; empty where they are."""
     position: Place | None = None
     """Where exactly, if its owner says that."""
     declared: HardwareCapability = HardwareCapability()  # noqa: RUF009  frozen
@@ -86,6 +88,8 @@ def why_not(request: messages.NodeRequest, offer: Offerings, excluded: Iterable[
         return Reason(Rule.EXECUTOR, f"no executor {', '.join(missing)}")
     if request.general.privileged_docker and not offer.allow_privileged:
         return Reason(Rule.PRIVILEGED, "privileged containers are not allowed here")
+    if request.needs_network and offer.lacks_network:
+        return Reason(Rule.NETWORK, f"no private addresses are given here: {offer.lacks_network}"[:MAX_REASON_CHARS])
     short = _shortage(request, offer)
     if short is not None:
         return short

@@ -162,6 +162,7 @@ class Provider:
             position=self._options.position,
             ports=self._ports.check,
             allow_privileged=self._options.allow_privileged,
+            lacks_network=self._networks.lacks,
             declared=self._options.declared,
         )
 

@@ -22,6 +22,7 @@ class Rule(StrEnum):
     INVALID = "invalid"
     EXECUTOR = "executor"
     PRIVILEGED = "privileged"
+    NETWORK = "network"
     MACHINE = "machine"
     FREE = "free"
     PORTS = "ports"
@@ -63,6 +64,10 @@ _HINTS: dict[Rule, tuple[str, str]] = {
     Rule.PRIVILEGED: (
         "leave privileged out, or ask the owner to allow it",
         "job.allow_privileged_docker permits it; such containers rule the machine",
+    ),
+    Rule.NETWORK: (
+        "leave subnet.required out, or use a peer that gives addresses",
+        "give the daemon its rights: docs/private-network.md; and set job.private_network",
     ),
     Rule.MACHINE: ("ask for less, or for another machine", "offer more of the machine: nunet onboard"),
     Rule.FREE: ("ask for less, or wait until others are done", "offer more of the machine, or let running work end"),

@@ -84,6 +84,8 @@ class NodeRequest(Wire):
     """Ours: what else the machine must have or be; what is empty asks for nothing."""
     nodes: tuple[str, ...] | None = msgspec.field(name="Nodes", default=())
     """Ours: further nodes that want just the same, as :func:`dms.orchestrator.bidding.node_names.compact` writes them."""
+    needs_network: bool = msgspec.field(name="NeedsNetwork", default=False)
+    """Ours: only where allocations get addresses of their own in the private network."""
 
 
 class VersionedNodeRequest(Wire):

@@ -106,6 +106,12 @@ REASONS: list[tuple[NodeRequest, Offerings, tuple[PeerID, ...], str]] = [
         "privileged containers are not allowed here",
     ),
     (
+        wanting(needs_network=True),
+        offering(lacks_network="the process has no CAP_NET_ADMIN"),
+        (),
+        "no private addresses are given here: the process has no CAP_NET_ADMIN",
+    ),
+    (
         wanting(resources=Resources(cpu=CPU(cores=4.01))),
         OFFER,
         (),
@@ -222,6 +228,11 @@ def test_each_reason_not_to_bid_is_told(
 def test_privileged_containers_run_where_they_are_allowed() -> None:
     wanted = wanting(general=GeneralRequirements(privileged_docker=True))
     assert refusal(wanted, offering(allow_privileged=True), ()) == ""
+
+
+def test_addresses_are_needed_only_where_that_is_said_and_given_where_nothing_is_lacking() -> None:
+    assert refusal(WANTED, offering(lacks_network="root is asleep"), ()) == ""
+    assert refusal(wanting(needs_network=True), OFFER, ()) == ""
 
 
 amounts = st.builds(

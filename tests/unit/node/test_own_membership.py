@@ -9,6 +9,7 @@ import trio
 from trio.testing import MockClock
 
 from dms.node import payloads as p
+from dms.node.explaining_payloads import PlanReply, PlanRequest
 from dms.node.node import Node
 from dms.node.private_networks import Membership, UserSpace
 from dms.orchestrator.lifecycle.state import Phase
@@ -140,9 +141,34 @@ async def test_a_part_without_an_address_is_told_of(autojump_clock: MockClock, c
     assert sorted(set(map(str, reasons))) == sorted([none_given, LACKS])
 
 
+async def test_what_requires_an_address_is_not_bid_for_without(autojump_clock: MockClock, cluster: Cluster) -> None:
+    alice = await cluster.start("alice")
+    bob = await cluster.start("bob", offers=FOUR_CORES, born=with_engine(UserSpace(LACKS)))
+    request = PlanRequest(ensemble=ensemble(WEB, subnet={"required": True}))
+    report = (await alice.user.call("plan", request, PlanReply)).report
+    assert report is not None
+    ((reason,),) = [row.reasons for row in report.nodes]
+    assert (reason.peer, reason.rule, reason.text) == (
+        bob.peer,
+        "network",
+        f"no private addresses are given here: {LACKS}",
+    )
+    assert "subnet.required" in report.mends[0]
+    carol = await cluster.start("carol", offers=FOUR_CORES, born=with_engine(Kernel()))
+    assert (await alice.user.call("plan", request, PlanReply)).placed == {"n1": carol.peer}
+
+
+class Losing(Kernel):
+    """An engine whose machine can make devices until it is told of a network."""
+
+    async def apply(self, membership: Membership) -> str:
+        self.mode, self.lacks = "user", LACKS
+        return ""
+
+
 async def test_what_requires_an_address_does_not_run_without(autojump_clock: MockClock, cluster: Cluster) -> None:
     alice = await cluster.start("alice")
-    await cluster.start("bob", offers=FOUR_CORES, born=with_engine(UserSpace(LACKS)))
+    await cluster.start("bob", offers=FOUR_CORES, born=with_engine(Losing()))
     id_ = await alice.user.deploy(ensemble(WEB, subnet={"required": True}))
     await alice.wait_until_settled(id_)
     assert (await info(alice, id_)).status == "Failed"

@@ -118,6 +118,7 @@ def node_request(config: EnsembleConfig, node: str) -> NodeRequest:
         general=GeneralRequirements(privileged_docker=node_needs_privilege(config, node)),
         allocations=node_parts(config, node),
         capability=node_capability(config, node),
+        needs_network=config.v1.subnet is not None and config.v1.subnet.required,
     )
 
 
