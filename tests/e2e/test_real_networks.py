@@ -41,6 +41,8 @@ SERVE = f'mkdir /tmp/www && cd /tmp/www && echo "$HOSTNAME {{page}}" >index.html
 FIND = "nslookup {name} 2>/dev/null | busybox sed -n '/^Name:/,$ s/^Address[ 0-9]*: *\\(10\\.[0-9.]*\\)$/\\1/p' | head -n 1"
 GET = f"printf 'GET / HTTP/1.0\\r\\n\\r\\n' | nc -w 5 $a {PORT}"
 
+TICKING = r"#!/bin/sh\necho Content-Type: text/plain; echo; while sleep 0.2; do echo tick; done\n"
+
 
 class Ensemble:
     """A deployment of one page server for each member, that runs; ``homes`` are the hosts. Nodes of ``redundant`` hosts have
@@ -256,6 +258,24 @@ def test_two_behind_routers_are_relayed_until_the_direct_path_opens(world: Lab, 
         lambda: web.between("left", "right"),
     )
     assert web.page("four", "three").endswith(" web three\n")
+
+
+def test_when_no_udp_passes_any_more_a_connection_goes_on_by_stream_and_comes_back(world: Lab, web: Ensemble) -> None:
+    web.inside("one", f"mkdir /tmp/www/cgi-bin && cd /tmp/www/cgi-bin && printf '{TICKING}' >ticks && chmod +x ticks")
+    url = f"http://{web.address('one')}:{PORT}/cgi-bin/ticks"
+    web.host("three").docker("exec", "-d", web.container("three"), "sh", "-c", f"busybox wget -O /tmp/ticks {url}")
+
+    def is_ticking_over(path: str) -> None:
+        """On the one connection that was opened: who fetches does not do so twice."""
+        until(lambda: web.between("left", "public").path == path, lambda: web.between("left", "public"))
+        ticks = len(web.inside("three", "cat /tmp/ticks").split())
+        until(lambda: len(web.inside("three", "cat /tmp/ticks").split()) > ticks, lambda: web.between("left", "public"))
+        assert web.between("left", "public").path == path
+
+    is_ticking_over("datagram")
+    with world.routers["left"].without_udp():
+        is_ticking_over("direct")
+    is_ticking_over("datagram")
 
 
 def test_when_a_machine_moves_to_another_address_its_traffic_goes_on(world: Lab, web: Ensemble) -> None:

@@ -41,6 +41,14 @@ table ip blocked {{
   }}
 }}
 """
+_NO_UDP = """
+table ip no_udp {
+  chain passing {
+    type filter hook forward priority -10
+    meta l4proto udp drop
+  }
+}
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +86,15 @@ class Namespace:
     def unblock(self) -> None:
         """Let everything pass again."""
         self._filter("delete table ip blocked\n")
+
+    @contextmanager
+    def without_udp(self) -> Iterator[None]:
+        """As a router: let no UDP pass for a while, of those behind and for them, old or new."""
+        self._filter(_NO_UDP)
+        try:
+            yield
+        finally:
+            self._filter("delete table ip no_udp\n")
 
     def _filter(self, rules: str) -> None:
         subprocess.run(self.command(["nft", "-f", "-"]), check=True, capture_output=True, input=rules, text=True)
