@@ -160,6 +160,7 @@ async def serve(
         node = Node(root, store, usage, work.executors, options, who.capability_file)
         nodes.append(node)
         node.metering.registry.add(lambda: network_metrics.samples(subnets.totals()))
+        node.metering.registry.add(lambda: network_metrics.connection_samples(node.connections))
         care = Care(node, live, store, work, machine, gate)
         care.tell(background)
         background.start_soon(replay.keep_compact)

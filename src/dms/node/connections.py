@@ -30,6 +30,8 @@ MAX_OF_PEER = 48
 """Connections that one machine has here at once; fewer than the streams it may have for everything."""
 MAX_OF_ENSEMBLE = 256
 KERNEL, OFF = "kernel", "off"
+OUTCOMES = ("served", "refused", "malformed", "opened", "failed")
+"""The first three are of connections that other machines asked for, the others of those that this one asked them for."""
 
 K = TypeVar("K", bound=Hashable)
 
@@ -44,7 +46,7 @@ class Connections:
         self._of_peer: Counter[PeerID] = Counter()
         self._of_ensemble: Counter[str] = Counter()
         self.counts: Counter[str] = Counter()
-        """Connections that were served and refused, and bytes that were carried."""
+        """Connections by outcome (:data:`OUTCOMES`), and ``bytes`` that were carried for others."""
 
     async def serve(self) -> None:
         """Take connections from peers, until cancelled."""
@@ -63,12 +65,23 @@ class Connections:
         if peer == self._network.peer_id:
             return await self._reach(wanted, peer)
         try:
-            return await dial(self._network.streams, peer, wanted)
+            pipe = await dial(self._network.streams, peer, wanted)
         except PeerUnreachable as error:
+            self.counts["failed"] += 1
             raise NotConnected(
                 f"its machine takes no connections for it: {error.message}",
                 hint="is it up, and of a version that forwards connections?",
             ) from None
+        except DMSError:
+            self.counts["failed"] += 1
+            raise
+        self.counts["opened"] += 1
+        return pipe
+
+    @property
+    def serving(self) -> int:
+        """How many connections of others are open here now."""
+        return self._of_peer.total()
 
     # what peers ask for ----------------------------------------------------------------------------------------------
 

@@ -89,6 +89,17 @@ SUBNET_QUERIES: Final = Metric("dms.subnet.queries", Counter, "", "Names asked f
 SUBNET_REFUSED: Final = Metric(
     "dms.subnet.refused", Counter, "", "Streams and datagrams of peers that were not let in", {"reason": "why"}
 )
+SUBNET_CONNECTIONS: Final = Metric(
+    "dms.subnet.connections",
+    Counter,
+    "",
+    "TCP connections with other machines that are streams of their own",
+    {"outcome": "served, refused or malformed: of others; opened or failed: of this machine"},
+)
+SUBNET_SERVING: Final = Metric("dms.subnet.connections.serving", Gauge, "", "Those of others that are open now")
+SUBNET_CONNECTION_BYTES: Final = Metric(
+    "dms.subnet.connections.bytes", Counter, "bytes", "Bytes of those of others, counted at the end of each"
+)
 
 LOG_LOST: Final = Metric("dms.log.lost", Counter, "", "Log entries that could not be written to the file")
 
@@ -134,6 +145,9 @@ METRICS: Final[Mapping[str, tuple[Metric, ...]]] = {
         SUBNET_DROPS,
         SUBNET_QUERIES,
         SUBNET_REFUSED,
+        SUBNET_CONNECTIONS,
+        SUBNET_SERVING,
+        SUBNET_CONNECTION_BYTES,
     ),
     "Logs and outputs": (LOG_LOST, *OUTPUT_METRICS),
 }

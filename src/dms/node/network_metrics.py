@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from dms.node import metric_names as names
+from dms.node.connections import OUTCOMES, Connections
 from dms.observe.metrics import Sample
 from dms.subnet.dns import Outcome
 from dms.subnet.tally import Drop
@@ -30,3 +31,11 @@ def samples(totals: Totals) -> Iterator[Sample]:
         yield names.SUBNET_QUERIES.sample(totals.queries[outcome.value], outcome=outcome.value)
     for refusal, count in totals.refused.items():
         yield names.SUBNET_REFUSED.sample(count, reason=refusal)
+
+
+def connection_samples(connections: Connections) -> Iterator[Sample]:
+    """The same of connections without packets."""
+    for outcome in OUTCOMES:
+        yield names.SUBNET_CONNECTIONS.sample(connections.counts[outcome], outcome=outcome)
+    yield names.SUBNET_SERVING.sample(connections.serving)
+    yield names.SUBNET_CONNECTION_BYTES.sample(connections.counts["bytes"])

@@ -14,6 +14,8 @@ from dms.node.connections import MAX_OF_PEER
 from dms.node.endpoints import Endpoint
 from dms.node.errors import NoTicket
 from dms.node.forwarding import LIFETIME_S
+from dms.node.metric_names import METRICS
+from dms.node.network_metrics import connection_samples
 from dms.orchestrator.errors import NotAllocated
 from dms.orchestrator.lifecycle.state import Phase
 from dms.subnet.connecting import PROTOCOL, Wanted, dial
@@ -180,11 +182,35 @@ async def test_one_machine_has_a_bounded_number_of_connections(autojump_clock: M
     pipes = [await alice.node.forwarding.open(secret, 80) for _ in range(MAX_OF_PEER)]
     with pytest.raises(NotConnected, match="too many connections"):
         await alice.node.forwarding.open(secret, 80)
+    assert measured(bob)["serving"] == MAX_OF_PEER
     for pipe in pipes:
         await pipe.reset()
     await trio.sleep(1)
-    await (await alice.node.forwarding.open(secret, 80)).reset()
-    assert bob.node.connections.counts["served"] == MAX_OF_PEER + 1
+    last = await alice.node.forwarding.open(secret, 80)
+    await last.write(b"hello")
+    assert await last.read(9) == b"HELLO"
+    await last.reset()
+    await trio.sleep(1)
+    assert measured(bob) == {
+        "served": MAX_OF_PEER + 1,
+        "refused": 1,
+        "malformed": 0,
+        "opened": 0,
+        "failed": 0,
+        "serving": 0,
+        "bytes": 10,
+    }
+    assert measured(alice)["opened"] == MAX_OF_PEER + 1
+    assert measured(alice)["failed"] == 1
+
+
+def measured(node: SimulatedNode) -> dict[str, float]:
+    """Its metrics of connections."""
+    samples = list(connection_samples(node.node.connections))
+    told = {sample.labels.get("outcome") or sample.metric.name.rpartition(".")[2]: sample.value for sample in samples}
+    names = {one for one in METRICS["Private networks"] if "connections" in one.name}
+    assert {sample.metric for sample in samples} == names
+    return told
 
 
 async def test_a_stream_that_is_none_of_ours_is_reset_and_counted(autojump_clock: MockClock, cluster: Cluster) -> None:
