@@ -23,6 +23,7 @@ import trio
 from dms.cli.following import Deployment
 from dms.network.errors import NetworkError
 from dms.network.libp2p import Libp2pNetwork
+from dms.node.peer_payloads import PeersList
 from dms.subnet import frames
 from dms.subnet.messages import MemberReport, NetworkReport
 from dms.subnet.namespaces import run_inside
@@ -251,12 +252,17 @@ def test_two_behind_routers_are_relayed_until_the_direct_path_opens(world: Lab, 
     until(is_told, lambda: web.between("left", "right"))
     assert web.between("left", "public").path == web.between("right", "public").path == "datagram"
 
-    world.routers["left"].unblock()
+    def is_carried_by(path: str, *, relayed: bool) -> bool:
+        told = world.hosts["left"].ask(lambda client: client.call("/dms/node/peers/list", None, PeersList))
+        found = [one.relayed for one in told.connections if one.id == world.hosts["right"].peer]
+        return relayed in found and web.page("three", "four") != "" and web.between("left", "right").path == path
 
-    until(
-        lambda: web.page("three", "four") and web.between("left", "right").path in ("direct", "datagram"),
-        lambda: web.between("left", "right"),
-    )
+    router = world.routers["left"]
+    router.unblock()
+    router.block(world.routers["right"].address, but_udp=True)
+    until(lambda: is_carried_by("datagram", relayed=True), lambda: web.between("left", "right"))
+    router.unblock()
+    until(lambda: is_carried_by("datagram", relayed=False), lambda: web.between("left", "right"))
     assert web.page("four", "three").endswith(" web three\n")
 
 

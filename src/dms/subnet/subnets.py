@@ -34,6 +34,8 @@ log = get_logger(__name__)
 
 MAX_SUBNETS = 256
 MAX_MEMBERS = 65536
+MAX_OBSERVED = 2
+"""Addresses at which others see this node that are offered for datagrams, the likeliest first."""
 
 
 class Subnets:
@@ -172,8 +174,14 @@ class Subnets:
                 subnet.peer_came(event.peer)
 
     def _own_ips(self) -> tuple[str, ...]:
-        """Where this node listens, but for the private networks themselves."""
-        return self._outside(ips_of(self._network.listen_addresses))
+        """Where this node is seen and listens, but for the private networks themselves.
+
+        As others see it is where a router may let datagrams in for which it let some out: two nodes behind routers, whose
+        connection only a relay makes, reach each other so.
+        """
+        report = self._network.reachability.report()
+        seen = (one.ip for one in report.observed[:MAX_OBSERVED])
+        return self._outside(dict.fromkeys((*seen, *ips_of((*self._network.listen_addresses, *report.announced)))))
 
     def _known_ips(self, peer: PeerID) -> tuple[str, ...]:
         """Where a peer is connected from or to."""

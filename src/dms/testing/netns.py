@@ -36,8 +36,8 @@ _BLOCKED = """
 table ip blocked {{
   chain passing {{
     type filter hook forward priority -10
-    ip daddr {address} drop
-    ip saddr {address} drop
+    ip daddr {address} {what} drop
+    ip saddr {address} {what} drop
   }}
 }}
 """
@@ -79,9 +79,9 @@ class Namespace:
         """Take one more address."""
         _ip("-n", self.name, "addr", "add", f"{address}/{_PREFIX_LENGTH}", "dev", "eth0")
 
-    def block(self, address: str) -> None:
-        """As a router: let nothing pass between those behind and this address, until :meth:`unblock`."""
-        self._filter(_BLOCKED.format(address=address))
+    def block(self, address: str, *, but_udp: bool = False) -> None:
+        """As a router: let nothing, or only UDP, pass between those behind and this address, until :meth:`unblock`."""
+        self._filter(_BLOCKED.format(address=address, what="meta l4proto != udp" if but_udp else ""))
 
     def unblock(self) -> None:
         """Let everything pass again."""
