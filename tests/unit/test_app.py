@@ -256,6 +256,7 @@ async def test_settings_of_a_running_service_are_shown_changed_reloaded_and_rese
         assert await told("set", "--live", "observability.logging.level", "DEBUG") == (
             'observability.logging.level: "INFO" → "DEBUG", in force now\n'
         )
+        assert (await told("set", "--live", "job.dns_upstream", "192.0.2.1")).endswith(", in force now\n")
         assert "DEBUG" not in {json.loads(line)["level"] for line in log.read_text().splitlines()}
         get_logger("dms.test").debug("shown_now")
         assert '"shown_now"' in log.read_text()

@@ -135,6 +135,7 @@ async def serve(
             datagram_port=port,
             upstream=name_servers(settings.job.dns_upstream),
         )
+        live.attend(lambda now: subnets.follow(name_servers(now.job.dns_upstream)), "job.dns_upstream")
         lacks = await trio.to_thread.run_sync(subnets.missing) if settings.job.private_network else OFF
         if not lacks:
             await stack.enter_async_context(subnets.run())

@@ -239,6 +239,7 @@ class Job(Section):
         ("system",),
         "name servers that answer jobs in private networks for names outside: addresses, system for those that this machine asks"
         " itself; none: only the names of the ensemble are known",
+        live=True,
     )
     orphan_grace: Duration = setting(
         "3h",

@@ -81,7 +81,9 @@ class Zone:
     """The names of one network."""
 
     def __init__(self, network: IPv4Network, prefix: IPv6Network, *, forwards: bool = False) -> None:
-        self._network, self._prefix, self._forwards = network, prefix, forwards
+        self._network, self._prefix = network, prefix
+        self.forwards = forwards
+        """Whether names outside are asked for elsewhere."""
         self._addresses: dict[str, IPv4Address] = {}
         self._names: dict[IPv4Address, dict[str, None]] = {}
         self._ports: dict[str, set[tuple[str, int]]] = {}
@@ -142,7 +144,7 @@ class Zone:
             return Reply(Outcome.MALFORMED)
         if asked.flags & dns.flags.QR:
             return Reply(Outcome.MALFORMED)
-        reply = dns.message.make_response(asked, recursion_available=self._forwards, our_payload=MAX_ANSWER_BYTES)
+        reply = dns.message.make_response(asked, recursion_available=self.forwards, our_payload=MAX_ANSWER_BYTES)
         if asked.opcode() != dns.opcode.QUERY or len(asked.question) != 1:
             reply.set_rcode(dns.rcode.NOTIMP if asked.opcode() != dns.opcode.QUERY else dns.rcode.FORMERR)
             return Reply(Outcome.REFUSED, _written(asked, reply, is_stream=is_stream))
@@ -150,7 +152,7 @@ class Zone:
         name = question.name.to_text(omit_final_dot=True).lower()
         found = self._find(name, question) if question.rdclass in (dns.rdataclass.IN, dns.rdataclass.ANY) else None
         if found is None and not self._is_ours(name):
-            if self._forwards:
+            if self.forwards:
                 return Reply(Outcome.FORWARD)
             reply.set_rcode(dns.rcode.REFUSED)
             return Reply(Outcome.REFUSED, _written(asked, reply, is_stream=is_stream))

@@ -131,6 +131,10 @@ class Plane:
         if link is not None:
             link[1].cancel()
 
+    def follow(self, upstream: Upstream | None) -> None:
+        """Ask for names outside there from now on, or nowhere."""
+        self._resolver.follow(upstream)
+
     def peer_came(self, peer: PeerID) -> None:
         """A peer is connected again, perhaps a member that could not be reached before."""
         link = self._links.get(peer)

@@ -35,6 +35,10 @@ class Resolver:
         self._at_once = trio.CapacityLimiter(MAX_FORWARDED_AT_ONCE)
         self._rate = RateBudget(MAX_FORWARDED_PER_S, FORWARDED_BURST)
 
+    def follow(self, upstream: Upstream | None) -> None:
+        """Ask another one outside from now on, or nobody."""
+        self._upstream, self.zone.forwards = upstream, upstream is not None
+
     def answer(self, query: bytes, *, is_stream: bool = False) -> Reply:
         """What is known here; :attr:`~Outcome.FORWARD`: :meth:`ask` for it. ``is_stream``: answers of any size fit."""
         reply = self.zone.answer(query, is_stream=is_stream)

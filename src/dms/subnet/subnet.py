@@ -29,6 +29,7 @@ from dms.subnet.kernel import Kernel, OpenDevice
 from dms.subnet.pipes import Pipe
 from dms.subnet.plane import Plane, Port
 from dms.subnet.ports import PortMapping, PortPlan
+from dms.subnet.resolver import Upstream
 from dms.subnet.status import MemberStatus, SubnetStatus
 from dms.subnet.totals import Totals
 from dms.types.ids import PeerID
@@ -358,6 +359,10 @@ class Subnet:
         :raises InvalidName: DNS cannot carry one.
         """
         self._plane.zone.set_ports(services)
+
+    def follow(self, upstream: Upstream | None) -> None:
+        """Ask for names outside there from now on, or nowhere."""
+        self._plane.follow(upstream)
 
     def remove_names(self, names: tuple[str, ...]) -> None:
         """Names that are no more.

@@ -156,6 +156,12 @@ class Subnets:
         self._gone.add(subnet.totals(), is_over=True)
         scope.cancel()
 
+    def follow(self, upstream: Upstream | None) -> None:
+        """Have members' questions for names outside asked there from now on, or nowhere."""
+        self._upstream = upstream
+        for subnet, _, _ in self._subnets.values():
+            subnet.follow(upstream)
+
     def ids(self) -> tuple[str, ...]:
         """Of all that are here."""
         return tuple(self._subnets)

@@ -60,6 +60,18 @@ async def test_without_servers_outside_they_are_refused() -> None:
     assert dns.message.from_wire(reply.data).rcode() == dns.rcode.REFUSED
 
 
+async def test_servers_outside_may_change_while_it_answers() -> None:
+    async def upstream(question: bytes) -> bytes:
+        return question[:2] + b"\x80\x00" + question[4:]
+
+    r = resolver(None)
+    r.follow(upstream)
+    assert r.answer(query()).outcome is Outcome.FORWARD
+    assert await r.ask(query())
+    r.follow(None)
+    assert r.answer(query()).outcome is Outcome.REFUSED
+
+
 async def test_that_nobody_answers_is_said() -> None:
     async def silent(_question: bytes) -> bytes:
         return b""

@@ -8,6 +8,8 @@ from ipaddress import IPv4Address, IPv4Network, ip_address
 from pathlib import Path
 from random import Random
 
+import dns.message
+import dns.rcode
 import pytest
 import trio
 from trio.testing import MockClock, memory_stream_pair, wait_all_tasks_blocked
@@ -339,6 +341,27 @@ async def test_a_port_that_is_taken_does_not_keep_a_member_from_its_network(tmp_
         await subnet.detach("10.1.2.2")
         await wait_all_tasks_blocked()
         assert b.kernel.rules["id"].mappings == (WEB,)
+
+
+async def test_who_is_asked_for_names_outside_may_change_while_networks_are_there(tmp_path: Path) -> None:
+    question = dns.message.make_query("example.com", "A").to_wire()
+    packet = udp_packet(ip_address("10.1.2.2").packed, 5353, ip_address("10.1.2.1").packed, 53, question)
+
+    async def upstream(query: bytes) -> bytes:
+        return dns.message.make_response(dns.message.from_wire(query)).to_wire()
+
+    async with bench() as b:
+        subnet = await b.subnets.create("id", CIDR, b.table())
+        await subnet.attach("10.1.2.2", namespace(tmp_path, "one"))
+        (device,) = b.kernel.open_devices()
+        b.subnets.follow(upstream)
+        device.come(packet)
+        await wait_all_tasks_blocked()
+        b.subnets.follow(None)
+        device.come(packet)
+        await wait_all_tasks_blocked()
+        codes = [dns.message.from_wire(answer[28:]).rcode() for answer in device.written]
+        assert codes == [dns.rcode.NOERROR, dns.rcode.REFUSED]
 
 
 async def test_a_public_port_is_chosen_where_it_was_left_open_and_given_back() -> None:
