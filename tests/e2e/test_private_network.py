@@ -282,6 +282,11 @@ def test_the_machine_of_the_orchestrator_is_a_member(job: Job, net: LocalNet) ->
     found = job.look("", ("http", address, PORT), ("ask", "third", "A", gateway), ("ask", "orchestrator", "A", gateway))
     assert found[:2] == ["pages third", address]
     assert found[2] in printed("ip", "addr")
+    (device,) = [one["ifname"] for one in json.loads(printed("ip", "-j", "link")) if job.id in one.get("ifalias", "")]
+    printed("ip", "link", "delete", device)  # by hand; it is put back
+    deadline = time.monotonic() + 30
+    while job.look("", ("http", address, PORT)) != ["pages third"]:
+        assert time.monotonic() < deadline
 
 
 def test_its_status_tells_who_is_where_and_what_passed(job: Job, net: LocalNet) -> None:

@@ -37,6 +37,8 @@ from dms.types.ids import PeerID
 log = get_logger(__name__)
 
 CHECK_EVERY_S = 2.0
+LONGEST_PAUSE_S = 60.0
+"""Between attempts to put back a device of the machine that somebody removed."""
 INSIDE_DEVICE = "nunet0"
 """What a container calls its device; it is a member of one network only."""
 
@@ -82,6 +84,9 @@ class Subnet:
         self._changing = trio.Lock()
         self._has_rules = self._is_over = False
         self._by_stream: frozenset[IPv4Address] = frozenset()
+        self._at_host: set[IPv4Address] = set()
+        """Addresses that the machine itself shall have."""
+        self._pause_s, self._next_s = 0.0, 0.0
 
     # members -------------------------------------------------------------------------------------------------------
 
@@ -229,6 +234,7 @@ class Subnet:
     async def _attach_to_host(self, address: IPv4Address) -> None:
         host = await self._ensure_host([address])
         await trio.to_thread.run_sync(host.device.add_addresses, self._interfaces([address]))
+        self._at_host.add(address)
         self._join(host, address)
         await self._divert(host)
         await self._kernel.offer_names(host.device.name, self._plane.gateway)
@@ -267,6 +273,7 @@ class Subnet:
         self._plane.attach(attachment.port, address)
 
     async def _detach(self, address: IPv4Address) -> None:
+        self._at_host.discard(address)
         attachment = self._attached.pop(address, None)
         if attachment is None:
             return
@@ -305,10 +312,38 @@ class Subnet:
             self._give_back(attachment)
 
     async def watch(self) -> None:
-        """End the devices whose namespaces have ended, until cancelled."""
+        """End the devices whose namespaces have ended, and put back that of the machine when it was removed by somebody else,
+        until cancelled."""
         while True:
             await trio.sleep(CHECK_EVERY_S)
             self._end_gone()
+            if self._is_missing and trio.current_time() >= self._next_s:
+                await self._put_back()
+
+    @property
+    def _is_missing(self) -> bool:
+        """Whether the machine has not what it was given."""
+        is_wanted = self._host is None and bool(self._ports.mappings(self.id))
+        return is_wanted or not self._at_host <= self._attached.keys()
+
+    async def _put_back(self) -> None:
+        async with self._changing:
+            if not self._is_missing:
+                return
+            try:
+                host = await self._ensure_host(sorted(self._at_host) or [self._plane.gateway])
+                if self._ports.mappings(self.id):
+                    self._plane.allow_gateway(host.port)
+                for address in sorted(self._at_host):
+                    await self._attach_to_host(address)
+            except (SubnetError, OSError) as error:
+                if not self._pause_s:
+                    log.warning("subnet_device_not_put_back", subnet=self.id, reason=str(error))
+                self._pause_s = min(max(2 * self._pause_s, CHECK_EVERY_S), LONGEST_PAUSE_S)
+                self._next_s = trio.current_time() + self._pause_s
+                return
+            self._pause_s = 0.0
+            log.info("subnet_device_put_back", subnet=self.id, device=self._host_device)
 
     def _end_gone(self) -> None:
         for attachment in set(self._attached.values()):

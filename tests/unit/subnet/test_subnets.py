@@ -32,7 +32,7 @@ from dms.subnet.errors import (
 from dms.subnet.packets import udp_packet
 from dms.subnet.pipes import Pipe, TrioPipe
 from dms.subnet.ports import PortMapping
-from dms.subnet.subnet import CHECK_EVERY_S
+from dms.subnet.subnet import CHECK_EVERY_S, LONGEST_PAUSE_S
 from dms.subnet.subnets import Subnets
 from dms.testing.network import VirtualNetwork
 from dms.testing.subnet import MemoryDevice, MemoryKernel
@@ -265,6 +265,37 @@ async def test_members_without_a_namespace_share_the_device_of_the_machine_and_t
         await subnet.detach("10.1.2.3")
         assert b.kernel.open_devices() == []
         assert b.kernel.rules == {}
+
+
+async def test_what_somebody_removed_from_the_machine_is_put_back(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with bench() as b:
+        subnet = await b.subnets.create("id", CIDR, b.table())
+        await subnet.attach("10.1.2.2")
+        await subnet.lead_by_stream(["10.1.2.4"])
+        (first,) = b.kernel.open_devices()
+        first.close()
+        await trio.sleep(2 * CHECK_EVERY_S)
+        (second,) = b.kernel.open_devices()
+        assert (second.name, second.addresses) == (first.name, first.addresses)
+        assert subnet.is_attached("10.1.2.2")
+        assert b.kernel.rules["id"].by_stream == (IPv4Address("10.1.2.4"),)
+        b.kernel.failing["open_device"] = KernelRefused("no more of them")
+        second.close()
+        await trio.sleep(1000)
+        assert [one.message for one in caplog.records].count("subnet_device_not_put_back") == 1
+        b.kernel.failing.clear()
+        await trio.sleep(LONGEST_PAUSE_S + CHECK_EVERY_S)
+        assert len(b.kernel.open_devices()) == 1
+        await subnet.detach("10.1.2.2")
+        await trio.sleep(1000)
+        assert b.kernel.open_devices() == [], "nobody wants it any more"
+        await subnet.map_port(WEB)
+        b.kernel.open_devices()[0].close()
+        await trio.sleep(2 * CHECK_EVERY_S)
+        (again,) = b.kernel.open_devices()
+        assert str(again.addresses[0]) == "10.1.2.1/24", "it carries a port"
 
 
 async def test_without_a_firewall_the_machine_gets_no_device() -> None:
