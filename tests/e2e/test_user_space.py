@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -19,14 +20,17 @@ import trio
 
 from dms.executor.docker.api import DockerApi
 from dms.testing.dockerd import TestEngine, busybox_image, docker_engine
-from dms.testing.localnet import LocalNet, run_nunet
+from dms.testing.localnet import LocalNet, nunet_command, run_nunet
 from dms.testing.vms import make_images
 
 pytestmark = [pytest.mark.e2e, pytest.mark.docker, pytest.mark.netns, pytest.mark.xdist_group("docker")]
 
 IMAGE = "dms-test/busybox:1"
 HOMES = {"packets": "node1", "streams": "node2"}
-PORT = 8080
+PORT, WASM_PORT = 8080, 80
+MODULES = {"module": "node1", "bare": "node2"}
+"""WebAssembly servers beside them."""
+HELLO = Path(__file__).parents[2] / "examples" / "programs" / "hello.wasm"
 WITHOUT_RIGHTS = ("setpriv", "--bounding-set=-all", "--inh-caps=-all", "--ambient-caps=-all")
 
 
@@ -47,11 +51,11 @@ class Job:
         command = ("docker", "-H", self.engine.host, "exec", name, *command)
         return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
-    def page(self, one: str, other: str) -> str:
+    def page(self, one: str, other: str, port: int = PORT) -> str:
         """What one member fetches from another, which it finds by its name."""
         found = self.inside(one, "nslookup", other).stdout.partition("Name:")[2]
         for address in re.findall(r"^Address:?\s*(?:1:\s*)?(10\.[0-9.]+)$", found, re.MULTILINE):
-            return self.ask(one, address, PORT, "GET / HTTP/1.0")
+            return self.ask(one, address, port, "GET / HTTP/1.0")
         return ""
 
     def ask(self, one: str, host: str, port: int, *head: str) -> str:
@@ -114,9 +118,25 @@ def server(member: str) -> dict[str, object]:
     }
 
 
+def wasm(member: str) -> dict[str, object]:
+    """The same as a WebAssembly module, at :data:`WASM_PORT`."""
+    module = base64.b64encode(HELLO.read_bytes()).decode()
+    return server(member) | {
+        "executor": "wasm",
+        "execution": {"type": "wasm", "params": {"module": module, "args": [member]}},
+    }
+
+
 def deploy(net: LocalNet, path: Path, allocations: dict[str, dict[str, object]], homes: dict[str, str]) -> str:
     """The id of a deployment with these allocations on these nodes, that runs; the orchestrator's machine is a member, too."""
-    nodes = {member: {"allocations": [member], "peer": net.node(node).peer_id} for member, node in homes.items()}
+    nodes = {
+        member: {
+            "allocations": [member],
+            "peer": net.node(node).peer_id,
+            "ports": [{"allocation": member, "private": WASM_PORT}] if member in MODULES else [],
+        }
+        for member, node in homes.items()
+    }
     path.write_text(json.dumps({"v1": {"allocations": allocations, "nodes": nodes, "subnet": {"join": True}}}))
     done = run_nunet("deploy", "-f", path, "--wait", env=net.environment)
     assert done.code == 0, done
@@ -126,7 +146,8 @@ def deploy(net: LocalNet, path: Path, allocations: dict[str, dict[str, object]],
 @pytest.fixture(scope="module")
 def job(net: LocalNet, engine: TestEngine, tmp_path_factory: pytest.TempPathFactory) -> Job:
     path = tmp_path_factory.mktemp("ensemble") / "job.json"
-    return Job(net, deploy(net, path, {member: server(member) for member in HOMES}, HOMES), engine)
+    allocations = {member: server(member) for member in HOMES} | {member: wasm(member) for member in MODULES}
+    return Job(net, deploy(net, path, allocations, HOMES | MODULES), engine)
 
 
 def test_who_has_a_device_reaches_who_has_none_by_name_and_notices_nothing(job: Job) -> None:
@@ -152,6 +173,24 @@ def test_who_has_no_device_reaches_the_others_through_its_proxy(job: Job, other:
     page = job.proxied("streams", f"http://{other}:{PORT}/")
     assert "200 OK" in page
     assert page.endswith(f"\n{other.split('.')[0].lower()}\n")
+
+
+@pytest.mark.parametrize("member", MODULES)
+def test_a_webassembly_server_is_reached_by_name_by_its_owner_and_from_outside(
+    job: Job, net: LocalNet, member: str
+) -> None:
+    told = json.loads(run_nunet("info", job.id, "--output", "json", env=net.environment).out)["allocations"]
+    facts = told[f"{member}.{member}"]
+    (public,) = facts["ports"]
+    for port in (WASM_PORT, public):
+        assert job.page("packets", member, port).endswith(f"\n{member}\n")
+        assert job.proxied("streams", f"http://{member}:{port}/").endswith(f"\n{member}\n")
+    with urllib.request.urlopen(f"http://127.0.0.1:{public}/", timeout=30) as answer:
+        assert answer.read().decode() == f"{member}\n"
+    command = nunet_command("port-forward", "--stdio", job.id, member, WASM_PORT)
+    request = b"GET / HTTP/1.0\r\n\r\n"
+    done = subprocess.run(command, input=request, capture_output=True, env=os.environ | net.environment, check=True)
+    assert done.stdout.endswith(f"\n{member}\n".encode())
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="no curl; enable with: apt-get install -y curl")
@@ -193,6 +232,7 @@ def test_all_that_is_there_again_after_a_kill(job: Job, net: LocalNet, monkeypat
     deadline = time.monotonic() + 60
     while not (job.page("packets", "streams") and "200 OK" in job.proxied("streams", f"http://packets:{PORT}/")):
         assert time.monotonic() < deadline
+    assert job.page("packets", "bare", WASM_PORT).endswith("\nbare\n")
 
 
 @pytest.mark.vm

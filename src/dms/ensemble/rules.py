@@ -7,6 +7,7 @@ node.
 
 from __future__ import annotations
 
+import base64
 import re
 from typing import Any
 
@@ -16,6 +17,7 @@ from dms.ensemble.groups import split_member
 from dms.ensemble.ids import standby_name
 from dms.ensemble.problem import ROOT, path_part, shorten
 from dms.ensemble.reading import Reader, did_you_mean
+from dms.executor.wasm_params import is_component
 
 _STANDBY = re.compile(r"(.+)-standby-(\d{1,3})")
 
@@ -134,9 +136,17 @@ def _ports(node: dict[str, Any], path: str, allocations: dict[str, dict[str, Any
         if name not in members:
             reason = f"the allocation {name!r} is not in this node"
             r.fail_at(f"{where}.allocation", reason, hint=did_you_mean(name, members), value=name)
-        elif allocations.get(name, {}).get("executor") == "wasm":
-            reason = "WebAssembly programs cannot listen on ports"
-            r.fail_at(f"{where}.allocation", reason, hint="use docker for that", value=name)
+        elif port.get("protocol") == "udp" and _is_module(allocations.get(name) or {}):
+            reason = f"the program of {name!r} is a module of WASI preview 1, which cannot listen by UDP"
+            r.fail_at(f"{where}.protocol", reason, hint="compile it to wasm32-wasip2", value="udp")
+
+
+def _is_module(allocation: dict[str, Any]) -> bool:
+    """Whether it is known to run a WebAssembly module, and no component."""
+    module = ((allocation.get("execution") or {}).get("params") or {}).get("module")
+    if allocation.get("executor") != "wasm" or not isinstance(module, str):
+        return False
+    return not is_component(base64.b64decode(module[:12]))
 
 
 def _architecture(node: dict[str, Any], path: str, allocations: dict[str, dict[str, Any]], r: Reader) -> None:

@@ -15,6 +15,10 @@
 ``wasm_runner``      … what runs inside such a process (standard library only, as all that follow)
 ``wasm_engine``      … the engine, the compiled program, what of WASI it sees
 ``wasm_component``   … how a component runs
+``wasm_network``     … the sockets with which a server is started, and its network namespace (seen from the daemon)
+``wasm_server``      … a core module that is a server: how its calls about sockets come to us
+``wasm_sockets``     … what it can do with sockets
+``wasm_poll``        … how it waits for them
 ``wasm_memory``      … its memory, counted and bounded
 ``wasm_cache``       … compiled programs on the disk, authenticated
 ``wasm_abi``         … the part of Wasmtime's C interface that it uses

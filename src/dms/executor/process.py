@@ -17,8 +17,10 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import msgspec
 import trio
@@ -153,10 +155,11 @@ class Process:
             return False
 
 
-def spawn(run: RunDirectory, runner: str) -> int:
+def spawn(run: RunDirectory, runner: str, *, inherited: Mapping[int, int] = MappingProxyType({})) -> int:
     """Start the process for a prepared run directory with ``main`` of the module ``runner``; returns its id.
 
-    It leads its own session, inherits nothing but three closed ends, and outlives us.
+    It leads its own session, inherits nothing but three closed ends, and outlives us. ``inherited``: descriptors that it has,
+    too, by ours its numbers for them; none of these may be one of ours.
 
     :raises OSError: the system refused.
     """
@@ -169,6 +172,7 @@ def spawn(run: RunDirectory, runner: str) -> int:
             (os.POSIX_SPAWN_OPEN, 0, null, os.O_RDONLY, 0),
             (os.POSIX_SPAWN_OPEN, 1, null, os.O_WRONLY, 0),
             (os.POSIX_SPAWN_OPEN, 2, str(run.path / "runner.log"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600),
+            *((os.POSIX_SPAWN_DUP2, own, there) for own, there in inherited.items()),
         ],
         setsid=True,
         setsigmask=[],

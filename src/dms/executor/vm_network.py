@@ -106,9 +106,18 @@ def make_tap(private: Private, user: tuple[int, int, list[int]] | None) -> int:
             file.write("1")  # no address but those that it is given
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         fcntl.ioctl(sock, _SIOCSIFMTU, struct.pack("16si20x", DEVICE.encode(), private.mtu))
-        (flags,) = struct.unpack_from("H", fcntl.ioctl(sock, _SIOCGIFFLAGS, struct.pack("16s24x", DEVICE.encode())), 16)
-        fcntl.ioctl(sock, _SIOCSIFFLAGS, struct.pack("16sH22x", DEVICE.encode(), flags | _IFF_UP))
+    switch_on(DEVICE)
     return fd
+
+
+def switch_on(name: str) -> None:
+    """A device of the namespace where we are.
+
+    :raises OSError: there is none, or the kernel does not.
+    """
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        (flags,) = struct.unpack_from("H", fcntl.ioctl(sock, _SIOCGIFFLAGS, struct.pack("16s24x", name.encode())), 16)
+        fcntl.ioctl(sock, _SIOCSIFFLAGS, struct.pack("16sH22x", name.encode(), flags | _IFF_UP))
 
 
 def _attach(name: str) -> int:

@@ -10,31 +10,43 @@ programs (or elsewhere, where several nodes of one user share them; see :mod:`dm
 A program that is named by its address or content id is fetched after :meth:`WasmExecutor.start` has returned, with
 status ``pending``: that may take longer than any caller waits.
 
-What a program cannot have: a network, provision scripts, commands run inside it, a share of a core. Limits come from
+A program with ports, and any component, takes part in the private network of its ensemble; how is told in
+:mod:`dms.executor.wasm_network`.
+
+What a program cannot have: provision scripts, commands run inside it, GPUs. Limits come from
 ``resources.ram.size`` (linear memory; tables may hold as much again) and ``resources.disk.size`` (any one file that it
 writes), further from ``fuel``, ``max_cpu_s`` and ``timeout`` of its parameters.
 """
 
 from __future__ import annotations
 
+import contextlib
 import marshal
+import os
+import signal
 import stat
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
+import msgspec
 import trio
 
 from dms.executor.cgroup import group_name, make_group, remove_group
 from dms.executor.errors import ExecutorError, InvalidEngineSpec, StartFailed, Unsupported
 from dms.executor.logs import STDERR_LOG, STDOUT_LOG
-from dms.executor.process import Record, RunDirectory, boot_id, dump
-from dms.executor.protocol import EndReason, ExecutionRequest, FetchFile
+from dms.executor.process import Exit, Record, RunDirectory, boot_id, dump
+from dms.executor.protocol import EndReason, ExecutionRequest, FetchFile, NetInfo, PortBinding
 from dms.executor.supervision import SupervisedExecution, SupervisedTable, checked_mounts, delete
+from dms.executor.vm_member import may_make_networks, namespace_of
+from dms.executor.wasm_network import NO_NAMESPACES, Inheritance, private_ports, spawn_listening, variables
 from dms.executor.wasm_params import ENGINE, MAX_MODULE_BYTES, WasmParams, is_component, module_defect
 from dms.executor.wasm_process import compiled_name, library_path, probe, spawn
+from dms.observe import get_logger
 from dms.types.errors import DMSError
 from dms.types.resources import SpecConfig
+
+log = get_logger(__name__)
 
 DEFAULT_MEMORY_BYTES = 512 * 1024 * 1024
 DEFAULT_LOG_LIMIT_BYTES = 64 * 1024 * 1024
@@ -42,6 +54,11 @@ CANCELLED_EXIT_CODE = 143
 """Of one that never ran: what a shell reports after ``SIGTERM``."""
 
 
+BEGIN = b"!"
+"""Says to a process that waits for it that its program may begin."""
+COMPONENT, MEMBER = "component", "member"
+"""Files in the run directory of a component, and of a program that is started in a network namespace of its own."""
+NO_PORTS = "a module without ports can neither be reached nor reach others"
 MAX_THREADS = 256
 """Of the process that runs a program; the program itself has one."""
 
@@ -51,6 +68,9 @@ class WasmExecution(SupervisedExecution):
     """With what ends the fetching of its program."""
 
     fetching: trio.CancelScope = field(default_factory=trio.CancelScope)
+    is_component: bool = False
+    gate: int = -1
+    """While its process waits for the word to begin: where that is said."""
 
 
 class WasmExecutor(SupervisedTable[WasmExecution]):
@@ -112,21 +132,25 @@ class WasmExecutor(SupervisedTable[WasmExecution]):
     async def start(self, request: ExecutionRequest) -> None:
         """See :meth:`dms.executor.protocol.Executor.start`.
 
-        :raises Unsupported: the request wants ports, provision scripts or GPUs.
+        :raises Unsupported: the request wants provision scripts, GPUs, or UDP ports for a module of preview 1.
         """
         if await self._adopt(request):
+            execution = self._executions[request.execution_id]
+            if execution.result is None and await trio.to_thread.run_sync(_is_member, execution):
+                await self._join(execution, request, is_new=False)
             return
         params = WasmParams.parse(request.engine)
-        if request.ports or request.provision_scripts:
-            what = "listen on ports" if request.ports else "be provisioned by scripts"
-            raise Unsupported(f"WebAssembly programs cannot {what}", hint="use a docker allocation for that")
+        if request.provision_scripts:
+            raise Unsupported(
+                "WebAssembly programs cannot be provisioned by scripts", hint="use a docker allocation for that"
+            )
         if request.resources.gpus:
             raise Unsupported("WebAssembly programs cannot use GPUs")
         self._check_source(params)
         memory_bytes = request.resources.ram.size or self._default_memory_bytes
         execution = self._begin(request, memory_bytes)
         if params.source is None:
-            await self._spawn(execution, lambda: self._prepare_and_spawn(execution, request, params, params.module))
+            await self._begin_running(execution, request, params, params.module)
         else:
             self._nursery.start_soon(self._fetch_and_spawn, execution, request, params, params.source)
 
@@ -175,11 +199,62 @@ class WasmExecutor(SupervisedTable[WasmExecution]):
                 execution.finish(CANCELLED_EXIT_CODE, EndReason.CANCELLED, "cancelled before it ran")
                 execution.spawned.set()
                 return
-            await self._spawn(execution, lambda: self._prepare_and_spawn(execution, request, params, code))
+            await self._begin_running(execution, request, params, code)
         except ExecutorError as exc:
             execution.finish(-1, EndReason.INFRASTRUCTURE, exc.message)
             execution.spawned.set()
             self._executions[execution.execution_id] = execution  # whoever asks must be told how it ended
+
+    async def _begin_running(
+        self, execution: WasmExecution, request: ExecutionRequest, params: WasmParams, code: bytes | None
+    ) -> None:
+        """Start its process, and have it begin once it is where it belongs.
+
+        :raises ExecutorError: it does not begin; nothing is left.
+        """
+        await self._spawn(execution, lambda: self._prepare_and_spawn(execution, request, params, code))
+        if execution.gate < 0:
+            return
+        try:
+            await self._join(execution, request, is_new=True)
+            with contextlib.suppress(BrokenPipeError):  # it has ended already, and told why
+                os.write(execution.gate, BEGIN)
+        except BaseException as exc:
+            with contextlib.suppress(OSError):
+                _run_of(execution).write(
+                    "exit.json", dump(msgspec.structs.asdict(Exit(-1, "infrastructure", str(exc))))
+                )
+            if execution.process is not None:
+                execution.process.send(signal.SIGKILL)
+            with trio.CancelScope(shield=True):
+                await execution.done.wait()
+                await trio.to_thread.run_sync(self._forget, _run_of(execution))
+            self._executions.pop(execution.execution_id, None)
+            raise
+        finally:
+            os.close(execution.gate)
+            execution.gate = -1
+
+    async def _join(self, execution: WasmExecution, request: ExecutionRequest, *, is_new: bool) -> None:
+        """Let packets of the private network reach it. Where that cannot be done, a module is still reached at its public ports.
+
+        :raises StartFailed: it cannot, and must not run without.
+        """
+        if request.join is None or execution.process is None:
+            return
+        try:
+            await request.join(namespace_of(execution.process.pid), is_published=not execution.is_component)
+        except DMSError as exc:
+            if is_new and (request.must_join or (execution.is_component and request.ports)):
+                raise StartFailed(f"no private address: {exc.message}") from exc
+            log.error("private_network_not_joined", execution=request.execution_id, reason=exc.message)
+            if request.unjoined is not None:
+                request.unjoined(exc.message)
+
+    async def _net(self, execution: WasmExecution) -> NetInfo | None:
+        if execution.process is None or not await trio.to_thread.run_sync(_is_member, execution):
+            return None
+        return NetInfo(namespace=namespace_of(execution.process.pid))
 
     async def _fetched(self, params: WasmParams, source: SpecConfig) -> bytes:
         """The program from elsewhere.
@@ -217,12 +292,18 @@ class WasmExecutor(SupervisedTable[WasmExecution]):
         self, execution: WasmExecution, request: ExecutionRequest, params: WasmParams, code: bytes | None
     ) -> int:
         """In a thread: everything on the disk, then the process."""
-        run = execution.run
-        if run is None:
-            raise AssertionError("an execution that starts has a run directory")
+        run = _run_of(execution)
         if code is None:
             code = self._read_module(params)
-        preopens = [*_mounts(request), *_preopened_files(run, params, request)]
+        execution.is_component = is_component(code)
+        is_member = _takes_part(request, is_component=execution.is_component)
+        ports = () if execution.is_component else request.ports
+        inside = private_ports(ports)
+        nothing = [(str(run.path / "nothing"), f"/{name}", False) for name in inside]
+        """Directories that keep the numbers of sockets free."""
+        preopens = [*nothing, *_mounts(request), *_preopened_files(run, params, request)]
+        own_variables = variables(ports)
+        environment = [one for one in params.environment if one[0] not in dict(own_variables)] + own_variables
         for directory in (self._runs_dir.parent, self._runs_dir, self._modules_dir, request.results_dir):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         request.results_dir.chmod(0o700)
@@ -231,6 +312,12 @@ class WasmExecutor(SupervisedTable[WasmExecution]):
         try:
             library = library_path()
             run.write("program.wasm", code)
+            if nothing:
+                (run.path / "nothing").mkdir()
+            if execution.is_component:
+                run.write(COMPONENT, b"")
+            if is_member:
+                run.write(MEMBER, b"")
             if params.stdin:
                 run.write("stdin", params.stdin.encode())
             for path, content in params.files:
@@ -244,7 +331,7 @@ class WasmExecutor(SupervisedTable[WasmExecution]):
                 "cache": str(self._modules_dir),
                 "name": compiled_name(code, with_fuel=params.fuel is not None),
                 "argv": [PurePosixPath(params.module_path).name or "program.wasm", *params.args],
-                "environment": params.environment,
+                "environment": environment,
                 "stdin": str(run.path / "stdin") if params.stdin else None,
                 "preopens": preopens,
                 "stdout": str(request.results_dir / STDOUT_LOG),
@@ -257,17 +344,46 @@ class WasmExecutor(SupervisedTable[WasmExecution]):
                 "max_cpu_s": params.max_cpu_s,
                 "cgroups": _share_of_processor(run, request),
             }
-            run.write("job", marshal.dumps(job))  # not JSON: to read that, the process would load more than all else
             record = Record(
                 request.execution_id, request.job_id, str(request.results_dir), execution.memory_bytes, boot_id()
             )
             run.write(
                 "record.json", dump({name: getattr(record, name) for name in record.__struct_fields__}), sync=True
             )
-            return spawn(run)
+            return self._spawn_inside(execution, ports, job, is_member=is_member)
         except BaseException:
             self._forget(run)
             raise
+
+    def _spawn_inside(
+        self, execution: WasmExecution, ports: tuple[PortBinding, ...], job: dict[str, object], *, is_member: bool
+    ) -> int:
+        run, gate = _run_of(execution), None
+
+        def start(inheritance: Inheritance) -> int:
+            told = {"listeners": inheritance.listeners, "gate": inheritance.gate, "has_network": is_member}
+            run.write(
+                "job", marshal.dumps(job | told)
+            )  # not JSON: to read that, the process would load more than all else
+            return spawn(run, inheritance.numbers)
+
+        if is_member:
+            gate, execution.gate = os.pipe()
+        try:
+            return spawn_listening(ports, gate, start, is_member=is_member)
+        except BaseException:
+            if execution.gate >= 0:
+                os.close(execution.gate)
+                execution.gate = -1
+            raise
+        finally:
+            if gate is not None:
+                os.close(gate)
+
+    def _adopt_all(self, found: list[tuple[RunDirectory, Record]]) -> None:
+        super()._adopt_all(found)
+        for run, record in found:
+            self._executions[record.execution_id].is_component = (run.path / COMPONENT).exists()
 
     def _forget(self, run: RunDirectory) -> None:
         super()._forget(run)
@@ -285,6 +401,45 @@ class WasmExecutor(SupervisedTable[WasmExecution]):
         if reason := module_defect(code, params.sha256):
             raise InvalidEngineSpec(f"{path} {reason}")
         return code
+
+
+def _run_of(execution: WasmExecution) -> RunDirectory:
+    if execution.run is None:
+        raise AssertionError("an execution that starts has a run directory")
+    return execution.run
+
+
+def _is_member(execution: WasmExecution) -> bool:
+    """Whether its process was started in a network namespace of its own."""
+    return (_run_of(execution).path / MEMBER).exists()
+
+
+def _takes_part(request: ExecutionRequest, *, is_component: bool) -> bool:
+    """Whether a program is to have a network namespace of its own.
+
+    :raises StartFailed: it must, and cannot.
+    :raises Unsupported: no program of its kind can listen so.
+    """
+    if not is_component and any(port.protocol == "udp" for port in request.ports):
+        raise Unsupported("modules of WASI preview 1 cannot listen on UDP ports", hint="compile it to wasm32-wasip2")
+    if request.join is None:
+        obstacle = "this machine gives none"
+    elif not request.ports and not is_component:
+        obstacle = NO_PORTS
+    else:
+        obstacle = "" if may_make_networks() else NO_NAMESPACES
+    if not obstacle:
+        return True
+    if is_component and request.ports:
+        raise StartFailed(
+            f"a WASI component listens at an address of its own only, and can have none: {obstacle}",
+            hint="write subnet: required: true, or compile it to wasm32-wasip1",
+        )
+    if request.must_join:
+        raise StartFailed(f"no private address: {obstacle}")
+    if request.join is not None and request.unjoined is not None:
+        request.unjoined(obstacle)
+    return False
 
 
 def _share_of_processor(run: RunDirectory, request: ExecutionRequest) -> tuple[str, ...]:

@@ -56,6 +56,12 @@ class Extern(Structure):
     _fields_ = (("kind", c_uint8), ("func", Func), ("room", c_uint8 * 64))
 
 
+class RawValue(Structure):
+    """``wasmtime_val_raw_t``, of which only numbers concern us; with room for the other kinds."""
+
+    _fields_ = (("of", c_uint64), ("room", c_uint64))
+
+
 class ComponentInstance(Structure):
     """``wasmtime_component_instance_t``."""
 
@@ -94,6 +100,7 @@ class LinearMemory(Structure):
 HostFunc = ctypes.CFUNCTYPE(
     c_size_t, c_void_p, c_void_p, c_void_p, POINTER(ComponentValue), c_size_t, POINTER(ComponentValue), c_size_t
 )
+RawFunc = ctypes.CFUNCTYPE(c_size_t, c_void_p, c_void_p, POINTER(RawValue), c_size_t)
 NewMemory = ctypes.CFUNCTYPE(
     c_size_t, c_void_p, c_void_p, c_size_t, c_size_t, c_size_t, c_size_t, POINTER(LinearMemory)
 )
@@ -142,6 +149,8 @@ FUNCTIONS: dict[str, tuple[Any, tuple[Any, ...]]] = {
 }
 """Name → (result, arguments). Every pointer is a plain address."""
 COMPONENT_FUNCTIONS: dict[str, tuple[Any, tuple[Any, ...]]] = {
+    "wasi_config_allow_ip_name_lookup": (None, (P, c_bool)),
+    "wasi_config_inherit_network": (None, (P,)),
     "wasmtime_component_deserialize": (P, (P, c_char_p, c_size_t, P)),
     "wasmtime_component_func_call": (P, (P, P, P, c_size_t, P, c_size_t)),
     "wasmtime_component_get_export_index": (P, (P, P, c_char_p, c_size_t)),
@@ -158,8 +167,25 @@ COMPONENT_FUNCTIONS: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "wasmtime_component_serialize": (P, (P, P)),
 }
 """The same, for components only."""
+SERVER_FUNCTIONS: dict[str, tuple[Any, tuple[Any, ...]]] = {
+    "wasm_functype_new": (P, (P, P)),
+    "wasm_valtype_new": (P, (c_uint8,)),
+    "wasm_valtype_vec_new": (None, (P, c_size_t, P)),
+    "wasmtime_linker_allow_shadowing": (None, (P, c_bool)),
+    "wasmtime_linker_define": (P, (P, P, c_char_p, c_size_t, c_char_p, c_size_t, P)),
+    "wasmtime_linker_define_func_unchecked": (
+        P,
+        (P, c_char_p, c_size_t, c_char_p, c_size_t, P, RawFunc, P, Finalizer),
+    ),
+    "wasmtime_memory_data": (P, (P, P)),
+    "wasmtime_memory_data_size": (c_size_t, (P, P)),
+    "wasmtime_trap_new": (P, (c_char_p, c_size_t)),
+    "wasmtime_wat2wasm": (P, (c_char_p, c_size_t, P)),
+}
+"""The same, for servers only."""
 
-EXTERN_FUNC = 0
+EXTERN_FUNC, EXTERN_TABLE, EXTERN_MEMORY = 0, 2, 3
+VALUE_I32, VALUE_I64 = 0, 1
 TRAP_OUT_OF_FUEL = 11
 
 
@@ -181,6 +207,13 @@ class Library:
     def __init__(self, path: str) -> None:
         self.c: Any = ctypes.CDLL(path)  # ctypes gives functions no static type
         self._declare(FUNCTIONS)
+
+    def with_servers(self) -> None:
+        """Declare what servers need.
+
+        :raises AttributeError: it lacks a function.
+        """
+        self._declare(SERVER_FUNCTIONS)
 
     def with_components(self) -> None:
         """Declare what components need.

@@ -46,6 +46,12 @@ class Job:
         self.timeout_s: float | None = raw["timeout_s"]
         self.max_cpu_s: float | None = raw["max_cpu_s"]
         self.cgroups: tuple[str, ...] = raw["cgroups"]
+        self.listeners: list[list[int]] = raw["listeners"]
+        """For each listening socket of the program the descriptors, which this process inherits, of those of the machine."""
+        self.gate: int | None = raw["gate"]
+        """Where it waits for the word to begin."""
+        self.has_network: bool = raw["has_network"]
+        """Whether this process has a network namespace of its own: then components may use all that is there."""
 
 
 def make_engine(library: Library, memory: GuestMemory, *, with_fuel: bool) -> int:
@@ -85,7 +91,7 @@ def load_program(library: Library, engine: int, job: Job) -> int:
 
 
 def make_wasi(library: Library, job: Job) -> int:
-    """The program's arguments, environment, directories and outputs; it has nothing else of this machine, and no network.
+    """The program's arguments, environment, directories and outputs; it has nothing else of this machine.
 
     :raises WasmtimeError: what it should have cannot be given.
     """
@@ -103,6 +109,9 @@ def make_wasi(library: Library, job: Job) -> int:
         raise WasmtimeError("the input text cannot be opened")
     library.c.wasi_config_inherit_stdout(wasi)
     library.c.wasi_config_inherit_stderr(wasi)
+    if job.has_network and job.is_component:
+        library.c.wasi_config_inherit_network(wasi)
+        library.c.wasi_config_allow_ip_name_lookup(wasi, True)
     for host, guest, writable in job.preopens:
         if not library.c.wasi_config_preopen_dir(wasi, host.encode(), guest.encode(), writable):
             raise WasmtimeError(f"the directory {host} cannot be opened")

@@ -12,6 +12,7 @@ import importlib.metadata
 import importlib.util
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import trio
@@ -24,12 +25,12 @@ from dms.executor.wasm_engine import CONFIGURATION
 RUNNER = "wasm_runner"
 
 
-def spawn(run: RunDirectory) -> int:
-    """Start the process for a prepared run directory; returns its id.
+def spawn(run: RunDirectory, inherited: Mapping[int, int]) -> int:
+    """Start the process for a prepared run directory; returns its id. See :func:`dms.executor.process.spawn`.
 
     :raises OSError: the system refused.
     """
-    return spawn_runner(run, RUNNER)
+    return spawn_runner(run, RUNNER, inherited=inherited)
 
 
 async def probe() -> None:

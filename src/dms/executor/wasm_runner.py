@@ -46,7 +46,11 @@ OOM_SCORE = 600
 COMPILER_DATA_BYTES = 1 << 30
 """Writable memory beside the guest's own: what the compiler may use."""
 MAX_OPEN_FILES = 512
+MAX_SERVER_FILES = 300
+"""More for a server: its connections and what it listens on."""
 MAX_TABLES, MAX_INSTANCES, MAX_MEMORIES = 16, 16, 4
+SERVER_TABLES, SERVER_INSTANCES = 1, 2
+"""More for a server: ours."""
 MAX_COMPONENT_TABLES, MAX_COMPONENT_INSTANCES, MAX_COMPONENT_MEMORIES = 64, 128, 32
 """A component is put together of many modules."""
 MAX_TABLE_ELEMENTS, TABLE_ELEMENT_BYTES = 1 << 20, 16
@@ -125,7 +129,7 @@ def main(directory: str) -> NoReturn:
         job = Job(marshal.load(file))  # noqa: S302  ours, in a private directory
     os.chdir("/")
     os.umask(0o077)
-    os.closerange(3, 1 << 16)
+    close_others(job)
     try:
         pumps = (Pump(1, job.stdout, job.log_limit_bytes), Pump(2, job.stderr, job.log_limit_bytes))
     except OSError as exc:
@@ -139,6 +143,16 @@ def main(directory: str) -> NoReturn:
         ending.finish(-1, "infrastructure", f"{type(exc).__name__}: {exc}")
 
 
+def close_others(job: Job) -> None:
+    """Every descriptor but the standard ones, and the sockets that we were given."""
+    first = 3
+    gate = [] if job.gate is None else [job.gate]
+    for fd in sorted([fd for fds in job.listeners for fd in fds] + gate):
+        os.closerange(first, fd)
+        first = fd + 1
+    os.closerange(first, 1 << 16)
+
+
 def restrict(job: Job) -> None:
     """Give up what a program does not need."""
     os.nice(NICENESS)
@@ -149,7 +163,7 @@ def restrict(job: Job) -> None:
         pass  # no /proc, or a stricter system
     limits = {
         resource.RLIMIT_CORE: 0,
-        resource.RLIMIT_NOFILE: MAX_OPEN_FILES,
+        resource.RLIMIT_NOFILE: MAX_OPEN_FILES + (MAX_SERVER_FILES if job.listeners else 0),
         resource.RLIMIT_DATA: job.memory_bytes + COMPILER_DATA_BYTES,
     }
     for kind, value in limits.items():
@@ -202,6 +216,8 @@ def run(job: Job, ending: Ending) -> NoReturn:
         program = load_program(library, engine, job)
     except WasmtimeError as exc:
         ending.finish(-1, "infrastructure", f"the module cannot be compiled: {_one_line(str(exc))}")
+    if job.gate is not None and not wait_at(job.gate):
+        ending.finish(-1, "infrastructure", "its daemon ended while it was being started")
     join(job.cgroups)
     if job.file_size_bytes:
         limit(resource.RLIMIT_FSIZE, job.file_size_bytes)  # not earlier: what was compiled may be larger
@@ -209,7 +225,7 @@ def run(job: Job, ending: Ending) -> NoReturn:
         context = make_store(library, engine, job)
         if job.is_component:
             run_component(library, engine, context, program, memory, job, ending)
-        trap = call_start(library, engine, context, program)
+        trap = call_start(library, engine, context, program, job)
     except WasmtimeError as exc:
         if exc.exit_code is not None:
             finish_exited(exc.exit_code, memory, job, ending)
@@ -220,6 +236,13 @@ def run(job: Job, ending: Ending) -> NoReturn:
     finish_trapped(message, code == TRAP_OUT_OF_FUEL, memory, job, ending)
 
 
+def wait_at(gate: int) -> bool:
+    """Until the daemon has said that the program may begin; whether it has."""
+    word = os.read(gate, 1)
+    os.close(gate)
+    return bool(word)
+
+
 def make_store(library: Library, engine: int, job: Job) -> int:
     """The context of a store: of what holds all that the program makes, bounded.
 
@@ -228,6 +251,8 @@ def make_store(library: Library, engine: int, job: Job) -> int:
     tables, instances, memories = MAX_TABLES, MAX_INSTANCES, MAX_MEMORIES
     if job.is_component:
         tables, instances, memories = MAX_COMPONENT_TABLES, MAX_COMPONENT_INSTANCES, MAX_COMPONENT_MEMORIES
+    if job.listeners:
+        tables, instances = tables + SERVER_TABLES, instances + SERVER_INSTANCES
     elements = min(MAX_TABLE_ELEMENTS, max(MIN_TABLE_ELEMENTS, job.memory_bytes // (TABLE_ELEMENT_BYTES * tables)))
     store = library.c.wasmtime_store_new(engine, None, None)
     library.c.wasmtime_store_limiter(store, -1, elements, instances, tables, memories)
@@ -238,13 +263,20 @@ def make_store(library: Library, engine: int, job: Job) -> int:
     return int(context)
 
 
-def call_start(library: Library, engine: int, context: int, module: int) -> int | None:
+def call_start(library: Library, engine: int, context: int, module: int, job: Job) -> int | None:
     """Run a module to its end; returns its trap, if it trapped.
 
     :raises WasmtimeError: it ended by ``proc_exit``, or could not be started.
     """
-    linker, instance, start, trap = library.c.wasmtime_linker_new(engine), Instance(), Extern(), ctypes.c_void_p()
+    linker, start, trap = library.c.wasmtime_linker_new(engine), Extern(), ctypes.c_void_p()
     library.check(library.c.wasmtime_linker_define_wasi(linker))
+    server = None
+    if job.listeners:
+        from dms.executor.wasm_server import Server
+
+        server = Server(library, engine, context, job.listeners)
+        server.link(linker)
+    instance = Instance()
     library.check(
         library.c.wasmtime_linker_instantiate(linker, context, module, ctypes.byref(instance), ctypes.byref(trap))
     )
@@ -255,6 +287,8 @@ def call_start(library: Library, engine: int, context: int, module: int) -> int 
     )
     if not found or start.kind != EXTERN_FUNC:
         raise WasmtimeError("it exports no function _start: it is a library, not a program")
+    if server is not None:
+        server.attach(instance)
     library.check(library.c.wasmtime_func_call(context, ctypes.byref(start.func), None, 0, None, 0, ctypes.byref(trap)))
     return trap.value
 
@@ -301,7 +335,7 @@ def finish_unstarted(error: WasmtimeError, memory: GuestMemory, job: Job, ending
         finish_out_of_memory(job, memory, ending)
     text = _one_line(str(error))
     if HTTP in str(error):
-        text = f"it needs {HTTP}, and programs here have no network"
+        text = f"it needs {HTTP}, which programs here do not have"
     if any(told in str(error) for told in TOO_MANY):
         ending.finish(EXIT_OUT_OF_MEMORY, "out_of_memory", f"it needs more than it may have: {text}")
     ending.finish(-1, "infrastructure", f"the module cannot be started: {text}")

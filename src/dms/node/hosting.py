@@ -22,6 +22,8 @@ from dms.allocation.messages import NAMESPACE
 from dms.allocation.spec import AllocationSpec, Surroundings
 from dms.ensemble.config import HealthCheckManifest
 from dms.executor.protocol import Executor
+from dms.executor.wasm_params import ENGINE as WASM
+from dms.executor.wasm_params import may_be_component
 from dms.identity.ids import ActorID, did_of
 from dms.identity.keys import PrivateKey
 from dms.node.errors import ExecutorMissing
@@ -141,10 +143,12 @@ class Hosting:
                 return allocation
         return None
 
-    def executor_of(self, allocation: AllocationID) -> str:
-        """What runs an allocation, or is to; empty where it is not here."""
+    def may_have_namespace(self, allocation: AllocationID) -> bool:
+        """Whether it runs, or is to run, where it can have a device of its own."""
         found = self._hosted.get(allocation)
-        return found.spec.executor if found is not None else ""
+        if found is None or found.spec.executor != WASM:
+            return True
+        return bool(found.spec.ports) or may_be_component(found.spec.execution)
 
     def of(self, ensemble: EnsembleID, orchestrator: ActorID) -> tuple[Allocation, ...]:
         """The allocations of one ensemble of one orchestrator."""

@@ -77,8 +77,6 @@ from dms.types.resources import Location, Resources
 
 CHILD_KEY_LABEL = b"dms-actor-key:"
 PROXY_SECRET_LABEL = b"dms-proxy-passwords"
-WITHOUT_NAMESPACE = ("wasm",)
-"""Executors whose workloads have no network of their own."""
 GREETING_DELAY_S = (10.0, 20.0)
 GREETING_TIMEOUT_S = 3.0
 GREETING_TRIES = 3
@@ -167,7 +165,7 @@ class Node:
             store,
             options.engine,
             lambda ensemble, orchestrator: self.hosting.has_work(ensemble, orchestrator),
-            lambda allocation: self.hosting.executor_of(allocation) not in WITHOUT_NAMESPACE,
+            lambda allocation: self.hosting.may_have_namespace(allocation),
         )
         self.hosting = Hosting(
             root,

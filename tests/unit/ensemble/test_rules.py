@@ -256,13 +256,18 @@ BREACHES: list[tuple[str, dict[str, Any], str, str]] = [
         "no command can run inside",
     ),
     (
-        "wasm with port",
+        "wasm module with udp port",
         ensemble(
             {"a": allocation(**WASM)},
-            nodes={"n1": {"allocations": ["a"], "ports": [{"private": 1, "allocation": "a"}]}},
+            nodes={
+                "n1": {
+                    "allocations": ["a"],
+                    "ports": [{"private": 1, "allocation": "a"}, {"private": 1, "allocation": "a", "protocol": "udp"}],
+                }
+            },
         ),
-        "nodes.n1.ports[0].allocation",
-        "cannot listen on ports",
+        "nodes.n1.ports[1].protocol",
+        "cannot listen by UDP",
     ),
     ("node without allocations", node(allocations=[]), "nodes.n1.allocations", "at least 1"),
     ("unknown allocation", node(allocations=["b"]), "nodes.n1.allocations[0]", "there is no allocation 'b'"),

@@ -18,7 +18,7 @@ def _is_pointer(type_: Any) -> bool:
     return type_ in (ctypes.c_void_p, ctypes.c_char_p) or issubclass(type_, ctypes._Pointer | ctypes._CFuncPtr)  # type: ignore[attr-defined]
 
 
-FUNCTIONS = wasm_abi.FUNCTIONS | wasm_abi.COMPONENT_FUNCTIONS
+FUNCTIONS = wasm_abi.FUNCTIONS | wasm_abi.COMPONENT_FUNCTIONS | wasm_abi.SERVER_FUNCTIONS
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
@@ -54,6 +54,7 @@ def test_a_structure_is_laid_out_as_in_the_package(ours: type[ctypes.Structure],
     ("ours", "theirs"),
     [
         (wasm_abi.HostFunc, "wasmtime_component_func_callback_t"),
+        (wasm_abi.RawFunc, "wasmtime_func_unchecked_callback_t"),
         (wasm_abi.NewMemory, "wasmtime_new_memory_callback_t"),
         (wasm_abi.GrowMemory, "wasmtime_memory_grow_callback_t"),
         (wasm_abi.GetMemory, "wasmtime_memory_get_callback_t"),
@@ -70,7 +71,11 @@ def test_a_callback_is_declared_as_in_the_package(ours: Any, theirs: str) -> Non
 def test_the_place_of_a_function_in_an_extern_is_that_of_the_package() -> None:
     assert wasm_abi.Extern.func.offset == _bindings.wasmtime_extern.of.offset
     assert ctypes.sizeof(wasm_abi.Extern) >= ctypes.sizeof(_bindings.wasmtime_extern)
-    assert _ffi.WASMTIME_EXTERN_FUNC.value == wasm_abi.EXTERN_FUNC
+    assert ctypes.sizeof(wasm_abi.RawValue) == ctypes.sizeof(_bindings.wasmtime_val_raw)
+    kinds = (_ffi.WASMTIME_EXTERN_FUNC, _ffi.WASMTIME_EXTERN_TABLE, _ffi.WASMTIME_EXTERN_MEMORY)
+    assert [one.value for one in kinds] == [wasm_abi.EXTERN_FUNC, wasm_abi.EXTERN_TABLE, wasm_abi.EXTERN_MEMORY]
+    assert _ffi.WASM_I32.value == wasm_abi.VALUE_I32
+    assert _ffi.WASM_I64.value == wasm_abi.VALUE_I64
 
 
 @pytest.mark.parametrize(
