@@ -18,6 +18,7 @@ from dms.subnet.packets import TCP, parse_header, pseudo_sum, udp_packet
 from dms.subnet.sealing import PACKET, Sealer
 from dms.subnet.segments import VNET_BYTES
 from dms.subnet.tally import Drop
+from dms.subnet.udp import bursts_of
 
 LOOPBACK = ("127.0.0.1",)
 
@@ -127,7 +128,7 @@ async def test_what_is_forged_replayed_or_of_nobody_is_dropped_and_counted(world
     assert sealer is not None
     packet = udp_packet(packed("10.1.2.99"), 1, packed(b.address), 2, b"forged source")
     datagram = sealer.seal(PACKET, packet)
-    made[0].transmit(target, [datagram, datagram])
+    made[0].transmit(target, bursts_of([datagram, datagram]))
     await until(lambda: tally.drops[Drop.FORGED_SOURCE] and tally.drops[Drop.REPLAYED])
     assert not b.device.written
 

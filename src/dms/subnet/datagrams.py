@@ -21,32 +21,35 @@ from typing import Protocol
 import trio
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-from dms.subnet.errors import BadPacket
+from dms.subnet.ciphers import has_aes
 from dms.subnet.packets import parse_header
-from dms.subnet.pieces import FRONT_BYTES, cut, join
+from dms.subnet.pieces import FRONT_BYTES, Cut, cut, join
 from dms.subnet.probing import TOKEN_BYTES, Address, Prober, Way
 from dms.subnet.sealing import (
     ANSWER,
     MAX_ADDRESSES,
+    OVERHEAD_BYTES,
     PACKET,
     PARTIAL,
     PIECE,
     PROBE,
     Offer,
+    Opened,
     Opener,
-    Replayed,
     Sealer,
     agree,
     context_of,
     public_bytes,
     session_of,
+    suite_of,
 )
 from dms.subnet.segments import Parcel, packets_of
 from dms.subnet.tally import Drop, Tally
-from dms.subnet.udp import Endpoint, open_endpoints
+from dms.subnet.udp import Burst, Endpoint, bursts_of, open_endpoints
 from dms.types.ids import PeerID
 
 READS_AT_ONCE = 32
+BYTES_AT_ONCE = 256 * 1024
 
 
 class Taker(Protocol):
@@ -111,8 +114,10 @@ class Datagrams:
         private = X25519PrivateKey.generate()
         answer = self.new_offer(private)
         context = context_of(subnet_id, peer, self.own, offer, answer)
-        keys = agree(private, offer.key, context=context)
-        made = Incoming(self, answer.id, peer, Opener(keys.forward), Sealer(keys.backward, offer.id), taker)
+        suite = suite_of(offer, answer)
+        keys = agree(private, offer.key, context=context, suite=suite)
+        opener, sealer = Opener(keys.forward, suite), Sealer(keys.backward, offer.id, suite)
+        made = Incoming(self, answer.id, peer, opener, sealer, taker)
         self._sessions[answer.id] = made
         return made, answer
 
@@ -124,6 +129,7 @@ class Datagrams:
             tuple(self.own_ips())[:MAX_ADDRESSES],
             port=self.port or 1,
             takes_pieces=True,
+            takes_aes=has_aes(),
         )
 
     def forget(self, session_id: int) -> None:
@@ -136,13 +142,13 @@ class Datagrams:
             if isinstance(session, Outgoing) and session.peer == peer and session.prober is not None:
                 session.prober.add(address)
 
-    def transmit(self, address: Address, datagrams: list[bytes]) -> tuple[int, list[bytes]]:
+    def transmit(self, address: Address, bursts: Sequence[Burst]) -> tuple[int, list[Burst]]:
         """Send them; returns an ``errno`` of the last failure, or 0, and those for which there is no room now.
 
         What else cannot be sent is lost, as on any network.
         """
         endpoint = self._endpoint(address)
-        return endpoint.send(address, datagrams) if endpoint is not None else (errno.ENETUNREACH, [])
+        return endpoint.send(address, bursts) if endpoint is not None else (errno.ENETUNREACH, [])
 
     async def wait_for_room(self, address: Address) -> None:
         """Until the kernel takes more for there."""
@@ -157,30 +163,32 @@ class Datagrams:
         while True:
             await trio.lowlevel.wait_readable(endpoint.sock)
             touched: dict[int, Incoming] = {}
+            left = BYTES_AT_ONCE
             for _ in range(READS_AT_ONCE):
                 received = endpoint.receive()
                 if received is None:
                     break
-                datagrams, source = received
-                for datagram in datagrams:
-                    session = self._take(datagram, source)
-                    if session is not None:
-                        touched[session.id] = session
+                self._take(*received, touched)
+                left -= len(received[0])
+                if left <= 0:
+                    break
             for session in touched.values():
                 await session.flush()
 
-    def _take(self, datagram: bytes, source: Address) -> Incoming | None:
-        session = self._sessions.get(session_of(datagram) or 0)
-        if session is None:
-            self.refused["no session"] += 1
-            return None
-        try:
-            return session.take(datagram, source)
-        except BadPacket:
-            session.tally.drop(Drop.NOT_AUTHENTIC)
-        except Replayed:
-            session.tally.drop(Drop.REPLAYED)
-        return None
+    def _take(self, data: memoryview, size: int, source: Address, touched: dict[int, Incoming]) -> None:
+        at = 0
+        while at < len(data):
+            session = self._sessions.get(session_of(data[at : at + size]) or 0)
+            if session is None:
+                self.refused["no session"] += 1
+                at += size
+                continue
+            opened = session.take(data, at, size, source)
+            at = opened.end
+            session.tally.drop(Drop.NOT_AUTHENTIC, opened.not_authentic)
+            session.tally.drop(Drop.REPLAYED, opened.replayed)
+            if isinstance(session, Incoming) and session.has_something:
+                touched[session.id] = session
 
 
 class Outgoing:
@@ -197,7 +205,7 @@ class Outgoing:
         self._opener: Opener | None = None
         self._takes_pieces = False
         self._number = 0
-        self._unsent: list[bytes] = []
+        self._unsent: list[Burst] = []
         self.offer = datagrams.new_offer(self._private)
 
     def agree(self, answer: Offer) -> None:
@@ -208,8 +216,9 @@ class Outgoing:
         if self._sealer is not None:
             return
         context = context_of(self._subnet_id, self._datagrams.own, self.peer, self.offer, answer)
-        keys = agree(self._private, answer.key, context=context)
-        self._sealer, self._opener = Sealer(keys.forward, answer.id), Opener(keys.backward)
+        suite = suite_of(self.offer, answer)
+        keys = agree(self._private, answer.key, context=context, suite=suite)
+        self._sealer, self._opener = Sealer(keys.forward, answer.id, suite), Opener(keys.backward, suite)
         self._takes_pieces = answer.takes_pieces
         self.prober = Prober(_candidates(answer, self._datagrams.known_ips(self.peer)))
         self._agreed.set()
@@ -234,7 +243,7 @@ class Outgoing:
             now_s = trio.current_time()
             for one in self.prober.due(now_s):
                 body = one.token + bytes(one.size_bytes + FRONT_BYTES - TOKEN_BYTES)
-                self._datagrams.transmit(one.address, [self._sealer.seal(PROBE, body)])
+                self._datagrams.transmit(one.address, bursts_of([self._sealer.seal(PROBE, body)]))
             pause_s = self.prober.next_s(now_s) - now_s
             await trio.sleep(min(max(pause_s, 0.05), 1.0))
 
@@ -255,42 +264,52 @@ class Outgoing:
         way = self.way()
         if way is None or self._sealer is None:
             return batch
-        sealed: list[bytes] = []
-        rest = [parcel for parcel in batch if not self._seal(self._sealer, parcel, way.size_bytes, sealed)]
-        failure, self._unsent = self._datagrams.transmit(way.address, sealed)
+        bursts: list[Burst] = []
+        small: list[bytes] = []  # behind the bursts
+        rest: list[Parcel] = []
+        for parcel in batch:
+            pieces = self._cut(parcel, way.size_bytes)
+            if pieces is not None:
+                bursts += bursts_of(small)
+                small.clear()
+                sealed = self._sealer.seal_all(PIECE, *pieces)
+                bursts.append(Burst(sealed, OVERHEAD_BYTES + len(pieces.fronts[0]) + len(pieces.payloads[0])))
+            elif not self._seal(self._sealer, parcel, way.size_bytes, small):
+                rest.append(parcel)
+        bursts += bursts_of(small)
+        failure, self._unsent = self._datagrams.transmit(way.address, bursts)
         if failure == errno.EMSGSIZE and self.prober is not None:
             self.prober.too_large(way.size_bytes)
         return rest
 
+    def _cut(self, parcel: Parcel, max_bytes: int) -> Cut | None:
+        """In pieces, if it is to be."""
+        if not parcel.segment_bytes or not self._takes_pieces:
+            return None
+        self._number += 1
+        return cut(parcel, parse_header(parcel.data), self._number, max_bytes)
+
     def _seal(self, sealer: Sealer, parcel: Parcel, max_bytes: int, sealed: list[bytes]) -> bool:
         """Whether it could be made to fit."""
+        kind = PARTIAL if parcel.is_partial else PACKET
         if len(parcel.data) <= max_bytes and not parcel.segment_bytes:
-            sealed.append(sealer.seal(PARTIAL if parcel.is_partial else PACKET, parcel.data))
+            sealed.append(sealer.seal(kind, parcel.data))
             return True
-        header = parse_header(parcel.data)
-        pieces = cut(parcel, header, self._number, max_bytes) if self._takes_pieces else None
-        if pieces is not None:
-            self._number += 1
-            sealed += [sealer.seal(PIECE, one, payload) for one, payload in zip(*pieces, strict=True)]
-            return True
-        packets = packets_of(parcel, header, max_bytes, leaves_checksums=True)
+        packets = packets_of(parcel, parse_header(parcel.data), max_bytes, leaves_checksums=True)
         if max(map(len, packets)) > max_bytes:
             return False
-        kind = PARTIAL if parcel.is_partial else PACKET
         sealed += [sealer.seal(kind, packet) for packet in packets]
         return True
 
-    def take(self, datagram: bytes, source: Address) -> None:
-        """The answer to a probe.
-
-        :raises BadPacket: the peer did not seal it.
-        :raises Replayed: it came before.
-        """
+    def take(self, data: memoryview, at: int, size: int, source: Address) -> Opened:
+        """Answers to probes."""
         if self._opener is None or self.prober is None:
-            return
-        kind, body = self._opener.open(datagram)
-        if kind == ANSWER:
-            self.prober.answered(body[:TOKEN_BYTES], trio.current_time())
+            return Opened([], at + size)
+        opened = self._opener.open_all(data, at, size)
+        for plain in opened.plain:
+            if plain[0] == ANSWER:
+                self.prober.answered(plain[1 : 1 + TOKEN_BYTES], trio.current_time())
+        return opened
 
 
 class Incoming:
@@ -308,24 +327,26 @@ class Incoming:
         """Take no more."""
         self._datagrams.forget(self.id)
 
-    def take(self, datagram: bytes, source: Address) -> Incoming | None:
-        """One datagram; itself, if there is something to flush.
+    def take(self, data: memoryview, at: int, size: int, source: Address) -> Opened:
+        """The datagrams of this session from there on."""
+        opened = self._opener.open_all(data, at, size)
+        for plain in opened.plain:
+            kind = plain[0]
+            if kind == PIECE:
+                self._pieces.append(plain)
+            elif kind in (PACKET, PARTIAL):
+                self._join()
+                self._waiting.append(Parcel(plain[1:], is_partial=kind == PARTIAL))
+            elif kind == PROBE and len(plain) > TOKEN_BYTES:
+                answer = self._sealer.seal(ANSWER, plain[1 : 1 + TOKEN_BYTES])
+                self._datagrams.transmit(source, bursts_of([answer]))
+                self._datagrams.seen(self._peer, source)
+        return opened
 
-        :raises BadPacket: the peer did not seal it.
-        :raises Replayed: it came before.
-        """
-        kind, body = self._opener.open(datagram)
-        if kind == PIECE:
-            self._pieces.append(body)
-            return self
-        if kind in (PACKET, PARTIAL):
-            self._join()
-            self._waiting.append(Parcel(body, is_partial=kind == PARTIAL))
-            return self
-        if kind == PROBE and len(body) >= TOKEN_BYTES:
-            self._datagrams.transmit(source, [self._sealer.seal(ANSWER, body[:TOKEN_BYTES])])
-            self._datagrams.seen(self._peer, source)
-        return None
+    @property
+    def has_something(self) -> bool:
+        """Whether there is something to flush."""
+        return bool(self._pieces or self._waiting)
 
     async def flush(self) -> None:
         """Hand over what came."""
@@ -338,7 +359,7 @@ class Incoming:
         if not self._pieces:
             return
         pieces, self._pieces = self._pieces, []
-        for parcel in join(pieces):
+        for parcel in join(pieces, at=1):  # behind their kind
             if parcel is None:
                 self.tally.drop(Drop.MALFORMED)
             else:

@@ -10,6 +10,9 @@ all pieces that arrived in a row, and has a packet that his kernel takes at once
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
+from itertools import repeat
+from operator import add
 from typing import NamedTuple
 
 from dms.subnet.errors import BadPacket
@@ -22,8 +25,6 @@ FRONT_BYTES = 7
 _FRONT = struct.Struct("<LHB")
 _U16, _U32 = struct.Struct(">H"), struct.Struct(">L")
 _FIN_PSH, _CWR = 0x09, 0x80
-_NONE = b"\0" * (MAX_PACKET_BYTES + 1)
-"""No piece begins so: a run that is over."""
 
 
 class Cut(NamedTuple):
@@ -44,67 +45,68 @@ def cut(parcel: Parcel, header: Header, number: int, max_bytes: int) -> Cut | No
     size = max(MIN_SEGMENT_BYTES, min(parcel.segment_bytes, max_bytes - body))
     view = memoryview(parcel.data)
     head, number = parcel.data[:body], number & 0xFFFFFFFF
-    starts = range(body, len(view), size)
-    return Cut(
-        [_FRONT.pack(number, start - body, body) + head for start in starts],
-        [view[start : start + size] for start in starts],
-    )
+    offsets = range(0, len(view) - body, size)
+    fronts = list(map(add, map(_FRONT.pack, repeat(number), offsets, repeat(body)), repeat(head)))
+    return Cut(fronts, [view[start : start + size] for start in range(body, len(view), size)])
 
 
-def join(pieces: list[bytes]) -> list[Parcel | None]:
-    """The packets that these pieces stand for, those that continue each other as one; nothing for what is no piece."""
+def join(pieces: Sequence[bytes], at: int = 0) -> list[Parcel | None]:
+    """The packets that these pieces stand for, those that continue each other as one; nothing for what is no piece.
+
+    Each begins behind ``at`` bytes of something else.
+    """
     found: list[Parcel | None] = []
-    run: _Run | None = None
-    for piece in pieces:
-        if run is not None and run.takes(piece):
-            continue
-        if run is not None:
-            found.append(run.whole())
+    index = 0
+    while index < len(pieces):
         try:
-            run = _Run(piece)
+            run = _Run(pieces[index], at)
         except BadPacket:
-            run = None
             found.append(None)
-    if run is not None:
-        found.append(run.whole())
+            index += 1
+        else:
+            index = run.extend(pieces, index + 1, at)
+            found.append(run.whole())
     return found
 
 
 class _Run:
     """A piece, and those that continue it."""
 
-    __slots__ = ("_begin", "_body", "_end", "_head", "_next", "_number", "_payloads", "_size")
+    __slots__ = ("_begin", "_end", "_head", "_number", "_payloads", "_size")
 
-    def __init__(self, piece: bytes) -> None:
-        if len(piece) < FRONT_BYTES:
+    def __init__(self, piece: bytes, at: int) -> None:
+        if len(piece) < at + FRONT_BYTES:
             raise BadPacket("shorter than the front of a piece")
-        self._number, self._begin, head_bytes = _FRONT.unpack_from(piece)
-        self._body = FRONT_BYTES + head_bytes
-        self._head = piece[FRONT_BYTES : self._body]
-        if len(piece) <= self._body or not _is_head(self._head):
+        self._number, self._begin, head_bytes = _FRONT.unpack_from(piece, at)
+        body = at + FRONT_BYTES + head_bytes
+        self._head = piece[at + FRONT_BYTES : body]
+        if len(piece) <= body or not _is_head(self._head):
             raise BadPacket("a piece of something else")
-        self._size = len(piece) - self._body
+        self._size = len(piece) - body
         self._end = self._begin + self._size
-        self._payloads = [memoryview(piece)[self._body :]]
-        self._next = self._front()
+        self._payloads = [piece[body:]]
 
-    def takes(self, piece: bytes) -> bool:
-        """Whether this is the next one; then it is part of the run."""
-        if not piece.startswith(self._next):
-            return False
-        size = len(piece) - self._body
-        if not 0 < size <= self._size or self._end - self._begin + self._body + size > MAX_PACKET_BYTES:
-            return False
-        self._payloads.append(memoryview(piece)[self._body :])
-        self._end += size
-        self._next = self._front() if size == self._size else _NONE
-        return True
-
-    def _front(self) -> bytes:
-        """What the next piece begins with."""
-        if self._end > MAX_PACKET_BYTES:
-            return _NONE
-        return _FRONT.pack(self._number, self._end, len(self._head)) + self._head
+    def extend(self, pieces: Sequence[bytes], index: int, at: int) -> int:
+        """Take those from ``index`` on that continue what came so far; returns where the first is that does not."""
+        head, size = self._head, self._size
+        body = at + FRONT_BYTES + len(head)
+        room = min(MAX_PACKET_BYTES - len(head) - size, MAX_PACKET_BYTES - self._end)
+        some = pieces[index : index + room // size + 1]
+        ends = range(self._end, self._end + len(some) * size, size)
+        fronts = map(add, map(_FRONT.pack, repeat(self._number), ends, repeat(len(head))), repeat(head))
+        count = 0
+        for continues, more in zip(map(bytes.startswith, some, fronts, repeat(at)), map(len, some), strict=True):
+            if not continues or not body < more <= body + size:
+                break
+            room -= more - body
+            if room < 0:
+                break
+            count += 1
+            if more < body + size:
+                break
+        self._payloads += [piece[body:] for piece in some[:count]]
+        self._end += sum(map(len, some[:count])) - count * body
+        return index + count
 
     def whole(self) -> Parcel:
         """The packet that they are."""

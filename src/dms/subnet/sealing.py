@@ -3,23 +3,27 @@
 Both sides send an ephemeral X25519 key over their libp2p stream, which tells who the other one is. What follows from the
 two, bound to the network, the peers and the ids of the session, are two keys, one for each direction. A datagram is::
 
-    id of the session 8 | counter 8 | ChaCha20-Poly1305 of (kind 1 | body)     all little-endian
+    id of the session 8 | counter 8 | kind 1 | body, both sealed     all little-endian
 
-The ids are chosen by who receives, so that finding a session is one dictionary access; what is not sealed is not read.
+The seal is that of :mod:`~dms.subnet.ciphers`. The ids are chosen by who receives, so that finding a session is one
+dictionary access; what is not sealed is not read.
 """
 
 from __future__ import annotations
 
+import functools
 import struct
+from collections.abc import Sequence
+from itertools import chain, repeat
 from typing import NamedTuple
 
 import msgspec
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
-from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+from dms.subnet.ciphers import KEY_BYTES, SPAN_BITS, Ciphers, Suite
 from dms.subnet.errors import BadPacket
 from dms.types.ids import PeerID
 
@@ -34,7 +38,8 @@ MAX_COUNTER = 1 << 60
 _HEAD = struct.Struct("<QQ")
 _TAG_BYTES = 16
 _KINDS = tuple(bytes((kind,)) for kind in range(256))
-_KEY_BYTES = 32
+_SEEN = (1 << WINDOW) - 1
+_NONCE = struct.Struct("<4xQ")
 OVERHEAD_BYTES = _HEAD.size + 1 + _TAG_BYTES
 
 
@@ -47,6 +52,8 @@ class Offer(msgspec.Struct, frozen=True):
     """``ip`` or ``ip port``, the port where it is not the one below."""
     port: int = 0
     takes_pieces: bool = False
+    takes_aes: bool = False
+    """Sealed with AES where both take that."""
 
 
 class Keys(NamedTuple):
@@ -70,7 +77,7 @@ def decode_offer(data: bytes) -> Offer:
         offer = msgspec.json.decode(data, type=Offer)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         raise BadPacket("not an offer") from None
-    sound = len(offer.key) == _KEY_BYTES and 0 <= offer.id < 1 << 64 and 0 < offer.port < 1 << 16
+    sound = len(offer.key) == KEY_BYTES and 0 <= offer.id < 1 << 64 and 0 < offer.port < 1 << 16
     if not sound or len(offer.addresses) > MAX_ADDRESSES:
         raise BadPacket("not an offer")
     return offer
@@ -81,8 +88,13 @@ def public_bytes(private: X25519PrivateKey) -> bytes:
     return private.public_key().public_bytes_raw()
 
 
-def agree(private: X25519PrivateKey, other: bytes, *, context: bytes) -> Keys:
-    """The keys that follow from ours and theirs in a context that both know.
+def suite_of(one: Offer, other: Offer) -> Suite:
+    """What two that offer this seal with."""
+    return Suite.AES if one.takes_aes and other.takes_aes else Suite.CHACHA20
+
+
+def agree(private: X25519PrivateKey, other: bytes, *, context: bytes, suite: Suite = Suite.CHACHA20) -> Keys:
+    """The keys that follow from ours and theirs in a context that both know, for one way to seal and no other.
 
     :raises BadPacket: theirs is a key that gives everybody the same.
     """
@@ -90,8 +102,9 @@ def agree(private: X25519PrivateKey, other: bytes, *, context: bytes) -> Keys:
         secret = private.exchange(X25519PublicKey.from_public_bytes(other))
     except ValueError:
         raise BadPacket("a weak key") from None
-    both = HKDF(SHA256(), 2 * _KEY_BYTES, salt=None, info=b"nunet subnet datagrams 1\n" + context).derive(secret)
-    return Keys(both[:_KEY_BYTES], both[_KEY_BYTES:])
+    purpose = b"nunet subnet datagrams 1\n" if suite is Suite.CHACHA20 else b"nunet subnet datagrams 1 AES-256-GCM\n"
+    both = HKDF(SHA256(), 2 * KEY_BYTES, salt=None, info=purpose + context).derive(secret)
+    return Keys(both[:KEY_BYTES], both[KEY_BYTES:])
 
 
 def context_of(subnet_id: str, opener: PeerID, accepter: PeerID, opener_offer: Offer, accepter_offer: Offer) -> bytes:
@@ -104,15 +117,26 @@ def context_of(subnet_id: str, opener: PeerID, accepter: PeerID, opener_offer: O
 class Sealer:
     """Our sending direction."""
 
-    def __init__(self, key: bytes, session_id: int) -> None:
-        self._cipher, self._id, self._counter = ChaCha20Poly1305(key), session_id, 0
+    def __init__(self, key: bytes, session_id: int, suite: Suite = Suite.CHACHA20) -> None:
+        self._ciphers, self._id, self._counter = Ciphers(key, suite), session_id, 0
 
-    def seal(self, kind: int, *body: bytes | memoryview) -> bytes:
-        """One datagram; the body may be given in parts."""
+    def seal(self, kind: int, body: bytes) -> bytes:
+        """One datagram."""
         counter = self._counter
         self._counter += 1
         head = _HEAD.pack(self._id, counter)
-        return head + self._cipher.encrypt(b"\0\0\0\0" + head[8:], b"".join((_KINDS[kind], *body)), head)
+        return head + self._ciphers.use(counter).encrypt(_NONCE.pack(counter), _KINDS[kind] + body, head)
+
+    def seal_all(self, kind: int, fronts: Sequence[bytes], payloads: Sequence[memoryview]) -> bytes:
+        """One datagram for each pair, one behind the other; fewer than :data:`WINDOW` of them."""
+        if (self._counter + len(fronts)) >> SPAN_BITS != self._counter >> SPAN_BITS:
+            self._counter = (self._counter + len(fronts)) >> SPAN_BITS << SPAN_BITS
+        counters = range(self._counter, self._counter + len(fronts))
+        self._counter += len(fronts)
+        heads = list(map(_HEAD.pack, repeat(self._id), counters))
+        plain = map(b"".join, zip(repeat(_KINDS[kind]), fronts, payloads, strict=False))
+        sealed = map(self._ciphers.use(counters.start).encrypt, map(_NONCE.pack, counters), plain, heads)
+        return b"".join(chain.from_iterable(zip(heads, sealed, strict=True)))
 
     @property
     def is_worn(self) -> bool:
@@ -124,13 +148,24 @@ class Replayed(Exception):
     """A datagram that came before, or too late to tell."""
 
 
+class Opened(NamedTuple):
+    """Of datagrams one behind the other: what was opened, each its kind and behind that its body."""
+
+    plain: list[bytes]
+    end: int
+    """Where the first begins that is of another session."""
+    not_authentic: int = 0
+    replayed: int = 0
+
+
 class Opener:
     """Our receiving direction."""
 
-    def __init__(self, key: bytes) -> None:
-        self._cipher = ChaCha20Poly1305(key)
+    def __init__(self, key: bytes, suite: Suite = Suite.CHACHA20) -> None:
+        self._ciphers = Ciphers(key, suite)
         self._highest = -1
         self._seen = 0
+        """One bit for each datagram up to the highest that came; the lowest bit is that."""
 
     def open(self, datagram: bytes) -> tuple[int, bytes]:
         """Kind and body.
@@ -138,25 +173,97 @@ class Opener:
         :raises BadPacket: the other side did not seal it.
         :raises Replayed: it came before.
         """
-        if len(datagram) < OVERHEAD_BYTES:
-            raise BadPacket("shorter than its seal")
-        head = datagram[: _HEAD.size]
-        (counter,) = struct.unpack_from("<Q", head, 8)
-        behind = self._highest - counter
-        if behind >= WINDOW or (behind >= 0 and self._seen >> behind & 1):
+        opened = self.open_all(memoryview(datagram), 0, len(datagram))
+        if opened.replayed:
             raise Replayed
+        if not opened.plain:
+            raise BadPacket("not sealed by the peer")
+        return opened.plain[0][0], opened.plain[0][1:]
+
+    def open_all(self, data: memoryview, at: int, size: int) -> Opened:
+        """The datagram that begins there, of ``size`` bytes, and those of the same session right behind it; the last may be
+        shorter."""
+        plain = self._open_in_order(data, at, size)
+        session = session_of(data[at : at + size]) if plain else None
+        at += len(plain) * size
+        not_authentic = replayed = fresh = 0  # fresh: came in order and is not in self._seen yet
+        highest, total, unpack = self._highest, len(data), _HEAD.unpack_from
+        decrypt, span = None, -1
+        while at < total:
+            end = min(at + size, total)
+            if end - at < OVERHEAD_BYTES:
+                not_authentic += 1
+                at = end
+                continue
+            one, counter = unpack(data, at)
+            if one != session:
+                if session is not None:
+                    break
+                session = one
+            ahead = counter - highest
+            if ahead != 1:
+                self._seen, fresh = (self._seen << fresh | (1 << fresh) - 1) & _SEEN, 0
+                if ahead <= -WINDOW or (ahead <= 0 and self._seen >> -ahead & 1):
+                    replayed += 1
+                    at = end
+                    continue
+            if decrypt is None or counter >> SPAN_BITS != span:
+                span, decrypt = counter >> SPAN_BITS, self._ciphers.at(counter).decrypt
+            body = at + 16
+            try:
+                found = decrypt(_NONCE.pack(counter), data[body:end], data[at:body])
+            except InvalidTag:
+                not_authentic += 1
+                at = end
+                continue
+            plain.append(found)
+            at = end
+            if ahead == 1:
+                highest = counter
+                fresh += 1
+            elif ahead > 0:
+                self._seen = (self._seen << min(ahead, WINDOW) | 1) & _SEEN
+                highest = counter
+            else:
+                self._seen |= 1 << -ahead
+        if highest > self._highest:
+            self._highest = highest
+            self._ciphers.use(highest)
+        self._seen = (self._seen << fresh | (1 << fresh) - 1) & _SEEN
+        return Opened(plain, at, not_authentic, replayed)
+
+    def _open_in_order(self, data: memoryview, at: int, size: int) -> list[bytes]:
+        """The usual case, with few steps for each: all that are of full length are the next ones of this session. Otherwise
+        none, and nothing has happened."""
+        count = (len(data) - at) // max(size, OVERHEAD_BYTES)
+        if count < 2 or size < OVERHEAD_BYTES:
+            return []
+        says, parts = _layouts(size)
+        whole = data[at : at + count * size]
+        sessions, counters = zip(*says.iter_unpack(whole), strict=True)
+        first = self._highest + 1
+        if counters != tuple(range(first, first + count)) or sessions.count(sessions[0]) != count:
+            return []
+        if first >> SPAN_BITS != counters[-1] >> SPAN_BITS:
+            return []
+        heads, sealed = zip(*parts.iter_unpack(whole), strict=True)
         try:
-            plain = self._cipher.decrypt(b"\0\0\0\0" + head[8:], datagram[_HEAD.size :], head)
+            plain = list(map(self._ciphers.at(first).decrypt, map(_NONCE.pack, counters), sealed, heads))
         except InvalidTag:
-            raise BadPacket("not sealed by the peer") from None
-        if behind < 0:
-            self._seen = (self._seen << min(-behind, WINDOW) | 1) & ((1 << WINDOW) - 1)
-            self._highest = counter
-        else:
-            self._seen |= 1 << behind
-        return plain[0], plain[1:]
+            return []
+        self._ciphers.use(first)
+        self._highest = counters[-1]
+        self._seen = (self._seen << count | (1 << count) - 1) & _SEEN
+        return plain
 
 
-def session_of(datagram: bytes) -> int | None:
+@functools.lru_cache(maxsize=64)
+def _layouts(size: int) -> tuple[struct.Struct, struct.Struct]:
+    """Of datagrams so long: the numbers in the head; head and what is sealed."""
+    sealed = size - _HEAD.size
+    return struct.Struct(f"<QQ{sealed}x"), struct.Struct(f"<{_HEAD.size}s{sealed}s")
+
+
+def session_of(datagram: bytes | memoryview) -> int | None:
     """Of which session it says that it is."""
     return int.from_bytes(datagram[:8], "little") if len(datagram) >= OVERHEAD_BYTES else None

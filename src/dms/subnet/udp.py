@@ -6,8 +6,10 @@ from __future__ import annotations
 import errno
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from itertools import groupby
+from typing import NamedTuple
 
 from dms.subnet.probing import Address
 
@@ -23,6 +25,18 @@ _SIZE = struct.Struct("=H")
 _EXTRA_BYTES = socket.CMSG_SPACE(4)
 
 
+class Burst(NamedTuple):
+    """Datagrams to one place, one behind the other, all as long as the first but the last, which may be shorter."""
+
+    data: bytes | bytearray | memoryview
+    size_bytes: int
+
+
+def bursts_of(datagrams: Iterable[bytes]) -> list[Burst]:
+    """Those of one size that follow each other, together."""
+    return [Burst(b"".join(those), size) for size, those in groupby(datagrams, len)]
+
+
 class Endpoint:
     """One socket, of one family; never waits."""
 
@@ -30,46 +44,57 @@ class Endpoint:
         self.sock = sock
         self.port: int = sock.getsockname()[1]
         self._can_segment = True
+        self._room = memoryview(bytearray(MAX_DATAGRAM_BYTES))
 
-    def send(self, address: Address, datagrams: list[bytes]) -> tuple[int, list[bytes]]:
+    def send(self, address: Address, bursts: Sequence[Burst]) -> tuple[int, list[Burst]]:
         """Give them to the kernel; returns an ``errno`` of the last failure, or 0, and those for which there is no room now.
 
         What else cannot be sent is lost, as on any network.
         """
         failure = 0
-        rest = datagrams
-        while rest:
-            burst = _burst(rest) if self._can_segment else rest[:1]
-            try:
-                if len(burst) == 1:
-                    self.sock.sendto(burst[0], address)
-                else:
-                    extra = [(socket.IPPROTO_UDP, _UDP_SEGMENT, _SIZE.pack(len(burst[0])))]
-                    self.sock.sendmsg(burst, extra, 0, address)
-            except BlockingIOError:
-                return failure, rest
-            except OSError as error:
-                failure = error.errno or errno.EIO
-                if failure in _CANNOT_SEGMENT and len(burst) > 1:
-                    self._can_segment = False
-                    continue
-            rest = rest[len(burst) :]
+        for index, (data, size) in enumerate(bursts):
+            view, at = memoryview(data), 0
+            while at < len(view):
+                end = at + self._at_once(size)
+                part = view[at:end]
+                try:
+                    if len(part) <= size:
+                        self.sock.sendto(part, address)
+                    else:
+                        self.sock.sendmsg((part,), ((socket.IPPROTO_UDP, _UDP_SEGMENT, _SIZE.pack(size)),), 0, address)
+                except BlockingIOError:
+                    return failure, [Burst(view[at:], size), *bursts[index + 1 :]]
+                except OSError as error:
+                    failure = error.errno or errno.EIO
+                    if failure in _CANNOT_SEGMENT and len(part) > size:
+                        self._can_segment = False
+                        continue
+                at = end
         return failure, []
 
-    def receive(self) -> tuple[Iterator[bytes], Address] | None:
-        """What came from somewhere; nothing when there is nothing now."""
+    def receive(self) -> tuple[memoryview, int, Address] | None:
+        """What came from somewhere, one datagram behind the other, how long each is, but the last, which may be shorter, and
+        from where; nothing when there is nothing now. What was read before is gone then."""
         while True:
             try:
-                data, extra, _, source = self.sock.recvmsg(MAX_DATAGRAM_BYTES, _EXTRA_BYTES)
+                count, extra, _, source = self.sock.recvmsg_into((self._room,), _EXTRA_BYTES)
             except BlockingIOError:
                 return None
             except ConnectionError:
                 continue  # an ICMP error about what we sent
-            return _split(data, extra), (source[0], source[1])
+            size = 0
+            for level, kind, value in extra:
+                if (level, kind) == (socket.IPPROTO_UDP, _UDP_GRO):
+                    size = int.from_bytes(value[:2], "little")
+            return self._room[:count], size or max(1, count), (source[0], source[1])
 
     def close(self) -> None:
         """Listen no more."""
         self.sock.close()
+
+    def _at_once(self, size: int) -> int:
+        """So many bytes of datagrams of this size the kernel takes."""
+        return size * max(1, min(_MAX_SEGMENTS, _MAX_BURST_BYTES // size)) if self._can_segment else size
 
 
 def open_endpoints(port: int) -> dict[int, Endpoint]:
@@ -95,28 +120,6 @@ def open_endpoints(port: int) -> dict[int, Endpoint]:
         found[version] = Endpoint(sock)
         port = port or found[version].port
     return found
-
-
-def _burst(datagrams: list[bytes]) -> list[bytes]:
-    """The first ones of one size, and perhaps a shorter one behind them, as many as the kernel takes at once."""
-    size = len(datagrams[0])
-    most = max(1, min(_MAX_SEGMENTS, _MAX_BURST_BYTES // size))
-    count = 0
-    for datagram in datagrams[:most]:
-        if len(datagram) != size:
-            return datagrams[: count + 1] if 0 < len(datagram) < size else datagrams[:count]
-        count += 1
-    return datagrams[:count]
-
-
-def _split(data: bytes, extra: list[tuple[int, int, bytes]]) -> Iterator[bytes]:
-    """The datagrams of one read."""
-    size = next((int.from_bytes(v[:2], "little") for level, kind, v in extra if (level, kind) == (17, _UDP_GRO)), 0)
-    if not size or size >= len(data):
-        yield data
-        return
-    for at in range(0, len(data), size):
-        yield data[at : at + size]
 
 
 def _tune(sock: socket.socket, version: int) -> None:

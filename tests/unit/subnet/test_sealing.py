@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dms.subnet import sealing
+from dms.subnet.ciphers import SPAN_BITS, Suite
 from dms.subnet.errors import BadPacket
 from dms.subnet.sealing import (
     WINDOW,
@@ -18,6 +19,7 @@ from dms.subnet.sealing import (
     context_of,
     decode_offer,
     encode_offer,
+    suite_of,
 )
 from dms.types.ids import PeerID
 
@@ -132,3 +134,72 @@ def test_an_offer_that_cannot_be_is_refused(offer: Offer) -> None:
 def test_any_bytes_are_no_offer(data: bytes) -> None:
     with pytest.raises(BadPacket):
         decode_offer(data)
+
+
+def test_a_pair_seals_with_aes_where_both_take_it_and_older_ones_are_told_nothing_new() -> None:
+    with_aes, without = Offer(b"k" * 32, 1, port=1, takes_aes=True), Offer(b"k" * 32, 1, port=1)
+    assert suite_of(with_aes, with_aes) is Suite.AES
+    assert suite_of(with_aes, without) is suite_of(without, with_aes) is Suite.CHACHA20
+    said = encode_offer(with_aes).replace(b',"takes_aes":true', b"")
+    assert decode_offer(said) == without
+    a, b = X25519PrivateKey.generate(), X25519PrivateKey.generate()
+    aes = agree(a, sealing.public_bytes(b), context=b"", suite=Suite.AES)
+    assert aes == agree(b, sealing.public_bytes(a), context=b"", suite=Suite.AES)
+    assert aes.forward != agree(a, sealing.public_bytes(b), context=b"").forward
+
+
+def burst_of(sealer: Sealer, count: int) -> list[bytes]:
+    """Datagrams of 100 bytes and a shorter one."""
+    payloads = [memoryview(bytes([number]) * 60) for number in range(count)]
+    sealed = sealer.seal_all(4, [b"fronts"] * (count + 1), [*payloads, memoryview(b"end")])
+    return [sealed[at : at + 99] for at in range(0, len(sealed), 99)]
+
+
+@pytest.mark.parametrize("suite", Suite)
+@given(st.data())
+def test_many_at_once_open_as_one_after_the_other_do(suite: Suite, data: st.DataObject) -> None:
+    sealer, other = Sealer(KEY, 1, suite), Sealer(KEY, 2, suite)
+    sealer._counter = data.draw(st.sampled_from([0, (1 << SPAN_BITS) - 5, (1 << SPAN_BITS) - 40]))
+    made = burst_of(sealer, 12)[:-1] + burst_of(sealer, 12)[:-1]
+    order = data.draw(st.permutations(range(len(made))) | st.just(tuple(range(len(made)))))
+    row = [made[number] for number in order[: data.draw(st.integers(1, len(made)))]]
+    for at in data.draw(st.lists(st.integers(0, len(row) - 1), max_size=3)):
+        row.insert(at, row[0])  # again
+    for at in data.draw(st.lists(st.integers(0, len(row) - 1), max_size=3)):
+        row[at] = row[at][:50] + bytes([row[at][50] ^ 1]) + row[at][51:]
+    if data.draw(st.booleans()):
+        row.append(row[-1][:-10])
+    after = [*row, burst_of(other, 1)[0]]
+    at_once, single = Opener(KEY, suite), Opener(KEY, suite)
+    wanted: list[bytes] = []
+    dropped = [0, 0]
+    for datagram in row:
+        try:
+            kind, body = single.open(datagram)
+            wanted.append(bytes([kind]) + body)
+        except BadPacket:
+            dropped[0] += 1
+        except Replayed:
+            dropped[1] += 1
+    joined = memoryview(b"".join(after if len(row[-1]) == 99 else row))
+    half = data.draw(st.integers(0, len(row))) * 99
+    first = at_once.open_all(joined[:half], 0, 99)
+    rest = at_once.open_all(joined[half:], 0, 99) if half < len(joined) else first._replace(plain=[])
+    assert first.plain + rest.plain == wanted
+    if half < len(row) * 99 - 10:
+        assert [first.not_authentic + rest.not_authentic, first.replayed + rest.replayed] == dropped
+        assert half + rest.end == min(len(row) * 99, len(joined)), "the other session is left to others"
+    for datagram in row:
+        with pytest.raises((BadPacket, Replayed)):
+            at_once.open(datagram)
+
+
+def test_a_sealer_begins_the_next_key_rather_than_to_cross_over_within_a_burst() -> None:
+    sealer, opener = Sealer(KEY, 1, Suite.AES), Opener(KEY, Suite.AES)
+    sealer._counter = (1 << SPAN_BITS) - 3
+    before = sealer.seal(0, b"before")
+    burst = burst_of(sealer, 5)
+    assert int.from_bytes(burst[0][8:16], "little") == 1 << SPAN_BITS
+    assert opener.open(before) == (0, b"before")
+    assert len(opener.open_all(memoryview(b"".join(burst)), 0, 99).plain) == 6
+    assert opener.open(sealer.seal(0, b"after")) == (0, b"after")
