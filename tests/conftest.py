@@ -25,6 +25,9 @@ import hypothesis
 import psutil
 import pytest
 import trio
+from tests.scheduling import Forgetting
+from xdist.remote import Producer
+from xdist.scheduler import Scheduling
 
 from dms.testing.postgres import missing_for_postgres
 from dms.testing.vms import missing_for_qemu
@@ -92,6 +95,12 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         return
     if any("@" not in item.nodeid for item in session.items if item.get_closest_marker("xdist_group")):
         raise pytest.UsageError("this pytest-xdist does not keep xdist_group together: see pytest in pyproject.toml")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Scheduling | None:
+    """Deals the tests out; ``None``: as the command line says."""
+    return Forgetting(config, log) if config.getoption("dist") == "loadgroup" else None
 
 
 @pytest.fixture(autouse=True)

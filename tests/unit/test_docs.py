@@ -27,20 +27,19 @@ def _name(path: Path) -> str:
     return str(path.relative_to(ROOT))
 
 
-def _blocks(language: str) -> Iterator[tuple[str, str]]:
-    for paper in PAPERS:
-        for match in _FENCE.finditer(paper.read_text()):
-            if match[2] == language:
-                yield f"{_name(paper)}:{paper.read_text()[: match.start()].count(chr(10)) + 1}", match[3]
+def _blocks(paper: Path, *languages: str) -> Iterator[tuple[str, str]]:
+    text = paper.read_text()
+    for match in _FENCE.finditer(text):
+        if match[2] in languages:
+            yield f"{_name(paper)}:{text[: match.start()].count(chr(10)) + 1}", match[3]
 
 
-def _commands() -> Iterator[tuple[str, list[str]]]:
-    for language in ("console", "text"):
-        for where, text in _blocks(language):
-            for line in re.sub(r" *\\\n\s*", " ", text).splitlines():
-                for call in re.findall(r"(?:^|\$ |\$\()(nunet .*?)(?=\)|$)", line):
-                    with contextlib.suppress(ValueError):  # an example inside the quotes of another
-                        yield where, shlex.split(call, comments=True)[1:]
+def _commands(paper: Path) -> Iterator[tuple[str, list[str]]]:
+    for where, text in _blocks(paper, "console", "text"):
+        for line in re.sub(r" *\\\n\s*", " ", text).splitlines():
+            for call in re.findall(r"(?:^|\$ |\$\()(nunet .*?)(?=\)|$)", line):
+                with contextlib.suppress(ValueError):  # an example inside the quotes of another
+                    yield where, shlex.split(call, comments=True)[1:]
 
 
 def _anchors(paper: Path) -> set[str]:
@@ -61,11 +60,18 @@ def test_links_lead_to_files_and_headings_that_exist(paper: Path) -> None:
         assert not anchor or anchor in _anchors(path), f"{_name(paper)}: {link}"
 
 
-@pytest.mark.parametrize(
-    ("where", "words"), list(_commands()), ids=lambda value: value if isinstance(value, str) else ""
-)
-def test_commands_in_the_papers_exist_with_their_options(where: str, words: list[str]) -> None:
-    root = root_command()
+@pytest.fixture(scope="module")
+def root() -> Any:
+    return root_command()
+
+
+@pytest.mark.parametrize("paper", PAPERS, ids=_name)
+def test_commands_in_the_papers_exist_with_their_options(paper: Path, root: Any) -> None:
+    for where, words in _commands(paper):
+        _check(root, where, words)
+
+
+def _check(root: Any, where: str, words: list[str]) -> None:
     command, context = root, root.context_class(root, info_name="nunet")
     rest = itertools.chain.from_iterable(map(_apart, itertools.takewhile(lambda word: word != "--", words)))
     options: dict[str, Any] = {}
@@ -88,7 +94,13 @@ def _apart(word: str) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "block", [pytest.param(text, id=where) for where, text in _blocks("yaml") if text.startswith("version:")]
+    "block",
+    [
+        pytest.param(text, id=where)
+        for paper in PAPERS
+        for where, text in _blocks(paper, "yaml")
+        if text.startswith("version:")
+    ],
 )
 def test_ensembles_in_the_manual_are_valid(block: str, tmp_path: Path) -> None:
     for name in re.findall(r"\$\{file:([^}]+)\}", block):

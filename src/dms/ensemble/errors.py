@@ -58,3 +58,4 @@ class EnsembleFileNotFound(NotFound, EnsembleError):
     """There is no such ensemble file."""
 
     code = "ensemble_file_not_found"
+    default_hint = "look at its path; nunet ensemble init writes an example to begin with"

@@ -406,6 +406,7 @@ def test_a_missing_file_is_not_found(tmp_path: Path, name: str) -> None:
     with pytest.raises(EnsembleFileNotFound) as caught:
         load_ensemble(tmp_path / name, {})
     assert caught.value.exit_code == 4
+    assert "nunet ensemble init" in caught.value.hint
 
 
 def test_a_directory_is_no_ensemble(tmp_path: Path) -> None:
