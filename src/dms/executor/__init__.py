@@ -26,6 +26,7 @@
 ``containerd``       parameters of containerd and Kata: understood, and refused
 ``supervision``      what backends share that run each workload in such a process
 ``vm``               microVMs: what both kinds of machine share
+``vm_machine``       … what is known of one, before and after its start
 ``vm_params``        … their engine parameters
 ``vm_runner``        … the process beside each machine (standard library only)
 ``vm_outputs``       … what the guest left (standard library only)

@@ -19,7 +19,8 @@ from dms.executor.errors import EngineRefused, ExecutorUnavailable, Unsupported
 from dms.executor.kvm import kvm_works
 from dms.executor.process import RunDirectory
 from dms.executor.protocol import ExecutionRequest
-from dms.executor.vm import DEFAULT_LOG_LIMIT_BYTES, Machine, MachineExecution, MachineExecutor, run_of
+from dms.executor.vm import DEFAULT_LOG_LIMIT_BYTES, MachineExecutor
+from dms.executor.vm_machine import Machine, MachineExecution, run_of
 from dms.executor.vm_member import member_of
 from dms.executor.vm_network import DEVICE
 from dms.executor.vm_params import FIRECRACKER, MachineParams

@@ -16,7 +16,8 @@ from dms.executor.errors import EngineRefused, ExecutorUnavailable, Unsupported
 from dms.executor.initrd import Card
 from dms.executor.kvm import kvm_works
 from dms.executor.protocol import ExecutionRequest, Member
-from dms.executor.vm import Machine, MachineExecution, MachineExecutor, run_of
+from dms.executor.vm import MachineExecutor
+from dms.executor.vm_machine import Machine, MachineExecution, run_of
 from dms.executor.vm_params import QEMU, MachineParams
 
 BINARY = "qemu-system-x86_64"

@@ -11,12 +11,10 @@ start; what the program leaves in its output directories is taken back when it h
 from __future__ import annotations
 
 import base64
-import json
 import math
 import shutil
 import signal
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +46,8 @@ from dms.executor.machine_files import (
 from dms.executor.process import Record, RunDirectory, boot_id, dump, spawn
 from dms.executor.protocol import EndReason, ExecOutput, ExecutionRequest, ExecutionStatus, Member, NetInfo
 from dms.executor.qmp import Lines, short_path
-from dms.executor.supervision import SupervisedExecution, SupervisedTable, checked_mounts, delete
+from dms.executor.supervision import SupervisedTable, checked_mounts, delete
+from dms.executor.vm_machine import Machine, MachineExecution, has_agent, is_member, net_info, run_of
 from dms.executor.vm_member import card_of, mac_of, may_make_networks, member_of, namespace_of, private_job
 from dms.executor.vm_network import DEVICE
 from dms.executor.vm_params import MachineParams, allowed_path
@@ -72,34 +71,6 @@ DIRECT = "root=/dev/vda rw"
 """Kernel arguments where the image boots itself."""
 
 log = get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Machine:
-    """A machine that is about to start; files are names in ``directory``."""
-
-    execution_id: str
-    directory: Path
-    params: MachineParams
-    vcpus: int
-    memory_mib: int
-    kernel_args: str
-    has_initrd: bool
-    drives: tuple[DriveFile, ...]
-    request: ExecutionRequest
-    user: tuple[int, int, list[int]] | None
-    member: Member | None = None
-    """Of a private network."""
-
-
-@dataclass(eq=False, slots=True)
-class MachineExecution(SupervisedExecution):
-    """With what is known of its machine."""
-
-    lock: trio.Lock = field(default_factory=trio.Lock)
-    """Around its control socket, which takes one client."""
-    has_booted: bool = False
-    """Its process answers, and the guest runs."""
 
 
 class MachineExecutor(SupervisedTable[MachineExecution]):
@@ -155,7 +126,7 @@ class MachineExecutor(SupervisedTable[MachineExecution]):
         """
         if await self._adopt(request):
             execution = self._executions[request.execution_id]
-            if execution.result is None and await trio.to_thread.run_sync(_is_member, execution):
+            if execution.result is None and await trio.to_thread.run_sync(is_member, execution):
                 await self._join(execution, request)
             return
         params = MachineParams.parse(request.engine, self.type)
@@ -204,7 +175,7 @@ class MachineExecutor(SupervisedTable[MachineExecution]):
             exec_line(0, argv)
         except ValueError as exc:
             raise InvalidEngineSpec(str(exc)) from None
-        if not await trio.to_thread.run_sync(_has_agent, execution):
+        if not await trio.to_thread.run_sync(has_agent, execution):
             raise Unsupported("nothing of ours runs in this machine that could run commands", hint="give cmd")
         if execution.result is not None:
             raise NotRunning(f"execution ({execution_id}) has ended")
@@ -307,7 +278,7 @@ class MachineExecutor(SupervisedTable[MachineExecution]):
             return None
 
     async def _net(self, execution: MachineExecution) -> NetInfo | None:
-        return await trio.to_thread.run_sync(_net_info, execution)
+        return await trio.to_thread.run_sync(net_info, execution)
 
     async def _until_answering(self, execution: MachineExecution, attempt: Callable[[], Awaitable[object]]) -> None:
         """Try again until the machine's process answers, or has ended."""
@@ -523,40 +494,6 @@ def _tell_unjoined(request: ExecutionRequest, reason: str) -> None:
     log.error("private_network_not_joined", execution=request.execution_id, reason=reason)
     if request.unjoined is not None:
         request.unjoined(reason)
-
-
-def run_of(execution: MachineExecution) -> RunDirectory:
-    """Its private directory."""
-    if execution.run is None:
-        raise AssertionError("a machine has a run directory")
-    return execution.run
-
-
-def _job(execution: MachineExecution) -> dict[str, Any]:  # JSON of ours
-    try:
-        job = json.loads((run_of(execution).path / "job.json").read_bytes())
-    except (OSError, ValueError):
-        return {}
-    return job if isinstance(job, dict) else {}
-
-
-def _has_agent(execution: MachineExecution) -> bool:
-    return bool(_job(execution).get("has_agent"))
-
-
-def _is_member(execution: MachineExecution) -> bool:
-    return bool(_job(execution).get("private"))
-
-
-def _net_info(execution: MachineExecution) -> NetInfo | None:
-    job, process = _job(execution), execution.process
-    namespace = namespace_of(process.pid) if job.get("private") and process is not None else None
-    tap, cidr = job.get("net") or ("", "")
-    if not tap:
-        return NetInfo(namespace=namespace) if namespace is not None else None
-    master = Path(f"/sys/class/net/{tap}/master")
-    bridge = master.resolve().name if master.exists() else tap
-    return NetInfo("eth0", bridge, cidr.partition("/")[0], cidr, namespace=namespace)
 
 
 def _output(execution_id: str, reply: dict[str, Any]) -> ExecOutput:  # JSON of our runner

@@ -18,7 +18,7 @@ from dms.executor.machine_files import DriveFile
 from dms.executor.protocol import EndReason, ExecutionRequest, LogStreamRequest, Mount, PortBinding
 from dms.executor.qemu import QemuExecutor
 from dms.executor.tap import create_tap, remove_tap
-from dms.executor.vm import Machine
+from dms.executor.vm_machine import Machine
 from dms.executor.vm_params import MachineParams
 from dms.testing.vms import make_images
 from dms.types.resources import CPU, RAM, Disk, Resources, SpecConfig

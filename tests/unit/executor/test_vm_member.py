@@ -18,7 +18,7 @@ from dms.executor.errors import StartFailed, Unsupported
 from dms.executor.firecracker import FirecrackerExecutor
 from dms.executor.protocol import ExecutionRequest, ExecutionStatus, Member, PortBinding
 from dms.executor.qemu import QemuExecutor
-from dms.executor.vm import Machine
+from dms.executor.vm_machine import Machine
 from dms.executor.vm_member import card_of, mac_of, may_make_networks, member_of, private_job
 from dms.executor.vm_network import DEVICE
 from dms.executor.vm_params import MachineParams
