@@ -59,7 +59,8 @@ class LogShelf:
             said = (self.folder(ensemble, record.key) / COMPLETE).read_text()
         except FileNotFoundError:
             return False
-        return said in ("", _run_of(record))  # older marks say nothing
+        run = _run_of(record)
+        return said in ("", run, run.rpartition(" ")[0])  # older marks say less, or nothing
 
     async def mark_complete(self, ensemble: EnsembleID, record: AllocationRecord) -> None:
         """Note that they are; on disk when this returns, as the provider may forget them from then on."""
@@ -137,8 +138,9 @@ class LogCopy:
 
 
 def _run_of(record: AllocationRecord) -> str:
-    """What tells the attempts to run an allocation apart: on which actor, and which execution of it."""
-    return f"{record.handle.id.pub if record.handle else ''} {record.execution}"
+    """What tells the attempts to run an allocation apart: on which actor, which execution of it, and when it ended, as
+    an attempt that is made again on the same machine has the same actor and begins with the same number."""
+    return f"{record.handle.id.pub if record.handle else ''} {record.execution} {record.ended_ns}"
 
 
 def _mark(folder: Path, top: Path, text: str) -> None:

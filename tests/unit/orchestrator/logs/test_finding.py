@@ -52,6 +52,8 @@ async def test_the_logs_of_an_attempt_elsewhere_are_not_those_of_the_one_that_co
     elsewhere = Handle(id=ActorID.of(generate_key().public), did=DID(), addr=Address(host=PeerID("q"), inbox="a"))
     assert not shelf.is_complete(ENSEMBLE, msgspec.structs.replace(RECORD, handle=elsewhere))
     assert not shelf.is_complete(ENSEMBLE, msgspec.structs.replace(RECORD, execution=2))
+    later = msgspec.structs.replace(RECORD, ended_ns=RECORD.ended_ns + 1)
+    assert not shelf.is_complete(ENSEMBLE, later), "a second attempt on the same machine has the same actor"
     assert not shelf.is_complete(ENSEMBLE, msgspec.structs.replace(RECORD, handle=None))
     again = msgspec.structs.replace(RECORD, execution=2)
     await shelf.mark_complete(ENSEMBLE, again)
@@ -59,12 +61,18 @@ async def test_the_logs_of_an_attempt_elsewhere_are_not_those_of_the_one_that_co
     assert not shelf.is_complete(ENSEMBLE, RECORD)
 
 
-async def test_marks_of_earlier_versions_say_nothing_and_count(tmp_path: Path) -> None:
+async def test_marks_of_earlier_versions_say_less_and_count(tmp_path: Path) -> None:
     shelf = LogShelf(tmp_path)
     folder = shelf.folder(ENSEMBLE, RECORD.key)
     folder.mkdir(parents=True)
     (folder / COMPLETE).touch()
     assert shelf.is_complete(ENSEMBLE, RECORD)
+    handle = RECORD.handle
+    assert handle is not None
+    (folder / COMPLETE).write_text(f"{handle.id.pub} 1")
+    assert shelf.is_complete(ENSEMBLE, RECORD)
+    (folder / COMPLETE).write_text(f"{handle.id.pub} 2")
+    assert not shelf.is_complete(ENSEMBLE, RECORD)
 
 
 async def test_what_is_complete_is_read_from_here(tmp_path: Path) -> None:
