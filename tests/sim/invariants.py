@@ -17,7 +17,7 @@ from dms.orchestrator.lifecycle.state import AllocationRecord, DeploymentState, 
 from dms.orchestrator.updating.state import Outcome
 from dms.resources.arithmetic import add
 from dms.testing.nodes import SimulatedNode
-from dms.types.ids import EnsembleID
+from dms.types.ids import EnsembleID, PeerID
 
 if TYPE_CHECKING:
     from tests.sim.world import World
@@ -301,9 +301,18 @@ class Watch:
             is_out = node.peer in taken or node.peer in placement.excluded or node.peer in state.excluded
             if not plan.cores or plan.start_fails or is_out or not self._world.is_up(node.name):
                 continue
+            if not self._is_near(name, state, node_id, node.peer):
+                continue
             if node.node.resources.free().cpu.cores >= sum(part.cores for part in parts):
                 return node.name
         return ""
+
+    def _is_near(self, name: str, state: DeploymentState, node_id: str, peer: PeerID) -> bool:
+        """Whether a node's edges would hold there."""
+        peers = {node: bid.peer for node, bid in state.assignment.items()} | {node_id: peer}
+        edges = [edge for edge in self._world.edges_of(name) if node_id in (edge.s, edge.t) and edge.rtt]
+        ends = [(peers.get(edge.s), peers.get(edge.t), edge.rtt) for edge in edges]
+        return all(s is None or t is None or self._world.rtt_ms(s, t) <= rtt for s, t, rtt in ends)
 
     def unended(self) -> str:
         """Which deployment has not ended, or still has something to do."""

@@ -37,7 +37,8 @@ from dms.types.ids import EnsembleID, PeerID
 PROTOCOL = "dms/edge/0.0.1"
 PINGS = 5
 PING_TIMEOUT_S = 1.0
-RTT_DEADLINE_S = 4.0
+"""At least; who allows long round trips (a satellite's) has them waited for, as far as the deadline has room for two."""
+RTT_DEADLINE_S = 5.0
 KIB = 1024
 EMPTY_BYTES = KIB
 """Of the first message, whose way there and back tells what any message takes, whatever its size."""
@@ -142,7 +143,7 @@ class EdgeMeter:
                 if not self._requests.take(message.peer, trio.current_time()):
                     raise EdgeUnmeasured("too many measurements are asked for")
                 async with self._pinging:
-                    rtt_ms = await self._round_trip_ms(peer)
+                    rtt_ms = await self._round_trip_ms(peer, request.rtt_ms)
                 kbps = None
                 if wants_bandwidth and self._transfers.take(message.peer, trio.current_time()):
                     async with self._sending:  # one at a time, or they would disturb each other
@@ -186,24 +187,26 @@ class EdgeMeter:
 
     # measuring -----------------------------------------------------------------------------------------------------
 
-    async def _round_trip_ms(self, peer: PeerID) -> float:
+    async def _round_trip_ms(self, peer: PeerID, allowed_ms: int) -> float:
         """The median; a lost ping is an endless one.
 
+        :param allowed_ms: what would be good enough, or 0; a ping is not lost before it has taken longer.
         :raises EdgeUnmeasured: most were lost.
         """
         trips_s: list[float] = []
+        timeout_s = min(max(PING_TIMEOUT_S, allowed_ms * 1.5 / 1000), RTT_DEADLINE_S / 2)
         with trio.move_on_after(RTT_DEADLINE_S):
-            await self._ping_s(peer)  # the first may have to connect
+            await self._ping_s(peer, timeout_s)  # the first may have to connect
             while len(trips_s) < PINGS:
-                trips_s.append(await self._ping_s(peer))
+                trips_s.append(await self._ping_s(peer, timeout_s))
         median_s = statistics.median(trips_s) if trips_s else math.inf
         if not math.isfinite(median_s):
             raise EdgeUnmeasured(f"peer {peer} does not answer pings")
         return median_s * 1000
 
-    async def _ping_s(self, peer: PeerID) -> float:
+    async def _ping_s(self, peer: PeerID, timeout_s: float) -> float:
         try:
-            return await self._actor.network.ping(peer, timeout_s=PING_TIMEOUT_S)
+            return await self._actor.network.ping(peer, timeout_s=timeout_s)
         except DMSError:
             return math.inf
 

@@ -21,7 +21,7 @@ from dms.orchestrator.lifecycle.state import DeploymentState
 from dms.types.errors import DMSError
 from dms.types.ids import PeerID
 
-RTT_TIMEOUT_S = 5.0
+RTT_TIMEOUT_S = 8.0
 BANDWIDTH_TIMEOUT_S = 12.0
 ROUND_S = 60.0
 """Of all pairs together; what is left by then is asked for again, if it still matters."""
