@@ -116,7 +116,8 @@ class HealthChanged(Wire, tag="health_changed", tag_field="event"):
 
 
 class Restarted(Wire):
-    """What became of one restart. ``is_unreached``: nobody knows; ``is_gone``: the provider has nothing to restart."""
+    """What became of one restart. ``execution``: the one that was asked for, or a later one, if there is one;
+    ``is_unreached``: nobody knows; ``is_gone``: the provider has nothing to restart."""
 
     ok: bool
     error: str = ""

@@ -212,7 +212,12 @@ class Supervision:
         finally:
             self._restarting.discard(key)
         self.heard(key)
-        results[key] = Restarted(ok=reply.ok, error=reply.error, execution=reply.execution, is_gone=reply.code in GONE)
+        results[key] = Restarted(
+            ok=reply.ok,
+            error=reply.error,
+            execution=max(request.number, reply.execution),  # where there is none it tells of the last one
+            is_gone=reply.code in GONE,
+        )
 
     # placing nodes -------------------------------------------------------------------------------------------------
 
