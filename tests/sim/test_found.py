@@ -12,6 +12,7 @@ from dms.ensemble.config import EnsembleConfig
 from dms.node.payloads import Hello
 from dms.orchestrator.errors import NothingToRead
 from dms.orchestrator.lifecycle.state import Phase
+from dms.testing.executor import Script
 from dms.testing.nodes import FOUR_CORES, Cluster, ensemble, until
 from dms.types.ids import Capability
 
@@ -143,3 +144,18 @@ async def test_the_logs_of_a_standby_that_is_gone_are_nowhere(autojump_clock: Mo
     await alice.wait_for(job, Phase.RUNNING)
     with pytest.raises(NothingToRead):
         await alice.node.deployments.live(job).logs.fetch("n1-standby-1.web")
+
+
+async def test_what_failed_and_is_not_restarted_ends_though_the_clock_had_run_ahead(
+    autojump_clock: MockClock, cluster: Cluster
+) -> None:
+    """Seed 2140. It was held for as long as the clock had been ahead when it failed."""
+    alice, bob = await cluster.start("alice"), await cluster.start("bob", offers=FOUR_CORES)
+    bob.executor.on("-1", Script(30.0, exit_code=1))
+    job = await alice.user.deploy(ensemble({"n1": {"web": "service"}}, allocation={"failure_recovery": "one_for_one"}))
+    await alice.wait_for(job, Phase.RUNNING)
+    bob.ahead_s = 24 * 3600.0
+    await until(lambda: bob.hosted_state(job, "n1.web") == "stopped", timeout_s=60, every_s=1)
+    await alice.kill()
+    bob.ahead_s = 0.0
+    await until(lambda: not bob.holdings(), timeout_s=1200, every_s=10)

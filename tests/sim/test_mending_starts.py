@@ -9,6 +9,7 @@ import trio
 from tests.sim.test_dependencies import CHECK, COMPLETED, SICK, Order, chain, ended, machines
 from trio.testing import MockClock
 
+from dms.executor.errors import StartFailed
 from dms.orchestrator.lifecycle.state import Phase
 from dms.testing.executor import Script
 from dms.testing.nodes import Cluster
@@ -79,4 +80,23 @@ async def test_an_orchestrator_that_is_killed_meanwhile_restarts_it_once(
     state = await alice.wait_for(job, Phase.RUNNING)
     assert list(order.begun) == ["move-1", "move-2", "web-1"]
     assert state.attempts == 1
+    await ended(cluster, alice, job)
+
+
+async def test_what_cannot_be_restarted_does_not_keep_a_deployment_that_was_taken_up_again_waiting(
+    autojump_clock: MockClock, cluster: Cluster
+) -> None:
+    """Seed 2049. The refusal told of the execution before, and was taken for a late answer."""
+    alice = await cluster.start("alice")
+    broken = Script(start_takes_s=1, start_error=StartFailed("this machine cannot"))
+    await machines(cluster, "bob", "carol", scripts={"bad-1": broken, "slow-1": Script(None, start_takes_s=30)})
+    parts: dict[str, dict[str, object]] = {"slow": {}, "bad": {"failure_recovery": "one_for_one"}}
+    job = await alice.user.deploy(chain(parts))
+    await until(
+        lambda: "n-bad.bad" in alice.state(job).allocations and alice.state(job).allocations["n-bad.bad"].due_ns
+    )
+    await alice.kill()
+    await trio.sleep(1)
+    await alice.start()
+    await until(lambda: alice.state(job).phase is not Phase.PROVISIONING, timeout_s=300)
     await ended(cluster, alice, job)

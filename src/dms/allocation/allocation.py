@@ -85,8 +85,9 @@ class Allocation:
         self.over = trio.Event()
         """Set once the state is final and everything is released."""
         self._surroundings = surroundings
-        self.held_ns = self.actor.security.now_ns()
-        """Since when it waits for a restart, if it does; a life of the process counts from its beginning."""
+        self.waits_s = trio.current_time()
+        """Since when it waits to be started, or again, if it does: whatever the clock on the wall is set to meanwhile; a
+        life of the process counts from its beginning."""
         self._lock, self._restart_lock = trio.Lock(), trio.Lock()
         self._quiet = False
         self._starting: trio.CancelScope | None = None
@@ -281,7 +282,7 @@ class Allocation:
             self.view, actions = step(self.view, event)
             if not actions:
                 return None
-            self.held_ns = self.actor.security.now_ns() if self.view.is_held else self.held_ns
+            self.waits_s = trio.current_time() if self.view.is_held else self.waits_s
             await self._surroundings.save(self)
             failure: DMSError | None = None
             for action in actions:

@@ -236,9 +236,11 @@ class Hosting:
         """End what was allocated long ago and never started, or failed and was not restarted: its orchestrator is gone."""
         oldest_ns = self._root.security.now_ns() - int(PENDING_LIFETIME_S * NS_PER_S)
         for allocation in self:
-            if allocation.view.state is AllocationState.PENDING and allocation.spec.created_ns < oldest_ns:
+            is_late = trio.current_time() - allocation.waits_s > PENDING_LIFETIME_S
+            is_old = is_late or allocation.spec.created_ns < oldest_ns
+            if allocation.view.state is AllocationState.PENDING and is_old:
                 await allocation.shutdown("it was never started")
-            if allocation.view.is_held and allocation.held_ns < oldest_ns:
+            if allocation.view.is_held and is_late:
                 await allocation.shutdown(f"it was not restarted: {allocation.view.error}")
 
     async def discard(self, allocation: Allocation) -> None:
