@@ -13,7 +13,7 @@ import trio
 from tests.sim.plan import JobPlan, plain
 
 from dms.allocation.machine import AllocationState
-from dms.orchestrator.lifecycle.state import AllocationRecord, DeploymentState, Phase
+from dms.orchestrator.lifecycle.state import AllocationRecord, DeploymentState, Phase, Stage
 from dms.orchestrator.updating.state import Outcome
 from dms.resources.arithmetic import add
 from dms.testing.nodes import SimulatedNode
@@ -152,7 +152,8 @@ class Watch:
         for node, place in places.items():
             if job.price and place in honest and self._world.machine(place).price > job.price:
                 raise Broken("price", f"{node} of {name} is on {place}, which is too expensive")
-        peers = {node: bid.peer for node, bid in state.assignment.items()}
+        looked_at = {node for node, p in state.placements.items() if p.stage in (Stage.CHECKING, Stage.MEASURING)}
+        peers = {node: bid.peer for node, bid in state.assignment.items() if node not in looked_at}
         for edge in self._world.edges_of(name):
             a, b = peers.get(edge.s), peers.get(edge.t)
             if a is None or b is None or not honest.issuperset((self._world.name_of(a), self._world.name_of(b))):
