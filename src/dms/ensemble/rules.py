@@ -136,17 +136,20 @@ def _ports(node: dict[str, Any], path: str, allocations: dict[str, dict[str, Any
         if name not in members:
             reason = f"the allocation {name!r} is not in this node"
             r.fail_at(f"{where}.allocation", reason, hint=did_you_mean(name, members), value=name)
-        elif port.get("protocol") == "udp" and _is_module(allocations.get(name) or {}):
-            reason = f"the program of {name!r} is a module of WASI preview 1, which cannot listen by UDP"
-            r.fail_at(f"{where}.protocol", reason, hint="compile it to wasm32-wasip2", value="udp")
+        elif (allocations.get(name) or {}).get("executor") != "wasm":
+            continue
+        elif port.get("protocol") == "udp":
+            reason = "WebAssembly programs cannot listen by UDP"
+            r.fail_at(f"{where}.protocol", reason, hint="use docker for that", value="udp")
+        elif _is_component(allocations[name]):
+            reason = f"the program of {name!r} is a component of WASI 0.2, which cannot listen on ports"
+            r.fail_at(f"{where}.allocation", reason, hint="compile it to wasm32-wasip1", value=name)
 
 
-def _is_module(allocation: dict[str, Any]) -> bool:
-    """Whether it is known to run a WebAssembly module, and no component."""
+def _is_component(allocation: dict[str, Any]) -> bool:
+    """Whether its program is here, and one."""
     module = ((allocation.get("execution") or {}).get("params") or {}).get("module")
-    if allocation.get("executor") != "wasm" or not isinstance(module, str):
-        return False
-    return not is_component(base64.b64decode(module[:12]))
+    return isinstance(module, str) and is_component(base64.b64decode(module[:12]))
 
 
 def _architecture(node: dict[str, Any], path: str, allocations: dict[str, dict[str, Any]], r: Reader) -> None:

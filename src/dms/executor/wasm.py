@@ -10,10 +10,9 @@ programs (or elsewhere, where several nodes of one user share them; see :mod:`dm
 A program that is named by its address or content id is fetched after :meth:`WasmExecutor.start` has returned, with
 status ``pending``: that may take longer than any caller waits.
 
-A program with ports, and any component, takes part in the private network of its ensemble; how is told in
-:mod:`dms.executor.wasm_network`.
+A module with ports takes part in the private network of its ensemble; how is told in :mod:`dms.executor.wasm_network`.
 
-What a program cannot have: provision scripts, commands run inside it, GPUs. Limits come from
+What a program cannot have: connections of its own, provision scripts, commands run inside it, GPUs. Limits come from
 ``resources.ram.size`` (linear memory; tables may hold as much again) and ``resources.disk.size`` (any one file that it
 writes), further from ``fuel``, ``max_cpu_s`` and ``timeout`` of its parameters.
 """
@@ -56,9 +55,9 @@ CANCELLED_EXIT_CODE = 143
 
 BEGIN = b"!"
 """Says to a process that waits for it that its program may begin."""
-COMPONENT, MEMBER = "component", "member"
-"""Files in the run directory of a component, and of a program that is started in a network namespace of its own."""
-NO_PORTS = "a module without ports can neither be reached nor reach others"
+MEMBER = "member"
+"""A file in the run directory of a program that is started in a network namespace of its own."""
+NO_PORTS = "a WebAssembly program without ports can neither be reached nor reach others"
 MAX_THREADS = 256
 """Of the process that runs a program; the program itself has one."""
 
@@ -68,7 +67,6 @@ class WasmExecution(SupervisedExecution):
     """With what ends the fetching of its program."""
 
     fetching: trio.CancelScope = field(default_factory=trio.CancelScope)
-    is_component: bool = False
     gate: int = -1
     """While its process waits for the word to begin: where that is said."""
 
@@ -132,7 +130,7 @@ class WasmExecutor(SupervisedTable[WasmExecution]):
     async def start(self, request: ExecutionRequest) -> None:
         """See :meth:`dms.executor.protocol.Executor.start`.
 
-        :raises Unsupported: the request wants provision scripts, GPUs, or UDP ports for a module of preview 1.
+        :raises Unsupported: the request wants provision scripts, GPUs, or ports that it cannot listen at.
         """
         if await self._adopt(request):
             execution = self._executions[request.execution_id]
@@ -236,16 +234,16 @@ class WasmExecutor(SupervisedTable[WasmExecution]):
             execution.gate = -1
 
     async def _join(self, execution: WasmExecution, request: ExecutionRequest, *, is_new: bool) -> None:
-        """Let packets of the private network reach it. Where that cannot be done, a module is still reached at its public ports.
+        """Let packets of the private network reach it. Where that cannot be done, it is still reached at its public ports.
 
         :raises StartFailed: it cannot, and must not run without.
         """
         if request.join is None or execution.process is None:
             return
         try:
-            await request.join(namespace_of(execution.process.pid), is_published=not execution.is_component)
+            await request.join(namespace_of(execution.process.pid))
         except DMSError as exc:
-            if is_new and (request.must_join or (execution.is_component and request.ports)):
+            if is_new and request.must_join:
                 raise StartFailed(f"no private address: {exc.message}") from exc
             log.error("private_network_not_joined", execution=request.execution_id, reason=exc.message)
             if request.unjoined is not None:
@@ -295,14 +293,12 @@ class WasmExecutor(SupervisedTable[WasmExecution]):
         run = _run_of(execution)
         if code is None:
             code = self._read_module(params)
-        execution.is_component = is_component(code)
-        is_member = _takes_part(request, is_component=execution.is_component)
-        ports = () if execution.is_component else request.ports
-        inside = private_ports(ports)
-        nothing = [(str(run.path / "nothing"), f"/{name}", False) for name in inside]
+        _check_can_listen(request, code)
+        is_member = _takes_part(request)
+        nothing = [(str(run.path / "nothing"), f"/{name}", False) for name in private_ports(request.ports)]
         """Directories that keep the numbers of sockets free."""
         preopens = [*nothing, *_mounts(request), *_preopened_files(run, params, request)]
-        own_variables = variables(ports)
+        own_variables = variables(request.ports)
         environment = [one for one in params.environment if one[0] not in dict(own_variables)] + own_variables
         for directory in (self._runs_dir.parent, self._runs_dir, self._modules_dir, request.results_dir):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -314,8 +310,6 @@ class WasmExecutor(SupervisedTable[WasmExecution]):
             run.write("program.wasm", code)
             if nothing:
                 (run.path / "nothing").mkdir()
-            if execution.is_component:
-                run.write(COMPONENT, b"")
             if is_member:
                 run.write(MEMBER, b"")
             if params.stdin:
@@ -350,7 +344,7 @@ class WasmExecutor(SupervisedTable[WasmExecution]):
             run.write(
                 "record.json", dump({name: getattr(record, name) for name in record.__struct_fields__}), sync=True
             )
-            return self._spawn_inside(execution, ports, job, is_member=is_member)
+            return self._spawn_inside(execution, request.ports, job, is_member=is_member)
         except BaseException:
             self._forget(run)
             raise
@@ -361,7 +355,7 @@ class WasmExecutor(SupervisedTable[WasmExecution]):
         run, gate = _run_of(execution), None
 
         def start(inheritance: Inheritance) -> int:
-            told = {"listeners": inheritance.listeners, "gate": inheritance.gate, "has_network": is_member}
+            told = {"listeners": inheritance.listeners, "gate": inheritance.gate}
             run.write(
                 "job", marshal.dumps(job | told)
             )  # not JSON: to read that, the process would load more than all else
@@ -379,11 +373,6 @@ class WasmExecutor(SupervisedTable[WasmExecution]):
         finally:
             if gate is not None:
                 os.close(gate)
-
-    def _adopt_all(self, found: list[tuple[RunDirectory, Record]]) -> None:
-        super()._adopt_all(found)
-        for run, record in found:
-            self._executions[record.execution_id].is_component = (run.path / COMPONENT).exists()
 
     def _forget(self, run: RunDirectory) -> None:
         super()._forget(run)
@@ -414,30 +403,32 @@ def _is_member(execution: WasmExecution) -> bool:
     return (_run_of(execution).path / MEMBER).exists()
 
 
-def _takes_part(request: ExecutionRequest, *, is_component: bool) -> bool:
+def _check_can_listen(request: ExecutionRequest, code: bytes) -> None:
+    """Whether this kind of program can listen at the ports that it was given.
+
+    :raises Unsupported: it cannot.
+    """
+    if request.ports and is_component(code):
+        raise Unsupported("components of WASI 0.2 cannot listen on ports here", hint="compile it to wasm32-wasip1")
+    if any(port.protocol == "udp" for port in request.ports):
+        raise Unsupported("WebAssembly programs cannot listen on UDP ports", hint="use a docker allocation for that")
+
+
+def _takes_part(request: ExecutionRequest) -> bool:
     """Whether a program is to have a network namespace of its own.
 
     :raises StartFailed: it must, and cannot.
-    :raises Unsupported: no program of its kind can listen so.
     """
-    if not is_component and any(port.protocol == "udp" for port in request.ports):
-        raise Unsupported("modules of WASI preview 1 cannot listen on UDP ports", hint="compile it to wasm32-wasip2")
     if request.join is None:
-        obstacle = "this machine gives none"
-    elif not request.ports and not is_component:
-        obstacle = NO_PORTS
-    else:
-        obstacle = "" if may_make_networks() else NO_NAMESPACES
+        return False
+    obstacle = "" if request.ports else NO_PORTS
+    if not obstacle and not may_make_networks():
+        obstacle = NO_NAMESPACES
     if not obstacle:
         return True
-    if is_component and request.ports:
-        raise StartFailed(
-            f"a WASI component listens at an address of its own only, and can have none: {obstacle}",
-            hint="write subnet: required: true, or compile it to wasm32-wasip1",
-        )
     if request.must_join:
         raise StartFailed(f"no private address: {obstacle}")
-    if request.join is not None and request.unjoined is not None:
+    if request.unjoined is not None:
         request.unjoined(obstacle)
     return False
 

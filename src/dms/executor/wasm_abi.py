@@ -149,8 +149,6 @@ FUNCTIONS: dict[str, tuple[Any, tuple[Any, ...]]] = {
 }
 """Name → (result, arguments). Every pointer is a plain address."""
 COMPONENT_FUNCTIONS: dict[str, tuple[Any, tuple[Any, ...]]] = {
-    "wasi_config_allow_ip_name_lookup": (None, (P, c_bool)),
-    "wasi_config_inherit_network": (None, (P,)),
     "wasmtime_component_deserialize": (P, (P, c_char_p, c_size_t, P)),
     "wasmtime_component_func_call": (P, (P, P, P, c_size_t, P, c_size_t)),
     "wasmtime_component_get_export_index": (P, (P, P, c_char_p, c_size_t)),

@@ -50,8 +50,6 @@ class Job:
         """For each listening socket of the program the descriptors, which this process inherits, of those of the machine."""
         self.gate: int | None = raw["gate"]
         """Where it waits for the word to begin."""
-        self.has_network: bool = raw["has_network"]
-        """Whether this process has a network namespace of its own: then components may use all that is there."""
 
 
 def make_engine(library: Library, memory: GuestMemory, *, with_fuel: bool) -> int:
@@ -109,9 +107,6 @@ def make_wasi(library: Library, job: Job) -> int:
         raise WasmtimeError("the input text cannot be opened")
     library.c.wasi_config_inherit_stdout(wasi)
     library.c.wasi_config_inherit_stderr(wasi)
-    if job.has_network and job.is_component:
-        library.c.wasi_config_inherit_network(wasi)
-        library.c.wasi_config_allow_ip_name_lookup(wasi, True)
     for host, guest, writable in job.preopens:
         if not library.c.wasi_config_preopen_dir(wasi, host.encode(), guest.encode(), writable):
             raise WasmtimeError(f"the directory {host} cannot be opened")

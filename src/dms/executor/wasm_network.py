@@ -3,7 +3,9 @@
 The sockets are made here, before the program's process is started, which inherits them. So who may not have a port learns it at
 once, and connections wait from the first moment on. A server of preview 1 has for each private port one socket; behind it are
 those of its public ports, and as member of a private network one in a namespace of its own, in which nothing else is. That
-namespace is there for as long as the process. A component makes its sockets itself, in that namespace only.
+namespace is there for as long as the process.
+
+Components have none of this: the sockets of WASI 0.2 are Wasmtime's own, and its C interface cannot switch them on.
 """
 
 from __future__ import annotations

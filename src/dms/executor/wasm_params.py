@@ -117,17 +117,6 @@ def is_component(code: bytes) -> bool:
     return code[6:8] == COMPONENT_LAYER
 
 
-def may_be_component(spec: SpecConfig) -> bool:
-    """Whether the program of these parameters is one, as far as they tell: one from elsewhere may be."""
-    module = spec.params.get("module") if spec.params else None
-    if not isinstance(module, str):
-        return True
-    try:
-        return is_component(base64.b64decode(module[:12]))
-    except ValueError:
-        return False
-
-
 def module_defect(code: bytes, sha256: str = "") -> str:
     """Why these bytes cannot be the program, as the end of a sentence; empty when they may be."""
     if not code.startswith(MAGIC):

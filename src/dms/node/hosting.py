@@ -23,7 +23,6 @@ from dms.allocation.spec import AllocationSpec, Surroundings
 from dms.ensemble.config import HealthCheckManifest
 from dms.executor.protocol import Executor
 from dms.executor.wasm_params import ENGINE as WASM
-from dms.executor.wasm_params import may_be_component
 from dms.identity.ids import ActorID, did_of
 from dms.identity.keys import PrivateKey
 from dms.node.errors import ExecutorMissing
@@ -146,9 +145,7 @@ class Hosting:
     def may_have_namespace(self, allocation: AllocationID) -> bool:
         """Whether it runs, or is to run, where it can have a device of its own."""
         found = self._hosted.get(allocation)
-        if found is None or found.spec.executor != WASM:
-            return True
-        return bool(found.spec.ports) or may_be_component(found.spec.execution)
+        return found is None or found.spec.executor != WASM or bool(found.spec.ports)
 
     def of(self, ensemble: EnsembleID, orchestrator: ActorID) -> tuple[Allocation, ...]:
         """The allocations of one ensemble of one orchestrator."""

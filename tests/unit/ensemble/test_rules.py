@@ -256,7 +256,7 @@ BREACHES: list[tuple[str, dict[str, Any], str, str]] = [
         "no command can run inside",
     ),
     (
-        "wasm module with udp port",
+        "wasm with udp port",
         ensemble(
             {"a": allocation(**WASM)},
             nodes={
@@ -268,6 +268,15 @@ BREACHES: list[tuple[str, dict[str, Any], str, str]] = [
         ),
         "nodes.n1.ports[1].protocol",
         "cannot listen by UDP",
+    ),
+    (
+        "wasm component with port",
+        ensemble(
+            {"a": allocation(executor="wasm", execution={"type": "wasm", "module": "\0asm\x0d\0\1\0"})},
+            nodes={"n1": {"allocations": ["a"], "ports": [{"private": 1, "allocation": "a"}]}},
+        ),
+        "nodes.n1.ports[0].allocation",
+        "is a component of WASI 0.2, which cannot listen on ports",
     ),
     ("node without allocations", node(allocations=[]), "nodes.n1.allocations", "at least 1"),
     ("unknown allocation", node(allocations=["b"]), "nodes.n1.allocations[0]", "there is no allocation 'b'"),
