@@ -26,7 +26,7 @@ from dms.executor.docker.api import DockerApi
 from dms.subnet.firewall import chains_of
 from dms.testing.dockerd import TestEngine, busybox_image, docker_engine
 from dms.testing.localnet import LocalNet, nunet_command, run_nunet, start_nunet
-from dms.testing.vms import make_images
+from dms.testing.vms import ECHO_PORT, make_images
 
 pytestmark = [pytest.mark.e2e, pytest.mark.docker, pytest.mark.netns, pytest.mark.xdist_group("docker")]
 
@@ -48,14 +48,7 @@ class Job:
 
     def inside(self, member: str, *command: str) -> subprocess.CompletedProcess[str]:
         """Run a command in the container of a member, as the machine's owner could."""
-        told = subprocess.run(
-            ["docker", "-H", self.engine.host, "ps", "--format", '{{.ID}} {{.Label "nunet-executionID"}}'],
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout
-        label = f"{self.id}_{HOMES[member]}.{member}-1"
-        (name,) = [line.split()[0] for line in told.splitlines() if line.endswith(label)]
+        name = container_of(self.engine, f"{self.id}_{HOMES[member]}.{member}-1")
         return subprocess.run(
             ["docker", "-H", self.engine.host, "exec", name, *command],
             capture_output=True,
@@ -66,25 +59,11 @@ class Job:
 
     def pid(self, member: str) -> str:
         """Of a process in the network namespace of a member."""
-        told = subprocess.run(
-            ["docker", "-H", self.engine.host, "ps", "--format", '{{.ID}} {{.Label "nunet-executionID"}}'],
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout
-        label = f"{self.id}_{HOMES[member]}.{member}-1"
-        (name,) = [line.split()[0] for line in told.splitlines() if line.endswith(label)]
-        command = ["docker", "-H", self.engine.host, "inspect", "--format", "{{.State.Pid}}", name]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+        return pid_of(self.engine, f"{self.id}_{HOMES[member]}.{member}-1")
 
     def look(self, member: str, *tasks: tuple[object, ...]) -> list[str]:
         """What :data:`LOOK` finds in the network of a member; of this machine itself, if it is empty."""
-        enter = ["nsenter", "--net", "--target", self.pid(member)] if member else []
-        command = [*enter, sys.executable, str(LOOK), json.dumps([[str(word) for word in task] for task in tasks])]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-        assert done.returncode == 0, done.stderr
-        found: list[str] = json.loads(done.stdout)
-        return found
+        return look(self.pid(member) if member else "", *tasks)
 
     def facts(self) -> dict[str, Any]:
         """What ``nunet info`` tells of each member."""
@@ -110,6 +89,27 @@ class Job:
             request = f"printf 'GET / HTTP/1.0\\r\\n\\r\\n' | nc -w 5 {address} {PORT}"
             return self.inside(one, "sh", "-c", request).stdout
         return ""
+
+
+def container_of(engine: TestEngine, execution: str) -> str:
+    command = ["docker", "-H", engine.host, "ps", "--format", '{{.ID}} {{.Label "nunet-executionID"}}']
+    (name,) = [line.split()[0] for line in printed(*command).splitlines() if line.endswith(execution)]
+    return name
+
+
+def pid_of(engine: TestEngine, execution: str) -> str:
+    name = container_of(engine, execution)
+    return printed("docker", "-H", engine.host, "inspect", "--format", "{{.State.Pid}}", name).strip()
+
+
+def look(pid: str, *tasks: tuple[object, ...]) -> list[str]:
+    """What :data:`LOOK` finds in the network of a process; of this machine itself, if there is none."""
+    enter = ["nsenter", "--net", "--target", pid] if pid else []
+    command = [*enter, sys.executable, str(LOOK), json.dumps([[str(word) for word in task] for task in tasks])]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    found: list[str] = json.loads(done.stdout)
+    return found
 
 
 def ensemble(
@@ -391,10 +391,7 @@ def test_a_machine_and_a_container_find_each_other_also_after_the_daemon_was_kil
     pair = Pair(net, done.out.strip(), engine)
     try:
         pair.await_pages()
-        (public,) = pair.ports("machine")
-        assert pair.page_of("shop", "machine", public).endswith("\nthe machine\n"), "its public port, from inside"
-        with urllib.request.urlopen(f"http://127.0.0.1:{public}/", timeout=10) as answer:
-            assert answer.read() == b"the machine\n"
+        pair.assert_all_ports_are_reached()
         assert "nunet0" not in {name for _, name in socket.if_nameindex()}
         net.end("node1")
         net.start("node1")
@@ -420,7 +417,7 @@ def mixed(net: LocalNet, directory: Path) -> Path:
         "kernel_image": "vmlinuz",
         "root_file_system": "root",
         "kernel_modules": "modules",
-        "cmd": ["sh", "-c", serve.format("machine")],
+        "cmd": ["sh", "-c", f"/bin/udp_echo & {serve.format('machine')}"],
     }
     container = {"image": IMAGE, "entrypoint": ["/bin/sh", "-c"], "cmd": [serve.format("shop")]}
     allocations = {
@@ -433,7 +430,17 @@ def mixed(net: LocalNet, directory: Path) -> Path:
         "metal": {
             "allocations": ["machine"],
             "peer": net.node("node1").peer_id,
-            "ports": [{"private": PORT, "allocation": "machine"}],
+            "ports": [
+                {"private": PORT, "allocation": "machine"},
+                {"private": PORT, "allocation": "machine", "public": free_port(socket.SOCK_STREAM, 30100)},
+                {"private": ECHO_PORT, "allocation": "machine", "protocol": "udp"},
+                {
+                    "private": ECHO_PORT,
+                    "allocation": "machine",
+                    "protocol": "udp",
+                    "public": free_port(socket.SOCK_DGRAM, 31100),
+                },
+            ],
         },
         "dock": {"allocations": ["shop"], "peer": net.node("node2").peer_id},
     }
@@ -471,11 +478,20 @@ class Pair:
         assert pages[0].endswith("\nthe shop\n")
         assert pages[1].endswith("\nthe machine\n")
 
-    def ports(self, member: str) -> list[int]:
-        """The public ones that it was given."""
-        told = json.loads(run_nunet("info", self.id, "--output", "json", env=self.net.environment).out)
-        found = next(each for key, each in told["allocations"].items() if key.endswith(f".{member}"))
-        return [int(public) for public in found["ports"]]
+    def assert_all_ports_are_reached(self) -> None:
+        """Those of the machine: from outside, and from the container by TCP and UDP, at both numbers, over both families."""
+        info = json.loads(run_nunet("info", self.id, "--output", "json", env=self.net.environment).out)
+        told = next(each for key, each in info["allocations"].items() if key.endswith(".machine"))
+        ports = {"http": [port for port in told["ports"] if port not in told["udp_ports"]], "udp": told["udp_ports"]}
+        assert {kind: len(each) for kind, each in ports.items()} == {"http": 2, "udp": 2}
+        answers = {"http": "the machine", "udp": "ok"}
+        outside = [(kind, "127.0.0.1", public) for kind, each in ports.items() for public in each]
+        assert dict(zip(outside, look("", *outside), strict=True)) == {task: answers[task[0]] for task in outside}
+        inside = {"http": [*ports["http"], PORT], "udp": [*ports["udp"], ECHO_PORT]}
+        shop = pid_of(self.engine, f"{self.id}_dock.shop-1")
+        addresses = look(shop, ("ask", "machine", "A"), ("ask", "machine", "AAAA"))
+        tasks = [(kind, ip, port) for kind, each in inside.items() for port in each for ip in addresses]
+        assert dict(zip(tasks, look(shop, *tasks), strict=True)) == {task: answers[task[0]] for task in tasks}
 
 
 def namespace_of(process: psutil.Process) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv4Network
@@ -32,7 +32,7 @@ from tests.network.worlds import WAIT_S, World, until
 
 from dms.executor.cpio import CpioWriter
 from dms.executor.initrd import find_modules
-from dms.executor.protocol import ExecutionRequest, PortBinding
+from dms.executor.protocol import PROTOCOLS, ExecutionRequest, PortBinding
 from dms.executor.qemu import QemuExecutor
 from dms.executor.vm import MODULES, NETWORK_MODULES
 from dms.executor.vm_network import DEVICE
@@ -74,11 +74,10 @@ class Machine:
     """Whether the network is to lead this machine's public port in, as for backends that bind none."""
     joined: list[Path] = field(default_factory=list)
 
-    async def join(self, namespace: Path, *, behind: str = "", is_published: bool = True) -> None:
+    async def join(self, namespace: Path, *, behind: str = "", published: Collection[str] = PROTOCOLS) -> None:
         ports = [("tcp", PUBLIC, PRIVATE)]
         subnet = self.subnets.get(ID)
-        await subnet.attach(ADDRESS, namespace, ports=ports, guest=behind, is_published=not self.leads_in)
-        assert is_published
+        await subnet.attach(ADDRESS, namespace, ports=ports, guest=behind, published=() if self.leads_in else published)
         self.joined.append(namespace)
 
     async def run(self, command: str) -> str:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from pathlib import Path
 
 from dms.allocation.networks import Networks
 from dms.allocation.spec import AllocationSpec
-from dms.executor.protocol import ExecutionRequest, ExecutionStatus, Executor
+from dms.executor.protocol import PROTOCOLS, ExecutionRequest, ExecutionStatus, Executor
 from dms.subnet.errors import KernelRefused
 
 
@@ -65,14 +65,14 @@ class Membership:
         if self._spec.needs_network:
             self._unjoined(reason)
 
-    async def _join(self, namespace: Path, *, behind: str = "", is_published: bool = True) -> None:
+    async def _join(self, namespace: Path, *, behind: str = "", published: Collection[str] = PROTOCOLS) -> None:
         await self._networks.join(
             self._spec.ensemble_id,
             self._spec.id,
             namespace,
             self._spec.port_pairs(),
             behind=behind,
-            is_published=is_published,
+            published=published,
         )
         self.is_known = True
 

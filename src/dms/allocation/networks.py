@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Protocol
 
-from dms.executor.protocol import Member
+from dms.executor.protocol import PROTOCOLS, Member
 from dms.types.ids import AllocationID, EnsembleID
 
 
@@ -29,10 +29,10 @@ class Networks(Protocol):
         ports: Iterable[tuple[str, int, int]],
         *,
         behind: str = "",
-        is_published: bool = True,
+        published: Collection[str] = PROTOCOLS,
     ) -> None:
         """Give it its address in a network namespace, or to the guest ``behind`` a device there; its private ports are reached
-        at the public ones, too, also from outside unless its backend sees to that (``is_published``).
+        at the public ones, too, also from outside unless its backend sees to that (by these protocols: ``published``).
 
         :raises DMSError: that cannot be done.
         """

@@ -104,9 +104,6 @@ class FirecrackerExecutor(MachineExecutor):
             return "Firecracker opens its devices in one network namespace, and tap_device is in the host's"
         return super()._obstacle(params)
 
-    def _is_published(self, request: ExecutionRequest) -> bool:
-        return False
-
     def _folder(self, run: RunDirectory) -> Path:
         """Where the machine finds its files: with a jailer, the root of its jail."""
         if self._jailer is None:

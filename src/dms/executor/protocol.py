@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from dataclasses import dataclass, field
 from enum import Enum
 from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
@@ -59,6 +59,10 @@ class Mount:
     read_only: bool = False
 
 
+PROTOCOLS = ("tcp", "udp")
+"""Of ports."""
+
+
 @dataclass(frozen=True, slots=True)
 class PortBinding:
     """A port of the host that leads into the sandbox; ``protocol`` is ``tcp`` or ``udp``."""
@@ -87,9 +91,9 @@ class Member:
 class Join(Protocol):
     """Makes a workload a member of a private network."""
 
-    async def __call__(self, namespace: Path, *, behind: str = "", is_published: bool = True) -> None:
-        """Give it its address: in a network namespace, or to a guest ``behind`` a device there. ``is_published``: its public
-        ports lead in already.
+    async def __call__(self, namespace: Path, *, behind: str = "", published: Collection[str] = PROTOCOLS) -> None:
+        """Give it its address: in a network namespace, or to a guest ``behind`` a device there. ``published``: by which
+        protocols its public ports lead in already.
 
         :raises DMSError: it cannot become a member.
         """

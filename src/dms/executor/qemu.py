@@ -18,6 +18,7 @@ from dms.executor.kvm import kvm_works
 from dms.executor.protocol import ExecutionRequest, Member
 from dms.executor.vm import MachineExecutor
 from dms.executor.vm_machine import Machine, MachineExecution, run_of
+from dms.executor.vm_member import member_of
 from dms.executor.vm_params import QEMU, MachineParams
 
 BINARY = "qemu-system-x86_64"
@@ -36,6 +37,8 @@ class QemuExecutor(MachineExecutor):
     """
 
     type = QEMU
+    BINDS = ("tcp",)
+    """QEMU's own network drops what a guest answers by UDP, where it is to carry nothing else."""
     BASE_ARGS = "console=ttyS0 panic=-1 reboot=t no_timer_check cryptomgr.notests random.trust_cpu=on i8042.noaux"
 
     @classmethod
@@ -64,6 +67,11 @@ class QemuExecutor(MachineExecutor):
         super()._check(request, params)
         if request.ports and params.tap_device:
             raise Unsupported("ports are bound without a tap_device only", hint="the machine has an address of its own")
+        if len(self._bound(request)) < len(request.ports) and member_of(request, self._obstacle(params)) is None:
+            raise Unsupported(
+                "QEMU lets no UDP in where the machine may reach nothing else",
+                hint="leave the port out, or use a machine that gives addresses in private networks: they lead UDP in",
+            )
 
     def _argv(self, machine: Machine) -> list[str]:
         params = machine.params
@@ -97,12 +105,10 @@ class QemuExecutor(MachineExecutor):
         card = ["-device", _card(bus, "net", self._mac(machine.execution_id))]
         if machine.params.tap_device:
             return ["-netdev", "tap,id=net,fd={tap}", *card]
-        if not machine.request.ports:
+        bound = self._bound(machine.request)
+        if not bound:
             return []
-        forwards = [
-            f"hostfwd={port.protocol}:{port.ip}:{port.host_port}-:{port.executor_port}"
-            for port in machine.request.ports
-        ]
+        forwards = [f"hostfwd={port.protocol}:{port.ip}:{port.host_port}-:{port.executor_port}" for port in bound]
         return ["-netdev", ",".join([f"user,id=net,net={USER_NETWORK},restrict=on,ipv6=off", *forwards]), *card]
 
     async def _boot(self, execution: MachineExecution, machine: Machine) -> None:
@@ -123,7 +129,7 @@ class QemuExecutor(MachineExecutor):
 
     def _guest_cards(self, request: ExecutionRequest, params: MachineParams, member: Member | None) -> tuple[Card, ...]:
         cards = super()._guest_cards(request, params, member)
-        return (*cards, Card(self._mac(request.execution_id), USER_ADDRESS)) if request.ports else cards
+        return (*cards, Card(self._mac(request.execution_id), USER_ADDRESS)) if self._bound(request) else cards
 
     async def _tell(self, execution_id: str, command: str) -> None:
         execution = await self._get(execution_id)

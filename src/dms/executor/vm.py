@@ -14,7 +14,7 @@ import base64
 import math
 import shutil
 import signal
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +44,15 @@ from dms.executor.machine_files import (
     pack,
 )
 from dms.executor.process import Record, RunDirectory, boot_id, dump, spawn
-from dms.executor.protocol import EndReason, ExecOutput, ExecutionRequest, ExecutionStatus, Member, NetInfo
+from dms.executor.protocol import (
+    EndReason,
+    ExecOutput,
+    ExecutionRequest,
+    ExecutionStatus,
+    Member,
+    NetInfo,
+    PortBinding,
+)
 from dms.executor.qmp import Lines, short_path
 from dms.executor.supervision import SupervisedTable, checked_mounts, delete
 from dms.executor.vm_machine import Machine, MachineExecution, has_agent, is_member, net_info, run_of
@@ -79,6 +87,8 @@ class MachineExecutor(SupervisedTable[MachineExecution]):
     TTY = "ttyS0"
     BASE_ARGS = ""
     """Kernel arguments that this kind of machine needs."""
+    BINDS: Collection[str] = ()
+    """By which protocols its process binds public ports itself; by others the private network leads them in."""
     OPENS_TAP_FOR_MACHINE = True
     """Whether the machine is given its TAP device open, or opens it by its name."""
     MAC_PREFIX = (0x52, 0x54)
@@ -212,13 +222,13 @@ class MachineExecutor(SupervisedTable[MachineExecution]):
         """The command line of the machine's process, started in its folder."""
         raise AssertionError("every kind of machine has its own")
 
+    def _bound(self, request: ExecutionRequest) -> list[PortBinding]:
+        """The public ports that the machine's process binds itself; the private network leads the others in."""
+        return [port for port in request.ports if port.protocol in self.BINDS]
+
     def _obstacle(self, params: MachineParams) -> str:
         """Why such a machine cannot be a member of a private network; empty when it can."""
         return "" if may_make_networks() else "network namespaces cannot be made here"
-
-    def _is_published(self, request: ExecutionRequest) -> bool:
-        """Whether the machine's process binds the public ports itself."""
-        return True
 
     async def _boot(self, execution: MachineExecution, machine: Machine) -> None:
         """Wait for the machine's process, make the machine a member of its private network, and have the guest run.
@@ -239,9 +249,7 @@ class MachineExecutor(SupervisedTable[MachineExecution]):
         if request.join is None:
             return
         try:
-            await request.join(
-                namespace_of(execution.process.pid), behind=DEVICE, is_published=self._is_published(request)
-            )
+            await request.join(namespace_of(execution.process.pid), behind=DEVICE, published=self.BINDS)
         except DMSError as exc:
             if request.must_join and not execution.has_booted:
                 raise StartFailed(f"no private address: {exc.message}") from exc
@@ -429,7 +437,7 @@ class MachineExecutor(SupervisedTable[MachineExecution]):
         return private_job(
             machine.member,
             is_lent=not self.OPENS_TAP_FOR_MACHINE,
-            is_inside=not (machine.request.ports and self._is_published(machine.request)),
+            is_inside=not self._bound(machine.request),
             has_agent=bool(machine.params.cmd),
         )
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from ipaddress import IPv4Interface
 from pathlib import Path
 
+from dms.executor.protocol import PROTOCOLS
 from dms.hardware.interfaces import read_interfaces
 from dms.node.private_networks import Membership
 from dms.subnet.connecting import Reach
@@ -74,14 +75,14 @@ class PacketEngine:
         ports: Iterable[tuple[str, int, int]],
         *,
         behind: str = "",
-        is_published: bool = True,
+        published: Collection[str] = PROTOCOLS,
     ) -> None:
         """See :class:`~dms.node.private_networks.Engine`."""
         membership = self._applied.get(ensemble)
         address = membership.members.get(allocation, "") if membership is not None else ""
         if not address:
             raise SubnetNotFound(f"{allocation} has no address")
-        await self.subnet(ensemble).attach(address, namespace, ports=ports, guest=behind, is_published=is_published)
+        await self.subnet(ensemble).attach(address, namespace, ports=ports, guest=behind, published=published)
 
     def report(self, membership: Membership, own: PeerID) -> NetworkReport:
         """See :class:`~dms.node.private_networks.Engine`."""

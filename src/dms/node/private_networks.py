@@ -7,7 +7,7 @@ is started; a restart puts it into effect again. With the last allocation of its
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Interface
 from pathlib import Path
 from typing import Protocol
@@ -19,7 +19,7 @@ from dms.actor.actor import Actor
 from dms.actor.behaviour import Message
 from dms.actor.grants import Grant
 from dms.actor.handle import Handle
-from dms.executor.protocol import Member
+from dms.executor.protocol import PROTOCOLS, Member
 from dms.identity.ids import ActorID, did_of
 from dms.network.addresses import parse_peer_id
 from dms.node.errors import InvalidRequest
@@ -109,11 +109,11 @@ class Engine(Protocol):
         ports: Iterable[tuple[str, int, int]],
         *,
         behind: str = "",
-        is_published: bool = True,
+        published: Collection[str] = PROTOCOLS,
     ) -> None:
         """Give an allocation its address, in the network namespace in which it runs or is about to, or to the guest ``behind`` a
         device there. ``ports`` (protocol, public, private): other members reach the private port at the public one, too; unless
-        ``is_published``, who comes to this machine's public port is led there as well.
+        by a protocol of ``published``, who comes to this machine's public port is led there as well.
 
         :raises DMSError: it has none, or the kernel refuses.
         """
@@ -165,7 +165,7 @@ class UserSpace:
         ports: Iterable[tuple[str, int, int]],
         *,
         behind: str = "",
-        is_published: bool = True,
+        published: Collection[str] = PROTOCOLS,
     ) -> None:
         """Nobody is asked to."""
         raise SubnetNotFound(self.lacks)
@@ -275,10 +275,10 @@ class PrivateNetworks:
         ports: Iterable[tuple[str, int, int]],
         *,
         behind: str = "",
-        is_published: bool = True,
+        published: Collection[str] = PROTOCOLS,
     ) -> None:
         """See :meth:`Engine.join`."""
-        await self._engine.join(ensemble, allocation, namespace, ports, behind=behind, is_published=is_published)
+        await self._engine.join(ensemble, allocation, namespace, ports, behind=behind, published=published)
         self._lacking.pop(allocation, None)
 
     def not_joined(self, allocation: AllocationID, reason: str) -> None:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import msgspec
 
-from dms.subnet.ports import MAX_PORT, PROTOCOLS
+from dms.executor.protocol import PROTOCOLS
+from dms.subnet.ports import MAX_PORT
 from dms.types.errors import BadInput
 from dms.types.gojson import Wire
 from dms.types.ids import AllocationID, EnsembleID, PeerID

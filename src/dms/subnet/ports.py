@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
 from random import Random
 
+from dms.executor.protocol import PROTOCOLS
 from dms.subnet.errors import NoAddressLeft, PortMapped, PortNotMapped
 from dms.types.errors import BadInput
 
-PROTOCOLS = ("tcp", "udp")
 MAX_PORT = 65535
 ANY = IPv4Address("0.0.0.0")
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv4Interface, IPv6Interface
@@ -18,6 +18,7 @@ from pathlib import Path
 
 import trio
 
+from dms.executor.protocol import PROTOCOLS
 from dms.observe.log import get_logger
 from dms.subnet.addresses import host_of, to_ipv6
 from dms.subnet.connecting import Reach, Wanted
@@ -141,14 +142,14 @@ class Subnet:
         *,
         ports: Iterable[tuple[str, int, int]] = (),
         guest: str = "",
-        is_published: bool = True,
+        published: Collection[str] = PROTOCOLS,
     ) -> None:
         """Give an address of this node to who runs in a namespace, to the guest behind a device in it, or to the machine
         itself; again after a restart.
 
-        ``ports`` (protocol, public, private): other members reach the private port at the public one, too. Unless
-        ``is_published``, the public ones of this machine lead in as well from now on; where that cannot be, it is a member
-        all the same.
+        ``ports`` (protocol, public, private): other members reach the private port at the public one, too. But for
+        protocols of ``published``, the public ones of this machine lead in as well from now on; where that cannot be, it is
+        a member all the same.
 
         :raises InvalidIP: it is not an address of this node.
         :raises KernelRefused: no device can be made.
@@ -176,7 +177,9 @@ class Subnet:
                 self._end(made)
                 raise
             self._join(made, own)
-            for protocol, public, private in () if is_published else redirected:
+            for protocol, public, private in redirected:
+                if protocol in published:
+                    continue
                 made.published.append(await self._map(PortMapping(protocol, public, own, private)))
 
     async def lead_by_stream(self, addresses: Iterable[str]) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import yaml
 
+from dms.executor.docker.holder import program_of
 from dms.executor.kvm import kvm_works
 
 KERNEL_VARIABLE = "DMS_TEST_VM_KERNEL"
@@ -21,6 +22,17 @@ MODULES_VARIABLE = "DMS_TEST_VM_MODULES"
 FIRECRACKER_KERNEL_VARIABLE = "DMS_TEST_FIRECRACKER_KERNEL"
 """Where a kernel lies that Firecracker boots, which takes none that is packed."""
 APPLETS = ("cat", "echo", "false", "head", "id", "kill", "ls", "mkdir", "sh", "sleep", "touch", "true", "yes", "httpd")
+
+ECHO_PORT = 9000
+_X86_64 = 62
+_ECHO = bytes.fromhex(
+    "4881ec00100000bf0a000000be0200000031d2b8290000000f0589c3"  # socket(AF_INET6, SOCK_DGRAM, 0)
+    "31c048890424488944240848894424104889442418c704240a002328"  # at any address of both families, port 9000
+    "89df4889e6ba1c000000b8310000000f05"  # bind
+    "c74424201c00000089df488d742440bad00700004531d24989e04c8d4c2420b82d0000000f05"  # recvfrom, of at most 2,000 bytes
+    "89c289df488d7424404531d24989e041b91c000000b82c0000000f05ebbc"  # sendto whoever that was, and again
+)
+"""As BusyBox serves nothing by UDP."""
 
 _JAILER = """#!/bin/sh
 set -eu
@@ -93,7 +105,7 @@ def make_images(directory: Path) -> Path:
 
 
 def make_root(directory: Path) -> Path:
-    """A root file system of BusyBox and nothing else."""
+    """A root file system of BusyBox and ``udp_echo``, which sends back what comes by UDP at :data:`ECHO_PORT`."""
     found = shutil.which("busybox")
     if found is None:
         raise FileNotFoundError("busybox not found: apt-get install -y busybox-static")
@@ -102,6 +114,9 @@ def make_root(directory: Path) -> Path:
     shutil.copy(found, directory / "bin" / "busybox")
     for name in APPLETS:
         (directory / "bin" / name).symlink_to("busybox")
+    echo = directory / "bin" / "udp_echo"
+    echo.write_bytes(program_of(_X86_64, _ECHO))
+    echo.chmod(0o755)
     return directory
 
 

@@ -68,9 +68,16 @@ async def test_drives_network_and_kvm_are_added(nursery: trio.Nursery, tmp_path:
 async def test_ports_are_bound_by_a_network_that_carries_nothing_else(nursery: trio.Nursery, tmp_path: Path) -> None:
     asked = replace(request(tmp_path), ports=(PortBinding("127.0.0.1", 8080, 80), PortBinding("", 53, 53, "udp")))
     line = words(nursery, machine(tmp_path, asked))
-    assert (
-        "user,id=net,net=192.0.2.0/24,restrict=on,ipv6=off,hostfwd=tcp:127.0.0.1:8080-:80,hostfwd=udp::53-:53" in line
-    )
+    assert "user,id=net,net=192.0.2.0/24,restrict=on,ipv6=off,hostfwd=tcp:127.0.0.1:8080-:80 " in line
+    assert ":53" not in line, "such a network drops answers by UDP; the private network leads them in"
+
+
+async def test_without_a_private_network_udp_is_refused_and_not_silently_lost(
+    nursery: trio.Nursery, tmp_path: Path
+) -> None:
+    executor = QemuExecutor(nursery, tmp_path / "state", image_dirs=[], binary=Path("/none"), uses_kvm=False)
+    with pytest.raises(Unsupported, match="QEMU lets no UDP in"):
+        await executor.start(replace(request(tmp_path), ports=(PortBinding("", 53, 53, "udp"),)))
 
 
 async def test_a_machine_with_an_address_of_its_own_binds_no_ports(nursery: trio.Nursery, tmp_path: Path) -> None:

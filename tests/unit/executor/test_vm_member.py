@@ -6,7 +6,7 @@ import json
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Collection, Iterator
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
 from pathlib import Path
@@ -16,7 +16,7 @@ import trio
 
 from dms.executor.errors import StartFailed, Unsupported
 from dms.executor.firecracker import FirecrackerExecutor
-from dms.executor.protocol import ExecutionRequest, ExecutionStatus, Member, PortBinding
+from dms.executor.protocol import PROTOCOLS, ExecutionRequest, ExecutionStatus, Member, PortBinding
 from dms.executor.qemu import QemuExecutor
 from dms.executor.vm_machine import Machine
 from dms.executor.vm_member import card_of, mac_of, may_make_networks, member_of, private_job
@@ -41,7 +41,7 @@ MEMBER = Member(
 )
 
 
-async def nobody(namespace: Path, *, behind: str = "", is_published: bool = True) -> None:
+async def nobody(namespace: Path, *, behind: str = "", published: Collection[str] = PROTOCOLS) -> None:
     raise AssertionError("nobody asks for that")
 
 
@@ -111,7 +111,7 @@ class Bench:
     nursery: trio.Nursery
     path: Path
     program: Path
-    joined: list[tuple[Path, str, bool]] = field(default_factory=list)
+    joined: list[tuple[Path, str, Collection[str]]] = field(default_factory=list)
     seen: list[list[str]] = field(default_factory=list)
 
     def open(self) -> FirecrackerExecutor:
@@ -124,8 +124,8 @@ class Bench:
             has_own_users=False,
         )
 
-    async def join(self, namespace: Path, *, behind: str = "", is_published: bool = True) -> None:
-        self.joined.append((namespace, behind, is_published))
+    async def join(self, namespace: Path, *, behind: str = "", published: Collection[str] = PROTOCOLS) -> None:
+        self.joined.append((namespace, behind, published))
         self.seen.append([path for _, path, _ in self.asked()])
 
     @property
@@ -166,8 +166,8 @@ def device_there() -> tuple[int, bool]:
 async def test_a_machine_has_a_namespace_of_its_own_which_ends_with_it(bench: Bench) -> None:
     executor = bench.open()
     await executor.start(replace(request(bench.path), join=bench.join, ports=(PortBinding("", 8080, 80),)))
-    ((namespace, behind, is_published),) = bench.joined
-    assert (behind, is_published) == (DEVICE, False)
+    ((namespace, behind, published),) = bench.joined
+    assert (behind, published) == (DEVICE, ())
     assert set(bench.seen[0]) == {"/"}, "the network is there before the guest is"
     asked = {path: body for _, path, body in bench.asked()}
     mac = mac_of(ID, (6, 0), "/private")
@@ -188,7 +188,7 @@ async def test_a_machine_has_a_namespace_of_its_own_which_ends_with_it(bench: Be
 
 @pytest.mark.netns
 async def test_a_machine_that_cannot_become_a_member_runs_all_the_same(bench: Bench) -> None:
-    async def refuse(namespace: Path, *, behind: str = "", is_published: bool = True) -> None:
+    async def refuse(namespace: Path, *, behind: str = "", published: Collection[str] = PROTOCOLS) -> None:
         raise Conflict("no address is left")
 
     executor = bench.open()

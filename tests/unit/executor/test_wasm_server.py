@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import os
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -15,7 +15,15 @@ import pytest
 import trio
 
 from dms.executor.errors import StartFailed, Unsupported
-from dms.executor.protocol import EndReason, ExecutionRequest, ExecutionResult, ExecutionStatus, NetInfo, PortBinding
+from dms.executor.protocol import (
+    PROTOCOLS,
+    EndReason,
+    ExecutionRequest,
+    ExecutionResult,
+    ExecutionStatus,
+    NetInfo,
+    PortBinding,
+)
 from dms.executor.wasm import WasmExecutor
 from dms.executor.wasm_sockets import MAX_CONNECTIONS
 from dms.subnet.errors import KernelRefused
@@ -254,14 +262,14 @@ class Network:
     """A private network of which servers become members."""
 
     is_open: bool = True
-    joined: list[tuple[Path, bool]] = field(default_factory=list)
+    joined: list[tuple[Path, Collection[str]]] = field(default_factory=list)
     unjoined: list[str] = field(default_factory=list)
 
-    async def join(self, namespace: Path, *, behind: str = "", is_published: bool = True) -> None:
+    async def join(self, namespace: Path, *, behind: str = "", published: Collection[str] = PROTOCOLS) -> None:
         assert not behind
         if not self.is_open:
             raise KernelRefused("it is closed")
-        self.joined.append((namespace, is_published))
+        self.joined.append((namespace, published))
 
     def added(self, request: ExecutionRequest, *, must_join: bool = False) -> ExecutionRequest:
         return replace(request, join=self.join, unjoined=self.unjoined.append, must_join=must_join)
@@ -272,9 +280,9 @@ async def test_a_member_of_a_private_network_is_reached_in_a_namespace_of_its_ow
     (port,) = free_ports(1)
     network, here = Network(), os.stat("/proc/self/ns/net").st_ino  # noqa: PTH116
     await bench.executor.start(network.added(bench.request("turns", ports={port: 80})))
-    ((namespace, is_published),) = network.joined
+    ((namespace, published),) = network.joined
     assert namespace.stat().st_ino != here
-    assert is_published, "its public ports lead in already"
+    assert published == PROTOCOLS, "its public ports lead in already"
     info = await bench.executor.info("e")
     assert info.net == NetInfo(namespace=namespace)
     for where, address in ((None, (LOCAL, port)), (namespace, (LOCAL, 80)), (namespace, ("::1", 80))):
@@ -284,7 +292,7 @@ async def test_a_member_of_a_private_network_is_reached_in_a_namespace_of_its_ow
             assert await trio.to_thread.run_sync(one.recv, 5) == b"hello"
     later = WasmExecutor(bench.nursery, bench.path / "state")
     await later.start(network.added(bench.request("turns", ports={port: 80})))
-    assert network.joined == [(namespace, True)] * 2, "it takes part again when its daemon comes back"
+    assert [one for one, _ in network.joined] == [namespace] * 2, "it takes part again when its daemon comes back"
     await later.remove("e", grace_s=0)
     assert not namespace.exists()
 

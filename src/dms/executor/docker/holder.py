@@ -48,13 +48,15 @@ _MACHINES = {
 
 
 def pause_program(machine: str) -> bytes:
-    """The program for a machine as ``uname -m`` calls it; empty where none is known.
+    """The program for a machine as ``uname -m`` calls it; empty where none is known."""
+    return program_of(*_MACHINES[machine]) if machine in _MACHINES else b""
 
-    An ELF file of one segment: its header, one program header, and the instructions (System V ABI, chapters 4 and 5).
+
+def program_of(number: int, code: bytes) -> bytes:
+    """An ELF file of one segment: its header, one program header, and the instructions (System V ABI, chapters 4 and 5).
+
+    ``number`` is that of the machine whose instructions these are.
     """
-    if machine not in _MACHINES:
-        return b""
-    number, code = _MACHINES[machine]
     entry, size = _BASE + _HEADERS_BYTES, _HEADERS_BYTES + len(code)
     ident = b"\x7fELF" + bytes([2, 1, 1]) + bytes(9)
     header = ident + struct.pack("<HHIQQQIHHHHHH", 2, number, 1, entry, 64, 0, 0, 64, 56, 1, 0, 0, 0)
