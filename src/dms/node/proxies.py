@@ -59,6 +59,7 @@ class Proxies:
     :param find: what is known of the network of an ensemble.
     :param reach: connections with members.
     :param start_soon: runs what listens, for the life of the node.
+    :param outward: tells the address by which this machine goes out; empty where it does not.
     """
 
     def __init__(
@@ -68,9 +69,10 @@ class Proxies:
         reach: Reach,
         start_soon: Callable[..., None],
         outside: Outside | None = None,
+        outward: Callable[[], str] | None = None,
     ) -> None:
         self._secret, self._find, self._reach, self._start_soon = secret, find, reach, start_soon
-        self._outside = outside or connect_outside
+        self._outside, self._outward = outside or connect_outside, outward or outward_address
         self._users: dict[str, tuple[EnsembleID, AllocationID]] = {}
         self._listeners: dict[str, _Listener] = {}
         self._lock = trio.Lock()
@@ -114,7 +116,7 @@ class Proxies:
 
     async def _listening(self, wanted: str, port: int) -> tuple[str, _Listener]:
         reason = "it has no address to listen at"
-        for address in (wanted, await trio.to_thread.run_sync(outward_address)):
+        for address in (wanted, await trio.to_thread.run_sync(self._outward)):
             if address in self._listeners:
                 return address, self._listeners[address]
             if not address:

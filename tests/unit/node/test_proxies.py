@@ -57,11 +57,16 @@ class Others:
 
 
 @asynccontextmanager
-async def proxies(secret: bytes = b"secret") -> AsyncIterator[Proxies]:
+async def proxies(secret: bytes = b"secret", outward: str = "") -> AsyncIterator[Proxies]:
     async with trio.open_nursery() as nursery:
         others = Others(nursery)
         yield Proxies(
-            secret, {ENSEMBLE: KNOWN}.get, others.reach, lambda *call: nursery.start_soon(*call), others.outside
+            secret,
+            {ENSEMBLE: KNOWN}.get,
+            others.reach,
+            lambda *call: nursery.start_soon(*call),
+            others.outside,
+            lambda: outward,
         )
         nursery.cancel_scope.cancel()
 
@@ -118,6 +123,25 @@ async def test_a_password_is_of_one_allocation_and_the_same_after_a_restart() ->
         assert (
             urlsplit(told(await other.open(ENSEMBLE, WEB, "127.0.0.1"))["ALL_PROXY"]).username != urlsplit(web).username
         )
+
+
+async def test_where_the_gateway_is_no_address_of_this_machine_it_listens_where_the_machine_goes_out() -> None:
+    """As with engines without root, whose networks are in a namespace of their own; or where the engine tells of none."""
+    for gateway in ("192.0.2.77", ""):
+        async with proxies(outward="127.0.0.2") as made:
+            proxy = told(await made.open(ENSEMBLE, WEB, gateway))["ALL_PROXY"]
+            assert urlsplit(proxy).hostname == "127.0.0.2"
+            assert await ask(proxy, "db", 80) == FINE + b"carol e1 10.1.2.3 80"
+            again = told(await made.open(ENSEMBLE, DB, gateway))["ALL_PROXY"]
+            assert urlsplit(again).port == urlsplit(proxy).port, "one for all"
+            made.close(WEB)
+            assert (await ask(again, "db", 80)).startswith(FINE)
+        async with proxies(outward="127.0.0.2") as later:
+            port = urlsplit(proxy).port or 0
+            assert told(await later.open(ENSEMBLE, WEB, gateway, port))["ALL_PROXY"] == proxy, "after a restart"
+        async with proxies() as nowhere:
+            with pytest.raises(NotConnected, match="this machine has no proxy for its allocations"):
+                await nowhere.open(ENSEMBLE, WEB, gateway)
 
 
 async def test_with_the_last_allocation_nobody_listens() -> None:
