@@ -160,7 +160,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 
 def _try_fewer(item: pytest.Item) -> None:
-    """Shortens a property test, and skips most cases of a matrix."""
+    """Shortens a property test, and skips most cases of a matrix and what is long."""
     test = getattr(getattr(item, "obj", None), "__func__", getattr(item, "obj", None))
     place: object = getattr(item, "cls", None) if hasattr(getattr(item, "cls", None), "settings") else test
     name = "settings" if place is not test else "_hypothesis_internal_use_settings"  # where the library looks them up
@@ -168,6 +168,10 @@ def _try_fewer(item: pytest.Item) -> None:
         settings: hypothesis.settings = getattr(place, name, None) or hypothesis.settings()
         setattr(place, name, hypothesis.settings(settings, max_examples=math.ceil(settings.max_examples / ONE_OF)))
         _shortened.append(place)
+    long = item.get_closest_marker("long")
+    if long is not None:
+        reason = f"at length what {', '.join(long.args)} holds; this one, too: DMS_TEST_HEAVY=1 make test"
+        item.add_marker(pytest.mark.skip(reason=reason))
     if item.get_closest_marker("matrix") and isinstance(item, pytest.Function) and hasattr(item, "callspec"):
         index = sum(item.callspec.indices.values())
         if index % ONE_OF:

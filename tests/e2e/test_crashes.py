@@ -67,6 +67,7 @@ def test_an_orchestrator_that_was_killed_takes_its_deployments_up_again(
     assert net.free("node1").ram.size - free.ram.size == 32 << 20
 
 
+@pytest.mark.long("tests/faults/test_killed_daemons.py", "tests/sim/test_restarts.py")
 def test_a_workload_that_ended_while_its_provider_was_down_is_told_truly(
     net: LocalNet, nunet: Nunet, service: str
 ) -> None:

@@ -75,6 +75,7 @@ def test_a_node_that_does_not_come_up_leaves_nothing(directory: Path) -> None:
     assert not processes.nodes_in(directory)
 
 
+@pytest.mark.matrix
 @alone
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_start_leaves_nothing(directory: Path, number: signal.Signals) -> None:

@@ -7,6 +7,8 @@ import random
 import time
 from pathlib import Path
 
+import pytest
+
 from dms.testing.commandline import Nunet
 from dms.testing.localnet import LocalNet
 
@@ -23,6 +25,7 @@ def volume(net: LocalNet, name: str, label: str) -> Path:
     return path
 
 
+@pytest.mark.long("tests/network/test_passing_files.py")
 def test_a_file_goes_to_another_node_whoever_is_killed_on_the_way(net: LocalNet, nunet: Nunet) -> None:
     content = random.Random(5).randbytes(48 * MIB)
     peer = net.node(RECEIVER).peer_id

@@ -111,7 +111,7 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.mark.matrix
+@pytest.mark.long("tests/e2e/test_crashes.py", "tests/sim/test_restarts.py")
 @pytest.mark.parametrize("row", ROWS, ids=str)
 def test_whoever_is_killed_in_whatever_state_it_ends_as_documented(row: Row, net: MortalNet, program: Path) -> None:
     free, starts = {name: net.free(name) for name in PROVIDERS}, starts_on(net)

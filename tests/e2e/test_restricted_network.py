@@ -49,6 +49,7 @@ def ports(tmp_path: Path) -> Iterator[dict[str, int]]:
     processes.stop_all(programs_in(tmp_path))
 
 
+@pytest.mark.long("tests/network/test_reach.py")
 def test_the_page_on_restricted_networks(
     tmp_path: Path, ports: dict[str, int], nunet: Nunet, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -16,6 +16,7 @@ from dms.testing.localnet import WAIT_S, LocalNet
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("devnet")]
 
 
+@pytest.mark.long("tests/sim/test_supervision_nodes.py")
 def test_a_service_whose_provider_is_killed_is_served_again_elsewhere(
     net: LocalNet, nunet: Nunet, tmp_path: Path
 ) -> None:

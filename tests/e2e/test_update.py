@@ -112,6 +112,7 @@ def test_a_version_that_does_not_stay_up_is_taken_back(net: LocalNet, nunet: Nun
     assert status(nunet, job)["version"] == 1
 
 
+@pytest.mark.long("tests/sim/test_updates.py")
 def test_an_orchestrator_killed_in_the_middle_of_an_update_finishes_it(
     net: LocalNet, nunet: Nunet, job: str, tmp_path: Path
 ) -> None:

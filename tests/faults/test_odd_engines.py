@@ -77,6 +77,7 @@ async def everything(executor: DockerExecutor, path: Path) -> None:
     assert all(one.isprintable() and len(one) < 1000 for one in said)
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("name", ASKED)
 @pytest.mark.parametrize("kind", GARBAGE)
 async def test_whatever_an_engine_answers_is_an_error_of_one_execution(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 
+import pytest
 import trio
 from tests.network.waiting import until
 
@@ -92,6 +93,7 @@ class Crowd:
         )
 
 
+@pytest.mark.long("tests/network/test_fifty_nodes.py")
 async def test_ten_nodes_grow_together_lose_a_third_and_heal() -> None:
     async with trio.open_nursery() as nursery:
         crowd = Crowd(nursery)

@@ -148,6 +148,7 @@ async def test_while_a_node_is_placed_anew(autojump_clock: MockClock, cluster: C
     await cancelled(cluster, alice, job)
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("stage", [Stage.CHECKING, Stage.MEASURING, Stage.STARTING], ids=lambda s: s.value)
 async def test_while_a_standby_takes_over(autojump_clock: MockClock, cluster: Cluster, stage: Stage) -> None:
     alice = await machines(cluster, "bob", "carol", "dave", "erin")

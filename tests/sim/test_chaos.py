@@ -68,6 +68,7 @@ async def test_messages_that_vanish(autojump_clock: MockClock, tmp_path: Path, s
         nursery.cancel_scope.cancel()
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("seed", range(2))
 async def test_messages_that_take_their_time(autojump_clock: MockClock, tmp_path: Path, seed: int) -> None:
     async with trio.open_nursery() as nursery:

@@ -154,6 +154,7 @@ async def test_a_plan_measures_edges_those_to_what_runs_too(autojump_clock: Mock
     await ended(cluster, alice, job)
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("redundancy", [0, 1], ids=["placed anew", "promoted"])
 async def test_an_orchestrator_killed_while_it_measures_goes_on(
     autojump_clock: MockClock, cluster: Cluster, redundancy: int
@@ -179,6 +180,7 @@ async def test_an_orchestrator_killed_while_it_measures_goes_on(
     await ended(cluster, alice, job)
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("partner", ["erin", "frank", "gina"])
 async def test_two_nodes_that_are_placed_anew_together_keep_the_edge_between_them(
     autojump_clock: MockClock, cluster: Cluster, partner: str
@@ -206,6 +208,7 @@ async def test_two_nodes_that_are_placed_anew_together_keep_the_edge_between_the
     await ended(cluster, alice, job)
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("lonely", ["dave", "erin", "frank"])
 async def test_the_first_of_two_that_lost_their_machines_does_not_go_where_the_second_cannot_follow(
     autojump_clock: MockClock, cluster: Cluster, lonely: str

@@ -234,6 +234,7 @@ UPDATED: Final = with_job(asks=(Ask(at_s=30, kind="update", part="j0n00", amount
 SCHEDULED: Final = with_job(nodes=LONG_TASK, cron="*/2 * * * *")
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize(
     ("plant", "plan", "broken"),
     [

@@ -8,16 +8,14 @@ import difflib
 import importlib
 import os
 import re
-from typing import TYPE_CHECKING, Annotated, Any
+from functools import cache
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 from typer.main import get_command, get_group
 
 from dms.cli.commands import COMMANDS, COMPLETE_VARIABLE, PROGRAM, find, root_help
-
-if TYPE_CHECKING:
-    pass
 
 UsageError: type[Exception] = typer.BadParameter.__bases__[0]
 """What the framework raises when it cannot read the arguments; it has no public name of its own."""
@@ -58,7 +56,11 @@ class LazyGroup(TyperGroup):
 def load(target: str, name: str) -> Any:  # a command of the framework
     """Import ``module:attribute`` and make a command of it."""
     module_name, _, attribute = target.partition(":")
-    found = getattr(importlib.import_module(module_name), attribute)
+    return _made(getattr(importlib.import_module(module_name), attribute), name)
+
+
+@cache  # it takes longer than most commands
+def _made(found: Any, name: str) -> Any:  # as above
     if isinstance(found, typer.Typer):
         command: Any = get_group(found)
         command.name = name
@@ -124,6 +126,11 @@ def root_command() -> Any:  # a command of the framework
         from typer.completion import get_completion_inspect_parameters
 
         get_completion_inspect_parameters()  # makes the framework know its shells
+    return _tree()
+
+
+@cache
+def _tree() -> Any:  # as above
     return plain(get_group(app))
 
 
