@@ -52,7 +52,7 @@ from dms.subnet.sealing import (
     encode_offer,
     session_of,
 )
-from dms.subnet.segments import VNET_BYTES, Parcel, check, from_device, packets_of, to_device
+from dms.subnet.segments import VNET_BYTES, Parcel, check, from_device, offloads_of, packets_of
 from dms.subnet.socks import Asked, read_request
 
 MTU = 1400
@@ -77,7 +77,7 @@ def packets() -> Sequence[bytes]:
 def check_packet(data: bytes) -> str:
     """Whatever is taken can be cut, handed on and answered, and none of it is larger or of other addresses."""
     parcel, header = from_device(data)
-    raw = to_device(parcel, header)
+    raw = offloads_of(parcel, header) + parcel.data
     again, same = from_device(raw)
     assert (again, same) == (parcel, header), "what is handed on reads as it was"
     words = [f"v{header.version}", "partial" if parcel.is_partial else "whole"]

@@ -278,3 +278,32 @@ async def test_cancelled_openings_leave_no_stream_behind(world: World) -> None:
     await stream.write(b"x")
     assert await stream.read(1) == b"x"
     await stream.reset()
+
+
+async def test_what_is_written_at_once_stands_in_line_with_what_is_written(world: World) -> None:
+    a, b = await world.pair()
+    a.streams.handle(ECHO, echo)
+    stream = await b.streams.open(a.peer_id, ECHO)
+    wanted = b""
+    async with trio.open_nursery() as nursery:
+
+        async def compare() -> None:
+            assert await everything(stream) == wanted
+
+        with trio.fail_after(WAIT_S):
+            await until(lambda: stream.room > 0)
+            nursery.start_soon(compare)
+            at_once = 0
+            for number in range(300):
+                data = b"%d," % number * (1000 if number % 3 else 10)
+                wanted += data
+                if stream.room < len(data):
+                    await stream.write(data)
+                    continue
+                stream.write_nowait(data)
+                at_once += 1
+                if not stream.room:
+                    await stream.write(b"")
+            assert at_once > 100
+            await stream.close()
+            assert not stream.room

@@ -69,6 +69,13 @@ class Breaking:
         self._left = None if self._left is None else self._left - len(data)
         await self._real.write(data)
 
+    @property
+    def room(self) -> int:
+        return 0
+
+    def write_nowait(self, data: bytes) -> None:
+        raise AssertionError("there was no room")
+
     async def close(self) -> None:
         await self._real.close()
 

@@ -49,6 +49,19 @@ class ByteStream(Protocol):
         """
         ...
 
+    @property
+    def room(self) -> int:
+        """How many bytes :meth:`write_nowait` takes now; 0 where it would have to wait, or where there is no such way."""
+        ...
+
+    def write_nowait(self, data: bytes) -> None:
+        """Send it in this very step, where there is room. What the kernel does not take goes with the next :meth:`write`; so
+        where there is no room afterwards one has to follow, if only of nothing.
+
+        :raises StreamEnded: the connection ended.
+        """
+        ...
+
     async def close(self) -> None:
         """End our direction, after what was written; the other side may go on, and can be read."""
         ...

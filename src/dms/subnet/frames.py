@@ -33,6 +33,7 @@ MAX_HELLO_BYTES = 4096
 PING_BYTES = 8
 
 _HEAD = struct.Struct("<BBHL")
+HEAD_BYTES = _HEAD.size
 _LENGTH = struct.Struct("<H")
 _PARTIAL = 1
 _LIMITS = {HELLO: MAX_HELLO_BYTES, PACKET: MAX_PACKET_BYTES, PING: PING_BYTES, PONG: PING_BYTES, OFFER: MAX_HELLO_BYTES}
@@ -96,33 +97,52 @@ class FrameDecoder:
     """Our protocol, from pieces of any size. Kinds that are not known are skipped, if they are small."""
 
     def __init__(self) -> None:
-        self._buffer = bytearray()
+        self._begun = b""
 
     def feed(self, data: bytes) -> list[Frame]:
         """The frames that are whole now.
 
         :raises BadPacket: this is not our protocol; the stream is of no more use.
         """
-        buffer = self._buffer
-        buffer += data
-        frames: list[Frame] = []
-        at, end = 0, len(buffer)
-        view = memoryview(buffer)
-        try:
-            while end - at >= _HEAD.size:
-                kind, flags, segment_bytes, length = _HEAD.unpack_from(buffer, at)
-                if length > _LIMITS.get(kind, MAX_HELLO_BYTES):
-                    raise BadPacket(f"a frame of {length} bytes")
-                body = at + _HEAD.size
-                if end - body < length:
-                    break
-                at = body + length
-                if kind in _LIMITS:
-                    frames.append(Frame(kind, bytes(view[body:at]), segment_bytes, bool(flags & _PARTIAL)))
-        finally:
-            view.release()
-        del buffer[:at]
-        return frames
+        found: list[Frame] = []
+        at = 0
+        if self._begun:
+            at = self._missing(data)
+            if len(data) < at:
+                self._begun += data
+                return found
+            self._read(self._begun + data[:at], 0, found)
+        self._begun = data[self._read(data, at, found) :]
+        return found
+
+    def _missing(self, data: bytes) -> int:
+        """How many bytes end the frame that has begun, at least."""
+        begun = self._begun
+        if len(begun) < HEAD_BYTES:
+            begun += data[: HEAD_BYTES - len(begun)]
+        if len(begun) < HEAD_BYTES:
+            return HEAD_BYTES - len(self._begun)
+        return HEAD_BYTES + _length(*_HEAD.unpack_from(begun)[::3]) - len(self._begun)
+
+    @staticmethod
+    def _read(data: bytes, at: int, found: list[Frame]) -> int:
+        """Add the whole frames from there on; returns where the first begins that is not."""
+        end = len(data)
+        while end - at >= HEAD_BYTES:
+            kind, flags, segment_bytes, length = _HEAD.unpack_from(data, at)
+            body = at + HEAD_BYTES
+            if end - body < _length(kind, length):
+                break
+            at = body + length
+            if kind in _LIMITS:
+                found.append(Frame(kind, data[body:at], segment_bytes, bool(flags & _PARTIAL)))
+        return at
+
+
+def _length(kind: int, length: int) -> int:
+    if length > _LIMITS.get(kind, MAX_HELLO_BYTES):
+        raise BadPacket(f"a frame of {length} bytes")
+    return length
 
 
 def encode_opening(subnet_id: str) -> bytes:

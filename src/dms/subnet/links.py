@@ -108,6 +108,9 @@ class Link:
         self._rtt_s: float | None = None
         self._asked: dict[bytes, float] = {}
         self._heard_s = self.used_s = 0.0
+        self._pace, self._wrote_s = Pace(), float("-inf")
+        self._stream: ByteStream | None = None
+        """Ours, where the step that brings a packet may write to it."""
         self._holding = trio.CancelScope()
         self._has_come = trio.Event()
 
@@ -132,7 +135,33 @@ class Link:
                 self._queue.put(parcel)
             if rest:
                 break
+        if self._stream is not None and (outgoing is None or outgoing.way() is None):
+            self._write_now(self._stream)
         self._queue.announce()
+
+    def _write_now(self, stream: ByteStream) -> None:
+        """Spare the task of the link to wake for what the stream takes at once."""
+        while len(self._queue) and self._company_s() <= 0:
+            batch = self._queue.take_within(stream.room, frames.HEAD_BYTES)
+            if not batch:
+                return
+            self._tally.gave(len(batch), size_of(batch))
+            self.used_s = self._wrote_s = trio.current_time()
+            try:
+                stream.write_nowait(frames.encode_parcels(batch))
+            except NetworkError:  # whoever reads the stream learns that, too
+                self._tally.drop(Drop.UNREACHABLE, len(batch))
+                return
+            if not stream.room:  # perhaps the kernel took a part
+                self._queue.wake()
+
+    def _company_s(self) -> float:
+        """How long a write waits for more, now."""
+        now_s, tally = trio.current_time(), self._tally
+        self._pace.observe(now_s, tally.packets_in + tally.packets_out, tally.bytes_in + tally.bytes_out)
+        if not self._pace.is_busy or self._queue.size_bytes >= GATHER_BYTES:
+            return 0.0
+        return self._wrote_s + GATHER_S - now_s
 
     def give_way(self) -> None:
         """Close the stream, for another network; what is sent from now on waits for a new one."""
@@ -261,7 +290,11 @@ class Link:
             nursery.start_soon(until_failure, partial(self._ping, stream))
             if self._outgoing is not None:
                 nursery.start_soon(self._outgoing.probe)
-            await until_failure(partial(self._pump, stream, frames.encode_parcels))
+            self._stream = None if stream.is_relayed else stream
+            try:
+                await until_failure(partial(self._pump, stream, frames.encode_parcels))
+            finally:
+                self._stream = None
 
     async def _carry_original(self, stream: ByteStream) -> None:
         await self._write(stream, frames.encode_opening(self._subnet_id))
@@ -271,18 +304,16 @@ class Link:
         """Write batches until there is nothing for a while, or a relayed stream is to be opened anew."""
         self._state, self._error = LinkState.OPEN, ""
         renew_s = trio.current_time() + RELAYED_RETRY_S if stream.is_relayed else float("inf")
-        wrote_s = float("-inf")
-        pace, tally = Pace(), self._tally
         while trio.current_time() < renew_s:
-            with trio.move_on_after(IDLE_S):
-                await self._queue.wait()
-            now_s = trio.current_time()
-            pace.observe(now_s, tally.packets_in + tally.packets_out, tally.bytes_in + tally.bytes_out)
-            soon_s = wrote_s + GATHER_S - now_s
-            if pace.is_busy and soon_s > 0 and self._queue.size_bytes < GATHER_BYTES:
-                await trio.sleep(soon_s)
+            if not len(self._queue):
+                with trio.move_on_after(IDLE_S):
+                    await self._queue.wait()
+            company_s = self._company_s()
+            if company_s > 0:
+                await trio.sleep(company_s)
             batch = self._queue.take(BATCH_BYTES)
             if not batch:
+                await stream.write(b"")
                 if trio.current_time() - self.used_s < IDLE_S:
                     continue
                 return
@@ -299,7 +330,7 @@ class Link:
                 relayed = self._state is LinkState.RELAY_LIMIT
                 self._tally.drop(Drop.RELAY_LIMIT if relayed else Drop.UNREACHABLE, len(batch))
                 raise
-            wrote_s = trio.current_time()
+            self._wrote_s = trio.current_time()
 
     async def _write(self, stream: ByteStream, data: bytes) -> None:
         if stream.is_relayed and not self._shared.budget.spend(len(data), trio.current_time()):

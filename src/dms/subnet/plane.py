@@ -26,7 +26,7 @@ from dms.subnet.name_streams import Asker, NameStreams, Taken
 from dms.subnet.packets import Header, echo_reply, parse_header, udp_packet, udp_ports, unreachable
 from dms.subnet.resolver import Resolver, Upstream
 from dms.subnet.routing import RoutingTable
-from dms.subnet.segments import Parcel, check, from_device, to_device
+from dms.subnet.segments import Parcel, check, from_device, offloads_of
 from dms.subnet.sharing import Shared
 from dms.subnet.tally import Drop, Tally
 from dms.types.ids import PeerID
@@ -41,8 +41,8 @@ class Device(Protocol):
         """What is there, at least one; each packet behind its header of offloads."""
         ...
 
-    def write(self, raw: bytes) -> bool:
-        """Hand one over; whether there was room for it."""
+    def write(self, offloads: bytes, packet: bytes) -> bool:
+        """Hand one over behind its header of offloads; whether there was room for it."""
         ...
 
 
@@ -211,7 +211,7 @@ class Plane:
             self._at_gateway(parcel, header, port)
 
     def _hand_over(self, parcel: Parcel, header: Header, port: Port) -> None:
-        if port.device.write(to_device(parcel, header)):
+        if port.device.write(offloads_of(parcel, header), parcel.data):
             port.tally.took(1, len(parcel.data))
         else:
             port.tally.drop(Drop.DEVICE_FULL)

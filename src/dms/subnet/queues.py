@@ -23,6 +23,7 @@ class PacketQueue:
         self._max_bytes, self._max_packets = max_bytes, max_packets
         self._waiting: deque[Parcel] = deque()
         self._arrived = trio.Event()
+        self._is_woken = False
         self.size_bytes = 0
 
     def __len__(self) -> int:
@@ -54,6 +55,15 @@ class PacketQueue:
         self.size_bytes -= size
         return batch
 
+    def take_within(self, max_bytes: int, each_bytes: int) -> list[Parcel]:
+        """The oldest, up to so many bytes with what stands in front of each; perhaps none."""
+        batch: list[Parcel] = []
+        size = 0
+        while self._waiting and (size := size + len(self._waiting[0].data) + each_bytes) <= max_bytes:
+            batch.append(self._waiting.popleft())
+        self.size_bytes -= sum(len(parcel.data) for parcel in batch)
+        return batch
+
     def clear(self) -> int:
         """Drop all; returns how many."""
         count = len(self._waiting)
@@ -62,7 +72,13 @@ class PacketQueue:
         return count
 
     async def wait(self) -> None:
-        """Until there is something."""
-        while not self._waiting:
+        """Until there is something, or :meth:`wake` was called."""
+        while not self._waiting and not self._is_woken:
             self._arrived = trio.Event()
             await self._arrived.wait()
+        self._is_woken = False
+
+    def wake(self) -> None:
+        """Have who waits look at something else."""
+        self._is_woken = True
+        self._arrived.set()

@@ -19,6 +19,7 @@ MIN_SEGMENT_BYTES = 48
 """Less is refused: a packet must not become a flood of small ones."""
 
 _VNET = struct.Struct("<BBHHHH")  # flags, kind, header bytes, segment bytes, checksum from, checksum at
+_NO_OFFLOADS = bytes(VNET_BYTES)
 _NEEDS_CHECKSUM = 1
 _TCP_V4, _TCP_V6, _CONGESTION = 1, 4, 0x80
 _CHECKSUM_AT = {TCP: 16, UDP: 6}
@@ -62,14 +63,14 @@ def from_device(raw: bytes) -> tuple[Parcel, Header]:
     return Parcel(_with_checksum(data, start, start + at)), header
 
 
-def to_device(parcel: Parcel, header: Header) -> bytes:
-    """What to write into such a device. The parcel must have passed :func:`check`."""
+def offloads_of(parcel: Parcel, header: Header) -> bytes:
+    """What to write into such a device in front of the packet. The parcel must have passed :func:`check`."""
     if not parcel.is_partial:
-        return bytes(VNET_BYTES) + parcel.data
+        return _NO_OFFLOADS
     kind = (_TCP_V4 if header.version == 4 else _TCP_V6) if parcel.segment_bytes else 0
     head_bytes = headers_bytes(parcel.data, header) if kind else 0
     at = _CHECKSUM_AT[header.protocol]
-    return _VNET.pack(_NEEDS_CHECKSUM, kind, head_bytes, parcel.segment_bytes, header.offset, at) + parcel.data
+    return _VNET.pack(_NEEDS_CHECKSUM, kind, head_bytes, parcel.segment_bytes, header.offset, at)
 
 
 def check(parcel: Parcel, header: Header) -> None:

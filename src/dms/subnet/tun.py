@@ -72,10 +72,10 @@ class TunDevice:
                 raise DeviceGone(f"the device {self.name} is gone: {error.strerror}") from None
         return batch
 
-    def write(self, raw: bytes) -> bool:
+    def write(self, offloads: bytes, packet: bytes) -> bool:
         """Hand a packet over; whether it was taken."""
         try:
-            os.write(self._fd, raw)
+            os.writev(self._fd, (offloads, packet))
         except OSError:  # full, down, or gone; whoever reads learns which
             return False
         return True

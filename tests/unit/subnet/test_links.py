@@ -39,7 +39,9 @@ class HeldStream:
     def __init__(self, protocol: str, *, is_relayed: bool = False) -> None:
         self.peer, self.protocol, self.is_relayed = PEER, protocol, is_relayed
         self.relay = "some-relay" if is_relayed else ""
-        self.written = b""
+        self.written = self.written_at_once = b""
+        self.room = 0
+        self.writes: list[bytes] = []
         self.is_over = False
         self._send, self._receive = trio.open_memory_channel[bytes](100)
 
@@ -55,8 +57,14 @@ class HeldStream:
         except trio.EndOfChannel:
             raise StreamEnded from None
 
+    def write_nowait(self, data: bytes) -> None:
+        assert len(data) <= self.room
+        self.room -= len(data)
+        self.written_at_once += data
+
     async def write(self, data: bytes) -> None:
         await trio.lowlevel.checkpoint()
+        self.writes.append(data)
         self.written += data
 
     async def close(self) -> None:
@@ -306,3 +314,26 @@ async def test_more_networks_than_streams_take_turns_and_the_one_that_is_silent_
             assert written.count(PACKET.data) == 7, "nothing is lost"
             assert not any(each.tally.drops for each in (one, two, three))
     assert not len(shared.berths)
+
+
+async def test_a_packet_goes_in_the_step_that_brings_it_and_the_task_of_the_link_looks_after_the_rest(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with bench(own) as test:
+        await test.send()
+        stream = test.streams.opened[0]
+        before = list(stream.writes)
+        frame = frames.encode_parcels([PACKET])
+        stream.room = 2 * len(frame) + 5
+        test.link.send(PACKET)
+        assert stream.written_at_once == frame, "nobody had to wake"
+        test.link.send(PACKET)
+        test.link.send(PACKET)
+        assert stream.written_at_once == 2 * frame, "no more than there is room for"
+        await trio.testing.wait_all_tasks_blocked()
+        assert stream.writes == [*before, frame]
+        stream.room = len(frame)
+        test.link.send(PACKET)
+        await trio.testing.wait_all_tasks_blocked()
+        assert stream.writes == [*before, frame, b""], "whatever the kernel did not take"
+        assert test.tally.packets_out == 5

@@ -10,7 +10,7 @@ from tests.unit.subnet.tcp_packets import FAMILIES, tcp
 
 from dms.subnet.errors import BadPacket
 from dms.subnet.packets import TCP, UDP, checksum, parse_header, pseudo_sum, udp_packet
-from dms.subnet.segments import VNET_BYTES, Parcel, check, from_device, packets_of, to_device
+from dms.subnet.segments import VNET_BYTES, Parcel, check, from_device, offloads_of, packets_of
 
 VNET = struct.Struct("<BBHHHH")
 
@@ -64,10 +64,10 @@ def test_what_a_device_gave_another_one_takes_as_it_was(
     raw = VNET.pack(1, kind, offset + 20 + len(extra), size, offset, 16) + data
     parcel, header = from_device(raw)
     assert parcel == Parcel(data, size, is_partial=True)
-    assert to_device(parcel, header) == raw
+    assert offloads_of(parcel, header) + parcel.data == raw
     plain, header = from_device(bytes(VNET_BYTES) + data)
     assert plain == Parcel(data)
-    assert to_device(plain, header) == bytes(VNET_BYTES) + data
+    assert offloads_of(plain, header) + plain.data == bytes(VNET_BYTES) + data
 
 
 def test_a_checksum_behind_headers_that_are_not_known_is_done_at_once() -> None:
@@ -131,7 +131,7 @@ def test_whatever_passes_the_check_can_be_cut_and_handed_over(
         check(parcel, header)
     except BadPacket:
         return
-    raw = to_device(parcel, header)
+    raw = offloads_of(parcel, header) + parcel.data
     flags, kind, head_bytes, segment_bytes, start, at = VNET.unpack_from(raw)
     if flags:
         assert start == header.offset

@@ -200,6 +200,18 @@ class MemoryByteStream:
                 self._ahead_bytes += len(piece)
                 self._post(self._other, partial(self._other._take, piece), len(piece))
 
+    @property
+    def room(self) -> int:
+        """How many bytes :meth:`write_nowait` takes now."""
+        if self._is_closed or self._is_reset or self._link.is_cut or self._writing.locked():
+            return 0
+        return max(0, WINDOW_BYTES - self._ahead_bytes)
+
+    def write_nowait(self, data: bytes) -> None:
+        """Send it in this very step, where there is room."""
+        self._ahead_bytes += len(data)
+        self._post(self._other, partial(self._other._take, data), len(data))
+
     async def close(self) -> None:
         """End our direction, after what was written."""
         async with self._writing:

@@ -5,7 +5,9 @@
   :mod:`~dms.network.libp2p.connections.visiting`: connections for one errand.
 - :mod:`~dms.network.libp2p.connections.swarm`: inbound and outbound connections, within limits and deadlines.
 - :mod:`~dms.network.libp2p.connections.private`: connections under the key of a private network;
-  :mod:`~dms.network.libp2p.connections.buffering`: their sockets; :mod:`~dms.network.libp2p.connections.locks`: who is next.
+  :mod:`~dms.network.libp2p.connections.buffering`: their sockets;
+  :mod:`~dms.network.libp2p.connections.at_once`: a short way down to them;
+  :mod:`~dms.network.libp2p.connections.locks`: who is next.
 - :mod:`~dms.network.libp2p.connections.muxer`: streams on one connection, and whether its peer still answers;
   :mod:`~dms.network.libp2p.connections.windows`: how much each stream may send ahead.
 - :mod:`~dms.network.libp2p.connections.limits`: how much others may take, and what of it is used;

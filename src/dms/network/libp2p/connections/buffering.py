@@ -25,6 +25,7 @@ class Buffered(ReadWriteCloser):
         self._socket = inner.stream.socket
         self._held = b""
         self._at = 0
+        self._behind = b""
 
     async def read(self, n: int | None = None) -> bytes:
         """Up to ``n`` bytes, at least one; none at the end.
@@ -50,6 +51,8 @@ class Buffered(ReadWriteCloser):
         :raises ConnectionClosedError: the other side reset the connection.
         """
         await trio.lowlevel.checkpoint_if_cancelled()
+        if self._behind:
+            data, self._behind = self._behind + data, b""
         sent = 0
         if not self.inner.write_lock.locked() and self._socket.fileno() >= 0:
             try:
@@ -60,6 +63,27 @@ class Buffered(ReadWriteCloser):
                 raise ConnectionClosedError(f"TCP connection lost: {error}", transport="tcp") from error
         if sent < len(data):
             await self.inner.write(data[sent:])
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether :meth:`write_nowait` left something for the next :meth:`write`, which may be of nothing."""
+        return bool(self._behind)
+
+    def write_nowait(self, data: bytes) -> None:
+        """Hand to the kernel what it takes; while nobody else writes and nothing is behind.
+
+        :raises ConnectionClosedError: the other side reset the connection.
+        """
+        sent = 0
+        if self._socket.fileno() < 0:
+            return
+        try:
+            sent = os.write(self._socket.fileno(), data)
+        except BlockingIOError:
+            pass
+        except OSError as error:
+            raise ConnectionClosedError(f"TCP connection lost: {error}", transport="tcp") from error
+        self._behind = data[sent:]
 
     async def close(self) -> None:
         """End it."""

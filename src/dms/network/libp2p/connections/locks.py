@@ -12,6 +12,11 @@ class QuickLock:
     def __init__(self) -> None:
         self._lock = trio.Lock()
 
+    @property
+    def is_held(self) -> bool:
+        """Whether somebody has it."""
+        return self._lock.locked()
+
     async def __aenter__(self) -> None:
         try:
             self._lock.acquire_nowait()

@@ -13,6 +13,7 @@ from libp2p.peer.id import ID
 from libp2p.security.secure_session import SecureSession
 from multiaddr import Multiaddr
 
+from dms.network.libp2p.connections.at_once import AtOnce
 from dms.network.libp2p.connections.limits import Share
 
 
@@ -28,6 +29,7 @@ class MeteredConn(ISecureConn):
         """How often the peer was made to wait."""
         self.secured = secured
         self._share = share
+        self.at_once = AtOnce(secured)
 
     @property
     def held_bytes(self) -> int:
@@ -48,6 +50,11 @@ class MeteredConn(ISecureConn):
     async def write(self, data: bytes) -> None:
         """As the connection does."""
         await self.secured.write(data)
+        self.bytes_out += len(data)
+
+    def write_nowait(self, data: bytes) -> None:
+        """The same in this very step, where :attr:`at_once` is ready."""
+        self.at_once.write(data)
         self.bytes_out += len(data)
 
     async def close(self) -> None:

@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import struct
+from typing import Protocol, cast
 
 import trio
 from libp2p.security.noise.io import MAX_PLAINTEXT_LENGTH
@@ -23,6 +24,24 @@ from libp2p.stream_muxer.yamux.yamux import (
 
 PACKET_BYTES = MAX_PLAINTEXT_LENGTH - HEADER_SIZE
 """What one frame carries at most: with its header it fills one packet of the encryption."""
+
+
+class Writer(Protocol):
+    """A connection that may be written in one step."""
+
+    @property
+    def can_write_now(self) -> bool:
+        """Whether nothing has to be waited for."""
+        ...
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether a write left something for the next one."""
+        ...
+
+    def write_now(self, frame: bytes) -> None:
+        """Send a frame."""
+        ...
 
 
 class MuxedStream(YamuxStream):
@@ -64,6 +83,9 @@ class MuxedStream(YamuxStream):
         :raises MuxedStreamError: it is closed for sending.
         """
         total = len(data)
+        if not total and self._keepalive.is_behind:
+            await self.conn._write_frame(b"")  # noqa: SLF001  its connection
+            return
         if 0 < total <= PACKET_BYTES and total <= self._send_window and not self._is_over and not self.send_closed:
             await self._send(data)
             return
@@ -74,6 +96,27 @@ class MuxedStream(YamuxStream):
             count = min(self._send_window, PACKET_BYTES, total - sent)
             await self._send(view[sent : sent + count])
             sent += count
+
+    @property
+    def room(self) -> int:
+        """How many bytes :meth:`write_nowait` takes now."""
+        if self._is_over or self.send_closed or self.reset_received or not self._keepalive.can_write_now:
+            return 0
+        return max(0, min(int(self._send_window), PACKET_BYTES))
+
+    def write_nowait(self, data: bytes) -> None:
+        """Send all of it in this step; where there is :attr:`room` for it.
+
+        :raises ConnectionClosedError: the other side reset the connection.
+        """
+        count = len(data)
+        self.send_window = self._send_window - count
+        header = struct.pack(YAMUX_HEADER_FORMAT, 0, TYPE_DATA, 0, self.stream_id, count)
+        self._keepalive.write_now(header + data)
+
+    @property
+    def _keepalive(self) -> Writer:
+        return cast(Writer, self.conn)
 
     async def wait_for_room(self) -> None:
         """Return once something can be sent.

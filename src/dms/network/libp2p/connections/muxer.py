@@ -227,11 +227,30 @@ class KeepaliveYamux(Yamux):
         await self._ping_event.wait()
         self.observe_rtt(trio.current_time() - self._ping_sent_time)
 
+    @property
+    def can_write_now(self) -> bool:
+        """Whether a frame can be sent in one step."""
+        free = not self._write_lock.is_held and not self.event_shutting_down.is_set()
+        return free and self.secured_conn.at_once.is_ready
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether a frame that was sent in one step did not fit; the next one that is written takes the rest along."""
+        return self.secured_conn.at_once.is_behind
+
+    def write_now(self, frame: bytes) -> None:
+        """Send a frame in one step, where that can be.
+
+        :raises ConnectionClosedError: the other side reset the connection.
+        """
+        self.secured_conn.write_nowait(frame)
+
     async def _write_frame(self, data: bytes) -> None:
-        """Write one frame whole: a cancelled half frame would break the connection for all its streams."""
+        """Write one frame whole, or none, with what another one left: a cancelled half frame would break the connection for
+        all its streams."""
         async with self._write_lock:
             with trio.CancelScope(shield=True, deadline=trio.current_time() + WRITE_TIMEOUT_S) as scope:
-                await self.secured_conn.write(data)
+                await (self.secured_conn.write(data) if data else self.secured_conn.at_once.flush())
             if scope.cancelled_caught:
                 await self.abandon()
         await trio.lowlevel.checkpoint()

@@ -82,6 +82,21 @@ class Libp2pByteStream:
             except (BaseLibp2pError, OSError) as error:
                 raise StreamEnded(f"the stream of {self._protocol} with {self._peer} was reset") from error
 
+    @property
+    def room(self) -> int:
+        """How many bytes :meth:`write_nowait` takes now."""
+        return 0 if self._is_closed or self._writing.is_held else self._muxed.room
+
+    def write_nowait(self, data: bytes) -> None:
+        """Send it in this very step, where there is room.
+
+        :raises StreamEnded: the connection ended.
+        """
+        try:
+            self._muxed.write_nowait(data)
+        except (BaseLibp2pError, OSError) as error:
+            raise StreamEnded(f"the stream of {self._protocol} with {self._peer} was reset") from error
+
     async def close(self) -> None:
         """End our direction, after what was written; again changes nothing."""
         async with self._writing:

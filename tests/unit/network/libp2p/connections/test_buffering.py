@@ -132,3 +132,29 @@ async def test_a_lock_lets_one_in_at_a_time_in_the_order_in_which_they_came() ->
             nursery.start_soon(enter, number)
             await trio.testing.wait_all_tasks_blocked()
     assert order == list(range(5))
+
+
+async def test_what_the_kernel_does_not_take_at_once_goes_in_front_of_the_next_write() -> None:
+    writer, far = pair()
+    with far:
+        data = b"".join(number.to_bytes(4, "big") for number in range(4 << 20))
+        behind = []
+        for piece in (b"first", data):
+            writer.write_nowait(piece)
+            behind.append(writer.is_behind)
+        assert behind == [False, True]
+        found = bytearray()
+
+        def read_all() -> None:
+            while piece := far.recv(1 << 20):
+                found.extend(piece)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.to_thread.run_sync, read_all)
+            await writer.write(b"")
+            behind.append(writer.is_behind)
+            await writer.write(b"last")
+            await writer.close()
+        assert found == b"first" + data + b"last"
+    writer.write_nowait(b"to nobody")
+    assert [*behind, writer.is_behind] == [False, True, False, False]
