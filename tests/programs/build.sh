@@ -1,5 +1,5 @@
 #!/bin/sh
-# Builds probe.wasm (WASI preview 1) and, of that, probe.component.wasm (WASI 0.2): the same program behind the adapter
+# Builds the .wasm of every .c (WASI preview 1) and, of probe.wasm, probe.component.wasm (WASI 0.2): the same program behind the adapter
 # that belongs to Wasmtime, as jco carries it. The same versions give the same bytes: Debian's clang 14, jco 1.35.0.
 set -eu
 cd "$(dirname "$0")"

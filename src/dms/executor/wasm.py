@@ -41,6 +41,7 @@ from dms.executor.vm_member import may_make_networks, namespace_of
 from dms.executor.wasm_network import NO_NAMESPACES, Inheritance, private_ports, spawn_listening, variables
 from dms.executor.wasm_params import ENGINE, MAX_MODULE_BYTES, WasmParams, is_component, module_defect
 from dms.executor.wasm_process import compiled_name, library_path, probe, spawn
+from dms.executor.wasm_server import modules
 from dms.observe import get_logger
 from dms.types.errors import DMSError
 from dms.types.resources import SpecConfig
@@ -336,6 +337,7 @@ class WasmExecutor(SupervisedTable[WasmExecution]):
                 "fuel": params.fuel,
                 "timeout_s": params.timeout_s,
                 "max_cpu_s": params.max_cpu_s,
+                "server_names": _server_names(request, params),
                 "cgroups": _share_of_processor(run, request),
             }
             record = Record(
@@ -431,6 +433,13 @@ def _takes_part(request: ExecutionRequest) -> bool:
     if request.unjoined is not None:
         request.unjoined(obstacle)
     return False
+
+
+def _server_names(request: ExecutionRequest, params: WasmParams) -> list[str]:
+    """What our own modules beside a server are called when they are compiled."""
+    count = len(private_ports(request.ports))
+    texts = modules(count) if count else ()
+    return [compiled_name(text.encode(), with_fuel=params.fuel is not None) for text in texts]
 
 
 def _share_of_processor(run: RunDirectory, request: ExecutionRequest) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from dms.executor.wasm_abi import ByteVec, Library, WasmtimeError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from dms.executor.wasm_memory import GuestMemory
@@ -48,6 +49,8 @@ class Job:
         self.cgroups: tuple[str, ...] = raw["cgroups"]
         self.listeners: list[list[int]] = raw["listeners"]
         """For each listening socket of the program the descriptors, which this process inherits, of those of the machine."""
+        self.server_names: list[str] = raw["server_names"]
+        """What the modules beside a server are called in the cache; see :func:`dms.executor.wasm_server.modules`."""
         self.gate: int | None = raw["gate"]
         """Where it waits for the word to begin."""
 
@@ -65,13 +68,27 @@ def make_engine(library: Library, memory: GuestMemory, *, with_fuel: bool) -> in
 
 
 def load_program(library: Library, engine: int, job: Job) -> int:
-    """The compiled module or component, from the cache where it is there and fits this library and processor.
+    """The compiled module or component of a job.
 
     :raises WasmtimeError: it cannot be compiled.
     """
-    kind = "component" if job.is_component else "module"
+
+    def read() -> bytes:
+        with open(job.program, "rb") as file:  # noqa: PTH123
+            return file.read()
+
+    return load(library, engine, job.cache, job.name, read, kind="component" if job.is_component else "module")
+
+
+def load(
+    library: Library, engine: int, cache: str, name: str, read: Callable[[], bytes], *, kind: str = "module"
+) -> int:
+    """Something compiled, from the cache where it is there and fits this library and processor; otherwise what is ``read``.
+
+    :raises WasmtimeError: it cannot be compiled.
+    """
     program = ctypes.c_void_p()
-    code = wasm_cache.load(job.cache, job.name)
+    code = wasm_cache.load(cache, name)
     if code is not None:
         try:
             deserialize = getattr(library.c, f"wasmtime_{kind}_deserialize")
@@ -79,12 +96,11 @@ def load_program(library: Library, engine: int, job: Job) -> int:
             return int(program.value or 0)
         except WasmtimeError:
             pass  # it was compiled for another processor: compile and replace
-    with open(job.program, "rb") as file:  # noqa: PTH123
-        code = file.read()
+    code = read()
     library.check(getattr(library.c, f"wasmtime_{kind}_new")(engine, code, len(code), ctypes.byref(program)))
     compiled = ByteVec()
     library.check(getattr(library.c, f"wasmtime_{kind}_serialize")(program, ctypes.byref(compiled)))
-    wasm_cache.store(job.cache, job.name, library.take(compiled))
+    wasm_cache.store(cache, name, library.take(compiled))
     return int(program.value or 0)
 
 

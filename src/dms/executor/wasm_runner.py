@@ -274,7 +274,7 @@ def call_start(library: Library, engine: int, context: int, module: int, job: Jo
     if job.listeners:
         from dms.executor.wasm_server import Server
 
-        server = Server(library, engine, context, job.listeners)
+        server = Server(library, engine, context, job)
         server.link(linker)
     instance = Instance()
     library.check(

@@ -27,6 +27,7 @@ from dms.executor.wasm_abi import (
     RawFunc,
     WasmtimeError,
 )
+from dms.executor.wasm_engine import load
 from dms.executor.wasm_sockets import FIRST_CONNECTION, FIRST_LISTENER, NOT_OURS, Listener, Memory, Sockets
 
 TYPE_CHECKING = False
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from dms.executor.wasm_abi import Library
+    from dms.executor.wasm_engine import Job
 
 WASI, OURS = b"wasi_snapshot_preview1", b"sockets"
 
@@ -62,19 +64,20 @@ _TYPES = {"i": "i32", "I": "i64"}
 class Server:
     """What has to be there as long as the program runs."""
 
-    def __init__(self, library: Library, engine: int, context: int, listeners: list[list[int]]) -> None:
-        """``listeners``: for each socket of the program the descriptors of those of the machine.
+    def __init__(self, library: Library, engine: int, context: int, job: Job) -> None:
+        """For a program with ``listeners``.
 
         :raises AttributeError: the library lacks a function.
         :raises OSError: a descriptor is no socket.
         """
         library.with_servers()
-        self._library, self._engine, self._context, self._count = library, engine, context, len(listeners)
+        self._library, self._engine, self._context, self._job = library, engine, context, job
+        self._texts = modules(len(job.listeners))
         self._memory = Extern()
         self._sockets = Sockets(
-            Memory(self._where), [Listener(fds) for fds in listeners], origin_ns=time.monotonic_ns()
+            Memory(self._where), [Listener(fds) for fds in job.listeners], origin_ns=time.monotonic_ns()
         )
-        self._switchboard = _make(library, library.c.wasmtime_linker_new(engine), context, self._compiled(_SWITCHBOARD))
+        self._switchboard = _make(library, library.c.wasmtime_linker_new(engine), context, self._compiled(0))
         self._kept: list[object] = []
 
     def link(self, linker: int) -> None:
@@ -102,18 +105,19 @@ class Server:
             self._define(linker, name)
         self._pass(linker, self._switchboard, b"table", b"switchboard")
         self._pass(linker, instance, b"memory", b"guest")
-        _make(library, linker, self._context, self._compiled(_sorter(self._count)))
+        _make(library, linker, self._context, self._compiled(1))
 
     def _where(self) -> tuple[int, int]:
         c, place = self._library.c, ctypes.byref(self._memory, Extern.func.offset)
         return c.wasmtime_memory_data(self._context, place) or 0, c.wasmtime_memory_data_size(self._context, place)
 
-    def _compiled(self, text: str) -> int:
-        code, module, raw, library = ByteVec(), ctypes.c_void_p(), text.encode(), self._library
-        library.check(library.c.wasmtime_wat2wasm(raw, len(raw), ctypes.byref(code)))
-        binary = library.take(code)
-        library.check(library.c.wasmtime_module_new(self._engine, binary, len(binary), ctypes.byref(module)))
-        return int(module.value or 0)
+    def _compiled(self, index: int) -> int:
+        def read() -> bytes:
+            code, raw = ByteVec(), self._texts[index].encode()
+            self._library.check(self._library.c.wasmtime_wat2wasm(raw, len(raw), ctypes.byref(code)))
+            return self._library.take(code)
+
+        return load(self._library, self._engine, self._job.cache, self._job.server_names[index], read)
 
     def _export(self, instance: Instance, name: bytes) -> Extern | None:
         found = Extern()
@@ -154,6 +158,11 @@ class Server:
         types = (ctypes.c_void_p * len(values))(*(self._library.c.wasm_valtype_new(one) for one in values))
         self._library.c.wasm_valtype_vec_new(ctypes.byref(vector), len(values), types)
         return ctypes.byref(vector)
+
+
+def modules(listeners: int) -> tuple[str, str]:
+    """The text of the switchboard and the sorter, for so many listening sockets."""
+    return _SWITCHBOARD, _sorter(listeners)
 
 
 def _make(library: Library, linker: int, context: int, module: int) -> Instance:
