@@ -22,7 +22,7 @@ from libp2p.stream_muxer.yamux.yamux import (
     YamuxStream,
 )
 
-PACKET_BYTES = MAX_PLAINTEXT_LENGTH - HEADER_SIZE
+PACKET_BYTES: int = MAX_PLAINTEXT_LENGTH - HEADER_SIZE
 """What one frame carries at most: with its header it fills one packet of the encryption."""
 
 
@@ -102,7 +102,7 @@ class MuxedStream(YamuxStream):
         """How many bytes :meth:`write_nowait` takes now."""
         if self._is_over or self.send_closed or self.reset_received or not self._keepalive.can_write_now:
             return 0
-        return max(0, min(int(self._send_window), PACKET_BYTES))
+        return max(0, min(self._send_window, PACKET_BYTES))
 
     def write_nowait(self, data: bytes) -> None:
         """Send all of it in this step; where there is :attr:`room` for it.
