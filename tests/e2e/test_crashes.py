@@ -11,7 +11,8 @@ import pytest
 from tests.e2e.ticking import ticker
 
 from dms.testing.commandline import Nunet
-from dms.testing.localnet import WAIT_S, LocalNet
+from dms.testing.localnet import LocalNet
+from dms.testing.looking import WAIT_S
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("devnet")]
 

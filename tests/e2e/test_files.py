@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import random
-import time
 from pathlib import Path
 
 import pytest
 
 from dms.testing.commandline import Nunet
 from dms.testing.localnet import LocalNet
+from dms.testing.looking import look_until
 
 SENDER, RECEIVER = "node3", "node1"
 MIB = 1 << 20
@@ -53,11 +53,10 @@ def test_a_file_goes_to_another_node_whoever_is_killed_on_the_way(net: LocalNet,
 
 def await_progress(nunet: Nunet, id_: str) -> None:
     """Until some of a file was sent."""
-    deadline = time.monotonic() + WAIT_S
-    while time.monotonic() < deadline:
+
+    def is_under_way() -> bool:
         told = json.loads(nunet("file", "list", "-o", "json").out)["transfers"]
         (one,) = (one for one in told if one["id"] == id_)
-        if one["done"] > MIB:
-            return
-        time.sleep(0.02)
-    raise AssertionError("nothing was sent")
+        return bool(one["done"] > MIB)
+
+    look_until(is_under_way, lambda: "nothing was sent", every_s=0.02)

@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -27,7 +26,7 @@ from dms.ensemble.config import EnsembleConfig
 from dms.ensemble.loading import parse_ensemble
 from dms.node.payloads import NewDeployment, NewDeploymentReply
 from dms.node.updating_payloads import UpdateReply, UpdateRequest
-from dms.testing.localnet import WAIT_S
+from dms.testing.looking import WAIT_S, look_until
 from dms.testing.mortal import MortalNet, When, mortal_net
 from dms.types.errors import DMSError
 
@@ -36,7 +35,6 @@ pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("mortal")]
 ROOT = Path(__file__).parents[2]
 ORCHESTRATOR, PROVIDERS = "node3", ("node1", "node2")
 PROVIDER = PROVIDERS[0]
-POLL_S = 0.1
 ALLOWED_S = 150.0
 """For a deployment or an update; these get 118 s at least."""
 
@@ -234,10 +232,9 @@ def starts_on(net: MortalNet) -> int:
 
 
 def await_(deployment: Deployment, holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + WAIT_S
-    while time.monotonic() < deadline:
+    def holds_now() -> bool:
         with suppress(DMSError):  # it is being started again
-            if holds():
-                return
-        time.sleep(POLL_S)
-    raise AssertionError([(event.kind, event.detail) for event in deployment.progress().events])
+            return holds()
+        return False
+
+    look_until(holds_now, lambda: [(event.kind, event.detail) for event in deployment.progress().events])

@@ -15,7 +15,8 @@ import trio
 from dms.devnet import prepare, processes
 from dms.devnet.plan import NodePlan
 from dms.testing.commandline import Done
-from dms.testing.localnet import WAIT_S, nunet_command, programs_in, run_node
+from dms.testing.localnet import nunet_command, programs_in, run_node
+from dms.testing.looking import WAIT_S
 from dms.testing.netns import Namespace, namespaces
 
 pytestmark = [pytest.mark.e2e, pytest.mark.netns]

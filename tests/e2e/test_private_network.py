@@ -26,6 +26,7 @@ from dms.executor.docker.api import DockerApi
 from dms.subnet.firewall import chains_of
 from dms.testing.dockerd import TestEngine, busybox_image, docker_engine
 from dms.testing.localnet import LocalNet, nunet_command, run_nunet, start_nunet
+from dms.testing.looking import look_until
 from dms.testing.vms import ECHO_PORT, make_images
 
 pytestmark = [pytest.mark.e2e, pytest.mark.docker, pytest.mark.netns, pytest.mark.xdist_group("docker")]
@@ -510,9 +511,6 @@ def test_nothing_of_it_stays(job: Job, net: LocalNet) -> None:
     assert done.code == 0, done
     assert job.containers() == []
     assert job.id in before
-    deadline = time.monotonic() + 30
-    while job.id in printed("ip", "link"):
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
+    look_until(lambda: job.id not in printed("ip", "link"))
     assert chains_of(net.node().peer_id) not in printed("iptables-save")
     assert job.networks() == []

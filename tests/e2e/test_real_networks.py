@@ -9,7 +9,6 @@ import itertools
 import json
 import re
 import socket
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -30,7 +29,7 @@ from dms.subnet.namespaces import run_inside
 from dms.subnet.packets import udp_packet
 from dms.subnet.segments import Parcel
 from dms.testing.lab import IMAGE, P2P_PORT, Host, Lab, lab
-from dms.testing.localnet import WAIT_S
+from dms.testing.looking import WAIT_S, look_until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.docker, pytest.mark.netns, pytest.mark.xdist_group("docker")]
 
@@ -132,14 +131,6 @@ class Ensemble:
         assert done.code == 0, done
 
 
-def until(holds: Callable[[], object], what: Callable[[], object] = str) -> None:
-    deadline = time.monotonic() + WAIT_S
-    while not holds():
-        if time.monotonic() > deadline:
-            pytest.fail(str(what()))
-        time.sleep(0.2)
-
-
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     with lab(tmp_path_factory.mktemp("lab")) as world:
@@ -176,7 +167,7 @@ def test_who_forges_an_address_is_counted_and_heard_by_nobody(web: Ensemble) -> 
     before = web.report("public").drops.get("forged source", 0)
     heard = web.between("left", "public").packets_in
     run_inside(web.host("one").namespace_of(web.container("one")), lambda: forge(web.address("five"), three))
-    until(lambda: web.report("public").drops.get("forged source", 0) == before + 1)
+    look_until(lambda: web.report("public").drops.get("forged source", 0) == before + 1)
     assert web.between("left", "public").packets_in == heard
     told = web.world.orchestrator.nunet("subnet", "status", web.id)
     assert f"{before + 1} packets dropped: forged source" in told.out, one
@@ -241,7 +232,7 @@ def test_a_second_ensemble_on_the_same_machines_is_apart(web: Ensemble, shop: En
 
 
 def test_two_behind_routers_are_relayed_until_the_direct_path_opens(world: Lab, web: Ensemble) -> None:
-    until(lambda: web.page("three", "four").endswith(" web four\n"))
+    look_until(lambda: web.page("three", "four").endswith(" web four\n"))
     assert web.between("left", "right").path in ("relayed", ""), "none while a connection takes the place of another"
     relayed = re.compile(rf"^\S+ +four +\S+ +relayed by …{world.orchestrator.peer[-8:]} ", re.MULTILINE)
 
@@ -249,7 +240,7 @@ def test_two_behind_routers_are_relayed_until_the_direct_path_opens(world: Lab, 
         web.page("three", "four")
         return relayed.search(world.orchestrator.nunet("subnet", "status", web.id).out)
 
-    until(is_told, lambda: web.between("left", "right"))
+    look_until(is_told, lambda: web.between("left", "right"))
     assert web.between("left", "public").path == web.between("right", "public").path == "datagram"
 
     def is_carried_by(path: str, *, relayed: bool) -> bool:
@@ -260,9 +251,9 @@ def test_two_behind_routers_are_relayed_until_the_direct_path_opens(world: Lab, 
     router = world.routers["left"]
     router.unblock()
     router.block(world.routers["right"].address, but_udp=True)
-    until(lambda: is_carried_by("datagram", relayed=True), lambda: web.between("left", "right"))
+    look_until(lambda: is_carried_by("datagram", relayed=True), lambda: web.between("left", "right"))
     router.unblock()
-    until(lambda: is_carried_by("datagram", relayed=False), lambda: web.between("left", "right"))
+    look_until(lambda: is_carried_by("datagram", relayed=False), lambda: web.between("left", "right"))
     assert web.page("four", "three").endswith(" web three\n")
 
 
@@ -273,9 +264,11 @@ def test_when_no_udp_passes_any_more_a_connection_goes_on_by_stream_and_comes_ba
 
     def is_ticking_over(path: str) -> None:
         """On the one connection that was opened: who fetches does not do so twice."""
-        until(lambda: web.between("left", "public").path == path, lambda: web.between("left", "public"))
+        look_until(lambda: web.between("left", "public").path == path, lambda: web.between("left", "public"))
         ticks = len(web.inside("three", "cat /tmp/ticks").split())
-        until(lambda: len(web.inside("three", "cat /tmp/ticks").split()) > ticks, lambda: web.between("left", "public"))
+        look_until(
+            lambda: len(web.inside("three", "cat /tmp/ticks").split()) > ticks, lambda: web.between("left", "public")
+        )
         assert web.between("left", "public").path == path
 
     is_ticking_over("datagram")
@@ -291,7 +284,7 @@ def test_when_a_machine_moves_to_another_address_its_traffic_goes_on(world: Lab,
         def is_reached(source: str = source, target: str = target) -> bool:
             return web.page(source, target).endswith(f" web {target}\n")
 
-        until(is_reached, world.words)
+        look_until(is_reached, world.words)
 
 
 def test_the_name_of_a_member_whose_node_is_killed_is_that_of_its_standby(world: Lab, shop: Ensemble) -> None:
@@ -304,13 +297,13 @@ def test_the_name_of_a_member_whose_node_is_killed_is_that_of_its_standby(world:
         now = shop.page("one", "three")
         return now.endswith(" shop three\n") and now != page
 
-    until(has_another, world.words)
+    look_until(has_another, world.words)
     standbys = [one.container(shop.id, "at-left-standby-1.three") for one in world.hosts.values()]
     assert len([one for one in standbys if one]) == 1
     assert address in shop.inside("one", "nslookup three")
     host.start()
     host.await_started()
-    until(lambda: not host.container(shop.id, "at-left.three"), world.words)
+    look_until(lambda: not host.container(shop.id, "at-left.three"), world.words)
 
 
 def test_at_the_end_nothing_is_left(
@@ -320,7 +313,7 @@ def test_at_the_end_nothing_is_left(
         ensemble.shut_down()
     for name, host in world.hosts.items():
         changed = partial(changes, before[name], host)
-        until(partial(_is_none, changed), changed)
+        look_until(partial(_is_none, changed), changed)
 
 
 def _is_none(found: Callable[[], list[str]]) -> bool:

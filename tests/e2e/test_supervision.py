@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import signal
-import time
 from pathlib import Path
 
 import pytest
 from tests.e2e.ticking import ticker
 
 from dms.testing.commandline import Nunet
-from dms.testing.localnet import WAIT_S, LocalNet
+from dms.testing.localnet import LocalNet
+from dms.testing.looking import look_until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("devnet")]
 
@@ -50,17 +50,12 @@ def host(net: LocalNet, nunet: Nunet, identifier: str) -> str:
 
 
 def await_host(net: LocalNet, nunet: Nunet, identifier: str, name: str) -> None:
-    deadline = time.monotonic() + WAIT_S
-    while time.monotonic() < deadline:
+    def is_there() -> bool:
         now = described(nunet, identifier)
-        if now["status"] == "running" and now["peer"] == net.node(name).peer_id:
-            return
-        time.sleep(0.2)
-    raise AssertionError(nunet("events", identifier).out)
+        return now["status"] == "running" and now["peer"] == net.node(name).peer_id
+
+    look_until(is_there, lambda: nunet("events", identifier).out)
 
 
 def await_no_programs(net: LocalNet, name: str) -> None:
-    deadline = time.monotonic() + WAIT_S
-    while net.programs(name):
-        assert time.monotonic() < deadline, f"something still runs on {name}"
-        time.sleep(0.2)
+    look_until(lambda: not net.programs(name), lambda: f"something still runs on {name}")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,8 @@ from typing import Any
 import pytest
 
 from dms.testing.commandline import Nunet
-from dms.testing.localnet import WAIT_S, LocalNet
+from dms.testing.localnet import LocalNet
+from dms.testing.looking import look_until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("devnet")]
 
@@ -54,10 +54,7 @@ def job(net: LocalNet, nunet: Nunet, tmp_path: Path) -> Iterator[str]:
     finally:
         net.mend()
         nunet("shutdown", identifier)
-        deadline = time.monotonic() + WAIT_S
-        while any(net.programs(name) for name in NODES):
-            assert time.monotonic() < deadline, "something still runs"
-            time.sleep(0.2)
+        look_until(lambda: not processes(net), lambda: "something still runs")
 
 
 def status(nunet: Nunet, job: str) -> dict[str, Any]:
@@ -70,11 +67,8 @@ def processes(net: LocalNet) -> set[int]:
 
 
 def await_programs(net: LocalNet, count: int) -> set[int]:
-    deadline = time.monotonic() + WAIT_S
-    while len(found := processes(net)) != count:
-        assert time.monotonic() < deadline, f"{len(found)} programs run, not {count}"
-        time.sleep(0.2)
-    return found
+    look_until(lambda: len(processes(net)) == count, lambda: f"{len(processes(net))} programs run, not {count}")
+    return processes(net)
 
 
 def test_it_is_updated_scaled_and_reverted_and_what_stays_is_the_same_process(
@@ -124,9 +118,6 @@ def test_an_orchestrator_killed_in_the_middle_of_an_update_finishes_it(
     net.end(ORCHESTRATOR, signal.SIGKILL)
     assert first < processes(net)
     net.mend()
-    deadline = time.monotonic() + WAIT_S
-    while "pending" in (told := nunet("versions", job).out):
-        assert time.monotonic() < deadline, told
-        time.sleep(0.2)
+    look_until(lambda: "pending" not in nunet("versions", job).out, lambda: nunet("versions", job).out)
     assert len(first & await_programs(net, 3)) == 1
     assert status(nunet, job)["version"] == 2

@@ -6,7 +6,6 @@ import json
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from dms.testing.looking import look_until
 from dms.testing.netns import Namespace, behind_router, namespaces
 
 pytestmark = pytest.mark.netns
@@ -61,13 +61,15 @@ class Node:
         self._process.stdin.flush()
 
     def until(self, command: str, holds: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
-        deadline = time.monotonic() + WAIT_S
-        while time.monotonic() < deadline:
-            told = self.ask(command)
-            if holds(told):
-                return told
-            time.sleep(0.1)
-        raise AssertionError(f"{command} still says {told}")
+        told: dict[str, Any] = {}
+
+        def holds_now() -> object:
+            told.clear()
+            told.update(self.ask(command))
+            return holds(told)
+
+        look_until(holds_now, lambda: f"{command} still says {told}", timeout_s=WAIT_S)
+        return told
 
 
 @contextmanager

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from dms.testing.dockerd import docker_engine
+from dms.testing.looking import look_until
 
 pytestmark = [pytest.mark.docker, pytest.mark.package]
 
@@ -44,10 +44,11 @@ def test_the_image_runs_a_node_as_an_ordinary_user(docker: Docker, tmp_path: Pat
     secret = f"{tmp_path}/passphrase:/run/secrets/passphrase:ro"
     container = docker("docker", "run", "--detach", "--network=none", "--volume", secret, "nunet-test:1")
     try:
-        deadline = time.monotonic() + READY_S
-        while " started " not in docker("docker", "logs", container):
-            assert time.monotonic() < deadline, docker("docker", "logs", container)
-            time.sleep(0.5)
+
+        def logs() -> str:
+            return docker("docker", "logs", container)
+
+        look_until(lambda: " started " in logs(), logs, timeout_s=READY_S, every_s=0.5)
         assert docker("docker", "exec", container, "id", "-un") == "nunet"
         docker("docker", "stop", "--time=60", container)
         assert docker("docker", "inspect", "--format={{.State.ExitCode}}", container) == "0"

@@ -21,7 +21,6 @@ import os
 import re
 import signal
 import subprocess
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -45,7 +44,8 @@ from dms.identity.trust import Provider, TrustContext
 from dms.subnet.namespaces import run_inside
 from dms.testing.commandline import Done
 from dms.testing.dockerd import TestEngine, busybox_image, docker_engine_inside
-from dms.testing.localnet import POLL_S, WAIT_S, nunet_command
+from dms.testing.localnet import nunet_command
+from dms.testing.looking import WAIT_S, look_until
 from dms.testing.netns import Namespace, behind_router, namespaces
 from dms.types.ids import PeerID
 
@@ -96,10 +96,14 @@ class Host:
 
         :raises AssertionError: it ended, with what it said.
         """
-        while "] started " not in self.plan.output_file.read_text("utf-8", "replace").replace("INFO     ", "INFO"):
+
+        def has_started() -> bool:
             assert self._node is not None
             assert self._node.poll() is None, processes.last_words(self.plan.output_file)
-            time.sleep(POLL_S)
+            said = self.plan.output_file.read_text("utf-8", "replace")
+            return "] started " in said.replace("INFO     ", "INFO")
+
+        look_until(has_started, lambda: processes.last_words(self.plan.output_file))
 
     def kill(self) -> None:
         """End the node as ``kill -9`` does; its containers live on."""
@@ -231,10 +235,7 @@ class Lab:
         :raises AssertionError: they are not after a minute.
         """
         wanted = {self.hosts[name].peer for name in names or NAMES[1:]}
-        deadline = time.monotonic() + WAIT_S
-        while not wanted <= self.peers():
-            assert time.monotonic() < deadline, "not connected to the relay"
-            time.sleep(POLL_S)
+        look_until(lambda: wanted <= self.peers(), lambda: "not connected to the relay")
 
     def peers(self) -> set[str]:
         """To whom the relay is connected."""

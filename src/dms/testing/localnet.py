@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -27,10 +26,8 @@ from dms.identity.keystore import Keystore
 from dms.identity.trust import Provider, TrustContext
 from dms.node.machine_payloads import ResourcesReply
 from dms.testing.commandline import Done
+from dms.testing.looking import WAIT_S, look_until
 from dms.types.resources import Resources
-
-WAIT_S = 60.0
-POLL_S = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,13 +137,13 @@ class LocalNet:
     def await_connected(self) -> None:
         """Return when every node answers and is connected to all others.
 
-        :raises TimeoutError: they are not after a minute.
+        :raises AssertionError: they are not after a minute.
         """
-        give_up = time.monotonic() + WAIT_S
-        while any(node.peers < len(self.profile.nodes) - 1 for node in network.status(self.directory)):
-            if time.monotonic() > give_up:
-                raise TimeoutError(f"not connected: {network.status(self.directory)}")
-            time.sleep(POLL_S)
+
+        def are_connected() -> bool:
+            return all(node.peers >= len(self.profile.nodes) - 1 for node in network.status(self.directory))
+
+        look_until(are_connected, lambda: f"not connected: {network.status(self.directory)}")
 
 
 def run_nunet(*args: object, env: Mapping[str, str] | None = None, timeout_s: float = WAIT_S) -> Done:
@@ -204,11 +201,15 @@ def run_node(
             cwd=directory,
             start_new_session=True,
         )
+
+    def answers() -> bool:
+        assert node.poll() is None, processes.last_words(output)
+        return processes.read_health(rest_port) is not None
+
     with node:
         try:
-            while not prefix and processes.read_health(rest_port) is None:
-                assert node.poll() is None, processes.last_words(output)
-                time.sleep(POLL_S)
+            if not prefix:
+                look_until(answers, lambda: processes.last_words(output))
             yield node
         finally:
             node.terminate()

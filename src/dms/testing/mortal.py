@@ -27,7 +27,8 @@ from sqlalchemy import Connection, Engine, event
 from sqlalchemy.pool import Pool
 
 from dms.devnet import network, processes
-from dms.testing.localnet import WAIT_S, LocalNet
+from dms.testing.localnet import LocalNet
+from dms.testing.looking import WAIT_S
 
 MODULES = ("dms.testing.mortal", processes.MODULE)
 UP = """
