@@ -41,11 +41,10 @@ ANSWER_S = 60.0
 class Tunnels:
     """To some ports of one allocation."""
 
-    """``ticket``: one that was given to who started us, for the first of its time."""
-
     def __init__(
         self, client: Client, identifier: str, allocation: str, ports: tuple[int, ...], ticket: str = ""
     ) -> None:
+        """``ticket``: one that was given to who started us, for the first of its time."""
         self._client = client
         self._request = ForwardRequest(id=identifier, allocation=allocation, ports=ports)
         self._ticket, self._ends_s = ticket, math.inf if ticket else 0.0

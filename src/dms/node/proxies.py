@@ -33,7 +33,7 @@ from dms.types.ids import AllocationID, EnsembleID
 HEAD_S = 15.0
 CONNECT_S = 15.0
 MAX_AT_ONCE = 512
-"""Connections of one ensemble."""
+"""Connections at one address; more are refused."""
 BACKLOG = 128
 USER_CHARS, PASSWORD_CHARS = 16, 32
 VARIABLES = ("ALL_PROXY", "all_proxy")
@@ -112,7 +112,9 @@ class Proxies:
 
     def _check(self, user: str, password: str) -> bool:
         known = self._users.get(user)
-        return known is not None and hmac.compare_digest(self._credentials(known[1])[1], password)
+        if known is None:
+            return False
+        return hmac.compare_digest(self._credentials(known[1])[1].encode(), password.encode(errors="replace"))
 
     async def _listening(self, wanted: str, port: int) -> tuple[str, _Listener]:
         reason = "it has no address to listen at"
@@ -132,16 +134,23 @@ class Proxies:
         raise NotConnected(f"this machine has no proxy for its allocations: {reason}")
 
     async def _serve(self, listener: socket.socket, made: _Listener) -> None:
-        limit = trio.CapacityLimiter(MAX_AT_ONCE)
+        places = trio.Semaphore(MAX_AT_ONCE)
 
         async def on_connection(stream: trio.SocketStream) -> None:
             pipe = TrioPipe(stream)
             try:
-                async with limit:
-                    await self._talk(pipe)
+                places.acquire_nowait()
+            except trio.WouldBlock:  # those who wait would take the files of the whole node
+                await pipe.reset()
+                return
+            try:
+                await self._talk(pipe)
             except DMSError as error:
                 log.debug("proxy_connection_failed", reason=error.message)
+            except Exception:  # whatever an allocation sends must not end the node
+                log.exception("proxy_connection_crashed")
             finally:
+                places.release()
                 with trio.CancelScope(shield=True):
                     await pipe.reset()
 
@@ -212,8 +221,15 @@ async def connect_outside(host: str, port: int) -> Pipe:
     :raises OSError: it is not reached.
     """
     addresses = await permitted(Egress(), host, port)
+    failure: OSError | None = None
     with trio.move_on_after(CONNECT_S):
-        return TrioPipe(await trio.open_tcp_stream(addresses[0], port))
+        for address in addresses:
+            try:
+                return TrioPipe(await trio.open_tcp_stream(address, port))
+            except OSError as error:
+                failure = error
+    if failure is not None:
+        raise failure
     raise NotConnected(f"{host} does not answer within {CONNECT_S:g} s")
 
 

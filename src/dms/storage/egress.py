@@ -66,8 +66,16 @@ OWNER = Egress(is_open=True)
 
 
 async def resolve(host: str, port: int) -> tuple[str, ...]:
-    """The addresses of ``host`` by the system's resolver."""
-    found = await trio.socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    """The addresses of ``host`` by the system's resolver.
+
+    :raises OSError: there are none, or it is no name.
+    """
+    try:
+        found = await trio.socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (
+        UnicodeError
+    ):  # of Python's, before the system is asked: too long, empty between dots, letters that no name has
+        raise socket.gaierror(socket.EAI_NONAME, "it is no name") from None
     return tuple(dict.fromkeys(str(info[4][0]) for info in found))
 
 

@@ -103,27 +103,32 @@ def _listening(address: IPv4Address) -> socket.socket:
 
 
 async def carry(diverted: Diverted, reach: Reach) -> None:
-    """Carry what comes out, until cancelled."""
-    limit = trio.CapacityLimiter(MAX_AT_ONCE)
+    """Carry what comes out, until cancelled; beyond :data:`MAX_AT_ONCE` it waits in the kernel, and takes no file of ours."""
+    places = trio.Semaphore(MAX_AT_ONCE)
 
     async def one(pipe: Pipe, address: IPv4Address, port: int) -> None:
-        async with limit:
-            try:
-                other = await reach(address, port)
-            except DMSError as error:
-                log.debug("diverted_connection_refused", address=str(address), port=port, reason=error.message)
-                await pipe.reset()
-                return
+        try:
+            other = await reach(address, port)
+        except DMSError as error:
+            log.debug("diverted_connection_refused", address=str(address), port=port, reason=error.message)
+            await pipe.reset()
+        else:
             await join(pipe, other)
+        finally:
+            places.release()
 
     try:
         async with trio.open_nursery() as nursery:
             while True:
+                await places.acquire()
                 try:
-                    nursery.start_soon(one, *await diverted.accept())
+                    come = await diverted.accept()
                 except trio.ClosedResourceError:
                     return
                 except OSError:
+                    places.release()
                     await trio.sleep(PAUSE_S)
+                else:
+                    nursery.start_soon(one, *come)
     finally:
         diverted.close()

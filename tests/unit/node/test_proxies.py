@@ -53,6 +53,8 @@ class Others:
         return self.say(f"{peer} {wanted.subnet} {wanted.to} {wanted.port}")
 
     async def outside(self, host: str, port: int) -> Pipe:
+        if host == "unforeseen.example":
+            raise ZeroDivisionError
         return self.say(f"outside {host} {port}")
 
 
@@ -123,6 +125,25 @@ async def test_a_password_is_of_one_allocation_and_the_same_after_a_restart() ->
         assert (
             urlsplit(told(await other.open(ENSEMBLE, WEB, "127.0.0.1"))["ALL_PROXY"]).username != urlsplit(web).username
         )
+
+
+async def test_what_nobody_foresaw_ends_one_connection_and_not_the_node() -> None:
+    async with proxies() as made:
+        proxy = told(await made.open(ENSEMBLE, WEB, "127.0.0.1"))["ALL_PROXY"]
+        assert await ask(proxy, "db", 5432, password="pässword") == b"\x05\x02\x01\x01"
+        with pytest.raises(trio.BrokenResourceError):
+            await ask(proxy, "unforeseen.example", 80)
+        assert await ask(proxy, "db", 5432) == FINE + b"carol e1 10.1.2.3 5432"
+
+
+async def test_more_connections_than_there_are_places_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dms.node.proxies.MAX_AT_ONCE", 1)
+    async with proxies() as made:
+        proxy = told(await made.open(ENSEMBLE, WEB, "127.0.0.1"))["ALL_PROXY"]
+        async with await trio.open_tcp_stream("127.0.0.1", urlsplit(proxy).port or 0) as silent:
+            await silent.send_all(b"\x05")
+            with pytest.raises(trio.BrokenResourceError):
+                await ask(proxy, "db", 5432)
 
 
 async def test_where_the_gateway_is_no_address_of_this_machine_it_listens_where_the_machine_goes_out() -> None:

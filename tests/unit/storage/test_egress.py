@@ -83,3 +83,9 @@ async def test_addresses_that_stand_for_themselves_are_checked_without_a_look_up
 async def test_spellings_that_only_the_system_understands_are_checked_once_it_has(host: str) -> None:
     with pytest.raises((AddressRefused, OSError)):
         await permitted(Egress(), host, 80)
+
+
+@pytest.mark.parametrize("host", ["a..b", ".", "a" * 64, "\ufffd"])
+async def test_what_is_no_name_is_not_resolved(host: str) -> None:
+    with pytest.raises(OSError, match="no name"):
+        await permitted(Egress(), host, 80)
