@@ -185,8 +185,9 @@ class Datagrams:
                 continue
             opened = session.take(data, at, size, source)
             at = opened.end
-            session.tally.drop(Drop.NOT_AUTHENTIC, opened.not_authentic)
-            session.tally.drop(Drop.REPLAYED, opened.replayed)
+            if opened.not_authentic or opened.replayed:
+                session.tally.drop(Drop.NOT_AUTHENTIC, opened.not_authentic)
+                session.tally.drop(Drop.REPLAYED, opened.replayed)
             if isinstance(session, Incoming) and session.has_something:
                 touched[session.id] = session
 
@@ -270,8 +271,9 @@ class Outgoing:
         for parcel in batch:
             pieces = self._cut(parcel, way.size_bytes)
             if pieces is not None:
-                bursts += bursts_of(small)
-                small.clear()
+                if small:
+                    bursts += bursts_of(small)
+                    small.clear()
                 sealed = self._sealer.seal_all(PIECE, *pieces)
                 bursts.append(Burst(sealed, OVERHEAD_BYTES + len(pieces.fronts[0]) + len(pieces.payloads[0])))
             elif not self._seal(self._sealer, parcel, way.size_bytes, small):

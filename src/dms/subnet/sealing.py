@@ -183,9 +183,11 @@ class Opener:
     def open_all(self, data: memoryview, at: int, size: int) -> Opened:
         """The datagram that begins there, of ``size`` bytes, and those of the same session right behind it; the last may be
         shorter."""
-        plain = self._open_in_order(data, at, size)
-        session = session_of(data[at : at + size]) if plain else None
-        at += len(plain) * size
+        plain: list[bytes] = []
+        session = None
+        if len(data) - at >= 2 * size >= 2 * OVERHEAD_BYTES and (plain := self._open_in_order(data, at, size)):
+            session = session_of(data[at : at + size])
+            at += len(plain) * size
         not_authentic = replayed = fresh = 0  # fresh: came in order and is not in self._seen yet
         highest, total, unpack = self._highest, len(data), _HEAD.unpack_from
         decrypt, span = None, -1
@@ -202,7 +204,8 @@ class Opener:
                 session = one
             ahead = counter - highest
             if ahead != 1:
-                self._seen, fresh = (self._seen << fresh | (1 << fresh) - 1) & _SEEN, 0
+                if fresh:
+                    self._seen, fresh = (self._seen << fresh | (1 << fresh) - 1) & _SEEN, 0
                 if ahead <= -WINDOW or (ahead <= 0 and self._seen >> -ahead & 1):
                     replayed += 1
                     at = end
@@ -229,15 +232,14 @@ class Opener:
         if highest > self._highest:
             self._highest = highest
             self._ciphers.use(highest)
-        self._seen = (self._seen << fresh | (1 << fresh) - 1) & _SEEN
+        if fresh:
+            self._seen = (self._seen << fresh | (1 << fresh) - 1) & _SEEN
         return Opened(plain, at, not_authentic, replayed)
 
     def _open_in_order(self, data: memoryview, at: int, size: int) -> list[bytes]:
         """The usual case, with few steps for each: all that are of full length are the next ones of this session. Otherwise
         none, and nothing has happened."""
-        count = (len(data) - at) // max(size, OVERHEAD_BYTES)
-        if count < 2 or size < OVERHEAD_BYTES:
-            return []
+        count = (len(data) - at) // size
         says, parts = _layouts(size)
         whole = data[at : at + count * size]
         sessions, counters = zip(*says.iter_unpack(whole), strict=True)

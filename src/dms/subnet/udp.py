@@ -6,9 +6,8 @@ from __future__ import annotations
 import errno
 import socket
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from itertools import groupby
 from typing import NamedTuple
 
 from dms.subnet.probing import Address
@@ -32,9 +31,25 @@ class Burst(NamedTuple):
     size_bytes: int
 
 
-def bursts_of(datagrams: Iterable[bytes]) -> list[Burst]:
-    """Those of one size that follow each other, together."""
-    return [Burst(b"".join(those), size) for size, those in groupby(datagrams, len)]
+def bursts_of(datagrams: Sequence[bytes]) -> list[Burst]:
+    """Those that follow each other and have one size, together, and a shorter one behind them, too."""
+    found: list[Burst] = []
+    begin = size = last = 0
+    for index, datagram in enumerate(datagrams):
+        count = len(datagram)
+        if index and (count > size or last < size):
+            found.append(_together(datagrams[begin:index], size))
+            begin, size = index, count
+        elif not index:
+            size = count
+        last = count
+    if datagrams:
+        found.append(_together(datagrams[begin:], size))
+    return found
+
+
+def _together(datagrams: Sequence[bytes], size: int) -> Burst:
+    return Burst(b"".join(datagrams) if len(datagrams) > 1 else datagrams[0], size)
 
 
 class Endpoint:
@@ -53,20 +68,20 @@ class Endpoint:
         """
         failure = 0
         for index, (data, size) in enumerate(bursts):
-            view, at = memoryview(data), 0
-            while at < len(view):
-                end = at + self._at_once(size)
-                part = view[at:end]
+            at, total = 0, len(data)
+            while at < total:
+                end = min(at + self._at_once(size), total)
+                part = memoryview(data)[at:end] if end - at < total else data
                 try:
-                    if len(part) <= size:
+                    if end - at <= size:
                         self.sock.sendto(part, address)
                     else:
                         self.sock.sendmsg((part,), ((socket.IPPROTO_UDP, _UDP_SEGMENT, _SIZE.pack(size)),), 0, address)
                 except BlockingIOError:
-                    return failure, [Burst(view[at:], size), *bursts[index + 1 :]]
+                    return failure, [Burst(memoryview(data)[at:], size), *bursts[index + 1 :]]
                 except OSError as error:
                     failure = error.errno or errno.EIO
-                    if failure in _CANNOT_SEGMENT and len(part) > size:
+                    if failure in _CANNOT_SEGMENT and end - at > size:
                         self._can_segment = False
                         continue
                 at = end
