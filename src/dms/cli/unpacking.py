@@ -70,7 +70,7 @@ def unpack(stream: IO[bytes], target: Path, note: Callable[[int], object] = lamb
                 if not parts or parts[0] != top:
                     raise BadArchive(f"the archive holds more than was asked for: {entry.name[:80]!r}")
                 _place(archive, entry, target, parts[1:], done, note)
-    except tarfile.TarError as error:
+    except (tarfile.TarError, ValueError, OverflowError) as error:  # the latter: such as times
         raise BadArchive(f"what came is no whole archive: {error}") from None
     except OSError as error:
         raise BadInput(f"cannot write {error.filename or target}: {error.strerror}") from None

@@ -198,3 +198,15 @@ def test_what_is_packed_is_unpacked_the_same(tmp_path: Path) -> None:
 def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"cannot read .*missing"):
         pack(tmp_path / "missing", "x", io.BytesIO())
+
+
+@pytest.mark.parametrize("mtime", ["nan", "inf", "1e300"])
+def test_a_time_that_no_clock_can_show_is_refused_in_one_line(tmp_path: Path, mtime: str) -> None:
+    made = io.BytesIO()
+    with tarfile.open(fileobj=made, mode="w", format=tarfile.PAX_FORMAT) as written:
+        info = tarfile.TarInfo("a")
+        info.pax_headers = {"mtime": mtime}
+        written.addfile(info)
+    made.seek(0)
+    with pytest.raises(BadArchive, match="no whole archive"):
+        unpack(made, tmp_path / "a")
