@@ -6,9 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import trio
 
 from dms.cli.main import invoke
 from dms.testing.commandline import Done, Nunet
+from dms.testing.dockerd import IMAGE, TestEngine, busybox_image, docker_engine
 from dms.testing.localnet import LocalNet, run_nunet
 
 ROOT = Path(__file__).parents[2]
@@ -35,6 +37,21 @@ def net(shared_net: LocalNet, monkeypatch: pytest.MonkeyPatch) -> LocalNet:
     for name, value in shared_net.environment.items():
         monkeypatch.setenv(name, value)
     return shared_net
+
+
+@pytest.fixture(scope="module")
+def engine() -> Iterator[TestEngine]:
+    """An engine of one's own, which has :data:`IMAGE`."""
+    from dms.executor.docker.api import DockerApi
+
+    async def prepare(host: str) -> None:
+        api = DockerApi(host)
+        await api.negotiate()
+        await api.import_image(IMAGE, busybox_image())
+
+    with docker_engine() as engine:
+        trio.run(prepare, engine.host)
+        yield engine
 
 
 @pytest.fixture

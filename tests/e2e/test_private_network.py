@@ -20,18 +20,15 @@ from typing import Any
 
 import psutil
 import pytest
-import trio
 
-from dms.executor.docker.api import DockerApi
 from dms.subnet.firewall import chains_of
-from dms.testing.dockerd import TestEngine, busybox_image, docker_engine
+from dms.testing.dockerd import IMAGE, TestEngine
 from dms.testing.localnet import LocalNet, nunet_command, run_nunet, start_nunet
 from dms.testing.looking import look_until
 from dms.testing.vms import ECHO_PORT, make_images
 
 pytestmark = [pytest.mark.e2e, pytest.mark.docker, pytest.mark.netns, pytest.mark.xdist_group("docker")]
 
-IMAGE = "dms-test/busybox:1"
 MEMBERS = ("first", "second", "third")
 HOMES = {"first": "left", "second": "left", "third": "right"}
 PORT, UDP_PORT = 8080, 9000
@@ -49,18 +46,11 @@ class Job:
 
     def inside(self, member: str, *command: str) -> subprocess.CompletedProcess[str]:
         """Run a command in the container of a member, as the machine's owner could."""
-        name = container_of(self.engine, f"{self.id}_{HOMES[member]}.{member}-1")
-        return subprocess.run(
-            ["docker", "-H", self.engine.host, "exec", name, *command],
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        return self.engine.inside(f"{self.id}_{HOMES[member]}.{member}-1", *command)
 
     def pid(self, member: str) -> str:
         """Of a process in the network namespace of a member."""
-        return pid_of(self.engine, f"{self.id}_{HOMES[member]}.{member}-1")
+        return self.engine.pid_of(f"{self.id}_{HOMES[member]}.{member}-1")
 
     def look(self, member: str, *tasks: tuple[object, ...]) -> list[str]:
         """What :data:`LOOK` finds in the network of a member; of this machine itself, if it is empty."""
@@ -90,17 +80,6 @@ class Job:
             request = f"printf 'GET / HTTP/1.0\\r\\n\\r\\n' | nc -w 5 {address} {PORT}"
             return self.inside(one, "sh", "-c", request).stdout
         return ""
-
-
-def container_of(engine: TestEngine, execution: str) -> str:
-    command = ["docker", "-H", engine.host, "ps", "--format", '{{.ID}} {{.Label "nunet-executionID"}}']
-    (name,) = [line.split()[0] for line in printed(*command).splitlines() if line.endswith(execution)]
-    return name
-
-
-def pid_of(engine: TestEngine, execution: str) -> str:
-    name = container_of(engine, execution)
-    return printed("docker", "-H", engine.host, "inspect", "--format", "{{.State.Pid}}", name).strip()
 
 
 def look(pid: str, *tasks: tuple[object, ...]) -> list[str]:
@@ -152,19 +131,6 @@ def ensemble(
     document = {"allocations": allocations, "nodes": nodes, "subnet": {"join": bool(ports)}}
     path.write_text(json.dumps({"v1": document}))
     return path
-
-
-@pytest.fixture(scope="module")
-def engine() -> Iterator[TestEngine]:
-    with docker_engine() as engine:
-        trio.run(_import, engine.host)
-        yield engine
-
-
-async def _import(host: str) -> None:
-    api = DockerApi(host)
-    await api.negotiate()
-    await api.import_image(IMAGE, busybox_image())
 
 
 @pytest.fixture(scope="module")
@@ -489,7 +455,7 @@ class Pair:
         outside = [(kind, "127.0.0.1", public) for kind, each in ports.items() for public in each]
         assert dict(zip(outside, look("", *outside), strict=True)) == {task: answers[task[0]] for task in outside}
         inside = {"http": [*ports["http"], PORT], "udp": [*ports["udp"], ECHO_PORT]}
-        shop = pid_of(self.engine, f"{self.id}_dock.shop-1")
+        shop = self.engine.pid_of(f"{self.id}_dock.shop-1")
         addresses = look(shop, ("ask", "machine", "A"), ("ask", "machine", "AAAA"))
         tasks = [(kind, ip, port) for kind, each in inside.items() for port in each for ip in addresses]
         assert dict(zip(tasks, look(shop, *tasks), strict=True)) == {task: answers[task[0]] for task in tasks}

@@ -16,16 +16,13 @@ from pathlib import Path
 from urllib.parse import SplitResult, urlsplit
 
 import pytest
-import trio
 
-from dms.executor.docker.api import DockerApi
-from dms.testing.dockerd import TestEngine, busybox_image, docker_engine
+from dms.testing.dockerd import IMAGE, TestEngine
 from dms.testing.localnet import LocalNet, nunet_command, run_nunet
 from dms.testing.vms import make_images
 
 pytestmark = [pytest.mark.e2e, pytest.mark.docker, pytest.mark.netns, pytest.mark.xdist_group("docker")]
 
-IMAGE = "dms-test/busybox:1"
 HOMES = {"packets": "node1", "streams": "node2"}
 PORT, WASM_PORT = 8080, 80
 MODULES = {"module": "node1", "bare": "node2"}
@@ -44,12 +41,7 @@ class Job:
 
     def inside(self, member: str, *command: str) -> subprocess.CompletedProcess[str]:
         """Run a command in the container of a member, as the machine's owner could."""
-        listed = ["docker", "-H", self.engine.host, "ps", "--format", '{{.ID}} {{.Label "nunet-executionID"}}']
-        told = subprocess.run(listed, capture_output=True, text=True, check=True).stdout
-        label = f"{self.id}_{member}.{member}-1"
-        (name,) = [line.split()[0] for line in told.splitlines() if line.endswith(label)]
-        command = ("docker", "-H", self.engine.host, "exec", name, *command)
-        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        return self.engine.inside(f"{self.id}_{member}.{member}-1", *command)
 
     def page(self, one: str, other: str, port: int = PORT) -> str:
         """What one member fetches from another, which it finds by its name."""
@@ -73,18 +65,6 @@ class Job:
         secret = base64.b64encode(f"{proxy.username}:{proxy.password}".encode()).decode()
         head = (f"GET {url} HTTP/1.1", "Host: x", f"Proxy-Authorization: Basic {secret}")
         return self.ask(one, proxy.hostname or "", proxy.port or 0, *head)
-
-
-@pytest.fixture(scope="module")
-def engine() -> Iterator[TestEngine]:
-    async def prepare(host: str) -> None:
-        api = DockerApi(host)
-        await api.negotiate()
-        await api.import_image(IMAGE, busybox_image())
-
-    with docker_engine() as engine:
-        trio.run(prepare, engine.host)
-        yield engine
 
 
 @pytest.fixture(scope="module")

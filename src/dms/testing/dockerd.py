@@ -22,8 +22,10 @@ from pathlib import Path
 
 import psutil
 
-START_TIMEOUT_S, STOP_TIMEOUT_S = 30.0, 20.0
+START_TIMEOUT_S, STOP_TIMEOUT_S, EXEC_TIMEOUT_S = 30.0, 20.0, 60.0
 POLL_S = 0.05
+IMAGE = "dms-test/busybox:1"
+"""The name that tests give to :func:`busybox_image`."""
 MAPPED_USER, MAPPED_GROUP = "nobody", "nogroup"
 MAPPED_ROOT = 231072
 """User and group of this machine that root is in the containers of an engine that maps users."""
@@ -126,6 +128,24 @@ class TestEngine:
         for bridge in bridges:
             with suppress(subprocess.CalledProcessError):
                 _ip("link", "delete", bridge)
+
+    def container_of(self, execution: str) -> str:
+        """The container of an execution whose id ends so."""
+        listed = self._told("ps", "--format", '{{.ID}} {{.Label "nunet-executionID"}}')
+        (name,) = [line.split()[0] for line in listed.splitlines() if line.endswith(execution)]
+        return name
+
+    def pid_of(self, execution: str) -> str:
+        """A process in it."""
+        return self._told("inspect", "--format", "{{.State.Pid}}", self.container_of(execution)).strip()
+
+    def inside(self, execution: str, *command: str) -> subprocess.CompletedProcess[str]:
+        """Run a command in it, as the owner of the machine could."""
+        words = ["docker", "-H", self.host, "exec", self.container_of(execution), *command]
+        return subprocess.run(words, capture_output=True, text=True, timeout=EXEC_TIMEOUT_S, check=False)
+
+    def _told(self, *command: str) -> str:
+        return subprocess.run(["docker", "-H", self.host, *command], capture_output=True, text=True, check=True).stdout
 
     def _bridges(self) -> list[str]:
         """Of networks that whoever used it has not removed, such as a test that failed."""
