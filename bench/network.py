@@ -12,7 +12,7 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Self
@@ -211,9 +211,10 @@ async def _measure_idle(report: Report) -> None:
 
     async def carry(source: trio.SocketStream, target: trio.SocketStream) -> None:
         nonlocal carried
-        while data := await source.receive_some():
-            carried += len(data)
-            await target.send_all(data)
+        with suppress(trio.BrokenResourceError, trio.ClosedResourceError):  # how a node that stops may end it
+            while data := await source.receive_some():
+                carried += len(data)
+                await target.send_all(data)
 
     async def relay(port: int, inbound: trio.SocketStream) -> None:
         async with await trio.open_tcp_stream("127.0.0.1", port) as outbound, trio.open_nursery() as nursery:
