@@ -159,3 +159,21 @@ async def test_what_failed_and_is_not_restarted_ends_though_the_clock_had_run_ah
     await alice.kill()
     bob.ahead_s = 0.0
     await until(lambda: not bob.holdings(), timeout_s=1200, every_s=10)
+
+
+async def test_what_is_cut_off_in_the_middle_of_a_restart_ends_when_nobody_wants_it_any_more(
+    autojump_clock: MockClock, cluster: Cluster
+) -> None:
+    """Seed 4368. It had ended for its restart and not begun anew; nobody was told of it, and nobody asked."""
+    alice, bob = await cluster.start("alice"), await cluster.start("bob", offers=FOUR_CORES)
+    bob.executor.on("-1", Script(None, cancel_takes_s=8.0))
+    job = await alice.user.deploy(ensemble({"n1": {"web": "service"}}))
+    await alice.wait_for(job, Phase.RUNNING)
+    await alice.node.deployments.live(job).orders.restart(("n1.web",))
+    await until(lambda: bob.hosted_state(job, "n1.web") == "stopped", timeout_s=60, every_s=0.5)
+    await bob.kill()
+    await alice.user.shutdown(job)
+    await alice.wait_until_settled(job)
+    await bob.start()
+    assert bob.holdings()
+    await until(lambda: not bob.holdings(), timeout_s=1500, every_s=10)

@@ -282,7 +282,7 @@ class Allocation:
             self.view, actions = step(self.view, event)
             if not actions:
                 return None
-            self.waits_s = trio.current_time() if self.view.is_held else self.waits_s
+            self.waits_s = trio.current_time() if self.view.state is AllocationState.STOPPED else self.waits_s
             await self._surroundings.save(self)
             failure: DMSError | None = None
             for action in actions:

@@ -230,7 +230,7 @@ class Hosting:
             await self._options.volumes.restore({a.spec.id for a in self if not a.view.state.is_final})
 
     async def sweep(self) -> None:
-        """End what was allocated long ago and never started, or failed and was not restarted: its orchestrator is gone."""
+        """End what was allocated long ago and never started, or ended and was not started again: its orchestrator is gone."""
         oldest_ns = self._root.security.now_ns() - int(PENDING_LIFETIME_S * NS_PER_S)
         for allocation in self:
             is_late = trio.current_time() - allocation.waits_s > PENDING_LIFETIME_S
@@ -239,6 +239,16 @@ class Hosting:
                 await allocation.shutdown("it was never started")
             if allocation.view.is_held and is_late:
                 await allocation.shutdown(f"it was not restarted: {allocation.view.error}")
+            elif allocation.view.state is AllocationState.STOPPED and is_late:
+                self._root.start_soon(self._ask_whether_wanted, allocation)
+
+    async def _ask_whether_wanted(self, allocation: Allocation) -> None:
+        """What was stopped by the owner of this machine, or in the middle of a restart, gives no sign of life by itself."""
+        answer = await self._reports.sign(allocation, 0)
+        is_orphan = trio.current_time() - allocation.waits_s > self._options.orphan_grace_s
+        if allocation.view.state is AllocationState.STOPPED and (answer is False or (answer is None and is_orphan)):
+            why = "does not know it any more" if answer is False else "cannot be reached"
+            await allocation.shutdown(f"it was stopped, and its orchestrator {why}")
 
     async def discard(self, allocation: Allocation) -> None:
         """End an allocation that its orchestrator gave back, and leave nothing of it."""

@@ -112,6 +112,10 @@ async def carry(diverted: Diverted, reach: Reach) -> None:
         except DMSError as error:
             log.debug("diverted_connection_refused", address=str(address), port=port, reason=error.message)
             await pipe.reset()
+        except trio.Cancelled:
+            with trio.CancelScope(shield=True):
+                await pipe.reset()
+            raise
         else:
             await join(pipe, other)
         finally:

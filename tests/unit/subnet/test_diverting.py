@@ -5,7 +5,7 @@ from __future__ import annotations
 from ipaddress import IPv4Address
 
 import trio
-from trio.testing import memory_stream_pair, wait_all_tasks_blocked
+from trio.testing import MemoryReceiveStream, MemorySendStream, memory_stream_pair, wait_all_tasks_blocked
 
 from dms.subnet.diverting import MAX_AT_ONCE, carry
 from dms.subnet.errors import NotConnected
@@ -19,11 +19,14 @@ class Many:
 
     def __init__(self) -> None:
         self.taken = 0
+        self.far: list[trio.StapledStream[MemorySendStream, MemoryReceiveStream]] = []
 
     async def accept(self) -> tuple[Pipe, IPv4Address, int]:
         await trio.lowlevel.checkpoint()
         self.taken += 1
-        return TrioPipe(memory_stream_pair()[0]), IPv4Address("10.1.2.3"), 80
+        near, far = memory_stream_pair()
+        self.far.append(far)
+        return TrioPipe(near), IPv4Address("10.1.2.3"), 80
 
     def close(self) -> None:
         return
@@ -45,3 +48,5 @@ async def test_those_for_which_there_is_no_place_are_left_in_the_kernel_until_ot
         await wait_all_tasks_blocked()
         assert come.taken == 2 * MAX_AT_ONCE
         nursery.cancel_scope.cancel()
+    for far in come.far:
+        assert await far.receive_some() == b"", "none is left open, whether it had got somewhere or not"

@@ -29,6 +29,10 @@ ASK_S = 3.0
 """How long the first of a deployment waits for machines that do not answer."""
 LULL_S = 0.2
 """Changes come in bursts; machines are told after the first of them, and then so much later of the others."""
+MAX_TOLD_AT_ONCE = 4
+"""Times that a machine may answer that it knows of something later; then it is told as if it had failed."""
+MAX_REVISION = 1 << 62
+"""More than any clock tells in nanoseconds."""
 RETRY_FIRST_S = 2.0
 RETRY_MAX_S = 60.0
 AT_ONCE = 32
@@ -53,7 +57,8 @@ class Teller:
         self._problems: dict[PeerID, str] = {}
         self._locks: dict[PeerID, trio.Lock] = {}
         self._limit = trio.CapacityLimiter(AT_ONCE)
-        self._revision = 0
+        self._revisions: dict[PeerID, int] = {}
+        """What each machine was told last; its own, as it may say that it knows a later one."""
         self._by_stream: dict[PeerID, tuple[str, ...]] = {}
         self._asked: set[PeerID] = set()
         self._heard = trio.Event()
@@ -165,13 +170,15 @@ class Teller:
         """What is wrong, if anything."""
         ctx = self._context()
         behaviour = m.of_ensemble(ctx.ensemble, "create")
-        while True:
-            self._revision = max(self._revision + 1, ctx.actor.security.now_ns())
-            request = msgspec.structs.replace(view.request, revision=self._revision)
+        peer = view.handle.addr.host
+        for _ in range(MAX_TOLD_AT_ONCE):
+            revision = max(self._revisions.get(peer, 0) + 1, ctx.actor.security.now_ns())
+            request = msgspec.structs.replace(view.request, revision=revision)
             reply = await insist(ctx.actor, view.handle, behaviour, request, m.CreateReply, timeout_s=TELL_TIMEOUT_S)
-            if reply.revision > self._revision:  # this machine's clock was set back since
-                self._revision = reply.revision
+            if revision < reply.revision < MAX_REVISION:  # this machine's clock was set back since
+                self._revisions[peer] = reply.revision
                 continue
+            self._revisions[peer] = revision
             if reply.revision:
                 if not reply.ok:
                     return reply.error
@@ -179,8 +186,9 @@ class Teller:
                 return ""
             if not reply.ok and before is None:
                 return reply.error
-            self._modes[view.handle.addr.host] = KERNEL
+            self._modes[peer] = KERNEL
             return await self._tell_original(view, before)
+        return "it claims to know of something later, whatever it is told"
 
     async def _learn(self, view: View, reply: m.CreateReply) -> None:
         """How a machine takes part; once why it does so in part only."""

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import msgspec
+import pytest
 import trio
 from tests.unit.orchestrator.private_network.test_plan import CONFIG, ENSEMBLE, placed
 from trio.testing import MockClock
@@ -16,7 +17,7 @@ from dms.identity.ids import did_of
 from dms.orchestrator.bidding.asking import Context
 from dms.orchestrator.lifecycle.state import DeploymentState
 from dms.orchestrator.messages import Reply
-from dms.orchestrator.private_network.telling import RETRY_FIRST_S, Teller
+from dms.orchestrator.private_network.telling import MAX_TOLD_AT_ONCE, RETRY_FIRST_S, Teller
 from dms.subnet import messages as m
 from dms.testing.actors import World
 from dms.types.ids import Capability, PeerID
@@ -31,7 +32,7 @@ class Machine:
         self.actor, self.is_original = actor, is_original
         self.told: list[m.CreateRequest] = []
         self.asked: list[tuple[str, object]] = []
-        self.problem, self.ahead = "", 0
+        self.problem, self.ahead, self.leap = "", 0, 0
         self.streams: tuple[str, ...] = ()
         caps = [Capability(f"/dms/ensemble/{ENSEMBLE}"), Capability("/dms/allocation")]
         actor.grant(orchestrator.handle.did, did_of(actor.security.id.public_key()), caps)
@@ -54,7 +55,10 @@ class Machine:
             again = len(self.told) > 1
             return m.CreateReply(ok=not again, error="subnet with ID x already exists" if again else "")
         return m.CreateReply(
-            ok=True, revision=max(message.payload.revision, self.ahead), mode="user", by_stream=self.streams
+            ok=True,
+            revision=max(message.payload.revision + self.leap, self.ahead),
+            mode="user",
+            by_stream=self.streams,
         )
 
     async def on_asked(self, message: Message[object]) -> Reply:
@@ -221,3 +225,18 @@ async def test_where_there_is_no_network_nobody_is_told(autojump_clock: MockCloc
         s.show(msgspec.structs.replace(s.state, network=None))
         assert await s.teller.tell(s.peers[0]) == ""
         assert not s.machines[0].told
+
+
+@pytest.mark.parametrize("leap", [1, 1 << 62])
+async def test_a_machine_that_always_knows_of_something_later_harms_itself_only(
+    autojump_clock: MockClock, leap: int
+) -> None:
+    async with scene() as s:
+        s.machines[0].leap = leap
+        assert await s.teller.tell(s.peers[1]) == ""
+        before = len(s.machines[0].told)
+        assert bool(await s.teller.tell(s.peers[0])) is (leap == 1)
+        assert len(s.machines[0].told) - before <= MAX_TOLD_AT_ONCE
+        await s.teller.tell(s.peers[1])
+        now_ns = s.machines[1].actor.security.now_ns()
+        assert all(request.revision <= now_ns + len(s.machines[1].told) for request in s.machines[1].told)

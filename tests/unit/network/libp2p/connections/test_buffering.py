@@ -8,11 +8,12 @@ import pytest
 import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from libp2p.io.exceptions import ConnectionClosedError
-from libp2p.io.trio import TrioTCPStream
 
 from dms.network.libp2p.connections.buffering import READ_BYTES, Buffered
 from dms.network.libp2p.connections.locks import QuickLock
+
+from libp2p.io.exceptions import ConnectionClosedError  # isort: skip
+from libp2p.io.trio import TrioTCPStream  # isort: skip
 
 
 def pair() -> tuple[Buffered, socket.socket]:
