@@ -184,7 +184,7 @@ def test_many_at_once_open_as_one_after_the_other_do(suite: Suite, data: st.Data
     joined = memoryview(b"".join(after if len(row[-1]) == 99 else row))
     half = data.draw(st.integers(0, len(row))) * 99
     first = at_once.open_all(joined[:half], 0, 99)
-    rest = at_once.open_all(joined[half:], 0, 99) if half < len(joined) else first._replace(plain=[])
+    rest = at_once.open_all(joined[half:], 0, 99) if half < len(b"".join(row)) else first._replace(plain=[])
     assert first.plain + rest.plain == wanted
     if half < len(row) * 99 - 10:
         assert [first.not_authentic + rest.not_authentic, first.replayed + rest.replayed] == dropped
