@@ -41,9 +41,11 @@ def interrupted_job(shared_net: LocalNet) -> Iterator[Job]:
     with start_nunet(*arguments, env=shared_net.environment) as process:
         assert process.stdout is not None
         told = []
+        wanted = {f"{SERVICE} is running", *(f"{task} ended" for task in TASKS)}
         for line in process.stdout:
             told.append(line.rstrip())
-            if all(any(f"{task} ended" in line for line in told) for task in TASKS):
+            wanted = {one for one in wanted if one not in line}
+            if not wanted:
                 break
         process.send_signal(signal.SIGINT)
         _, err = process.communicate()
