@@ -8,12 +8,12 @@ of its own, as its allocations do, and gets the true names when it takes over: `
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from msgspec.structs import replace
 
-from dms.ensemble.config import AllocationConfig, EnsembleConfig, EnsembleConfigV1, NodeConfig
+from dms.ensemble.config import AllocationConfig, EdgeConfig, EnsembleConfig, EnsembleConfigV1, NodeConfig
 from dms.ensemble.groups import member_name, split_member
 from dms.orchestrator.updating.moves import has_data
 from dms.orchestrator.updating.state import Update
@@ -73,7 +73,25 @@ def in_force(old: EnsembleConfig, new: EnsembleConfig, update: Update) -> Ensemb
             taken = _taken(goal.v1.allocations[each], renamed if goal is new else {})
             allocations[other] = _with(taken, depends_on=tuple(_mapped(need, aliases) for need in taken.depends_on))
     scripts = old.v1.scripts | {renamed.get(name, name): script for name, script in new.v1.scripts.items()}
-    return EnsembleConfig(v1=_with(old.v1, nodes=nodes, allocations=allocations, scripts=scripts))
+    edges = tuple(edge for edge in _edges(old.v1, new.v1, update) if edge.s in nodes and edge.t in nodes)
+    return EnsembleConfig(v1=_with(old.v1, nodes=nodes, allocations=allocations, scripts=scripts, edges=edges))
+
+
+def _edges(old: EnsembleConfigV1, new: EnsembleConfigV1, update: Update) -> Iterator[EdgeConfig]:
+    """Those of each version among its own nodes; where both meet, those of the one that comes. What is about to replace a
+    node has its edges already: whoever is placed meanwhile must be near enough to both."""
+    switched, goes_new, own = set(update.switched), not update.is_back, _own_names(update)
+    added = {name for name, placed in own.items() if name == placed}
+    for version, is_new in ((old, False), (new, True)):
+        for edge in version.edges:
+            ends = {edge.s in switched, edge.t in switched}
+            if not added.isdisjoint((edge.s, edge.t)):
+                continue
+            if is_new == goes_new if len(ends) > 1 else ends == {is_new}:
+                yield edge
+    for edge in (new if goes_new else old).edges:
+        if edge.s in own or edge.t in own:
+            yield _with_edge(edge, own)
 
 
 def part_placed(config: EnsembleConfig, update: Update) -> EnsembleConfig:
@@ -91,7 +109,7 @@ def part_asked(
     excluded: tuple[PeerID, ...],
 ) -> EnsembleConfig:
     """The batch, and those that stay where they are and are bound to it by edges: pinned there, and in need of nothing."""
-    own = {name: placed for placed, name in placed_names(update).items()}
+    own = _own_names(update)
     edges, bound = [], dict[str, None]()
     for edge in goal.v1.edges:
         ends = (edge.s, edge.t)
@@ -111,7 +129,11 @@ def part_asked(
     return EnsembleConfig(v1=_with(part, nodes=nodes, allocations=allocations, edges=tuple(edges), exclude_peers=kept))
 
 
-def _with_edge(edge: Any, own: Mapping[str, str]) -> Any:  # an edge of the ensemble
+def _own_names(update: Update) -> dict[str, str]:
+    return {name: placed for placed, name in placed_names(update).items()}
+
+
+def _with_edge(edge: EdgeConfig, own: Mapping[str, str]) -> EdgeConfig:
     return replace(edge, s=own.get(edge.s, edge.s), t=own.get(edge.t, edge.t))
 
 
