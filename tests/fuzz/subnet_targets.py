@@ -15,6 +15,7 @@ from trio.testing import memory_stream_pair
 
 from dms.subnet import frames
 from dms.subnet.addresses import private_prefix
+from dms.subnet.bundles import is_slice
 from dms.subnet.connecting import (
     Answer,
     Wanted,
@@ -57,6 +58,7 @@ from dms.subnet.socks import Asked, read_request
 
 MTU = 1400
 _KEY, _SESSION = bytes(range(32)), 0x0102030405060708
+_SLICE_SIZES = (90, 200)
 
 
 def packets() -> Sequence[bytes]:
@@ -209,6 +211,43 @@ def check_datagram(data: bytes) -> str:
     except Replayed:
         return f"opened {opened[0]}"
     raise AssertionError("it was opened twice")
+
+
+@functools.cache
+def _bundled() -> dict[bytes, int]:
+    """Bundles as slices of two sizes, also with a datagram of another kind behind; and which size."""
+    bodies = [frames.encode_parcels([from_device(raw)[0] for raw in packets()[:count]]) for count in (1, 3, 6)]
+    found = {}
+    for body in bodies:
+        for size in _SLICE_SIZES:
+            sealer = Sealer(_KEY, _SESSION)
+            found[sealer.seal_bundle(body, size)] = size
+            found[sealer.seal_bundle(body, size) + sealer.seal(PACKET, b"")] = size
+    return found
+
+
+def slices() -> Sequence[bytes]:
+    """Each behind the size of its datagrams."""
+    return [bytes([size]) + data for data, size in _bundled().items()]
+
+
+def check_slices(data: bytes) -> str:
+    """What opens was sealed, is taken as packets, and opens once; something is read of whatever comes."""
+    opener = Opener(_KEY)
+    whole = {frames.encode_parcels([from_device(raw)[0] for raw in packets()[:count]]) for count in (1, 3, 6)}
+    view, size = memoryview(data)[1:], max(1, data[0]) if data else 1
+    at, words = 0, list[str]()
+    while at < len(view):
+        takes = opener.open_slices if is_slice(view, at) else opener.open_all
+        opened = takes(view, at, size)
+        assert at < opened.end <= len(view), "something is read"
+        if takes == opener.open_slices:
+            assert set(opened.plain) <= whole, "nobody sealed this"
+            assert not [body for body in opened.plain if not frames.decode_parcels(body)]
+            assert not opened.plain or opener.open_slices(view, at, size).plain == [], "it was opened twice"
+        words.append(f"{takes.__name__} {len(opened.plain)}")
+        at = opened.end
+    return " ".join(sorted(set(words)))
 
 
 def rows_of_pieces() -> Sequence[bytes]:

@@ -338,6 +338,7 @@ TARGETS = {
         Target("peers-file", network_targets.peers_files, network_targets.check_peers_file),
         Target("connection", subnet_targets.connections, subnet_targets.check_connection),
         Target("subnet-datagram", subnet_targets.datagrams, subnet_targets.check_datagram),
+        Target("subnet-slices", subnet_targets.slices, subnet_targets.check_slices),
         Target("subnet-pieces", subnet_targets.rows_of_pieces, subnet_targets.check_pieces),
         Target("proxy", subnet_targets.proxied, subnet_targets.check_proxied),
         Target("subnet-stream", subnet_targets.streams, subnet_targets.check_stream),

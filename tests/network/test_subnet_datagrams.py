@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import socket
 import struct
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
+import msgspec
 import pytest
 import trio
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
@@ -15,10 +16,11 @@ from tests.network.worlds import World, until
 from dms.network import Network
 from dms.subnet.datagrams import Datagrams, Outgoing, ips_of
 from dms.subnet.packets import TCP, parse_header, pseudo_sum, udp_packet
+from dms.subnet.probing import Address
 from dms.subnet.sealing import PACKET, Sealer
 from dms.subnet.segments import VNET_BYTES
 from dms.subnet.tally import Drop
-from dms.subnet.udp import bursts_of
+from dms.subnet.udp import Burst, bursts_of
 
 LOOPBACK = ("127.0.0.1",)
 
@@ -65,14 +67,12 @@ async def test_packets_take_datagrams_once_a_probe_was_answered(world: World) ->
     sent = [a.send(b.address, bytes([number]) * 1300) for number in range(20)]
     assert sorted(await b.got(20)) == sorted(sent)
     sent = [a.send(b.address, b"x" * 4000)]
-    assert (await b.got(21))[20:] == sent, "what is too large for a datagram takes the stream"
+    assert (await b.got(21))[20:] == sent, "what is too large for a datagram, too"
     assert not b.plane.tally_of(a.node.peer_id).drops
 
 
-async def test_a_large_packet_of_tcp_is_cut_for_the_way(world: World) -> None:
-    a, b = await members(world, 2, datagrams=on_loopback)
-    await datagram_path(a, b)
-    payload = bytes(range(256)) * 200
+def large_tcp(a: Member, b: Member, payload: bytes) -> bytes:
+    """As a kernel hands it over for cutting."""
     source, destination = packed(a.address), packed(b.address)
     base = bytearray(udp_packet(source, 5, destination, 6, bytes(12) + payload))
     base[9] = TCP
@@ -82,7 +82,23 @@ async def test_a_large_packet_of_tcp_is_cut_for_the_way(world: World) -> None:
     base[20 + 4 : 20 + 8] = (7).to_bytes(4)
     raw = bytes([1, 1, 40, 0, 0, 5, 20, 0, 16, 0]) + bytes(base)
     assert len(raw) == VNET_BYTES + len(base)
-    a.device.come_raw(raw)
+    return raw
+
+
+def outgoing_of(datagrams: Datagrams) -> Outgoing:
+    return next(one for one in datagrams._sessions.values() if isinstance(one, Outgoing))
+
+
+@pytest.mark.parametrize("is_missed", [False, True], ids=["in a bundle", "in pieces"])
+async def test_a_large_packet_of_tcp_is_cut_for_the_way(world: World, *, is_missed: bool) -> None:
+    """Sealed as one; but where something was lost lately each piece stands for itself."""
+    made = Kept()
+    a, b = await members(world, 2, datagrams=made)
+    await datagram_path(a, b)
+    if is_missed:
+        outgoing_of(made[0])._losses.told(10**6, 0, probes=0, now_s=trio.current_time())
+    payload = bytes(range(256)) * 200
+    a.device.come_raw(large_tcp(a, b, payload))
     await until(lambda: sum(len(packet) - 40 for packet in b.device.written) >= len(payload))
     got = b"".join(packet[40:] for packet in sorted(b.device.written, key=lambda one: one[24:28]))
     assert got == payload
@@ -90,6 +106,67 @@ async def test_a_large_packet_of_tcp_is_cut_for_the_way(world: World) -> None:
     for packet in b.device.written:
         (left,) = struct.unpack_from(">H", packet, 36)
         assert left == pseudo_sum(parse_header(packet), len(packet) - 20), "its kernel does the checksum"
+
+
+async def test_while_datagrams_are_lost_one_that_is_costs_only_itself(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dms.subnet.probing.KEEP_EVERY_S", 0.05)
+    made = Kept()
+    a, b = await members(world, 2, datagrams=made)
+    await datagram_path(a, b)
+    outgoing, transmit = outgoing_of(made[0]), made[0].transmit
+    assert outgoing.prober is not None
+
+    def lossy(address: Address, bursts: Sequence[Burst]) -> tuple[int, list[Burst]]:
+        """The first datagram of many is lost."""
+        kept = [Burst(one.data[one.size_bytes :], one.size_bytes) if len(one.data) > 5000 else one for one in bursts]
+        return transmit(address, kept)
+
+    monkeypatch.setattr(made[0], "transmit", lossy)
+    outgoing.prober._next_s = 0.0
+    payload = bytes(range(256)) * 200
+    a.device.come_raw(large_tcp(a, b, payload))
+    await until(lambda: not outgoing._losses.are_rare(trio.current_time()))
+    await until(lambda: bool(b.plane.tally_of(a.node.peer_id).drops[Drop.INCOMPLETE]))
+    assert not b.device.written, "it was sealed as one"
+    a.device.come_raw(large_tcp(a, b, payload))
+    await until(lambda: bool(b.device.written))
+    got = b"".join(packet[40:] for packet in sorted(b.device.written, key=lambda one: one[24:28]))
+    assert got == payload[-len(got) :]
+    assert len(payload) - len(got) < 1500
+
+
+async def test_with_older_nodes_each_datagram_is_sealed_on_its_own(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = Kept()
+    a, b = await members(world, 2, datagrams=made)
+    offer = made[1].new_offer
+    monkeypatch.setattr(
+        made[1], "new_offer", lambda private: msgspec.structs.replace(offer(private), takes_bundles=False)
+    )
+    await datagram_path(a, b)
+    assert not outgoing_of(made[0])._takes_bundles
+    payload = bytes(range(256)) * 200
+    a.device.come_raw(large_tcp(a, b, payload))
+    await until(lambda: sum(len(packet) - 40 for packet in b.device.written) >= len(payload))
+
+
+async def test_several_small_packets_share_datagrams(world: World) -> None:
+    made = Kept()
+    a, b = await members(world, 2, datagrams=made)
+    await datagram_path(a, b)
+    sealer = outgoing_of(made[0])._sealer
+    assert sealer is not None
+    before, sent = sealer._counter, []
+    for number in range(20):
+        sent.append(udp_packet(packed(a.address), 7, packed(b.address), 8, bytes([number]) * 20))
+        a.plane._outbound(bytes(VNET_BYTES) + sent[-1], a.port)
+    for link in a.plane._touched:
+        link.push()
+    assert await b.got(20) == sent
+    assert sealer._counter - before <= 3
 
 
 async def test_without_a_way_for_datagrams_packets_take_the_stream(world: World) -> None:
@@ -123,7 +200,7 @@ async def test_what_is_forged_replayed_or_of_nobody_is_dropped_and_counted(world
     tally = b.plane.tally_of(a.node.peer_id)
     await until(lambda: tally.drops[Drop.NOT_AUTHENTIC] and made[1].refused["no session"] == 2)
 
-    outgoing = next(one for one in made[0]._sessions.values() if isinstance(one, Outgoing))
+    outgoing = outgoing_of(made[0])
     sealer = outgoing._sealer
     assert sealer is not None
     packet = udp_packet(packed("10.1.2.99"), 1, packed(b.address), 2, b"forged source")
@@ -138,7 +215,7 @@ async def test_when_datagrams_stop_coming_through_packets_take_the_stream_again(
     a, b = await members(world, 2, datagrams=made)
     await datagram_path(a, b)
     made[1]._sessions.clear()  # as if a firewall dropped them all
-    outgoing = next(one for one in made[0]._sessions.values() if isinstance(one, Outgoing))
+    outgoing = outgoing_of(made[0])
     prober = outgoing.prober
     assert prober is not None
     prober._answered_s -= 100  # long ago

@@ -9,7 +9,7 @@ Pure:
 - :mod:`~dms.subnet.dns`: names to addresses and back.
 - :mod:`~dms.subnet.errors`: what can go wrong.
 - :mod:`~dms.subnet.segments`: packets larger than the MTU, :mod:`~dms.subnet.joining` the other way round;
-  :mod:`~dms.subnet.pieces`: both between nodes of ours.
+  :mod:`~dms.subnet.bundles` and, where something is lost, :mod:`~dms.subnet.pieces`: both between nodes of ours.
 - :mod:`~dms.subnet.frames`: packets on a stream.
 - :mod:`~dms.subnet.forwarding`: where a packet goes, and whether its sender may send it; :mod:`~dms.subnet.tally`: counts.
 - :mod:`~dms.subnet.queues`, :mod:`~dms.subnet.budgets`: what waits for a peer, and what a relay carries;

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import errno
 import secrets
+import struct
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -21,8 +22,11 @@ from typing import Protocol
 import trio
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
+from dms.subnet import frames
+from dms.subnet.bundles import Losses, is_slice
 from dms.subnet.ciphers import has_aes
-from dms.subnet.packets import parse_header
+from dms.subnet.errors import BadPacket
+from dms.subnet.packets import MAX_PACKET_BYTES, parse_header
 from dms.subnet.pieces import FRONT_BYTES, Cut, cut, join
 from dms.subnet.probing import TOKEN_BYTES, Address, Prober, Way
 from dms.subnet.sealing import (
@@ -50,6 +54,8 @@ from dms.types.ids import PeerID
 
 READS_AT_ONCE = 32
 BYTES_AT_ONCE = 256 * 1024
+_HEARD = struct.Struct("<QQ")
+"""Behind the token of an answer: how many datagrams there were so far, and how many of them came."""
 
 
 class Taker(Protocol):
@@ -130,6 +136,7 @@ class Datagrams:
             port=self.port or 1,
             takes_pieces=True,
             takes_aes=has_aes(),
+            takes_bundles=True,
         )
 
     def forget(self, session_id: int) -> None:
@@ -204,8 +211,9 @@ class Outgoing:
         self._agreed = trio.Event()
         self._sealer: Sealer | None = None
         self._opener: Opener | None = None
-        self._takes_pieces = False
-        self._number = 0
+        self._takes_pieces = self._takes_bundles = False
+        self._losses = Losses()
+        self._number = self._probes = 0
         self._unsent: list[Burst] = []
         self.offer = datagrams.new_offer(self._private)
 
@@ -220,7 +228,7 @@ class Outgoing:
         suite = suite_of(self.offer, answer)
         keys = agree(self._private, answer.key, context=context, suite=suite)
         self._sealer, self._opener = Sealer(keys.forward, answer.id, suite), Opener(keys.backward, suite)
-        self._takes_pieces = answer.takes_pieces
+        self._takes_pieces, self._takes_bundles = answer.takes_pieces, answer.takes_bundles
         self.prober = Prober(_candidates(answer, self._datagrams.known_ips(self.peer)))
         self._agreed.set()
 
@@ -243,6 +251,7 @@ class Outgoing:
         while True:
             now_s = trio.current_time()
             for one in self.prober.due(now_s):
+                self._probes += 1
                 body = one.token + bytes(one.size_bytes + FRONT_BYTES - TOKEN_BYTES)
                 self._datagrams.transmit(one.address, bursts_of([self._sealer.seal(PROBE, body)]))
             pause_s = self.prober.next_s(now_s) - now_s
@@ -265,24 +274,43 @@ class Outgoing:
         way = self.way()
         if way is None or self._sealer is None:
             return batch
-        bursts: list[Burst] = []
-        small: list[bytes] = []  # behind the bursts
         rest: list[Parcel] = []
-        for parcel in batch:
-            pieces = self._cut(parcel, way.size_bytes)
-            if pieces is not None:
-                if small:
-                    bursts += bursts_of(small)
-                    small.clear()
-                sealed = self._sealer.seal_all(PIECE, *pieces)
-                bursts.append(Burst(sealed, OVERHEAD_BYTES + len(pieces.fronts[0]) + len(pieces.payloads[0])))
-            elif not self._seal(self._sealer, parcel, way.size_bytes, small):
-                rest.append(parcel)
-        bursts += bursts_of(small)
+        if self._takes_bundles and self._losses.are_rare(trio.current_time()):
+            bursts = self._bundled(self._sealer, batch, way.size_bytes)
+        else:
+            bursts = self._each_sealed(self._sealer, batch, way.size_bytes, rest)
         failure, self._unsent = self._datagrams.transmit(way.address, bursts)
         if failure == errno.EMSGSIZE and self.prober is not None:
             self.prober.too_large(way.size_bytes)
         return rest
+
+    def _bundled(self, sealer: Sealer, batch: list[Parcel], max_bytes: int) -> list[Burst]:
+        """Sealed together, as far as one packet goes into a bundle."""
+        bursts: list[Burst] = []
+        size = OVERHEAD_BYTES + FRONT_BYTES + max_bytes
+        for some in _bundles(batch):
+            if len(some) == 1 and not some[0].segment_bytes and len(some[0].data) <= max_bytes:
+                sealed = sealer.seal(PARTIAL if some[0].is_partial else PACKET, some[0].data)
+                bursts.append(Burst(sealed, len(sealed)))
+            else:
+                bursts.append(Burst(sealer.seal_bundle(frames.encode_parcels(some), size), size))
+        return bursts
+
+    def _each_sealed(self, sealer: Sealer, batch: list[Parcel], max_bytes: int, rest: list[Parcel]) -> list[Burst]:
+        """Each datagram on its own; ``rest`` gets what does not fit."""
+        bursts: list[Burst] = []
+        small: list[bytes] = []  # behind the bursts
+        for parcel in batch:
+            pieces = self._cut(parcel, max_bytes)
+            if pieces is not None:
+                if small:
+                    bursts += bursts_of(small)
+                    small.clear()
+                sealed = sealer.seal_all(PIECE, *pieces)
+                bursts.append(Burst(sealed, OVERHEAD_BYTES + len(pieces.fronts[0]) + len(pieces.payloads[0])))
+            elif not self._seal(sealer, parcel, max_bytes, small):
+                rest.append(parcel)
+        return bursts + bursts_of(small)
 
     def _cut(self, parcel: Parcel, max_bytes: int) -> Cut | None:
         """In pieces, if it is to be."""
@@ -310,7 +338,11 @@ class Outgoing:
         opened = self._opener.open_all(data, at, size)
         for plain in opened.plain:
             if plain[0] == ANSWER:
-                self.prober.answered(plain[1 : 1 + TOKEN_BYTES], trio.current_time())
+                now_s = trio.current_time()
+                self.prober.answered(plain[1 : 1 + TOKEN_BYTES], now_s)
+                if len(plain) >= 1 + TOKEN_BYTES + _HEARD.size:
+                    expected, received = _HEARD.unpack_from(plain, 1 + TOKEN_BYTES)
+                    self._losses.told(expected, received, probes=self._probes, now_s=now_s)
         return opened
 
 
@@ -331,6 +363,10 @@ class Incoming:
 
     def take(self, data: memoryview, at: int, size: int, source: Address) -> Opened:
         """The datagrams of this session from there on."""
+        if is_slice(data, at):
+            opened = self._opener.open_slices(data, at, size)
+            self._unpack(opened.plain)
+            return opened
         opened = self._opener.open_all(data, at, size)
         for plain in opened.plain:
             kind = plain[0]
@@ -340,10 +376,20 @@ class Incoming:
                 self._join()
                 self._waiting.append(Parcel(plain[1:], is_partial=kind == PARTIAL))
             elif kind == PROBE and len(plain) > TOKEN_BYTES:
-                answer = self._sealer.seal(ANSWER, plain[1 : 1 + TOKEN_BYTES])
+                heard = _HEARD.pack(self._opener.expected, self._opener.received)
+                answer = self._sealer.seal(ANSWER, plain[1 : 1 + TOKEN_BYTES] + heard)
                 self._datagrams.transmit(source, bursts_of([answer]))
                 self._datagrams.seen(self._peer, source)
+                self.tally.drop(Drop.INCOMPLETE, self._opener.give_up())
         return opened
+
+    def _unpack(self, bundles: list[bytes]) -> None:
+        for body in bundles:
+            self._join()
+            try:
+                self._waiting += frames.decode_parcels(body)
+            except BadPacket:
+                self.tally.drop(Drop.MALFORMED)
 
     @property
     def has_something(self) -> bool:
@@ -366,6 +412,21 @@ class Incoming:
                 self.tally.drop(Drop.MALFORMED)
             else:
                 self._waiting.append(parcel)
+
+
+def _bundles(batch: list[Parcel]) -> Iterator[list[Parcel]]:
+    """In their order, several together as long as they are no more than the largest packet."""
+    some: list[Parcel] = []
+    size = 0
+    for parcel in batch:
+        more = frames.HEAD_BYTES + len(parcel.data)
+        if some and size + more > MAX_PACKET_BYTES:
+            yield some
+            some, size = [], 0
+        some.append(parcel)
+        size += more
+    if some:
+        yield some
 
 
 def ips_of(addresses: Iterable[str]) -> tuple[str, ...]:

@@ -74,6 +74,17 @@ def encode_parcels(parcels: list[Parcel]) -> bytes:
     return b"".join(parts)
 
 
+def decode_parcels(data: bytes) -> list[Parcel]:
+    """What :func:`encode_parcels` made.
+
+    :raises BadPacket: it did not make this.
+    """
+    found: list[Frame] = []
+    if FrameDecoder.read(data, 0, found) != len(data):
+        raise BadPacket("a frame that is not whole")
+    return [frame.parcel for frame in found if frame.kind == PACKET]
+
+
 def encode_hello(hello: Hello) -> bytes:
     """The first frame."""
     return encode(HELLO, msgspec.json.encode(hello))
@@ -111,8 +122,8 @@ class FrameDecoder:
             if len(data) < at:
                 self._begun += data
                 return found
-            self._read(self._begun + data[:at], 0, found)
-        self._begun = data[self._read(data, at, found) :]
+            self.read(self._begun + data[:at], 0, found)
+        self._begun = data[self.read(data, at, found) :]
         return found
 
     def _missing(self, data: bytes) -> int:
@@ -125,7 +136,7 @@ class FrameDecoder:
         return HEAD_BYTES + _length(*_HEAD.unpack_from(begun)[::3]) - len(self._begun)
 
     @staticmethod
-    def _read(data: bytes, at: int, found: list[Frame]) -> int:
+    def read(data: bytes, at: int, found: list[Frame]) -> int:
         """Add the whole frames from there on; returns where the first begins that is not."""
         end = len(data)
         while end - at >= HEAD_BYTES:

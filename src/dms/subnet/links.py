@@ -76,7 +76,7 @@ class LinkStatus:
     relay: str = ""
     """Who carries it, where it is relayed."""
     mtu: int = 0
-    """The largest packet that this way takes whole; TCP is cut to it, other packets take the stream. 0: not known."""
+    """The largest packet that this way takes in one go; larger ones are cut, or take the stream. 0: not known."""
 
 
 class _End(Exception):

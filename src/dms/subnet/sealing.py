@@ -5,8 +5,8 @@ two, bound to the network, the peers and the ids of the session, are two keys, o
 
     id of the session 8 | counter 8 | kind 1 | body, both sealed     all little-endian
 
-The seal is that of :mod:`~dms.subnet.ciphers`. The ids are chosen by who receives, so that finding a session is one
-dictionary access; what is not sealed is not read.
+Several may be sealed as one (:mod:`~dms.subnet.bundles`). The seal is that of :mod:`~dms.subnet.ciphers`. The ids are
+chosen by who receives, so that finding a session is one dictionary access; what is not sealed says nothing else.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+from dms.subnet.bundles import MARK, Gathering, Run, bytes_of, is_slice, run_of, sliced, slices_of
 from dms.subnet.ciphers import KEY_BYTES, SPAN_BITS, Ciphers, Suite
 from dms.subnet.errors import BadPacket
 from dms.types.ids import PeerID
@@ -54,6 +55,7 @@ class Offer(msgspec.Struct, frozen=True):
     takes_pieces: bool = False
     takes_aes: bool = False
     """Sealed with AES where both take that."""
+    takes_bundles: bool = False
 
 
 class Keys(NamedTuple):
@@ -129,14 +131,28 @@ class Sealer:
 
     def seal_all(self, kind: int, fronts: Sequence[bytes], payloads: Sequence[memoryview]) -> bytes:
         """One datagram for each pair, one behind the other; fewer than :data:`WINDOW` of them."""
-        if (self._counter + len(fronts)) >> SPAN_BITS != self._counter >> SPAN_BITS:
-            self._counter = (self._counter + len(fronts)) >> SPAN_BITS << SPAN_BITS
-        counters = range(self._counter, self._counter + len(fronts))
-        self._counter += len(fronts)
+        counters = self._take(len(fronts))
         heads = list(map(_HEAD.pack, repeat(self._id), counters))
         plain = map(b"".join, zip(repeat(_KINDS[kind]), fronts, payloads, strict=False))
         sealed = map(self._ciphers.use(counters.start).encrypt, map(_NONCE.pack, counters), plain, heads)
         return b"".join(chain.from_iterable(zip(heads, sealed, strict=True)))
+
+    def seal_bundle(self, body: bytes, size: int) -> bytes:
+        """Datagrams of this size, one behind the other, that hold it together (:mod:`~dms.subnet.bundles`).
+
+        As each slice takes a counter, no more is sealed with one key than without bundles.
+        """
+        first = self._take(slices_of(len(body) + _TAG_BYTES, size)).start
+        head = _HEAD.pack(self._id, MARK | first)
+        return sliced(self._ciphers.use(first).encrypt(_NONCE.pack(first), body, head), self._id, first, size)
+
+    def _take(self, count: int) -> range:
+        """So many counters in a row, all of one key."""
+        if (self._counter + count) >> SPAN_BITS != self._counter >> SPAN_BITS:
+            self._counter = (self._counter + count) >> SPAN_BITS << SPAN_BITS
+        counters = range(self._counter, self._counter + count)
+        self._counter += count
+        return counters
 
     @property
     def is_worn(self) -> bool:
@@ -166,6 +182,18 @@ class Opener:
         self._highest = -1
         self._seen = 0
         """One bit for each datagram up to the highest that came; the lowest bit is that."""
+        self._gathering = Gathering()
+        self.received = 0
+        """Authentic datagrams, no two the same."""
+
+    @property
+    def expected(self) -> int:
+        """So many the other side had sealed when it sealed the last that came."""
+        return self._highest + 1
+
+    def give_up(self) -> int:
+        """See :meth:`~dms.subnet.bundles.Gathering.look`."""
+        return self._gathering.look()
 
     def open(self, datagram: bytes) -> tuple[int, bytes]:
         """Kind and body.
@@ -184,7 +212,7 @@ class Opener:
         """The datagram that begins there, of ``size`` bytes, and those of the same session right behind it; the last may be
         shorter."""
         plain: list[bytes] = []
-        session = None
+        session, begun = None, at
         if len(data) - at >= 2 * size >= 2 * OVERHEAD_BYTES and (plain := self._open_in_order(data, at, size)):
             session = session_of(data[at : at + size])
             at += len(plain) * size
@@ -198,6 +226,12 @@ class Opener:
                 at = end
                 continue
             one, counter = unpack(data, at)
+            if counter >= MARK:
+                if at > begun:
+                    break
+                not_authentic += 1  # no slices are taken here
+                at = end
+                continue
             if one != session:
                 if session is not None:
                     break
@@ -234,7 +268,45 @@ class Opener:
             self._ciphers.use(highest)
         if fresh:
             self._seen = (self._seen << fresh | (1 << fresh) - 1) & _SEEN
+        self.received += len(plain)
         return Opened(plain, at, not_authentic, replayed)
+
+    def open_slices(self, data: memoryview, at: int, size: int) -> Opened:
+        """The slice that begins there, of ``size`` bytes, and those of the same session right behind it; ``plain`` has the
+        bodies of the bundles that are whole now."""
+        plain: list[bytes] = []
+        not_authentic = replayed = 0
+        session = session_of(data[at : at + size])
+        while at < len(data) and is_slice(data, at) and session_of(data[at : at + size]) == session:
+            run = run_of(data, at, size)
+            if run is None or not self._is_new(run.first):
+                not_authentic += run is None
+                replayed += 0 if run is None else run.slices
+                at = min(at + size, len(data)) if run is None else run.end
+                continue
+            sealed = self._gathering.add(run, bytes_of(data, at, size, run))
+            at = run.end
+            if sealed is not None:
+                try:
+                    plain.append(self._open_bundle(run, sealed))
+                except InvalidTag:
+                    not_authentic += 1
+        return Opened(plain, at, not_authentic, replayed)
+
+    def _is_new(self, counter: int) -> bool:
+        behind = self._highest - counter
+        return behind < 0 or (behind < WINDOW and not self._seen >> behind & 1)
+
+    def _open_bundle(self, run: Run, sealed: bytes) -> bytes:
+        aad = _HEAD.pack(run.session_id, MARK | run.first)
+        body = self._ciphers.at(run.first).decrypt(_NONCE.pack(run.first), sealed, aad)
+        last = run.first + run.total - 1
+        ahead, bits = max(0, last - self._highest), (1 << run.total) - 1
+        self._seen = (self._seen << min(ahead, WINDOW) | bits << max(0, self._highest - last)) & _SEEN
+        self._highest = max(self._highest, last)
+        self._ciphers.use(self._highest)
+        self.received += run.total
+        return body
 
     def _open_in_order(self, data: memoryview, at: int, size: int) -> list[bytes]:
         """The usual case, with few steps for each: all that are of full length are the next ones of this session. Otherwise

@@ -34,6 +34,8 @@ class Drop(Enum):
     """To the gateway, which does nothing but names and pings."""
     REPLAYED = "replayed"
     """A datagram that came twice, or far too late."""
+    INCOMPLETE = "incomplete"
+    """Packets that were sealed together, of which a part was lost."""
     NOT_AUTHENTIC = "not authentic"
     """A datagram that the peer did not seal."""
 
