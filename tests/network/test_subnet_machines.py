@@ -38,7 +38,7 @@ from dms.executor.vm import MODULES, NETWORK_MODULES
 from dms.executor.vm_network import DEVICE
 from dms.network import Network
 from dms.node.endpoints import Endpoint, connect
-from dms.node.private_networks import member_at
+from dms.node.memberships import member_at
 from dms.subnet.kernel import LinuxKernel
 from dms.subnet.subnets import Subnets
 from dms.testing.netns import Namespace, namespaces

@@ -37,9 +37,9 @@ from dms.network.swarm_key_file import read_swarm_key
 from dms.node import network_metrics
 from dms.node.capability_file import warn_of_problems
 from dms.node.live import LiveSettings
+from dms.node.network_engines import UserSpace
 from dms.node.node import Node
 from dms.node.packets import PacketEngine, datagram_port, networks_here
-from dms.node.private_networks import UserSpace
 from dms.node.watching import LogRing, tell_log
 from dms.observe import catalogue, get_logger
 from dms.observe.metrics import prometheus_text

@@ -14,7 +14,8 @@ import msgspec
 from dms.actor.actor import Actor
 from dms.actor.behaviour import Message
 from dms.allocation.spec import AllocationSpec
-from dms.node.private_networks import Membership, PrivateNetworks
+from dms.node.memberships import Membership
+from dms.node.private_networks import PrivateNetworks
 from dms.orchestrator.messages import Reply
 from dms.subnet import messages as m
 from dms.subnet.errors import InvalidIP, SubnetNotFound

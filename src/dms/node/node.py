@@ -37,9 +37,10 @@ from dms.node.log_jobs import LogJobBehaviours
 from dms.node.machine import MachineBehaviours
 from dms.node.metering import Metering
 from dms.node.nearness import NearnessBehaviours
+from dms.node.network_engines import Engine, UserSpace
 from dms.node.payloads import Hello
 from dms.node.peers import PeerBehaviours
-from dms.node.private_networks import Engine, PrivateNetworks, UserSpace
+from dms.node.private_networks import PrivateNetworks
 from dms.node.provider import SWEEP_INTERVAL_S, Provider, ProviderOptions
 from dms.node.proxies import Proxies
 from dms.node.public import HELLO_TOPIC, PublicBehaviours

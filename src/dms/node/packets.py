@@ -8,7 +8,7 @@ from pathlib import Path
 
 from dms.executor.protocol import PROTOCOLS
 from dms.hardware.interfaces import read_interfaces
-from dms.node.private_networks import Membership
+from dms.node.memberships import Membership
 from dms.subnet.connecting import Reach
 from dms.subnet.errors import SubnetError, SubnetNotFound
 from dms.subnet.messages import MemberReport, NetworkReport, parse_service

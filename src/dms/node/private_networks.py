@@ -8,9 +8,8 @@ is started; a restart puts it into effect again. With the last allocation of its
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Interface
+from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
-from typing import Protocol
 
 import msgspec
 import trio
@@ -21,175 +20,28 @@ from dms.actor.grants import Grant
 from dms.actor.handle import Handle
 from dms.executor.protocol import PROTOCOLS, Member
 from dms.identity.ids import ActorID, did_of
-from dms.network.addresses import parse_peer_id
-from dms.node.errors import InvalidRequest
+from dms.node.memberships import Membership, check, checked, member_at
+from dms.node.network_engines import Engine, Proxying
 from dms.observe import get_logger
 from dms.orchestrator.messages import Reply
 from dms.store import Documents, Session, Store
 from dms.store.errors import RecordNotFound
 from dms.store.schema import private_networks as table
-from dms.subnet.addresses import host_of, network_of, parse_network, private_prefix, to_ipv6
-from dms.subnet.connecting import Reach
-from dms.subnet.dns import clean_name
 from dms.subnet.errors import NetworkTaken, SubnetExists, SubnetNotFound
-from dms.subnet.guests import HOST, ROUTER6
 from dms.subnet.messages import (
     CreateReply,
     CreateRequest,
-    MemberReport,
     NetworkReport,
     SubnetRequest,
     of_ensemble,
-    parse_service,
 )
-from dms.subnet.plane import MTU
 from dms.types.errors import DMSError
-from dms.types.gojson import Wire
 from dms.types.ids import AllocationID, Capability, EnsembleID, PeerID
 
-MAX_MEMBERS = 20_000
-MAX_SERVICES = 1000
-"""Of one name."""
 MAX_SUBNETS = 256
 """Of one machine."""
 
 log = get_logger(__name__)
-
-
-class Membership(Wire):
-    """What this machine knows of one private network; as on disk."""
-
-    ensemble: EnsembleID
-    orchestrator: ActorID
-    cidr: str
-    table: dict[str, PeerID]
-    """Peers by address."""
-    records: dict[str, str]
-    """Addresses by name."""
-    members: dict[AllocationID, str]
-    """Addresses of the allocations that are here."""
-    services: dict[str, tuple[str, ...]] = msgspec.field(default_factory=dict)
-    """Where names serve, such as ``tcp/80``."""
-    own: str = ""
-    """An address of the machine itself, if it takes part."""
-    revision: int = 0
-    by_stream: tuple[str, ...] = ()
-    """Addresses to which no packets go, only streams."""
-
-
-class Engine(Protocol):
-    """What makes packets flow."""
-
-    @property
-    def mode(self) -> str:
-        """``kernel``: packets reach the members; ``user``: programs forward streams to them; ``off``: neither."""
-        ...
-
-    @property
-    def lacks(self) -> str:
-        """Why it is not ``kernel``; empty where it is."""
-        ...
-
-    async def apply(self, membership: Membership) -> str:
-        """Make it so: create the network, or change it to this. Why this machine itself cannot take part, if it was to.
-
-        :raises DMSError: it cannot be, as when another network has its addresses.
-        """
-        ...
-
-    async def remove(self, ensemble: EnsembleID) -> None:
-        """Leave nothing of it; an unknown one is ignored."""
-        ...
-
-    async def join(
-        self,
-        ensemble: EnsembleID,
-        allocation: AllocationID,
-        namespace: Path,
-        ports: Iterable[tuple[str, int, int]],
-        *,
-        behind: str = "",
-        published: Collection[str] = PROTOCOLS,
-    ) -> None:
-        """Give an allocation its address, in the network namespace in which it runs or is about to, or to the guest ``behind`` a
-        device there. ``ports`` (protocol, public, private): other members reach the private port at the public one, too; unless
-        by a protocol of ``published``, who comes to this machine's public port is led there as well.
-
-        :raises DMSError: it has none, or the kernel refuses.
-        """
-        ...
-
-    def reach_with(self, reach: Reach) -> None:
-        """How connections are made with members that no packets reach."""
-        ...
-
-    def report(self, membership: Membership, own: PeerID) -> NetworkReport:
-        """What is known and what passed; ``own`` is this machine."""
-        ...
-
-
-class Proxying(Protocol):
-    """Ways to the members for allocations without a device (:mod:`dms.node.proxies`)."""
-
-    async def open(
-        self, ensemble: EnsembleID, allocation: AllocationID, address: str, port: int = 0
-    ) -> tuple[str, ...]:
-        """The environment that tells an allocation of its proxy."""
-        ...
-
-    def close(self, allocation: AllocationID) -> None:
-        """It runs no more."""
-        ...
-
-
-class UserSpace:
-    """No packets: names and addresses are known, and streams are forwarded to whoever asks for them."""
-
-    def __init__(self, lacks: str = "this machine makes no devices", *, takes_part: bool = True) -> None:
-        """``takes_part``: whether streams lead to its allocations and from them; else these have their public ports only."""
-        self.lacks = lacks
-        self.mode = "user" if takes_part else "off"
-
-    async def apply(self, membership: Membership) -> str:
-        """Nothing has to be made."""
-        return self.lacks if membership.own else ""
-
-    async def remove(self, ensemble: EnsembleID) -> None:
-        """Nor taken away."""
-
-    async def join(
-        self,
-        ensemble: EnsembleID,
-        allocation: AllocationID,
-        namespace: Path,
-        ports: Iterable[tuple[str, int, int]],
-        *,
-        behind: str = "",
-        published: Collection[str] = PROTOCOLS,
-    ) -> None:
-        """Nobody is asked to."""
-        raise SubnetNotFound(self.lacks)
-
-    def reach_with(self, reach: Reach) -> None:
-        """Nothing is diverted here: allocations are told of a proxy."""
-
-    def report(self, membership: Membership, own: PeerID) -> NetworkReport:
-        """What was told."""
-        names = {address: name for name, address in membership.records.items()}
-        peers = dict.fromkeys(membership.table.values())
-        return NetworkReport(
-            mode=self.mode,
-            cidr=membership.cidr,
-            members=tuple(
-                MemberReport(
-                    peer=peer,
-                    addresses=(addresses := tuple(ip for ip, other in membership.table.items() if other == peer)),
-                    names=tuple(names[ip] for ip in addresses if ip in names),
-                    is_own=peer == own,
-                )
-                for peer in peers
-            ),
-        )
 
 
 class PrivateNetworks:
@@ -393,7 +245,7 @@ class PrivateNetworks:
         :raises SubnetNotFound: the sender has no allocation of this ensemble here.
         :raises NetworkTaken: another network here has these addresses.
         """
-        wanted = _checked(ensemble, request, sender)
+        wanted = checked(ensemble, request, sender)
         async with self._lock:
             if not self._has_part(ensemble, sender):
                 raise SubnetNotFound(f"subnet with ID {ensemble} does not exist")
@@ -435,7 +287,7 @@ class PrivateNetworks:
             if known is None or known.orchestrator != sender:
                 raise SubnetNotFound(f"subnet with ID {ensemble} does not exist")
             wanted = step(known)
-            _check(wanted)
+            check(wanted)
             if wanted != known:
                 await self._take_up(wanted)
 
@@ -501,19 +353,6 @@ class PrivateNetworks:
         await self._store.run(lambda session: _drop(session, ensemble))
 
 
-def member_at(ensemble: EnsembleID, network: IPv4Network, address: IPv4Address) -> Member:
-    """What a guest is told of its place in a network."""
-    prefix = private_prefix(ensemble)
-    return Member(
-        address=IPv4Interface((int(address), network.prefixlen)),
-        ipv6=IPv6Interface((int(to_ipv6(prefix, address)), prefix.prefixlen)),
-        gateway=network.network_address + 1,
-        mtu=MTU,
-        host=HOST,
-        router6=ROUTER6,
-    )
-
-
 def _own_key(ensemble: EnsembleID) -> str:
     """Under which it is kept why this machine itself has no address; no allocation has this id."""
     return f"{ensemble}_"
@@ -528,49 +367,3 @@ def _drop(session: Session, ensemble: EnsembleID) -> None:
         _documents(session).delete(ensemble)
     except RecordNotFound:
         return
-
-
-def _checked(ensemble: EnsembleID, request: CreateRequest, sender: ActorID) -> Membership:
-    """What is asked for, once it makes sense."""
-    if request.subnet_id != ensemble:
-        raise InvalidRequest("the private network of an ensemble has its id")
-    wanted = Membership(
-        ensemble=ensemble,
-        orchestrator=sender,
-        cidr=str(parse_network(request.cidr or network_of(request.routing_table))),
-        table=request.routing_table,
-        records=request.records,
-        members=request.members,
-        services=request.services,
-        own=request.ip if request.revision else "",
-        revision=request.revision,
-        by_stream=request.by_stream,
-    )
-    _check(wanted)
-    return wanted
-
-
-def _check(wanted: Membership) -> None:
-    sizes = (wanted.table, wanted.records, wanted.members, wanted.services, wanted.by_stream)
-    if max(len(part) for part in sizes) > MAX_MEMBERS:
-        raise InvalidRequest(f"a private network has at most {MAX_MEMBERS} members")
-    network = IPv4Network(wanted.cidr)
-    for address, peer in wanted.table.items():
-        host_of(network, address)
-        parse_peer_id(peer)
-    for address in wanted.by_stream:
-        host_of(network, address)
-    for name, address in wanted.records.items():
-        clean_name(name)
-        host_of(network, address)
-    for name, services in wanted.services.items():
-        clean_name(name)
-        if len(services) > MAX_SERVICES:
-            raise InvalidRequest(f"{name[:80]} has more than {MAX_SERVICES} services")
-        for service in services:
-            parse_service(service)
-    for id_, address in wanted.members.items():
-        if not id_.startswith(f"{wanted.ensemble}_") or address not in wanted.table:
-            raise InvalidRequest(f"{id_[:80]} cannot be at {address[:40]}")
-    if wanted.own and wanted.own not in wanted.table:
-        raise InvalidRequest(f"this machine cannot be at {wanted.own[:40]}")

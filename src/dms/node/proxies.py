@@ -19,7 +19,7 @@ from ipaddress import IPv4Address, IPv4Network
 
 import trio
 
-from dms.node.private_networks import Membership
+from dms.node.memberships import Membership
 from dms.observe import get_logger
 from dms.storage.egress import Egress, permitted
 from dms.subnet.connecting import Reach, Wanted

@@ -27,8 +27,10 @@ Between nodes:
 
 On this machine:
 
-- :mod:`~dms.subnet.subnets`: all networks of a node; :mod:`~dms.subnet.subnet`: one of them, its members, names and ports.
-- :mod:`~dms.subnet.messages`: what orchestrators tell machines; :mod:`~dms.subnet.status`: what is told of one.
+- :mod:`~dms.subnet.subnets`: all networks of a node; :mod:`~dms.subnet.subnet`: one of them, its members, names and ports;
+  :mod:`~dms.subnet.attachments`: their devices.
+- :mod:`~dms.subnet.messages`: what orchestrators tell machines; :mod:`~dms.subnet.status`: what is told of one, and
+  :mod:`~dms.subnet.describing`: how that is found.
 - :mod:`~dms.subnet.kernel`: the seam to the kernel, with :mod:`~dms.subnet.tun`, :mod:`~dms.subnet.netlink`,
   :mod:`~dms.subnet.namespaces`, :mod:`~dms.subnet.guests`, :mod:`~dms.subnet.names_here` and
   :mod:`~dms.subnet.firewall` behind it.

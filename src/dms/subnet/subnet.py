@@ -9,10 +9,9 @@ ports lead in.
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Interface, IPv6Interface
 from pathlib import Path
 
@@ -21,17 +20,19 @@ import trio
 from dms.executor.protocol import PROTOCOLS
 from dms.observe.log import get_logger
 from dms.subnet.addresses import host_of, to_ipv6
+from dms.subnet.attachments import Attachment, inode_of
 from dms.subnet.connecting import Reach, Wanted
+from dms.subnet.describing import Told, status_of, totals_of
 from dms.subnet.diverting import Diverted, carry
 from dms.subnet.errors import DeviceGone, FirewallRefused, InvalidIP, NotConnected, SubnetError
 from dms.subnet.exchange import Exchange
 from dms.subnet.firewall import Rules
-from dms.subnet.kernel import Kernel, OpenDevice
+from dms.subnet.kernel import Kernel
 from dms.subnet.pipes import Pipe
 from dms.subnet.plane import Plane, Port
 from dms.subnet.ports import PortMapping, PortPlan
 from dms.subnet.resolver import Upstream
-from dms.subnet.status import MemberStatus, SubnetStatus
+from dms.subnet.status import SubnetStatus
 from dms.subnet.totals import Totals
 from dms.types.ids import PeerID
 
@@ -42,24 +43,6 @@ LONGEST_PAUSE_S = 60.0
 """Between attempts to put back a device of the machine that somebody removed."""
 INSIDE_DEVICE = "nunet0"
 """What a container calls its device; it is a member of one network only."""
-
-
-@dataclass(eq=False)
-class _Attachment:
-    """A device, who is behind it, and the task that reads it."""
-
-    device: OpenDevice
-    port: Port
-    namespace: Path | None
-    inode: int = 0
-    addresses: set[IPv4Address] = field(default_factory=set)
-    published: list[PortMapping] = field(default_factory=list)
-    """Ports of this machine that lead in for as long as it is there."""
-    scope: trio.CancelScope = field(default_factory=trio.CancelScope)
-    guest: str = ""
-    diverted: Diverted | None = None
-    """Where connections come out that no packets can carry."""
-    streams: trio.CancelScope = field(default_factory=trio.CancelScope)
 
 
 class Subnet:
@@ -80,8 +63,8 @@ class Subnet:
         self._reach = reach
         self.id, self._own, self._owner = subnet_id, own, owner
         self._plane, self._exchange, self._kernel, self._ports, self._nursery = plane, exchange, kernel, ports, nursery
-        self._attached: dict[IPv4Address, _Attachment] = {}
-        self._host: _Attachment | None = None
+        self._attached: dict[IPv4Address, Attachment] = {}
+        self._host: Attachment | None = None
         self._changing = trio.Lock()
         self._has_rules = self._is_over = False
         self._by_stream: frozenset[IPv4Address] = frozenset()
@@ -195,7 +178,7 @@ class Subnet:
             for attachment in set(self._attached.values()):
                 await self._divert(attachment)
 
-    async def _divert(self, attachment: _Attachment) -> None:
+    async def _divert(self, attachment: Attachment) -> None:
         """Where that cannot be, such connections fail; the others do not."""
         namespace, guest, wanted = attachment.namespace, attachment.guest, self._wanted_by_stream(attachment)
         if not (wanted or attachment.diverted):
@@ -211,11 +194,11 @@ class Subnet:
         except (SubnetError, OSError) as error:
             log.warning("subnet_streams_not_diverted", subnet=self.id, namespace=str(namespace), reason=str(error))
 
-    def _wanted_by_stream(self, attachment: _Attachment) -> frozenset[IPv4Address]:
+    def _wanted_by_stream(self, attachment: Attachment) -> frozenset[IPv4Address]:
         is_idle = attachment is self._host and not attachment.addresses
         return frozenset() if is_idle else self._by_stream - attachment.addresses
 
-    async def _carry(self, attachment: _Attachment, diverted: Diverted) -> None:
+    async def _carry(self, attachment: Attachment, diverted: Diverted) -> None:
         async def reach(address: IPv4Address, port: int) -> Pipe:
             peer = self._plane.table.peer_of(address)
             if peer is None or address not in self._by_stream:
@@ -242,7 +225,7 @@ class Subnet:
         await self._divert(host)
         await self._kernel.offer_names(host.device.name, self._plane.gateway)
 
-    async def _ensure_host(self, addresses: list[IPv4Address]) -> _Attachment:
+    async def _ensure_host(self, addresses: list[IPv4Address]) -> Attachment:
         """The device of the machine; the firewall closes the host to it before it carries anything."""
         if self._host is None:
             made = await self._open(self._host_device, addresses, None)
@@ -257,7 +240,7 @@ class Subnet:
 
     async def _open(
         self, name: str, addresses: list[IPv4Address], namespace: Path | None, guest: str = ""
-    ) -> _Attachment:
+    ) -> Attachment:
         device = await self._kernel.open_device(
             name,
             self._interfaces(addresses),
@@ -266,11 +249,11 @@ class Subnet:
             namespace=namespace,
             guest=guest,
         )
-        attachment = _Attachment(device, Port(device), namespace, _inode(namespace), guest=guest)
+        attachment = Attachment(device, Port(device), namespace, inode_of(namespace), guest=guest)
         self._nursery.start_soon(self._serve, attachment)
         return attachment
 
-    def _join(self, attachment: _Attachment, address: IPv4Address) -> None:
+    def _join(self, attachment: Attachment, address: IPv4Address) -> None:
         attachment.addresses.add(address)
         self._attached[address] = attachment
         self._plane.attach(attachment.port, address)
@@ -296,7 +279,7 @@ class Subnet:
             self._end(host)
             await self._remove_rules()
 
-    async def _serve(self, attachment: _Attachment) -> None:
+    async def _serve(self, attachment: Attachment) -> None:
         try:
             with attachment.scope:
                 await self._plane.serve(attachment.port)
@@ -350,18 +333,18 @@ class Subnet:
 
     def _end_gone(self) -> None:
         for attachment in set(self._attached.values()):
-            if attachment.namespace is not None and _inode(attachment.namespace) != attachment.inode:
+            if attachment.namespace is not None and inode_of(attachment.namespace) != attachment.inode:
                 log.info("subnet_member_gone", subnet=self.id, namespace=str(attachment.namespace))
                 self._end(attachment)
 
-    def _end(self, attachment: _Attachment) -> None:
+    def _end(self, attachment: Attachment) -> None:
         """At once: whoever asks the kernel next does not find it, and its ports are free."""
         attachment.scope.cancel()
         attachment.streams.cancel()
         attachment.device.close()
         self._give_back(attachment)
 
-    def _give_back(self, attachment: _Attachment) -> None:
+    def _give_back(self, attachment: Attachment) -> None:
         published, attachment.published = attachment.published, []
         if not published or self._is_over:
             return
@@ -496,76 +479,13 @@ class Subnet:
 
     def status(self) -> SubnetStatus:
         """All that is known here."""
-        plane = self._plane
-        names: dict[str, list[str]] = {}
-        for name, address in plane.zone.records().items():
-            names.setdefault(address, []).append(name)
-        return SubnetStatus(
-            id=self.id,
-            network=str(plane.table.network),
-            ipv6=str(plane.prefix),
-            gateway=str(plane.gateway),
-            attached=tuple(str(address) for address in self._attached),
-            members=tuple(self._member(peer, names) for peer in plane.table.peers()),
-            ports=self._ports.mappings(self.id),
-            queries={outcome.value: count for outcome, count in plane.queries.items() if count},
-            drops=self._drops(),
-        )
+        return status_of(self._told, self._own, self._ports.mappings(self.id))
 
     def totals(self) -> Totals:
         """What passed, and how packets get to other machines now."""
-        plane = self._plane
-        found = Totals(networks=1, attached=len(self._attached), drops=Counter(self._drops()))
-        found.queries.update({outcome.value: count for outcome, count in plane.queries.items()})
-        for tally in plane.tallies():
-            found.packets_in += tally.packets_in
-            found.packets_out += tally.packets_out
-            found.bytes_in += tally.bytes_in
-            found.bytes_out += tally.bytes_out
-            found.drops.update(tally.dropped())
-        for link in plane.links():
-            if link.path:
-                found.ways[link.path] += 1
-            if link.rtt_s is not None:
-                found.rtts_s.append(link.rtt_s)
-        return found
+        return totals_of(self._told)
 
-    def _drops(self) -> dict[str, int]:
-        """Of packets from members here."""
-        drops = Counter(self._plane.tally.drops)
-        for attachment in set(self._attached.values()):
-            drops.update(attachment.port.tally.drops)
-        return {reason.value: count for reason, count in drops.items()}
-
-    def _member(self, peer: PeerID, names: Mapping[str, list[str]]) -> MemberStatus:
-        addresses = tuple(str(address) for address in self._plane.table.addresses_of(peer))
-        own_names = tuple(name for address in addresses for name in names.get(address, ()))
-        if peer == self._own:
-            return MemberStatus(peer, is_own=True, addresses=addresses, names=own_names)
-        link, tally = self._plane.link_status(peer), self._plane.tally_of(peer)
-        return MemberStatus(
-            peer,
-            is_own=False,
-            addresses=addresses,
-            names=own_names,
-            state=link.state.value,
-            path=link.path,
-            protocol=link.protocol,
-            rtt_s=link.rtt_s,
-            error=link.error,
-            relay=link.relay,
-            mtu=link.mtu,
-            packets_in=tally.packets_in,
-            bytes_in=tally.bytes_in,
-            packets_out=tally.packets_out,
-            bytes_out=tally.bytes_out,
-            drops=tally.dropped(),
-        )
-
-
-def _inode(namespace: Path | None) -> int:
-    """Which namespace a path leads to; 0 for none."""
-    try:
-        return namespace.stat().st_ino if namespace is not None else 0
-    except OSError:
-        return 0
+    @property
+    def _told(self) -> Told:
+        ports = tuple(attachment.port for attachment in set(self._attached.values()))
+        return Told(self.id, self._plane, tuple(map(str, self._attached)), ports)

@@ -10,8 +10,9 @@ from trio.testing import MockClock
 
 from dms.node import payloads as p
 from dms.node.explaining_payloads import PlanReply, PlanRequest
+from dms.node.memberships import Membership
+from dms.node.network_engines import UserSpace
 from dms.node.node import Node
-from dms.node.private_networks import Membership, UserSpace
 from dms.orchestrator.lifecycle.state import Phase
 from dms.orchestrator.private_network.plan import ORCHESTRATOR
 from dms.testing.nodes import FOUR_CORES, Cluster, SimulatedNode, ensemble

@@ -7,7 +7,8 @@ import trio
 from trio.testing import MockClock
 
 from dms.actor.handle import Handle
-from dms.node.private_networks import Membership, UserSpace
+from dms.node.memberships import Membership
+from dms.node.network_engines import UserSpace
 from dms.orchestrator.lifecycle.state import Phase
 from dms.orchestrator.messages import Reply
 from dms.subnet import messages as m

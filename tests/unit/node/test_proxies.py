@@ -11,7 +11,7 @@ import trio
 from trio.testing import memory_stream_pair, wait_all_tasks_blocked
 
 from dms.identity.ids import ActorID
-from dms.node.private_networks import Membership
+from dms.node.memberships import Membership
 from dms.node.proxies import Proxies, address_of, connect_outside
 from dms.storage.errors import AddressRefused
 from dms.subnet.connecting import Wanted

@@ -53,14 +53,7 @@ class Buffered(ReadWriteCloser):
         await trio.lowlevel.checkpoint_if_cancelled()
         if self._behind:
             data, self._behind = self._behind + data, b""
-        sent = 0
-        if not self.inner.write_lock.locked() and self._socket.fileno() >= 0:
-            try:
-                sent = os.write(self._socket.fileno(), data)
-            except BlockingIOError:
-                pass
-            except OSError as error:
-                raise ConnectionClosedError(f"TCP connection lost: {error}", transport="tcp") from error
+        sent = 0 if self.inner.write_lock.locked() else self._hand_over(data)
         if sent < len(data):
             await self.inner.write(data[sent:])
 
@@ -74,16 +67,8 @@ class Buffered(ReadWriteCloser):
 
         :raises ConnectionClosedError: the other side reset the connection.
         """
-        sent = 0
-        if self._socket.fileno() < 0:
-            return
-        try:
-            sent = os.write(self._socket.fileno(), data)
-        except BlockingIOError:
-            pass
-        except OSError as error:
-            raise ConnectionClosedError(f"TCP connection lost: {error}", transport="tcp") from error
-        self._behind = data[sent:]
+        sent = self._hand_over(data)
+        self._behind = data[sent:] if self._socket.fileno() >= 0 else b""
 
     async def close(self) -> None:
         """End it."""
@@ -92,6 +77,17 @@ class Buffered(ReadWriteCloser):
     def get_remote_address(self) -> tuple[str, int] | None:
         """Where the other end is."""
         return self.inner.get_remote_address()
+
+    def _hand_over(self, data: bytes) -> int:
+        """To the kernel; how much it takes now."""
+        if self._socket.fileno() < 0:
+            return 0
+        try:
+            return os.write(self._socket.fileno(), data)
+        except BlockingIOError:
+            return 0
+        except OSError as error:
+            raise ConnectionClosedError(f"TCP connection lost: {error}", transport="tcp") from error
 
     async def _read(self) -> bytes:
         """What is there; gives way to other tasks once."""
