@@ -20,6 +20,7 @@ from typing import Any
 
 import psutil
 import pytest
+from tests.modules import need_modules
 
 from dms.subnet.firewall import chains_of
 from dms.testing.dockerd import IMAGE, TestEngine
@@ -350,8 +351,7 @@ def test_a_machine_and_a_container_find_each_other_also_after_the_daemon_was_kil
     net: LocalNet, engine: TestEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     images = Path(net.node("node1").config).parent / "work" / "images"
-    if not (make_images(images) / "modules").is_dir():
-        pytest.skip("needs the kernel's modules: DMS_TEST_VM_MODULES=lib/modules/VERSION")
+    need_modules(make_images(images))
     monkeypatch.setenv("DOCKER_HOST", engine.host)
     done = run_nunet("deploy", "-f", mixed(net, tmp_path), "--wait", env=net.environment)
     assert done.code == 0, done

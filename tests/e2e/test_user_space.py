@@ -16,6 +16,7 @@ from pathlib import Path
 from urllib.parse import SplitResult, urlsplit
 
 import pytest
+from tests.modules import need_modules
 
 from dms.testing.dockerd import IMAGE, TestEngine
 from dms.testing.localnet import LocalNet, nunet_command, run_nunet
@@ -220,8 +221,7 @@ def test_a_microvm_reaches_who_has_no_device_by_name(
     net: LocalNet, engine: TestEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     images = Path(net.node("node1").config).parent / "work" / "images"
-    if not (make_images(images) / "modules").is_dir():
-        pytest.skip("needs the kernel's modules: DMS_TEST_VM_MODULES=lib/modules/VERSION")
+    need_modules(make_images(images))
     monkeypatch.setenv("DOCKER_HOST", engine.host)
     machine = {"kernel_image": "vmlinuz", "root_file_system": "root", "kernel_modules": "modules"}
     waiting = machine | {"cmd": ["/bin/busybox", "sleep", "600"]}

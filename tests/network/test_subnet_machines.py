@@ -14,6 +14,7 @@ from random import Random
 
 import pytest
 import trio
+from tests.modules import need_modules
 from tests.network.test_subnet_namespaces import (
     CIDR,
     GATEWAY,
@@ -59,8 +60,7 @@ MEMBER = member_at(EnsembleID(ID), IPv4Network(CIDR), IPv4Address(ADDRESS))
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = make_images(tmp_path_factory.mktemp("images"))
-    if not (made / "modules").is_dir():
-        pytest.skip("needs the kernel's modules: DMS_TEST_VM_MODULES=lib/modules/VERSION")
+    need_modules(made)
     return made
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import trio
+from tests.modules import need_modules
 
 from dms.executor.errors import ExecutorUnavailable, StartFailed, Unsupported
 from dms.executor.machine_files import DriveFile
@@ -122,8 +123,7 @@ async def commands_one_upon_the_other(executor: QemuExecutor) -> None:
 async def test_a_machine_sees_its_volumes_answers_on_its_ports_and_leaves_its_results(
     executor: QemuExecutor, images: Path, tmp_path: Path
 ) -> None:
-    if not (images / "modules").is_dir():
-        pytest.skip("needs the kernel's modules: DMS_TEST_VM_MODULES=lib/modules/VERSION")
+    need_modules(images)
     given, left = tmp_path / "given", tmp_path / "left"
     (given / "sub").mkdir(parents=True)
     (given / "sub" / "file").write_text("from the host\n")
@@ -159,8 +159,7 @@ async def test_a_machine_sees_its_volumes_answers_on_its_ports_and_leaves_its_re
 @pytest.mark.vm
 @pytest.mark.netns
 async def test_a_machine_has_its_address_on_a_tap_device(executor: QemuExecutor, images: Path, tmp_path: Path) -> None:
-    if not (images / "modules").is_dir():
-        pytest.skip("needs the kernel's modules: DMS_TEST_VM_MODULES=lib/modules/VERSION")
+    need_modules(images)
     device = f"dms{secrets.token_hex(4)}"
     create_tap(device, "10.213.255.1/30")
     try:
