@@ -67,7 +67,7 @@ async def test_packets_take_datagrams_once_a_probe_was_answered(world: World) ->
     sent = [a.send(b.address, bytes([number]) * 1300) for number in range(20)]
     assert sorted(await b.got(20)) == sorted(sent)
     sent = [a.send(b.address, b"x" * 4000)]
-    assert (await b.got(21))[20:] == sent, "what is too large for a datagram, too"
+    assert (await b.got(21))[20:] == sent, "what is too large for a datagram takes the stream"
     assert not b.plane.tally_of(a.node.peer_id).drops
 
 
@@ -89,14 +89,21 @@ def outgoing_of(datagrams: Datagrams) -> Outgoing:
     return next(one for one in datagrams._sessions.values() if isinstance(one, Outgoing))
 
 
-@pytest.mark.parametrize("is_missed", [False, True], ids=["in a bundle", "in pieces"])
-async def test_a_large_packet_of_tcp_is_cut_for_the_way(world: World, *, is_missed: bool) -> None:
-    """Sealed as one; but where something was lost lately each piece stands for itself."""
+def trust(datagrams: Datagrams) -> None:
+    """Nothing was ever lost."""
+    losses = outgoing_of(datagrams)._losses
+    losses.told(10**6, 10**6, probes=10**6)
+    assert losses.are_rare
+
+
+@pytest.mark.parametrize("is_proven", [False, True], ids=["in pieces", "in a bundle"])
+async def test_a_large_packet_of_tcp_is_cut_for_the_way(world: World, *, is_proven: bool) -> None:
+    """Sealed as one where it was proven that nothing is lost; otherwise each piece stands for itself."""
     made = Kept()
     a, b = await members(world, 2, datagrams=made)
     await datagram_path(a, b)
-    if is_missed:
-        outgoing_of(made[0])._losses.told(10**6, 0, probes=0, now_s=trio.current_time())
+    if is_proven:
+        trust(made[0])
     payload = bytes(range(256)) * 200
     a.device.come_raw(large_tcp(a, b, payload))
     await until(lambda: sum(len(packet) - 40 for packet in b.device.written) >= len(payload))
@@ -112,22 +119,25 @@ async def test_while_datagrams_are_lost_one_that_is_costs_only_itself(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("dms.subnet.probing.KEEP_EVERY_S", 0.05)
+    monkeypatch.setattr("dms.subnet.bundles.PROVEN", 60)
     made = Kept()
     a, b = await members(world, 2, datagrams=made)
     await datagram_path(a, b)
     outgoing, transmit = outgoing_of(made[0]), made[0].transmit
-    assert outgoing.prober is not None
 
     def lossy(address: Address, bursts: Sequence[Burst]) -> tuple[int, list[Burst]]:
         """The first datagram of many is lost."""
         kept = [Burst(one.data[one.size_bytes :], one.size_bytes) if len(one.data) > 5000 else one for one in bursts]
         return transmit(address, kept)
 
-    monkeypatch.setattr(made[0], "transmit", lossy)
-    outgoing.prober._next_s = 0.0
     payload = bytes(range(256)) * 200
+    for _ in range(2):
+        a.device.come_raw(large_tcp(a, b, payload))
+    await until(lambda: outgoing._losses.are_rare)
+    b.device.written.clear()
+    monkeypatch.setattr(made[0], "transmit", lossy)
     a.device.come_raw(large_tcp(a, b, payload))
-    await until(lambda: not outgoing._losses.are_rare(trio.current_time()))
+    await until(lambda: not outgoing._losses.are_rare)
     await until(lambda: bool(b.plane.tally_of(a.node.peer_id).drops[Drop.INCOMPLETE]))
     assert not b.device.written, "it was sealed as one"
     a.device.come_raw(large_tcp(a, b, payload))
@@ -147,6 +157,7 @@ async def test_with_older_nodes_each_datagram_is_sealed_on_its_own(
         made[1], "new_offer", lambda private: msgspec.structs.replace(offer(private), takes_bundles=False)
     )
     await datagram_path(a, b)
+    trust(made[0])
     assert not outgoing_of(made[0])._takes_bundles
     payload = bytes(range(256)) * 200
     a.device.come_raw(large_tcp(a, b, payload))
@@ -157,6 +168,7 @@ async def test_several_small_packets_share_datagrams(world: World) -> None:
     made = Kept()
     a, b = await members(world, 2, datagrams=made)
     await datagram_path(a, b)
+    trust(made[0])
     sealer = outgoing_of(made[0])._sealer
     assert sealer is not None
     before, sent = sealer._counter, []

@@ -1,8 +1,8 @@
 """Packets that are sealed together and sent as slices, each in a datagram of its own; without I/O.
 
 One seal for 64 KiB costs a fraction of what some forty seals cost, and what arrives needs no joining. But where one slice
-is lost, all of the bundle is: so it is done only while the other side misses nothing (:class:`Losses`), and otherwise
-every datagram is sealed on its own. A bundle holds frames as they stand on a stream. A slice is, little-endian::
+is lost, all of the bundle is: so it is done only where the other side has missed nothing for long (:class:`Losses`), and
+otherwise every datagram is sealed on its own. A bundle holds frames as they stand on a stream. A slice is, little-endian::
 
     id of the session 8 | counter 8, its highest bit set | number of the slice 2 | slices of the bundle 2 | its bytes
 
@@ -26,7 +26,10 @@ MAX_OPEN = 8
 """Bundles of one session that have begun to arrive."""
 MAX_LOOKS = 2
 """So often somebody looks whether a bundle is whole, before it is given up."""
-HOLD_S, LONGEST_HOLD_S = 10.0, 160.0
+PROVEN, MOST_PROVEN = 20_000, 1_280_000
+"""So many datagrams must have come without a gap; some 28 MB."""
+FORGIVEN = 50
+"""So many times what had to be proven, and it is as at the beginning."""
 
 _HEAD = struct.Struct("<QQHH")
 HEAD_BYTES = _HEAD.size
@@ -150,26 +153,32 @@ class _Parts:
 
 
 class Losses:
-    """Whether the other side misses what is sent, as it says now and then."""
+    """Whether the other side misses what is sent, as it says now and then. That nothing is missed has to be proven, again for
+    longer each time that it was wrong: where a new connection fills some queue on the way, a lost bundle would stall it."""
 
     def __init__(self) -> None:
         self._expected = self._received = self._probes = 0
-        self._held_until_s = float("-inf")
-        self._hold_s = HOLD_S / 2
+        self._since = 0
+        """Datagrams that came since one did not."""
+        self._wanted = PROVEN
 
-    def told(self, expected: int, received: int, *, probes: int, now_s: float) -> None:
+    def told(self, expected: int, received: int, *, probes: int) -> None:
         """Of ``expected`` datagrams so many came. Probes, of which there were ``probes``, may be lost."""
         if expected < self._expected:
             return  # an older answer
-        missing = (expected - self._expected) - (received - self._received) - (probes - self._probes)
+        came = received - self._received
+        missing = (expected - self._expected) - came - (probes - self._probes)
         self._expected, self._received, self._probes = expected, received, probes
-        is_over = now_s >= self._held_until_s
-        if missing > 0:
-            self._hold_s = min(2 * self._hold_s, LONGEST_HOLD_S) if is_over else self._hold_s
-            self._held_until_s = now_s + self._hold_s
-        elif now_s >= self._held_until_s + self._hold_s:
-            self._hold_s = HOLD_S / 2
+        if missing <= 0:
+            self._since += came
+            if self._since >= FORGIVEN * self._wanted:
+                self._wanted = PROVEN
+            return
+        if self.are_rare:
+            self._wanted = min(2 * self._wanted, MOST_PROVEN)
+        self._since = 0
 
-    def are_rare(self, now_s: float) -> bool:
-        """Whether nothing was missed lately."""
-        return now_s >= self._held_until_s
+    @property
+    def are_rare(self) -> bool:
+        """Whether enough came since something was missed."""
+        return self._since >= self._wanted

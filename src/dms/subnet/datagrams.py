@@ -275,7 +275,7 @@ class Outgoing:
         if way is None or self._sealer is None:
             return batch
         rest: list[Parcel] = []
-        if self._takes_bundles and self._losses.are_rare(trio.current_time()):
+        if self._takes_bundles and self._losses.are_rare:
             bursts = self._bundled(self._sealer, batch, way.size_bytes)
         else:
             bursts = self._each_sealed(self._sealer, batch, way.size_bytes, rest)
@@ -338,11 +338,10 @@ class Outgoing:
         opened = self._opener.open_all(data, at, size)
         for plain in opened.plain:
             if plain[0] == ANSWER:
-                now_s = trio.current_time()
-                self.prober.answered(plain[1 : 1 + TOKEN_BYTES], now_s)
+                self.prober.answered(plain[1 : 1 + TOKEN_BYTES], trio.current_time())
                 if len(plain) >= 1 + TOKEN_BYTES + _HEARD.size:
                     expected, received = _HEARD.unpack_from(plain, 1 + TOKEN_BYTES)
-                    self._losses.told(expected, received, probes=self._probes, now_s=now_s)
+                    self._losses.told(expected, received, probes=self._probes)
         return opened
 
 

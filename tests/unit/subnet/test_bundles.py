@@ -9,14 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dms.subnet.bundles import (
+    FORGIVEN,
     HEAD_BYTES,
-    HOLD_S,
-    LONGEST_HOLD_S,
     MARK,
     MAX_BUNDLE_BYTES,
     MAX_LOOKS,
     MAX_OPEN,
     MAX_SLICES,
+    MOST_PROVEN,
+    PROVEN,
     Gathering,
     Losses,
     Run,
@@ -170,30 +171,39 @@ def test_what_never_becomes_whole_takes_little_room_and_is_given_up() -> None:
     assert sum(parts.size_bytes for parts in gathering._open.values()) <= 2 * MAX_BUNDLE_BYTES
 
 
-def test_bundles_wait_after_a_loss_for_longer_each_time() -> None:
-    losses, now_s, sent, came = Losses(), 100.0, 0, 0
-    assert losses.are_rare(now_s)
-    holds = []
-    for _ in range(7):
+def test_that_nothing_is_lost_must_be_proven_for_longer_each_time_that_it_was_wrong() -> None:
+    losses, sent, came, took = Losses(), 0, 0, []
+    for _ in range(9):
+        since = 0
+        while not losses.are_rare:
+            sent, came, since = sent + PROVEN // 4, came + PROVEN // 4, since + PROVEN // 4
+            losses.told(sent, came, probes=0)
+        took.append(since)
         sent, came = sent + 50, came + 49
-        losses.told(sent, came, probes=0, now_s=now_s)
-        begun_s = now_s
-        while not losses.are_rare(now_s):
-            now_s += 1
-        holds.append(now_s - begun_s)
-    assert holds == [HOLD_S, 20, 40, 80, LONGEST_HOLD_S, LONGEST_HOLD_S, LONGEST_HOLD_S]
-    for _ in range(4):  # long nothing
-        now_s += 60
-        losses.told(sent, came, probes=0, now_s=now_s)
-    losses.told(sent + 1, came, probes=0, now_s=now_s)
-    assert not losses.are_rare(now_s + HOLD_S - 1)
-    assert losses.are_rare(now_s + HOLD_S)
+        losses.told(sent, came, probes=0)
+        assert not losses.are_rare
+    assert took == [PROVEN * factor for factor in (1, 2, 4, 8, 16, 32, 64, 64, 64)]
+    assert took[-1] == MOST_PROVEN
+    sent, came = sent + FORGIVEN * MOST_PROVEN, came + FORGIVEN * MOST_PROVEN
+    losses.told(sent, came, probes=0)
+    losses.told(sent + 1, came, probes=0)
+    losses.told(sent + 1 + 2 * PROVEN, came + 2 * PROVEN, probes=0)
+    assert losses.are_rare, "long ago is forgiven"
+
+
+def test_what_is_lost_before_anything_was_proven_makes_it_no_harder() -> None:
+    losses = Losses()
+    for number in range(1, 100):
+        losses.told(number * 100, number * 99, probes=0)
+    losses.told(9900 + PROVEN, 9801 + PROVEN, probes=0)
+    assert losses.are_rare
 
 
 def test_probes_that_are_too_large_for_the_way_are_no_loss() -> None:
     losses = Losses()
-    losses.told(100, 98, probes=2, now_s=1.0)
-    losses.told(90, 0, probes=2, now_s=1.0)  # an older answer
-    assert losses.are_rare(1.0)
-    losses.told(110, 107, probes=2, now_s=2.0)
-    assert not losses.are_rare(2.0)
+    losses.told(PROVEN, PROVEN - 2, probes=2)
+    losses.told(90, 0, probes=2)  # an older answer
+    losses.told(PROVEN + 2, PROVEN, probes=2)
+    assert losses.are_rare
+    losses.told(PROVEN + 10, PROVEN + 7, probes=2)
+    assert not losses.are_rare
