@@ -35,6 +35,8 @@ def apply_rules(v1: dict[str, Any], r: Reader) -> None:
     for name, node in nodes.items():
         _ports(node, f"{ROOT}.nodes.{path_part(name)}", allocations, r)
         _architecture(node, f"{ROOT}.nodes.{path_part(name)}", allocations, r)
+    if (v1.get("subnet") or {}).get("required"):
+        _addresses(nodes, allocations, r)
     counts = {name: node["count"] for name, node in nodes.items() if node.get("count")}
     sizes = {name: counts[home] for name, home in homes.items() if home in counts}
     apply_dependency_rules(allocations, homes, sizes, r)
@@ -144,6 +146,16 @@ def _ports(node: dict[str, Any], path: str, allocations: dict[str, dict[str, Any
         elif _is_component(allocations[name]):
             reason = f"the program of {name!r} is a component of WASI 0.2, which cannot listen on ports"
             r.fail_at(f"{where}.allocation", reason, hint="compile it to wasm32-wasip1", value=name)
+
+
+def _addresses(nodes: dict[str, dict[str, Any]], allocations: dict[str, dict[str, Any]], r: Reader) -> None:
+    """Whether each allocation can have one; it is demanded."""
+    served = {port.get("allocation") for node in nodes.values() for port in node.get("ports") or ()}
+    for name, allocation in allocations.items():
+        if allocation.get("executor") == "wasm" and name not in served:
+            reason = "a WebAssembly program without ports gets no private address, which subnet.required demands"
+            path = f"{ROOT}.allocations.{path_part(name)}.executor"
+            r.fail_at(path, reason, hint="give it a port, use docker, or leave subnet.required out", value="wasm")
 
 
 def _is_component(allocation: dict[str, Any]) -> bool:

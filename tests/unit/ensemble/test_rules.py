@@ -270,6 +270,12 @@ BREACHES: list[tuple[str, dict[str, Any], str, str]] = [
         "cannot listen by UDP",
     ),
     (
+        "wasm without port in a network where all must have addresses",
+        ensemble({"a": allocation(**WASM), "b": allocation()}, subnet={"required": True}),
+        "allocations.a.executor",
+        "gets no private address",
+    ),
+    (
         "wasm component with port",
         ensemble(
             {"a": allocation(executor="wasm", execution={"type": "wasm", "module": "\0asm\x0d\0\1\0"})},
