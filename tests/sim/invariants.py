@@ -304,7 +304,7 @@ class Watch:
                 continue
             if not self._is_near(name, state, node_id, node.peer):
                 continue
-            if node.node.resources.free().cpu.cores >= sum(part.cores for part in parts):
+            if node.node.resources.free().cpu.cores >= self._world.cores_of(name, node_id):
                 return node.name
         return ""
 

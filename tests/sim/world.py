@@ -24,9 +24,10 @@ from tests.sim.workloads import script_of
 from trio.testing import MockClock
 
 from dms.allocation.hooks.liveness import ORPHAN_GRACE_S
-from dms.ensemble.config import EdgeConfig
+from dms.ensemble.config import EdgeConfig, EnsembleConfig
 from dms.node.hosting import HostingOptions
 from dms.node.node import Node
+from dms.orchestrator.lifecycle.standby import node_of
 from dms.orchestrator.lifecycle.state import DeploymentState
 from dms.resources.declared import declared
 from dms.testing.determinism import repeatable
@@ -289,10 +290,17 @@ class World:
         nodes = (self.cluster.nodes[name] for name in self.gone)
         return frozenset(ensemble for node in nodes for ensemble in node.node.deployments._records)
 
+    def cores_of(self, name: str, node: str) -> float:
+        """What a node of what is deployed wants, a standby as much as its primary."""
+        config = self._in_force(name)
+        return sum(config.v1.allocations[each].resources.cpu.cores for each in node_of(config, node).allocations)
+
     def edges_of(self, name: str) -> tuple[EdgeConfig, ...]:
         """The bounds of what is deployed, between the members of its groups."""
-        records = self.cluster.nodes[self.job(name).owner].node.deployments._records
-        return records[self.jobs[name]].config.v1.edges
+        return self._in_force(name).v1.edges
+
+    def _in_force(self, name: str) -> EnsembleConfig:
+        return self.cluster.nodes[self.job(name).owner].node.deployments.get(self.jobs[name]).config
 
     def rtt_ms(self, a: PeerID, b: PeerID) -> float:
         """How long a message takes there and back at least."""
