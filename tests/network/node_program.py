@@ -2,7 +2,7 @@
 
 Arguments: seed number, listen address, then bootstrap addresses; ``--mdns`` meets on the local network,
 ``--network=ID`` is of a network of one's own. Says ``{"event": "ready", "addresses": […], "peer": …}``, then every message
-and broadcast that it gets. Commands on standard input: ``send <peer> <text>``, ``publish <text>``, ``clock <seconds>``
+and broadcast that it gets, and what it could not send. Commands on standard input: ``send <peer> <text>``, ``publish <text>``, ``clock <seconds>``
 (sets the wall clock ahead, or back, for this process), ``status`` (peers, their protocols, counters).
 """
 
@@ -15,6 +15,7 @@ import time
 import trio
 
 from dms.network.libp2p import Libp2pNetwork
+from dms.types.errors import DMSError
 from dms.types.ids import PeerID
 
 ROOT = "actor/root/messages/0.0.1"
@@ -57,7 +58,10 @@ async def main(arguments: list[str]) -> None:
                 )
             else:
                 peer, _, text = rest.partition(" ")
-                await network.send(PeerID(peer), ROOT, text.encode())
+                try:
+                    await network.send(PeerID(peer), ROOT, text.encode())
+                except DMSError as error:  # it may have arrived all the same: only its acknowledgement did not
+                    say(event="not sent", to=peer, reason=error.message)
 
 
 def set_clock(by_s: float) -> None:
