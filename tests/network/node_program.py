@@ -2,8 +2,9 @@
 
 Arguments: seed number, listen address, then bootstrap addresses; ``--mdns`` meets on the local network,
 ``--network=ID`` is of a network of one's own. Says ``{"event": "ready", "addresses": […], "peer": …}``, then every message
-and broadcast that it gets, and what it could not send. Commands on standard input: ``send <peer> <text>``, ``publish <text>``, ``clock <seconds>``
-(sets the wall clock ahead, or back, for this process), ``status`` (peers, their protocols, counters).
+and broadcast that it gets, and what it could not send. Commands on standard input: ``send <peer> <text>``,
+``publish <text>``, ``clock <seconds>`` (sets the wall clock ahead, or back, for this process), ``status`` (peers, their
+protocols, counters).
 """
 
 from __future__ import annotations
