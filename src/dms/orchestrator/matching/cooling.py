@@ -101,7 +101,7 @@ class Cooling:
         if self._now < self.points:
             self.points, self.best = self._now, dict(chosen)
 
-    def _weigh(self, v: int, allowed: int) -> tuple[list[int], list[int]]:
+    def _weigh(self, v: int, allowed: int) -> tuple[tuple[int, ...], list[int]]:
         """The peers that the node could be on, and what it would cost there."""
         instance, chosen = self._instance, self._chosen
         load, spread, costs = self._room.load, instance.spread, instance.costs[v]
