@@ -47,6 +47,8 @@ from dms.types.resources import CPU, RAM, Resources
 
 SIZES = {(10, 50): 0.06, (20, 200): 0.5, (50, 500): 3.0}
 """Groups and peers, and the goal in seconds."""
+AGAIN = {(10, 50): 4, (20, 200): 0, (50, 500): 0}
+"""How often what takes little is timed again: the work is the same each time, the least is without that of others."""
 TURNS = {(10, 50): 5, (20, 200): 3, (50, 500): 1}
 CP_LIMIT_S = {(10, 50): 3.0, (20, 200): 10.0, (50, 500): 20.0}
 MANY = 10_000
@@ -170,7 +172,8 @@ def measure(_bench: Bench) -> Report:
             for turn in range(TURNS[groups, peers]):
                 problem = shape.make(random.Random(f"{shape.name} {turn}"), groups, peers)
                 took_s, outcome = _timed(problem)
-                seconds.append(took_s)
+                again_s = [_timed(problem)[0] for _ in range(AGAIN[groups, peers])]
+                seconds.append(min(took_s, *again_s) if again_s else took_s)
                 if turn == 0:
                     worst = max(worst, _compare(report, name, problem, outcome, took_s, CP_LIMIT_S[groups, peers]))
             slowest = max(slowest, report.median(f"{name}, processor time", [s * 1000 for s in seconds], "ms"))
