@@ -1,4 +1,4 @@
-"""Packets as UDP datagrams between two nodes that reach each other so, each sealed for its network and peer.
+"""Packets as UDP datagrams between two nodes that reach each other so, sealed for their network and peer.
 
 One pair of sockets for all networks of a node. Whoever sends begins: it offers a key on its stream, gets the other's and
 where to send, probes these addresses, and sends there once a probe was answered. Everything runs from one port, so the
